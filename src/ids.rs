@@ -1,0 +1,175 @@
+//! Identities: GitHub's numeric ids, and the one name everything else is derived from.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! numeric_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+numeric_id! {
+    /// `workflow_job.id`: one job. A re-run of the same job has another id.
+    JobId
+}
+numeric_id! {
+    /// `workflow_job.run_id`: the workflow run that the job belongs to.
+    RunId
+}
+numeric_id! {
+    /// The id of a runner's registration at GitHub.
+    RunnerId
+}
+numeric_id! {
+    /// The id of a GitHub App's installation in one organisation or account.
+    InstallationId
+}
+
+/// Which runner for the same job this is: 1 for the first, 2 for its replacement, …
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Attempt(pub u32);
+
+impl Attempt {
+    /// The first runner started for a job.
+    pub const FIRST: Attempt = Attempt(1);
+
+    /// The attempt after this one.
+    pub fn next(self) -> Attempt {
+        Attempt(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a runner was started for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Purpose {
+    /// One queued job.
+    Job(JobId, Attempt),
+    /// The warm pool: any job with the offered labels. `window` is the scheduled time of the sweep that
+    /// asked for it (Unix seconds), `slot` counts within that sweep; together they make the request
+    /// repeatable, as job and attempt do for a job's runner.
+    Pool {
+        /// Unix seconds of the sweep's scheduled time.
+        window: u64,
+        /// 0, 1, … within the sweep.
+        slot: u32,
+    },
+}
+
+/// Every registration of this fleet has a name that starts so.
+pub const RUNNER_NAME_PREFIX: &str = "fargate-";
+
+impl Purpose {
+    /// The name of the registration: `fargate-<job id>-<attempt>` or `fargate-pool-<window>-<slot>`.
+    /// GitHub refuses a second registration under the same name with 409, which is how a duplicate
+    /// delivery is noticed.
+    pub fn runner_name(&self) -> String {
+        format!("{RUNNER_NAME_PREFIX}{}", self.token())
+    }
+
+    /// The stem of RunTask's `clientToken`: `<job id>-<attempt>` or `pool-<window>-<slot>`.
+    pub fn token(&self) -> String {
+        match self {
+            Purpose::Job(job, attempt) => format!("{job}-{attempt}"),
+            Purpose::Pool { window, slot } => format!("pool-{window}-{slot}"),
+        }
+    }
+
+    /// RunTask's `startedBy`, by which ListTasks finds the tasks again: `gha-<job id>` or `gha-pool`.
+    pub fn started_by(&self) -> String {
+        match self {
+            Purpose::Job(job, _) => started_by(*job),
+            Purpose::Pool { .. } => format!("{STARTED_BY_PREFIX}pool"),
+        }
+    }
+
+    /// Reads a runner's name back; `None` when it is not one of this fleet's.
+    pub fn from_runner_name(name: &str) -> Option<Purpose> {
+        let stem = name.strip_prefix(RUNNER_NAME_PREFIX)?;
+        let (left, right) = stem.rsplit_once('-')?;
+        let purpose = match left.strip_prefix("pool-") {
+            Some(window) => Purpose::Pool {
+                window: window.parse().ok()?,
+                slot: right.parse().ok()?,
+            },
+            None => Purpose::Job(JobId(left.parse().ok()?), Attempt(right.parse().ok()?)),
+        };
+        // `parse` accepts `+7` and `007`: only the very text that `runner_name` writes is ours.
+        (purpose.runner_name() == name).then_some(purpose)
+    }
+
+    /// The job, unless the runner belongs to the warm pool.
+    pub fn job(&self) -> Option<JobId> {
+        match self {
+            Purpose::Job(job, _) => Some(*job),
+            Purpose::Pool { .. } => None,
+        }
+    }
+}
+
+const STARTED_BY_PREFIX: &str = "gha-";
+
+/// `startedBy` of every task that was started for `job`, whatever the attempt.
+pub fn started_by(job: JobId) -> String {
+    format!("{STARTED_BY_PREFIX}{job}")
+}
+
+/// Whether a task's `startedBy` says that this fleet started it.
+pub fn is_ours(started_by: &str) -> bool {
+    started_by.starts_with(STARTED_BY_PREFIX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_of_others_are_not_ours() {
+        for name in [
+            "",
+            "fargate",
+            "fargate-",
+            "fargate-1",
+            "fargate-x-1",
+            "fargate-1-x",
+            "fargate-+1-1",
+            "fargate-01-1",
+            "fargate-1-01",
+            "fargate-pool-1",
+            "Fargate-1-1",
+            "xfargate-1-1",
+            "fargate-1-1-1",
+        ] {
+            assert_eq!(Purpose::from_runner_name(name), None, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_reads_back(job: u64, attempt: u32, window: u64, slot: u32) {
+            for purpose in [Purpose::Job(JobId(job), Attempt(attempt)), Purpose::Pool { window, slot }] {
+                let name = purpose.runner_name();
+                prop_assert!(name.len() <= 64, "GitHub allows 64 characters: {name}");
+                prop_assert_eq!(Purpose::from_runner_name(&name), Some(purpose));
+            }
+        }
+    }
+}
