@@ -37,9 +37,6 @@ pub struct CallError {
 impl CallError {
     /// An error of the given class.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
-        CallError {
-            class,
-            message: message.into(),
-        }
+        CallError { class, message: message.into() }
     }
 }

@@ -105,10 +105,7 @@ impl Purpose {
         let stem = name.strip_prefix(RUNNER_NAME_PREFIX)?;
         let (left, right) = stem.rsplit_once('-')?;
         let purpose = match left.strip_prefix("pool-") {
-            Some(window) => Purpose::Pool {
-                window: window.parse().ok()?,
-                slot: right.parse().ok()?,
-            },
+            Some(window) => Purpose::Pool { window: window.parse().ok()?, slot: right.parse().ok()? },
             None => Purpose::Job(JobId(left.parse().ok()?), Attempt(right.parse().ok()?)),
         };
         // `parse` accepts `+7` and `007`: only the very text that `runner_name` writes is ours.

@@ -1,1 +1,10 @@
-//! placeholder
+//! One fresh just-in-time GitHub Actions runner on AWS Fargate for every queued job.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod adapters;
+pub mod error;
+pub mod ids;
+pub mod ports;
+pub mod size;
+pub mod task;

@@ -153,11 +153,7 @@ pub trait Github {
     ) -> impl Future<Output = Result<Deleted, CallError>>;
 
     /// `GET /repos/{owner}/{repo}/actions/jobs/{id}`; `None` when GitHub shows no such job (404).
-    fn job(
-        &self,
-        target: &Target,
-        job: JobId,
-    ) -> impl Future<Output = Result<Option<JobState>, CallError>>;
+    fn job(&self, target: &Target, job: JobId) -> impl Future<Output = Result<Option<JobState>, CallError>>;
 }
 
 /// One line of the App's webhook delivery log.
@@ -228,16 +224,10 @@ pub struct Task {
 /// What starting runners needs of ECS.
 pub trait StartTasks {
     /// RunTask. A refusal in `failures[]` is an error like any other.
-    fn run_task(
-        &self,
-        request: &TaskRequest,
-    ) -> impl Future<Output = Result<RunTask, CallError>>;
+    fn run_task(&self, request: &TaskRequest) -> impl Future<Output = Result<RunTask, CallError>>;
 
     /// The live tasks of one `startedBy`: ListTasks, then DescribeTasks with TAGS when there are any.
-    fn tasks_started_by(
-        &self,
-        started_by: &str,
-    ) -> impl Future<Output = Result<Vec<Task>, CallError>>;
+    fn tasks_started_by(&self, started_by: &str) -> impl Future<Output = Result<Vec<Task>, CallError>>;
 
     /// DescribeClusters: tasks running or pending in the cluster.
     fn task_count(&self) -> impl Future<Output = Result<u32, CallError>>;
@@ -246,10 +236,7 @@ pub trait StartTasks {
 /// What tending runners needs of ECS.
 pub trait TendTasks {
     /// ListTasks, all pages, then DescribeTasks with TAGS: every live task of this fleet, or of one `startedBy`.
-    fn live_tasks(
-        &self,
-        started_by: Option<&str>,
-    ) -> impl Future<Output = Result<Vec<Task>, CallError>>;
+    fn live_tasks(&self, started_by: Option<&str>) -> impl Future<Output = Result<Vec<Task>, CallError>>;
 
     /// DescribeTasks with TAGS of one task; `None` once ECS has forgotten it (about an hour after it stopped).
     fn describe(&self, arn: &TaskArn) -> impl Future<Output = Result<Option<Task>, CallError>>;
@@ -258,22 +245,14 @@ pub trait TendTasks {
     fn stop(&self, arn: &TaskArn, reason: &str) -> impl Future<Output = Result<(), CallError>>;
 
     /// TagResource. A task that is gone is a success.
-    fn tag(
-        &self,
-        arn: &TaskArn,
-        tags: &[(String, String)],
-    ) -> impl Future<Output = Result<(), CallError>>;
+    fn tag(&self, arn: &TaskArn, tags: &[(String, String)]) -> impl Future<Output = Result<(), CallError>>;
 }
 
 /// The queues of the function: its own, the job queue and the dead-letter queue.
 pub trait Queue {
     /// ChangeMessageVisibility on the queue that the record came from: the message becomes visible again
     /// after `delay`.
-    fn defer(
-        &self,
-        receipt_handle: &str,
-        delay: Duration,
-    ) -> impl Future<Output = Result<(), CallError>>;
+    fn defer(&self, receipt_handle: &str, delay: Duration) -> impl Future<Output = Result<(), CallError>>;
 
     /// Sends the original body to the dead-letter queue, with the reason as message attribute `reason`.
     fn reject(&self, body: &str, reason: &str) -> impl Future<Output = Result<(), CallError>>;

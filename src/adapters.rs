@@ -1,0 +1,5 @@
+//! The adapters: each port of [`crate::ports`] over the real service.
+
+pub mod github;
+pub mod http;
+pub mod secrets;

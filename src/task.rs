@@ -1,0 +1,147 @@
+//! One RunTask request as a value: everything in it derives from the job and the attempt, so that the same
+//! job and attempt give the same request, byte for byte.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+
+use crate::size::Size;
+
+/// Where Fargate takes the capacity from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Capacity {
+    /// No capacity provider named: `launchType` FARGATE.
+    LaunchType,
+    /// The capacity provider FARGATE: on-demand.
+    Fargate,
+    /// The capacity provider FARGATE_SPOT. Fargate never falls back from it by itself.
+    FargateSpot,
+}
+
+impl Capacity {
+    /// The capacity provider's name; `None` when the launch type is used.
+    pub fn provider(self) -> Option<&'static str> {
+        match self {
+            Capacity::LaunchType => None,
+            Capacity::Fargate => Some("FARGATE"),
+            Capacity::FargateSpot => Some("FARGATE_SPOT"),
+        }
+    }
+}
+
+impl fmt::Display for Capacity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.provider().unwrap_or("FARGATE"))
+    }
+}
+
+/// What the container is told.
+#[derive(Clone)]
+pub enum Identity {
+    /// Container-minted: the container mints its own configuration under this name, with these labels.
+    Named {
+        /// `RUNNER_NAME`.
+        name: String,
+        /// `RUNNER_LABELS`, joined by commas.
+        labels: Vec<String>,
+    },
+    /// Dispatcher-minted: `ACTIONS_RUNNER_INPUT_JITCONFIG` and nothing else.
+    Minted(SecretString),
+}
+
+/// One RunTask request. Cluster, network and container name are the adapter's settings.
+#[derive(Clone)]
+pub struct TaskRequest {
+    /// `clientToken`, 64 characters at most.
+    pub client_token: String,
+    /// `startedBy`, 128 characters at most.
+    pub started_by: String,
+    /// Family, family:revision or ARN.
+    pub task_definition: String,
+    /// Launch type or capacity provider.
+    pub capacity: Capacity,
+    /// Task-level CPU and memory, when the job asked for a size.
+    pub size: Option<Size>,
+    /// Task-level ephemeral storage in GiB, when the job asked for it.
+    pub disk_gib: Option<u32>,
+    /// What the container is told.
+    pub identity: Identity,
+    /// Tags, valid for AWS.
+    pub tags: Vec<(String, String)>,
+}
+
+/// No environment in it: the JIT configuration is a secret.
+impl fmt::Debug for TaskRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskRequest")
+            .field("client_token", &self.client_token)
+            .field("capacity", &self.capacity)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TaskRequest {
+    /// The container's environment overrides.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        match &self.identity {
+            Identity::Named { name, labels } => {
+                vec![("RUNNER_NAME", name.clone()), ("RUNNER_LABELS", labels.join(","))]
+            }
+            Identity::Minted(jit_config) => {
+                vec![("ACTIONS_RUNNER_INPUT_JITCONFIG", jit_config.expose_secret().to_owned())]
+            }
+        }
+    }
+
+    /// The length of the `overrides` as the JSON that ECS counts: at most [`MAX_OVERRIDES`] characters.
+    pub fn overrides_length(&self, container: &str) -> usize {
+        let environment = self.environment();
+        let overrides = Overrides {
+            container_overrides: [ContainerOverride {
+                name: container,
+                environment: environment.iter().map(|(name, value)| Pair { name, value }).collect(),
+            }],
+            cpu: self.size.map(|size| size.cpu.to_string()),
+            memory: self.size.map(|size| size.memory_mib.to_string()),
+            ephemeral_storage: self.disk_gib.map(|gib| EphemeralStorage { size_in_gib: gib }),
+        };
+        // Strings and integers always serialise; were that ever untrue, the request must not pass.
+        serde_json::to_string(&overrides).map_or(usize::MAX, |json| json.chars().count())
+    }
+}
+
+/// "The total size of the overrides is limited to 8192 characters, including JSON formatting" (RunTask).
+pub const MAX_OVERRIDES: usize = 8192;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Overrides<'a> {
+    container_overrides: [ContainerOverride<'a>; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ephemeral_storage: Option<EphemeralStorage>,
+}
+
+#[derive(Serialize)]
+struct ContainerOverride<'a> {
+    name: &'a str,
+    environment: Vec<Pair<'a>>,
+}
+
+#[derive(Serialize)]
+struct Pair<'a> {
+    name: &'a str,
+    value: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EphemeralStorage {
+    #[serde(rename = "sizeInGiB")]
+    size_in_gib: u32,
+}
