@@ -5,6 +5,8 @@
 pub mod adapters;
 pub mod error;
 pub mod ids;
+pub mod job;
+pub mod labels;
 pub mod ports;
 pub mod size;
 pub mod task;

@@ -1,0 +1,409 @@
+//! What arrives: `workflow_job` payloads, bare or in an EventBridge envelope, and this system's own messages.
+//!
+//! Only the fields that matter are read, and those strictly: one that is missing or of the wrong type is named
+//! in the error, with its path; its value never is.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+use crate::{
+    ids::{Attempt, InstallationId, JobId, RunId},
+    ports::{JobStatus, Target},
+};
+
+/// A job that a runner is to be started for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// Which runner for it this will be.
+    pub attempt: Attempt,
+    /// The run it belongs to.
+    pub run_id: Option<RunId>,
+    /// Its name. Any characters.
+    pub name: Option<String>,
+    /// The workflow's name. Any characters.
+    pub workflow: Option<String>,
+    /// `runs-on`.
+    pub labels: Vec<String>,
+    /// When GitHub created it; older GitHub Enterprise Servers do not say.
+    pub created_at: Option<OffsetDateTime>,
+    /// Where it lives.
+    pub target: Target,
+}
+
+impl Job {
+    /// `owner/repository`, or `owner` alone when the repository is not known.
+    pub fn repository(&self) -> String {
+        match &self.target.repository {
+            Some(repository) => format!("{}/{repository}", self.target.owner),
+            None => self.target.owner.clone(),
+        }
+    }
+}
+
+/// `action` of a `workflow_job` event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// A job waits for a runner.
+    Queued,
+    /// A runner took it.
+    InProgress,
+    /// It is over.
+    Completed,
+    /// It waits for a deployment protection rule.
+    Waiting,
+    /// An action that GitHub has added since.
+    #[serde(other)]
+    Other,
+}
+
+/// A `workflow_job` event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkflowJob {
+    /// What happened.
+    pub action: Action,
+    /// `workflow_job.status`.
+    pub status: JobStatus,
+    /// The job, as the first attempt.
+    pub job: Job,
+    /// Whether everybody can read the repository.
+    pub public: bool,
+    /// `workflow_job.runner_name`: none while it is queued, or when it ended without a runner.
+    pub runner_name: Option<String>,
+}
+
+/// A message of this system's own on the job queue: a runner is owed to the job, whatever GitHub says its
+/// status is. `reconcile` writes it when a runner died before it took a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replacement {
+    /// The job.
+    pub job_id: JobId,
+    /// Which runner for it this will be.
+    pub attempt: Attempt,
+    /// The labels of the registration that is replaced.
+    pub labels: Vec<String>,
+    /// The organisation's (or user's) login.
+    pub owner: String,
+    /// The repository's name, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// The run, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<RunId>,
+    /// The App's installation, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installation_id: Option<InstallationId>,
+}
+
+impl Replacement {
+    /// The message's body.
+    pub fn to_body(&self) -> String {
+        // A struct of strings and integers always serialises.
+        serde_json::json!({ "replacement": self }).to_string()
+    }
+
+    /// The job to start a runner for.
+    pub fn into_job(self) -> Job {
+        Job {
+            id: self.job_id,
+            attempt: self.attempt,
+            run_id: self.run_id,
+            name: None,
+            workflow: None,
+            labels: self.labels,
+            created_at: None,
+            target: Target {
+                owner: self.owner,
+                repository: self.repository,
+                installation: self.installation_id,
+            },
+        }
+    }
+}
+
+/// A message, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// A `workflow_job` event.
+    WorkflowJob(Box<WorkflowJob>),
+    /// A runner is owed.
+    Replacement(Replacement),
+    /// An EventBridge event of another kind: its source and detail-type.
+    OtherEvent(String),
+}
+
+/// What cannot be read, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreadable(pub String);
+
+/// Reads a message body: an EventBridge envelope, a bare `workflow_job` payload, or a [`Replacement`].
+pub fn read(body: &str) -> Result<Message, Unreadable> {
+    let shape: Shape = from_json(body, "")?;
+    if let Some(detail) = shape.detail {
+        if shape.detail_type.as_deref() != Some("workflow_job") {
+            let detail_type = shape.detail_type.unwrap_or_default();
+            return Ok(Message::OtherEvent(clip(&format!("event {detail_type:?}"))));
+        }
+        return read_payload(detail.get(), "detail.");
+    }
+    read_payload(body, "")
+}
+
+fn read_payload(json: &str, path: &str) -> Result<Message, Unreadable> {
+    let shape: Shape = from_json(json, path)?;
+    if let Some(replacement) = shape.replacement {
+        let replacement = from_json(replacement.get(), &format!("{path}replacement."))?;
+        return Ok(Message::Replacement(replacement));
+    }
+    if shape.workflow_job.is_none() {
+        return Err(Unreadable(format!(
+            "{path}workflow_job is missing: this is no workflow_job event (send GitHub's payload as it came)"
+        )));
+    }
+    read_workflow_job(json, path).map(|event| Message::WorkflowJob(Box::new(event)))
+}
+
+/// Reads a bare `workflow_job` payload; `path` is where it lies, for the error.
+pub fn read_workflow_job(json: &str, path: &str) -> Result<WorkflowJob, Unreadable> {
+    let wire: Wire = from_json(json, path)?;
+    let created_at = match wire.workflow_job.created_at.as_deref() {
+        None => None,
+        Some(text) => Some(rfc3339(text).ok_or_else(|| {
+            Unreadable(format!("{path}workflow_job.created_at is no time like 2026-11-24T08:00:00Z"))
+        })?),
+    };
+    if wire.repository.name.is_empty() || wire.repository.owner.login.is_empty() {
+        return Err(Unreadable(format!("{path}repository.name or {path}repository.owner.login is empty")));
+    }
+    Ok(WorkflowJob {
+        action: wire.action,
+        status: wire.workflow_job.status,
+        job: Job {
+            id: wire.workflow_job.id,
+            attempt: Attempt::FIRST,
+            run_id: Some(wire.workflow_job.run_id),
+            name: wire.workflow_job.name,
+            workflow: wire.workflow_job.workflow_name,
+            labels: wire.workflow_job.labels,
+            created_at,
+            target: Target {
+                owner: wire.repository.owner.login,
+                repository: Some(wire.repository.name),
+                installation: wire.installation.map(|installation| installation.id),
+            },
+        },
+        public: !wire.repository.private,
+        runner_name: wire.workflow_job.runner_name.filter(|name| !name.is_empty()),
+    })
+}
+
+fn rfc3339(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()
+}
+
+/// What tells the shapes apart; nothing inside is looked at yet.
+#[derive(Deserialize)]
+struct Shape<'a> {
+    #[serde(rename = "detail-type")]
+    detail_type: Option<String>,
+    #[serde(borrow)]
+    detail: Option<&'a RawValue>,
+    #[serde(borrow)]
+    workflow_job: Option<&'a RawValue>,
+    #[serde(borrow)]
+    replacement: Option<&'a RawValue>,
+}
+
+/// GitHub's `workflow_job` payload, as far as it matters here
+/// (<https://docs.github.com/en/webhooks/webhook-events-and-payloads#workflow_job>).
+#[derive(Deserialize)]
+struct Wire {
+    action: Action,
+    workflow_job: WireJob,
+    repository: WireRepository,
+    installation: Option<WireInstallation>,
+}
+
+#[derive(Deserialize)]
+struct WireJob {
+    id: JobId,
+    run_id: RunId,
+    status: JobStatus,
+    labels: Vec<String>,
+    name: Option<String>,
+    workflow_name: Option<String>,
+    created_at: Option<String>,
+    runner_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WireRepository {
+    name: String,
+    owner: WireOwner,
+    private: bool,
+}
+
+#[derive(Deserialize)]
+struct WireOwner {
+    login: String,
+}
+
+#[derive(Deserialize)]
+struct WireInstallation {
+    id: InstallationId,
+}
+
+/// Parses JSON; the error has the path and what was expected there, never a value: payloads are private.
+fn from_json<'a, T: Deserialize<'a>>(json: &'a str, path: &str) -> Result<T, Unreadable> {
+    // serde would also read a struct from an array, field by field in order: no payload is one.
+    if json.trim_start().starts_with('[') {
+        let place = if path.is_empty() { "the message" } else { path.trim_end_matches('.') };
+        return Err(Unreadable(format!("{place} is of the wrong type, expected an object")));
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let field = error.path().to_string();
+        describe(path, &field, error.inner())
+    })?;
+    deserializer.end().map_err(|error| describe(path, ".", &error))?;
+    Ok(parsed)
+}
+
+fn describe(path: &str, field: &str, error: &serde_json::Error) -> Unreadable {
+    use serde_json::error::Category;
+    if error.classify() != Category::Data {
+        let (line, column) = (error.line(), error.column());
+        return Unreadable(format!("not JSON (line {line}, column {column}): send the payload as it came"));
+    }
+    let text = error.to_string();
+    let place = |name: &str| match field {
+        "." => format!("{path}{name}"),
+        field if name.is_empty() => format!("{path}{field}"),
+        field => format!("{path}{field}.{name}"),
+    };
+    // serde's own words may quote the value: only what stood expected, or which field is missing, is kept.
+    let quoted = |text: &str| text.split('`').nth(1).unwrap_or_default().to_owned();
+    if text.starts_with("missing field") {
+        return Unreadable(format!("{} is missing", place(&quoted(&text))));
+    }
+    let place = place("").trim_end_matches('.').to_owned();
+    let place = if place.is_empty() { "the message".to_owned() } else { place };
+    match text.split_once(", expected ").map(|(_, expected)| expected) {
+        Some(expected) => {
+            let expected = expected.split(" at line ").next().unwrap_or_default();
+            Unreadable(format!("{place} is of the wrong type, expected {expected}"))
+        }
+        None => Unreadable(format!("{place} cannot be read")),
+    }
+}
+
+/// Text from outside, at a length fit for a log line.
+fn clip(text: &str) -> String {
+    text.chars().take(120).collect()
+}
+
+/// Reads a value of an EventBridge `detail` or another JSON text; errors as in [`read`].
+pub fn read_json<T: DeserializeOwned>(json: &str, path: &str) -> Result<T, Unreadable> {
+    from_json(json, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn payload() -> Value {
+        json!({
+            "action": "queued",
+            "workflow_job": {
+                "id": 1, "run_id": 2, "status": "queued", "labels": ["self-hosted"],
+                "created_at": "2026-11-24T08:00:00Z", "runner_name": null
+            },
+            "repository": { "name": "app", "private": true, "owner": { "login": "acme" } },
+            "installation": { "id": 7 }
+        })
+    }
+
+    fn workflow_job(body: &Value) -> WorkflowJob {
+        match read(&body.to_string()) {
+            Ok(Message::WorkflowJob(event)) => *event,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn bare_and_enveloped_payloads_read_alike() {
+        let bare = workflow_job(&payload());
+        let envelope = json!({ "source": "github.com", "detail-type": "workflow_job", "detail": payload() });
+        assert_eq!(bare, workflow_job(&envelope));
+        assert_eq!(bare.job.repository(), "acme/app");
+        assert_eq!(bare.job.target.installation, Some(InstallationId(7)));
+        assert!(!bare.public);
+    }
+
+    #[test]
+    fn a_replacement_reads_back() {
+        let replacement = Replacement {
+            job_id: JobId(1),
+            attempt: Attempt(2),
+            labels: vec!["self-hosted".into()],
+            owner: "acme".into(),
+            repository: None,
+            run_id: None,
+            installation_id: Some(InstallationId(7)),
+        };
+        assert_eq!(read(&replacement.to_body()), Ok(Message::Replacement(replacement)));
+    }
+
+    #[test]
+    fn other_events_are_told_apart() {
+        let body = json!({ "detail-type": "push", "detail": {} }).to_string();
+        assert_eq!(read(&body), Ok(Message::OtherEvent("event \"push\"".into())));
+    }
+
+    #[test]
+    fn errors_name_the_place_and_never_the_value() {
+        fn with(path: &str, value: Value) -> String {
+            let mut body = payload();
+            *body.pointer_mut(path).expect("a place") = value;
+            body.to_string()
+        }
+        let without = |parent: &str, key: &str| {
+            let mut body = payload();
+            body.pointer_mut(parent).expect("a parent").as_object_mut().expect("an object").remove(key);
+            body.to_string()
+        };
+        let table = [
+            (with("/workflow_job/id", json!("s3cret")), "workflow_job.id is of the wrong type, expected u64"),
+            (with("/workflow_job/labels", json!("s3cret")), "workflow_job.labels is of the wrong type"),
+            (with("/workflow_job/labels", json!([1])), "workflow_job.labels[0] is of the wrong type"),
+            (with("/workflow_job/status", json!("s3cret")), "workflow_job.status"),
+            (with("/workflow_job/created_at", json!("s3cret")), "workflow_job.created_at is no time"),
+            (with("/repository", json!(null)), "repository is of the wrong type"),
+            (with("/repository/name", json!("")), "repository.name"),
+            (with("/workflow_job", json!(["s3cret"])), "workflow_job"),
+            (without("", "workflow_job"), "workflow_job is missing"),
+            (without("/workflow_job", "id"), "workflow_job.id is missing"),
+            (without("", "action"), "action is missing"),
+            (without("/repository", "owner"), "repository.owner is missing"),
+            (
+                json!({ "detail-type": "workflow_job", "detail": {} }).to_string(),
+                "detail.workflow_job is missing",
+            ),
+            (json!([1]).to_string(), "the message is of the wrong type"),
+            ("{\"s3cret".to_owned(), "not JSON (line 1, column 8)"),
+            (String::new(), "not JSON"),
+            (payload().to_string() + "x", "not JSON"),
+        ];
+        for (body, want) in table {
+            let error = read(&body).expect_err(want).to_string();
+            assert!(error.contains(want), "{error} should contain {want}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+}

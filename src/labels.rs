@@ -1,0 +1,394 @@
+//! The labels of a job: is it ours, and what size, architecture and capacity does it ask for?
+//!
+//! | label | meaning |
+//! | --- | --- |
+//! | `vcpu-02048-mem-008192` | CPU units and MiB, zero-padded or not |
+//! | `cpu=2`, `ram=8`, `disk=50` | vCPU, GiB, GiB of ephemeral storage |
+//! | `x64`, `arm64` | architecture |
+//! | `spot`, `on-demand` | capacity |
+//! | `run=…`, `job=…` | anything: makes the label set unique |
+//! | `fargate/cpu=2/ram=8/spot` | several labels in one, joined by `/` |
+//!
+//! Letters may be of either case everywhere: GitHub matches labels without regard to it.
+
+use std::{collections::BTreeSet, fmt::Display};
+
+use crate::size::{LARGEST, Size};
+
+/// The labels this fleet answers to (`RUNNER_LABELS`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Offered {
+    /// `*`: every label, as long as `self-hosted` is among the job's.
+    Any,
+    /// These, in lower case.
+    These(BTreeSet<String>),
+}
+
+impl Offered {
+    /// Labels of either case; `*` alone or among others offers everything.
+    pub fn new<S: AsRef<str>>(labels: impl IntoIterator<Item = S>) -> Self {
+        let labels: BTreeSet<String> =
+            labels.into_iter().map(|label| label.as_ref().trim().to_lowercase()).collect();
+        if labels.contains("*") { Offered::Any } else { Offered::These(labels) }
+    }
+
+    /// Whether the (lower-case) label is offered.
+    fn has(&self, label: &str) -> bool {
+        match self {
+            Offered::Any => true,
+            Offered::These(labels) => labels.contains(label),
+        }
+    }
+}
+
+/// A processor architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Architecture {
+    /// `x64`: ECS calls it X86_64.
+    X64,
+    /// `arm64`.
+    Arm64,
+}
+
+/// A capacity that a label names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CapacityLabel {
+    /// `spot`: FARGATE_SPOT and nothing else.
+    Spot,
+    /// `on-demand`: FARGATE and nothing else.
+    OnDemand,
+}
+
+/// What the labels of one of our jobs ask for; `None` means that they say nothing about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sizing {
+    /// CPU and memory, rounded up to a size that Fargate has.
+    pub size: Option<Size>,
+    /// Ephemeral storage in GiB, 21 to 200.
+    pub disk_gib: Option<u32>,
+    /// The architecture.
+    pub architecture: Option<Architecture>,
+    /// The capacity.
+    pub capacity: Option<CapacityLabel>,
+}
+
+/// Why labels lead to no runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoRunner {
+    /// Some other runner answers to these labels: the job is not ours.
+    NotOffered(String),
+    /// The job is ours, and asks for what cannot be given; the text says what can.
+    Impossible(String),
+}
+
+/// Ephemeral storage that RunTask accepts as an override, in GiB (`EphemeralStorage.sizeInGiB`).
+const DISK_GIB: std::ops::RangeInclusive<u32> = 21..=200;
+
+/// One label, read as a sizing label.
+enum Word {
+    Cpu(u32),
+    Memory(u32),
+    Both(u32, u32),
+    Disk(u32),
+    Architecture(Architecture),
+    Capacity(CapacityLabel),
+    Unique,
+    /// Begins like a sizing label, and does not go on like one.
+    Malformed(&'static str),
+}
+
+/// Reads the job's labels. A job is ours when every label is offered or is a sizing label, and at least one is
+/// offered.
+pub fn read<S: AsRef<str>>(labels: &[S], offered: &Offered) -> Result<Sizing, NoRunner> {
+    let mut wishes = Wishes::default();
+    let mut problems = Vec::new();
+    let mut any_offered = false;
+    let mut self_hosted = false;
+
+    for label in labels.iter().flat_map(|label| split(label.as_ref())) {
+        self_hosted |= label == "self-hosted";
+        let word = word(&label);
+        let is_offered = offered.has(&label);
+        any_offered |= is_offered;
+        match word {
+            Some(Word::Malformed(form)) if !is_offered || *offered == Offered::Any => {
+                problems.push(format!("label {label:?} should look like {form}"));
+            }
+            Some(word) => problems.extend(wishes.add(word).err()),
+            None if is_offered => {}
+            None => return Err(NoRunner::NotOffered(format!("label {label:?} is not offered"))),
+        }
+    }
+    if !any_offered {
+        return Err(NoRunner::NotOffered("none of the labels is offered".into()));
+    }
+    if *offered == Offered::Any && !self_hosted {
+        return Err(NoRunner::NotOffered("label \"self-hosted\" is missing".into()));
+    }
+    if !problems.is_empty() {
+        return Err(NoRunner::Impossible(problems.join("; ")));
+    }
+    wishes.sizing().map_err(NoRunner::Impossible)
+}
+
+/// `fargate/cpu=2/ram=8` is three labels; `run=…` and `job=…` are one, whatever follows.
+fn split(label: &str) -> Vec<String> {
+    let label = label.trim().to_lowercase();
+    if label.starts_with("run=") || label.starts_with("job=") {
+        return vec![label];
+    }
+    label.split('/').map(|part| part.trim().to_owned()).collect()
+}
+
+fn word(label: &str) -> Option<Word> {
+    match label {
+        "x64" => return Some(Word::Architecture(Architecture::X64)),
+        "arm64" => return Some(Word::Architecture(Architecture::Arm64)),
+        "spot" => return Some(Word::Capacity(CapacityLabel::Spot)),
+        "on-demand" => return Some(Word::Capacity(CapacityLabel::OnDemand)),
+        _ => {}
+    }
+    if let Some(rest) = label.strip_prefix("vcpu-") {
+        let form = "vcpu-2048-mem-8192 (CPU units, MiB)";
+        return Some(match rest.split_once("-mem-").map(|(cpu, mem)| (digits(cpu), digits(mem))) {
+            Some((Some(cpu), Some(memory))) => Word::Both(cpu, memory),
+            _ => Word::Malformed(form),
+        });
+    }
+    let (key, value) = label.split_once('=')?;
+    match key {
+        "cpu" => Some(thousand_and_24th(value).map_or(Word::Malformed("cpu=2 (vCPU)"), Word::Cpu)),
+        "ram" => Some(thousand_and_24th(value).map_or(Word::Malformed("ram=8 (GiB)"), Word::Memory)),
+        "disk" => Some(digits(value).map_or(Word::Malformed("disk=50 (GiB)"), Word::Disk)),
+        "run" | "job" => Some(Word::Unique),
+        _ => None,
+    }
+}
+
+/// A whole number above zero, zero-padded or not. One that is too large to hold is simply very large.
+fn digits(text: &str) -> Option<u32> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = is_number.then(|| text.parse().unwrap_or(u32::MAX))?;
+    (number > 0).then_some(number)
+}
+
+/// vCPU to CPU units and GiB to MiB, rounded up: `2`, `0.5`, `.25`.
+fn thousand_and_24th(text: &str) -> Option<u32> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let number: f64 = is_number.then(|| text.parse().ok())??;
+    // `as` saturates, and a number that large is rejected as a size all the same.
+    (number > 0.0).then(|| (number * 1024.0).ceil() as u32)
+}
+
+/// What the labels read so far ask for.
+#[derive(Default)]
+struct Wishes {
+    cpu: Option<u32>,
+    memory_mib: Option<u32>,
+    disk_gib: Option<u32>,
+    architecture: Option<Architecture>,
+    capacity: Option<CapacityLabel>,
+}
+
+impl Wishes {
+    fn add(&mut self, word: Word) -> Result<(), String> {
+        match word {
+            Word::Cpu(units) => set(&mut self.cpu, units, "CPU"),
+            Word::Memory(mib) => set(&mut self.memory_mib, mib, "memory"),
+            Word::Both(units, mib) => {
+                set(&mut self.cpu, units, "CPU").and(set(&mut self.memory_mib, mib, "memory"))
+            }
+            Word::Disk(gib) => set(&mut self.disk_gib, gib, "disk"),
+            Word::Architecture(architecture) => set(&mut self.architecture, architecture, "architecture"),
+            Word::Capacity(capacity) => set(&mut self.capacity, capacity, "capacity"),
+            Word::Unique | Word::Malformed(_) => Ok(()),
+        }
+    }
+
+    fn sizing(self) -> Result<Sizing, String> {
+        let size = match (self.cpu, self.memory_mib) {
+            (None, None) => None,
+            (cpu, memory) => Some(Size::at_least(cpu, memory).ok_or_else(|| too_large(cpu, memory))?),
+        };
+        let disk_gib = match self.disk_gib {
+            Some(gib) if gib > *DISK_GIB.end() => {
+                return Err(format!(
+                    "Fargate has no disk of {gib} GiB; the largest is {} GiB",
+                    DISK_GIB.end()
+                ));
+            }
+            gib => gib.map(|gib| gib.max(*DISK_GIB.start())),
+        };
+        Ok(Sizing { size, disk_gib, architecture: self.architecture, capacity: self.capacity })
+    }
+}
+
+fn set<T: PartialEq>(wish: &mut Option<T>, value: T, what: &str) -> Result<(), String> {
+    if wish.as_ref().is_some_and(|earlier| *earlier != value) {
+        return Err(format!("the labels name two different values for {what}"));
+    }
+    *wish = Some(value);
+    Ok(())
+}
+
+/// The valid sizes nearest to one that Fargate cannot give: with that CPU, and with that memory.
+fn too_large(cpu: Option<u32>, memory_mib: Option<u32>) -> String {
+    let wish = |value: Option<u32>| value.map_or("any".to_owned(), |value| value.to_string());
+    let mut nearest: Vec<Size> = Vec::new();
+    nearest.extend(cpu.and_then(|cpu| Size::at_least(Some(cpu), None)));
+    nearest.extend(memory_mib.and_then(|memory| Size::at_least(None, Some(memory))));
+    if !nearest.contains(&LARGEST) {
+        nearest.push(LARGEST);
+    }
+    format!(
+        "Fargate has no size of {} CPU units with {} MiB; the nearest valid sizes are {}",
+        wish(cpu),
+        wish(memory_mib),
+        join(&nearest),
+    )
+}
+
+fn join<T: Display>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{prelude::*, sample::subsequence};
+
+    fn offered() -> Offered {
+        Offered::new(["self-hosted", "Linux", "x64", "fargate"])
+    }
+
+    fn size(cpu: u32, memory_mib: u32) -> Option<Size> {
+        Some(Size { cpu, memory_mib })
+    }
+
+    #[test]
+    fn sizes() {
+        let table: [(&[&str], Option<Size>, Option<u32>); 10] = [
+            (&["self-hosted"], None, None),
+            (&["self-hosted", "vcpu-02048-mem-008192"], size(2048, 8192), None),
+            (&["self-hosted", "VCPU-2048-MEM-8192"], size(2048, 8192), None),
+            (&["fargate", "cpu=2"], size(2048, 4096), None),
+            (&["fargate", "cpu=.25"], size(256, 512), None),
+            (&["fargate", "ram=8"], size(1024, 8192), None),
+            (&["fargate", "disk=50"], None, Some(50)),
+            (&["fargate", "disk=5"], None, Some(21)),
+            (&["fargate/cpu=2/ram=8/disk=200"], size(2048, 8192), Some(200)),
+            (&["fargate", "cpu=2", "vcpu-2048-mem-8192"], size(2048, 8192), None),
+        ];
+        for (labels, size, disk_gib) in table {
+            let sizing = read(labels, &offered()).unwrap_or_else(|no| panic!("{labels:?}: {no:?}"));
+            assert_eq!((sizing.size, sizing.disk_gib), (size, disk_gib), "{labels:?}");
+        }
+    }
+
+    #[test]
+    fn architecture_and_capacity() {
+        let sizing = read(&["self-hosted", "ARM64", "Spot", "run=1/2"], &offered()).expect("ours");
+        assert_eq!(sizing.architecture, Some(Architecture::Arm64));
+        assert_eq!(sizing.capacity, Some(CapacityLabel::Spot));
+        let sizing = read(&["fargate/on-demand/x64"], &offered()).expect("ours");
+        assert_eq!(sizing.architecture, Some(Architecture::X64));
+        assert_eq!(sizing.capacity, Some(CapacityLabel::OnDemand));
+    }
+
+    #[test]
+    fn not_ours() {
+        let foreign: [&[&str]; 8] = [
+            &[],
+            &["ubuntu-latest"],
+            &["self-hosted", "gpu"],
+            &["cpu=2"],
+            &["spot", "run=1"],
+            &["self-hosted", ""],
+            // RunsOn's labels look a little like ours.
+            &["runs-on=123/cpu=2+4/ram=16"],
+            &["self-hosted", "gpu", "cpu=many"],
+        ];
+        for labels in foreign {
+            assert!(matches!(read(labels, &offered()), Err(NoRunner::NotOffered(_))), "{labels:?}");
+        }
+    }
+
+    #[test]
+    fn impossible() {
+        let table: [(&[&str], &str); 9] = [
+            (&["fargate", "cpu=many"], "cpu=2 (vCPU)"),
+            (&["fargate", "cpu=0"], "cpu=2 (vCPU)"),
+            (&["fargate", "ram="], "ram=8 (GiB)"),
+            (&["fargate", "vcpu-2-mem"], "vcpu-2048-mem-8192"),
+            (&["fargate", "disk=201"], "the largest is 200 GiB"),
+            (&["fargate", "cpu=2", "cpu=4"], "two different values for CPU"),
+            (&["fargate", "spot", "on-demand"], "two different values for capacity"),
+            (&["fargate", "cpu=32"], "16384 CPU units with 122880 MiB"),
+            (&["fargate", "cpu=2", "ram=121"], "2048 CPU units with 4096 MiB"),
+        ];
+        for (labels, want) in table {
+            match read(labels, &offered()) {
+                Err(NoRunner::Impossible(why)) => assert!(why.contains(want), "{labels:?}: {why}"),
+                other => panic!("{labels:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_star_offers_everything_to_jobs_that_are_self_hosted() {
+        let any = Offered::new(["*"]);
+        assert_eq!(read(&["self-hosted", "gpu", "cpu=2"], &any).expect("ours").size, size(2048, 4096));
+        assert!(matches!(read(&["gpu"], &any), Err(NoRunner::NotOffered(_))));
+        assert!(matches!(read(&["self-hosted", "cpu=x"], &any), Err(NoRunner::Impossible(_))));
+    }
+
+    /// Labels of which every one is offered or a sizing label, and at least one is offered.
+    fn ours() -> impl Strategy<Value = Vec<String>> {
+        (
+            subsequence(vec!["self-hosted", "linux", "fargate"], 1..=3),
+            proptest::option::of((1u32..=16).prop_map(|cpu| format!("cpu={cpu}"))),
+            proptest::option::of((1u32..=120).prop_map(|ram| format!("ram={ram}"))),
+            proptest::option::of((1u32..=200).prop_map(|disk| format!("disk={disk}"))),
+            proptest::option::of(prop_oneof![Just("spot"), Just("on-demand")]),
+            proptest::option::of("run=[a-z0-9]{1,8}"),
+        )
+            .prop_map(|(offered, cpu, ram, disk, capacity, run)| {
+                let offered = offered.into_iter().map(str::to_owned);
+                let sizing = [cpu, ram, disk, capacity.map(str::to_owned), run];
+                offered.chain(sizing.into_iter().flatten()).collect()
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn every_accepted_size_is_fargates(labels in ours()) {
+            if let Ok(Sizing { size: Some(size), .. }) = read(&labels, &offered()) {
+                prop_assert!(size.is_valid(), "{size:?}");
+            }
+        }
+
+        #[test]
+        fn case_never_matters(labels in ours()) {
+            let upper: Vec<String> = labels.iter().map(|label| label.to_uppercase()).collect();
+            prop_assert_eq!(read(&labels, &offered()), read(&upper, &offered()));
+        }
+
+        #[test]
+        fn the_slash_form_means_the_same(labels in ours()) {
+            prop_assert_eq!(read(&labels, &offered()), read(&[labels.join("/")], &offered()));
+        }
+
+        #[test]
+        fn rounding_never_goes_down(cpu in 1u32..=16, ram in 1u32..=120) {
+            let labels = ["fargate".to_owned(), format!("cpu={cpu}"), format!("ram={ram}")];
+            let size = read(&labels, &offered()).expect("Fargate has it").size.expect("a size");
+            prop_assert!(size.cpu >= cpu * 1024 && size.memory_mib >= ram * 1024);
+        }
+
+        #[test]
+        fn nothing_panics(labels in proptest::collection::vec(".{0,40}|(vcpu-|cpu=|ram=|disk=)[0-9.]{0,30}", 0..6)) {
+            let _ = read(&labels, &offered());
+            let _ = read(&labels, &Offered::Any);
+        }
+    }
+}
