@@ -1,8 +1,9 @@
 //! The ports: what the flows need of the outside, and nothing more. The adapters implement them for GitHub
 //! and AWS, the simulator for its own world, so that the very same flows run in both.
 //!
-//! A function's ports are its IAM policy: `dispatch` uses [`Github`], [`StartTasks`] and [`Queue`]; `reconcile`
-//! uses [`Github`], [`Deliveries`], [`TendTasks`] and [`Queue`] (and [`StartTasks`] for the warm pool only).
+//! A function's ports are its IAM policy: `dispatch` uses [`Github`], [`FindTasks`], [`StartTasks`] and
+//! [`Queue`]; `reconcile` uses [`Github`], [`Deliveries`], [`FindTasks`], [`TendTasks`] and [`Queue`] (and
+//! [`StartTasks`] for the warm pool only).
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
@@ -221,13 +222,19 @@ pub struct Task {
     pub tags: BTreeMap<String, String>,
 }
 
+/// What both need of ECS: to find tasks again.
+pub trait FindTasks {
+    /// The live tasks of one `startedBy`: ListTasks, then DescribeTasks with TAGS when there are any.
+    fn tasks_started_by(&self, started_by: &str) -> impl Future<Output = Result<Vec<Task>, CallError>>;
+
+    /// DescribeTasks with TAGS of one task; `None` once ECS has forgotten it (about an hour after it stopped).
+    fn describe(&self, arn: &TaskArn) -> impl Future<Output = Result<Option<Task>, CallError>>;
+}
+
 /// What starting runners needs of ECS.
 pub trait StartTasks {
     /// RunTask. A refusal in `failures[]` is an error like any other.
     fn run_task(&self, request: &TaskRequest) -> impl Future<Output = Result<RunTask, CallError>>;
-
-    /// The live tasks of one `startedBy`: ListTasks, then DescribeTasks with TAGS when there are any.
-    fn tasks_started_by(&self, started_by: &str) -> impl Future<Output = Result<Vec<Task>, CallError>>;
 
     /// DescribeClusters: tasks running or pending in the cluster.
     fn task_count(&self) -> impl Future<Output = Result<u32, CallError>>;
@@ -235,11 +242,8 @@ pub trait StartTasks {
 
 /// What tending runners needs of ECS.
 pub trait TendTasks {
-    /// ListTasks, all pages, then DescribeTasks with TAGS: every live task of this fleet, or of one `startedBy`.
-    fn live_tasks(&self, started_by: Option<&str>) -> impl Future<Output = Result<Vec<Task>, CallError>>;
-
-    /// DescribeTasks with TAGS of one task; `None` once ECS has forgotten it (about an hour after it stopped).
-    fn describe(&self, arn: &TaskArn) -> impl Future<Output = Result<Option<Task>, CallError>>;
+    /// Every live task of this fleet: ListTasks, all pages, then DescribeTasks with TAGS.
+    fn live_tasks(&self) -> impl Future<Output = Result<Vec<Task>, CallError>>;
 
     /// StopTask. A task that is stopped already, or forgotten, is a success.
     fn stop(&self, arn: &TaskArn, reason: &str) -> impl Future<Output = Result<(), CallError>>;

@@ -1,0 +1,174 @@
+//! What became of a message, and when it is to come back if it is not done.
+
+use std::time::Duration;
+
+use crate::{
+    error::{CallError, Class},
+    policy::Skip,
+    ports::TaskArn,
+};
+
+/// What became of one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done: a task was started, or a runner's books were closed.
+    Done(Done),
+    /// Nothing to do: acknowledged and counted.
+    Skipped(Skip),
+    /// It can never be done: goes to the dead-letter queue with this reason, and is acknowledged.
+    Rejected(String),
+    /// Not now: stays on the queue and comes back.
+    Deferred(Deferral),
+}
+
+/// What was done, for the log line and the metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// The metric that it counts for, e.g. `Started`.
+    pub metric: &'static str,
+    /// A sentence for the log.
+    pub detail: String,
+    /// The task that it was done to.
+    pub task: Option<TaskArn>,
+}
+
+/// Why a message is not done yet, and when it comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deferral {
+    /// For counting.
+    pub reason: Reason,
+    /// When.
+    pub wait: Wait,
+    /// A sentence for the log: what happened, and how to mend it.
+    pub detail: String,
+}
+
+/// Why messages are deferred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// GitHub's rate limit.
+    RateLimit,
+    /// A service did not answer, or answered that it cannot now.
+    Unavailable,
+    /// No capacity provider of the job's list has capacity.
+    NoCapacity,
+    /// `MAX_RUNNERS` is reached.
+    MaxRunners,
+    /// Another delivery of the same job is at work.
+    InFlight,
+    /// Somebody has to repair the installation.
+    NeedsOperator,
+    /// The code panicked: a bug.
+    Panic,
+}
+
+impl Reason {
+    /// The metric's name.
+    pub fn metric(self) -> &'static str {
+        match self {
+            Reason::RateLimit => "DeferredRateLimit",
+            Reason::Unavailable => "DeferredUnavailable",
+            Reason::NoCapacity => "DeferredNoCapacity",
+            Reason::MaxRunners => "DeferredMaxRunners",
+            Reason::InFlight => "DeferredInFlight",
+            Reason::NeedsOperator => "NeedsOperator",
+            Reason::Panic => "DeferredPanic",
+        }
+    }
+}
+
+/// When a deferred message comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// After 5 seconds, doubled with every receive, up to 15 minutes.
+    Backoff,
+    /// After minutes: somebody has to repair something first.
+    Slowly,
+    /// As long as GitHub said, or as the protocol wants.
+    For(Duration),
+}
+
+const FIRST: Duration = Duration::from_secs(5);
+const SLOWEST: Duration = Duration::from_secs(15 * 60);
+const SLOWLY: Duration = Duration::from_secs(3 * 60);
+/// "The maximum is 43200 seconds (12 hours)" from the receive (SQS, ChangeMessageVisibility); a little less,
+/// since some of it is spent already.
+const LONGEST: Duration = Duration::from_secs(43_200 - 300);
+
+impl Wait {
+    /// The delay before the message is visible again. `receives` counts from 1. The jitter spreads messages
+    /// that failed together; it comes from the message's id and not from chance, so that the same history
+    /// always goes the same way.
+    pub fn delay(self, receives: u32, message_id: &str) -> Duration {
+        let doubled = |first: Duration| {
+            let doublings = receives.saturating_sub(1).min(16);
+            first.saturating_mul(1 << doublings).min(SLOWEST)
+        };
+        let spread = |most: Duration, share: f64| most.mul_f64(1.0 - share * jitter(message_id, receives));
+        match self {
+            Wait::Backoff => spread(doubled(FIRST), 0.5).max(FIRST),
+            Wait::Slowly => spread(doubled(SLOWLY), 0.2),
+            // Never earlier than asked for.
+            Wait::For(asked) => {
+                asked.saturating_add(FIRST.mul_f64(jitter(message_id, receives))).min(LONGEST)
+            }
+        }
+    }
+}
+
+/// 0.0 to 1.0, spread evenly over message ids and receives (FNV-1a, with a finish that mixes the low bits up).
+fn jitter(message_id: &str, receives: u32) -> f64 {
+    let bytes = message_id.bytes().chain(receives.to_le_bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    (mixed >> 40) as f64 / (1u64 << 24) as f64
+}
+
+impl From<CallError> for Outcome {
+    /// The class of the error decides; its text is for the log alone.
+    fn from(error: CallError) -> Outcome {
+        let (reason, wait) = match error.class {
+            Class::Invalid => return Outcome::Rejected(error.message),
+            Class::Transient | Class::Unknown => (Reason::Unavailable, Wait::Backoff),
+            Class::RateLimited { after } => (Reason::RateLimit, Wait::For(after)),
+            Class::NoCapacity => (Reason::NoCapacity, Wait::Backoff),
+            Class::NeedsOperator => (Reason::NeedsOperator, Wait::Slowly),
+        };
+        Outcome::Deferred(Deferral { reason, wait, detail: error.message })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn backoff_is_between_five_seconds_and_fifteen_minutes(receives: u32, id in ".{0,40}") {
+            for wait in [Wait::Backoff, Wait::Slowly] {
+                let delay = wait.delay(receives, &id);
+                prop_assert!((FIRST..=SLOWEST).contains(&delay), "{delay:?}");
+            }
+            prop_assert_eq!(Wait::Backoff.delay(receives, &id), Wait::Backoff.delay(receives, &id));
+        }
+
+        #[test]
+        fn never_earlier_than_asked_and_never_more_than_sqs_takes(seconds in 0u64..100_000) {
+            let asked = Duration::from_secs(seconds);
+            let delay = Wait::For(asked).delay(1, "id");
+            prop_assert!(delay >= asked.min(LONGEST) && delay <= LONGEST);
+        }
+    }
+
+    #[test]
+    fn backoff_grows_and_spreads() {
+        let delay = |receives| Wait::Backoff.delay(receives, "id");
+        assert!(delay(20) > delay(6) && delay(6) > delay(1));
+        let delays: std::collections::BTreeSet<_> =
+            (0..100).map(|id| Wait::Backoff.delay(8, &format!("message-{id}"))).collect();
+        assert!(delays.len() > 90, "only {} different delays", delays.len());
+    }
+}

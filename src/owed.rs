@@ -1,0 +1,79 @@
+//! Is a runner still owed? GitHub may give job A to the runner that was started for job B of the same labels.
+//! Then A's own runner is owed to B: debts are counted by registrations, not by which job ran where.
+
+use crate::{
+    ids::{JobId, Purpose},
+    ports::{JobState, JobStatus},
+};
+
+/// Whether the runner that is to be started for a job (or was, and died) is owed to anybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owed {
+    /// To the job itself, which is queued.
+    ToTheJob,
+    /// To another job: this one runs, or ran, on a runner that was started for that other one.
+    ToAnother,
+    /// To somebody, perhaps: GitHub does not say. When in doubt, start: a runner too many is retired by the
+    /// sweep, a runner too few is a lost job.
+    Unknown,
+    /// To nobody, for this reason.
+    ToNobody(&'static str),
+}
+
+impl Owed {
+    /// Whether a runner is to be started.
+    pub fn is_owed(self) -> bool {
+        !matches!(self, Owed::ToNobody(_))
+    }
+}
+
+/// Who the runner of `job` is owed to, given what GitHub says of that job (`None`: it shows no such job, or
+/// we may not see it).
+pub fn owed(job: JobId, state: Option<&JobState>) -> Owed {
+    let Some(state) = state else { return Owed::Unknown };
+    match (state.status, state.runner_name.as_deref()) {
+        (JobStatus::Queued, _) => Owed::ToTheJob,
+        (JobStatus::Pending, _) => Owed::Unknown,
+        (JobStatus::Waiting, _) => Owed::ToNobody("the job waits for approval: GitHub will queue it again"),
+        (JobStatus::InProgress, None) => Owed::Unknown,
+        (JobStatus::Completed, None) => Owed::ToNobody("the job ended without ever running"),
+        (JobStatus::InProgress | JobStatus::Completed, Some(runner)) => {
+            match Purpose::from_runner_name(runner) {
+                Some(Purpose::Job(other, _)) if other != job => Owed::ToAnother,
+                Some(Purpose::Job(..)) => Owed::ToNobody("the job runs, or ran, on its own runner"),
+                Some(Purpose::Pool { .. }) => {
+                    Owed::ToNobody("the job runs, or ran, on a runner of the warm pool")
+                }
+                None => Owed::ToNobody("the job runs, or ran, on a runner of another fleet"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debts() {
+        use JobStatus::*;
+        let table = [
+            (Queued, None, true),
+            (Pending, None, true),
+            (Waiting, None, false),
+            (InProgress, None, true),
+            (InProgress, Some("fargate-1-1"), false),
+            (InProgress, Some("fargate-2-1"), true),
+            (InProgress, Some("fargate-pool-1-0"), false),
+            (InProgress, Some("GitHub Actions 3"), false),
+            (Completed, None, false),
+            (Completed, Some("fargate-1-2"), false),
+            (Completed, Some("fargate-2-1"), true),
+        ];
+        for (status, runner, want) in table {
+            let state = JobState { status, runner_name: runner.map(str::to_owned) };
+            assert_eq!(owed(JobId(1), Some(&state)).is_owed(), want, "{status:?} on {runner:?}");
+        }
+        assert_eq!(owed(JobId(1), None), Owed::Unknown);
+    }
+}

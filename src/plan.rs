@@ -1,0 +1,156 @@
+//! From a job and its sizing to the RunTask requests that start its runner.
+
+use crate::{
+    ids::{Attempt, Purpose, RunId, RunnerId},
+    job::Job,
+    labels::{Architecture, CapacityLabel, Sizing},
+    ports::Target,
+    tags,
+    task::{Capacity, Identity, TaskRequest},
+};
+
+/// What tasks are made of: the part of the settings that goes into a request.
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    /// `TASK_DEFINITION`: family, family:revision or ARN, for x64.
+    pub task_definition: String,
+    /// `TASK_DEFINITION_ARM64`.
+    pub task_definition_arm64: Option<String>,
+    /// `CONTAINER_NAME`.
+    pub container: String,
+    /// `CAPACITY`, in order of preference; never empty.
+    pub capacities: Vec<Capacity>,
+}
+
+/// One runner to be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The labels of its registration: exactly the job's, so that GitHub is sure to match it.
+    pub labels: Vec<String>,
+    /// Where it registers.
+    pub target: Target,
+    run_id: Option<RunId>,
+    name: Option<String>,
+    workflow: Option<String>,
+    task_definition: String,
+    sizing: Sizing,
+    /// The capacities to try, in this order.
+    pub capacities: Vec<Capacity>,
+}
+
+impl Plan {
+    /// The plan for a job's runner.
+    pub fn for_job(job: &Job, sizing: Sizing, fleet: &Fleet) -> Plan {
+        Plan {
+            purpose: Purpose::Job(job.id, job.attempt),
+            labels: job.labels.clone(),
+            target: job.target.clone(),
+            run_id: job.run_id,
+            name: job.name.clone(),
+            workflow: job.workflow.clone(),
+            task_definition: task_definition(sizing, fleet),
+            sizing,
+            capacities: capacities(sizing, fleet),
+        }
+    }
+
+    /// The plan for a runner of the warm pool.
+    pub fn for_pool(purpose: Purpose, labels: Vec<String>, target: Target, fleet: &Fleet) -> Plan {
+        let sizing = Sizing::default();
+        Plan {
+            purpose,
+            labels,
+            target,
+            run_id: None,
+            name: None,
+            workflow: None,
+            task_definition: task_definition(sizing, fleet),
+            sizing,
+            capacities: capacities(sizing, fleet),
+        }
+    }
+
+    /// The same job's next runner.
+    pub fn with_attempt(self, attempt: Attempt) -> Plan {
+        let purpose = match self.purpose {
+            Purpose::Job(job, _) => Purpose::Job(job, attempt),
+            pool @ Purpose::Pool { .. } => pool,
+        };
+        Plan { purpose, ..self }
+    }
+
+    /// The name of the registration.
+    pub fn runner_name(&self) -> String {
+        self.purpose.runner_name()
+    }
+
+    /// How a container that mints its own configuration is told who it is.
+    pub fn named(&self) -> Identity {
+        Identity::Named { name: self.runner_name(), labels: self.labels.clone() }
+    }
+
+    /// The request to one capacity. Nothing in it comes from a clock or from chance.
+    pub fn request(&self, capacity: Capacity, identity: Identity, runner: Option<RunnerId>) -> TaskRequest {
+        TaskRequest {
+            client_token: self.client_token(capacity),
+            started_by: self.purpose.started_by(),
+            task_definition: self.task_definition.clone(),
+            capacity,
+            size: self.sizing.size,
+            disk_gib: self.sizing.disk_gib,
+            identity,
+            tags: self.tags(runner),
+        }
+    }
+
+    /// Another capacity is another request, so it needs a token of its own.
+    fn client_token(&self, capacity: Capacity) -> String {
+        match capacity.provider() {
+            Some(provider) => format!("{}-{provider}", self.purpose.token()),
+            None => self.purpose.token(),
+        }
+    }
+
+    fn tags(&self, runner: Option<RunnerId>) -> Vec<(String, String)> {
+        let (job, attempt) = match &self.purpose {
+            Purpose::Job(job, attempt) => (job.to_string(), Some(attempt.to_string())),
+            Purpose::Pool { .. } => ("pool".to_owned(), None),
+        };
+        let repository = match &self.target.repository {
+            Some(repository) => format!("{}/{repository}", self.target.owner),
+            None => self.target.owner.clone(),
+        };
+        [
+            (tags::JOB_ID, Some(job)),
+            (tags::ATTEMPT, attempt),
+            (tags::RUNNER_ID, runner.map(|id| id.to_string())),
+            (tags::RUNNER_NAME, Some(self.runner_name())),
+            (tags::LABELS, Some(self.labels.join(" "))),
+            (tags::REPOSITORY, Some(repository)),
+            (tags::RUN_ID, self.run_id.map(|id| id.to_string())),
+            (tags::INSTALLATION_ID, self.target.installation.map(|id| id.to_string())),
+            (tags::JOB_NAME, self.name.clone()),
+            (tags::WORKFLOW, self.workflow.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), tags::value(&value?))))
+        .collect()
+    }
+}
+
+fn task_definition(sizing: Sizing, fleet: &Fleet) -> String {
+    match (sizing.architecture, &fleet.task_definition_arm64) {
+        (Some(Architecture::Arm64), Some(arm64)) => arm64.clone(),
+        _ => fleet.task_definition.clone(),
+    }
+}
+
+fn capacities(sizing: Sizing, fleet: &Fleet) -> Vec<Capacity> {
+    match sizing.capacity {
+        Some(CapacityLabel::Spot) => vec![Capacity::FargateSpot],
+        Some(CapacityLabel::OnDemand) => vec![Capacity::Fargate],
+        None => fleet.capacities.clone(),
+    }
+}

@@ -1,0 +1,198 @@
+//! Which jobs this fleet serves.
+
+use wildmatch::WildMatch;
+
+use crate::{
+    job::{Action, WorkflowJob},
+    labels::{self, Architecture, NoRunner, Offered, Sizing},
+    ports::{JobStatus, Target},
+};
+
+/// Why a message leads to no runner, and is no error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skip {
+    /// A short word for counting, e.g. `labels`.
+    pub reason: &'static str,
+    /// A sentence for the log and for GitHub's "Recent Deliveries".
+    pub detail: String,
+}
+
+impl Skip {
+    /// A skip.
+    pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
+        Skip { reason, detail: detail.into() }
+    }
+}
+
+/// The decision about one `workflow_job` event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not for us, or nothing to do.
+    Skip(Skip),
+    /// Ours, but impossible; the reason says what would be possible.
+    Reject(String),
+    /// A runner is owed, of this sizing.
+    Run(Sizing),
+}
+
+/// What this fleet serves.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// `RUNNER_LABELS`.
+    pub offered: Offered,
+    /// `ORGANIZATION`, if only one owner is served.
+    pub organization: Option<String>,
+    /// `ALLOWED_REPOSITORIES`.
+    pub repositories: Vec<RepositoryGlob>,
+    /// `ALLOW_PUBLIC_REPOSITORIES`.
+    pub allow_public: bool,
+    /// Whether there is a task definition for arm64.
+    pub arm64: bool,
+}
+
+/// An `owner/repository` pattern, in which `*` stands for anything. Letters may be of either case.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RepositoryGlob(WildMatch);
+
+impl RepositoryGlob {
+    /// A pattern such as `acme/*`.
+    pub fn new(pattern: &str) -> Self {
+        RepositoryGlob(WildMatch::new(&pattern.to_lowercase()))
+    }
+}
+
+impl Policy {
+    /// What to do about an event: only a queued job of ours, from an owner and repository that are allowed,
+    /// gets a runner.
+    pub fn judge(&self, event: &WorkflowJob) -> Verdict {
+        if event.action != Action::Queued {
+            return Verdict::Skip(Skip::new("action", "the event says of no job that it was queued"));
+        }
+        if event.status != JobStatus::Queued {
+            // A job behind a deployment protection rule is announced as queued with status `waiting`;
+            // GitHub sends another `queued` once it is approved.
+            return Verdict::Skip(Skip::new("status", "the job is not queued yet, or not any more"));
+        }
+        if let Some(skip) = self.excludes(event) {
+            return Verdict::Skip(skip);
+        }
+        self.size(&event.job.labels)
+    }
+
+    /// What the labels alone decide.
+    pub fn size<S: AsRef<str>>(&self, labels: &[S]) -> Verdict {
+        match labels::read(labels, &self.offered) {
+            Ok(Sizing { architecture: Some(Architecture::Arm64), .. }) if !self.arm64 => {
+                Verdict::Skip(Skip::new("labels", "arm64 is not offered: TASK_DEFINITION_ARM64 is not set"))
+            }
+            Ok(sizing) => Verdict::Run(sizing),
+            Err(NoRunner::Impossible(why)) => Verdict::Reject(why),
+            Err(NoRunner::NotOffered(why)) => Verdict::Skip(Skip::new("labels", why)),
+        }
+    }
+
+    /// Why events of this job are none of our business, whatever their action: its owner, its repository or
+    /// its labels.
+    pub fn excludes(&self, event: &WorkflowJob) -> Option<Skip> {
+        if let Some(skip) = self.excludes_target(&event.job.target) {
+            return Some(skip);
+        }
+        if event.public && !self.allow_public {
+            return Some(Skip::new(
+                "public",
+                "the repository is public, and ALLOW_PUBLIC_REPOSITORIES is not true",
+            ));
+        }
+        match labels::read(&event.job.labels, &self.offered) {
+            Err(NoRunner::NotOffered(why)) => Some(Skip::new("labels", why)),
+            _ => None,
+        }
+    }
+
+    /// Why jobs of this owner or repository are not served.
+    pub fn excludes_target(&self, target: &Target) -> Option<Skip> {
+        if let Some(organization) = &self.organization
+            && !organization.eq_ignore_ascii_case(&target.owner)
+        {
+            return Some(Skip::new("owner", format!("the owner is not {organization}")));
+        }
+        // Without a repository (a replacement in organisation scope) the job was let in once already.
+        let full_name = format!("{}/{}", target.owner, target.repository.as_ref()?).to_lowercase();
+        let allowed = self.repositories.iter().any(|glob| glob.0.matches(&full_name));
+        (!allowed).then(|| Skip::new("repository", "the repository is not among ALLOWED_REPOSITORIES"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ids::{Attempt, JobId},
+        job::Job,
+    };
+
+    fn event() -> WorkflowJob {
+        WorkflowJob {
+            action: Action::Queued,
+            status: JobStatus::Queued,
+            job: Job {
+                id: JobId(1),
+                attempt: Attempt::FIRST,
+                run_id: None,
+                name: None,
+                workflow: None,
+                labels: vec!["self-hosted".into()],
+                created_at: None,
+                target: Target { owner: "Acme".into(), repository: Some("App".into()), installation: None },
+            },
+            public: false,
+            runner_name: None,
+        }
+    }
+
+    fn policy() -> Policy {
+        Policy {
+            offered: Offered::new(["self-hosted", "linux"]),
+            organization: Some("acme".into()),
+            repositories: vec![RepositoryGlob::new("acme/a*"), RepositoryGlob::new("acme/tools")],
+            allow_public: false,
+            arm64: false,
+        }
+    }
+
+    #[test]
+    fn verdicts() {
+        type Change = fn(&mut WorkflowJob, &mut Policy);
+        let table: [(&str, Change); 13] = [
+            ("run", |_, _| {}),
+            ("run", |event, policy| {
+                event.public = true;
+                policy.allow_public = true;
+            }),
+            ("run", |event, policy| {
+                event.job.labels.push("arm64".into());
+                policy.arm64 = true;
+            }),
+            ("reject", |event, _| event.job.labels.push("cpu=64".into())),
+            ("action", |event, _| event.action = Action::Completed),
+            ("action", |event, _| event.action = Action::Other),
+            ("status", |event, _| event.status = JobStatus::Waiting),
+            ("owner", |event, _| event.job.target.owner = "evil".into()),
+            ("repository", |event, _| event.job.target.repository = Some("web".into())),
+            ("repository", |_, policy| policy.repositories.clear()),
+            ("public", |event, _| event.public = true),
+            ("labels", |event, _| event.job.labels.push("gpu".into())),
+            ("labels", |event, _| event.job.labels.push("arm64".into())),
+        ];
+        for (index, (want, change)) in table.into_iter().enumerate() {
+            let (mut event, mut policy) = (event(), policy());
+            change(&mut event, &mut policy);
+            let got = match policy.judge(&event) {
+                Verdict::Run(_) => "run",
+                Verdict::Reject(_) => "reject",
+                Verdict::Skip(skip) => skip.reason,
+            };
+            assert_eq!(got, want, "row {index}");
+        }
+    }
+}
