@@ -3,10 +3,13 @@
 #![warn(missing_docs)]
 
 pub mod adapters;
+pub mod batch;
+pub mod dispatch;
 pub mod error;
 pub mod ids;
 pub mod job;
 pub mod labels;
+pub mod metrics;
 pub mod outcome;
 pub mod owed;
 pub mod plan;

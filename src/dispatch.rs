@@ -1,0 +1,426 @@
+//! From a queued job to a Fargate task.
+//!
+//! A registration at GitHub is a token that is spent once; it is the only record of a runner that is owed.
+//! Every step below may be the last one before a crash: the message is then delivered again, and what was done
+//! before is found by the registration's name (409), by the task's `startedBy`, or by its `clientToken`.
+
+use std::{cell::Cell, time::Duration};
+
+use time::OffsetDateTime;
+
+use crate::{
+    error::{CallError, Class},
+    ids::JobId,
+    job::{self, Job, Message},
+    labels::Sizing,
+    outcome::{Deferral, Done, Outcome, Reason, Wait},
+    owed::{Owed, owed},
+    plan::{Fleet, Plan},
+    policy::{Policy, Skip, Verdict},
+    ports::{
+        Clock, Deleted, FindTasks, Github, JobState, Minted, Registration, RunTask, StartTasks, TaskArn,
+    },
+    tags::TaskTags,
+    task::{Capacity, Identity, MAX_OVERRIDES},
+};
+
+/// Older than this, a job may have been cancelled or taken by another runner: one GET comes first.
+const OLD: time::Duration = time::Duration::minutes(2);
+
+/// How long a delivery that meets a registration without a task waits before it takes over, if it is the first
+/// receive of its message: another delivery of the same job may be between its mint and its RunTask, or
+/// ListTasks may not show its task yet.
+const IN_FLIGHT: Duration = Duration::from_secs(30);
+
+/// Starts runners for jobs.
+#[derive(Debug)]
+pub struct Dispatcher<G, E, C> {
+    /// GitHub, when this function mints the configurations; `None` when the containers do.
+    pub github: Option<G>,
+    /// ECS.
+    pub ecs: E,
+    /// The clock.
+    pub clock: C,
+    /// Which jobs are served.
+    pub policy: Policy,
+    /// What tasks are made of.
+    pub fleet: Fleet,
+    /// `MAX_RUNNERS`; 0 is no limit.
+    pub max_runners: u32,
+    /// `MAX_ATTEMPTS`: runners started for one job before it is rejected.
+    pub max_attempts: u32,
+}
+
+/// What the records of one batch share.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Runners that may still be started; `None` is no limit.
+    room: Cell<Option<u32>>,
+    /// GitHub's rate limit was met: no more mints until then.
+    no_mints_until: Cell<Option<OffsetDateTime>>,
+    /// `MAX_RUNNERS` is set, and ECS did not say how many there are.
+    uncounted: Option<CallError>,
+}
+
+/// What became of one message, and whose it was, as far as it could be read.
+#[derive(Debug)]
+pub struct Handled {
+    /// The job.
+    pub job: Option<Job>,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
+    /// Asks ECS, once for the whole batch and only if there is a limit, how many runners there are.
+    pub async fn begin_batch(&self) -> Batch {
+        let mut batch = Batch::default();
+        if self.max_runners > 0 {
+            match self.ecs.task_count().await {
+                Ok(running) => batch.room.set(Some(self.max_runners.saturating_sub(running))),
+                Err(error) => batch.uncounted = Some(error),
+            }
+        }
+        batch
+    }
+
+    /// One message. `receives` counts how often SQS has delivered it; `None` when it did not come from SQS.
+    pub async fn handle(&self, body: &str, receives: Option<u32>, batch: &Batch) -> Handled {
+        match job::read(body) {
+            Err(unreadable) => Handled { job: None, outcome: Outcome::Rejected(unreadable.to_string()) },
+            Ok(Message::OtherEvent(what)) => {
+                Handled { job: None, outcome: Outcome::Skipped(Skip::new("event", what)) }
+            }
+            Ok(Message::WorkflowJob(event)) => {
+                let outcome = match self.policy.judge(&event) {
+                    Verdict::Skip(skip) => Outcome::Skipped(skip),
+                    Verdict::Reject(reason) => Outcome::Rejected(reason),
+                    Verdict::Run(sizing) => {
+                        let delivery = Delivery {
+                            check_first: self.is_old(&event.job) || receives.is_some_and(|count| count > 1),
+                            is_first: receives == Some(1),
+                        };
+                        self.start(&event.job, sizing, delivery, batch).await
+                    }
+                };
+                Handled { job: Some(event.job), outcome }
+            }
+            Ok(Message::Replacement(replacement)) => {
+                let job = replacement.into_job();
+                let excluded = self.policy.excludes_target(&job.target);
+                let outcome = match (excluded, self.policy.size(&job.labels)) {
+                    (Some(skip), _) | (None, Verdict::Skip(skip)) => Outcome::Skipped(skip),
+                    (None, Verdict::Reject(reason)) => Outcome::Rejected(reason),
+                    (None, Verdict::Run(sizing)) => {
+                        // Owed whatever GitHub says of the job itself, so nothing is checked first.
+                        let delivery = Delivery { check_first: false, is_first: receives == Some(1) };
+                        self.start(&job, sizing, delivery, batch).await
+                    }
+                };
+                Handled { job: Some(job), outcome }
+            }
+        }
+    }
+
+    fn is_old(&self, job: &Job) -> bool {
+        job.created_at.is_some_and(|created_at| self.clock.now() - created_at > OLD)
+    }
+
+    async fn start(&self, job: &Job, sizing: Sizing, delivery: Delivery, batch: &Batch) -> Outcome {
+        let slot = match batch.take_slot() {
+            Ok(slot) => slot,
+            Err(outcome) => return outcome,
+        };
+        let plan = Plan::for_job(job, sizing, &self.fleet);
+        let outcome = match &self.github {
+            Some(github) => self.start_minted(github, job, plan, delivery, batch).await,
+            None => self.start_named(&plan).await,
+        }
+        .unwrap_or_else(Outcome::from);
+        if !matches!(outcome, Outcome::Done(_)) {
+            slot.give_back();
+        }
+        outcome
+    }
+
+    /// Dispatcher-minted: mint → RunTask, two calls in the good case.
+    async fn start_minted(
+        &self,
+        github: &G,
+        job: &Job,
+        mut plan: Plan,
+        delivery: Delivery,
+        batch: &Batch,
+    ) -> Result<Outcome, CallError> {
+        if delivery.check_first
+            && let Owed::ToNobody(why) = self.owed(github, job).await?
+        {
+            return Ok(skip("not-queued", why));
+        }
+        let mut attempt = job.attempt;
+        loop {
+            let registration = match self.mint(github, &plan, batch).await? {
+                Minted::Created(registration) => registration,
+                Minted::NameTaken => match self.take_over(github, job.id, &plan, delivery).await? {
+                    TakeOver::Alive(why) => return Ok(skip("duplicate", why)),
+                    TakeOver::InFlight => return Ok(in_flight(IN_FLIGHT)),
+                    TakeOver::NameFree => match self.mint(github, &plan, batch).await? {
+                        Minted::Created(registration) => registration,
+                        Minted::NameTaken => return Ok(in_flight(IN_FLIGHT)),
+                    },
+                },
+            };
+            match self.run(&plan, Some(&registration)).await {
+                Ok((RunTask::Started(task), capacity)) => return Ok(started(&plan, capacity, task)),
+                Ok((RunTask::Conflict(tasks), _)) => {
+                    // A task of this attempt was once started, with a registration that is spent by now.
+                    self.discard(github, &plan, &registration).await;
+                    if self.ran_a_job(&tasks).await? {
+                        return Ok(skip("duplicate", "the runner of this attempt has run a job"));
+                    }
+                    if let Owed::ToNobody(why) = self.owed(github, job).await? {
+                        return Ok(skip("not-queued", why));
+                    }
+                    attempt = attempt.next();
+                    if attempt.0 > self.max_attempts {
+                        return Ok(exhausted(self.max_attempts));
+                    }
+                    plan = plan.with_attempt(attempt);
+                }
+                // Perhaps the task was started. The next delivery finds out, by the registration's name.
+                Err(error) if error.class == Class::Unknown => return Err(error),
+                Err(error) => {
+                    self.discard(github, &plan, &registration).await;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Container-minted: RunTask alone. The same request names the same task, so a repetition is harmless; only
+    /// with several capacities may an earlier delivery have started a task under another one's token.
+    async fn start_named(&self, plan: &Plan) -> Result<Outcome, CallError> {
+        if plan.capacities.len() > 1 {
+            let tasks = self.ecs.tasks_started_by(&plan.purpose.started_by()).await?;
+            let name = plan.runner_name();
+            if tasks.iter().any(|task| task.live && TaskTags(&task.tags).runner_name() == Some(&name)) {
+                return Ok(skip("duplicate", "its task is there already"));
+            }
+        }
+        Ok(match self.run(plan, None).await? {
+            (RunTask::Started(task), capacity) => started(plan, capacity, task),
+            (RunTask::Conflict(_), _) => {
+                skip("duplicate", "its task was started before, with other settings")
+            }
+        })
+    }
+
+    async fn owed(&self, github: &G, job: &Job) -> Result<Owed, CallError> {
+        if job.target.repository.is_none() {
+            return Ok(Owed::Unknown);
+        }
+        let state: Option<JobState> = github.job(&job.target, job.id).await?;
+        if state.is_none() {
+            tracing::warn!(
+                job = job.id.0,
+                "GitHub shows no such job; if this is so for all jobs, the credentials lack the permission \
+                 \"Actions: read\""
+            );
+        }
+        Ok(owed(job.id, state.as_ref()))
+    }
+
+    async fn mint(&self, github: &G, plan: &Plan, batch: &Batch) -> Result<Minted, CallError> {
+        let now = self.clock.now();
+        if let Some(until) = batch.no_mints_until.get()
+            && now < until
+        {
+            let after = Duration::try_from(until - now).unwrap_or_default();
+            return Err(CallError::new(
+                Class::RateLimited { after },
+                "GitHub's rate limit was met earlier in this batch",
+            ));
+        }
+        let minted = github.mint(&plan.target, &plan.runner_name(), &plan.labels).await;
+        if let Err(CallError { class: Class::RateLimited { after }, .. }) = minted {
+            batch.no_mints_until.set(Some(self.clock.now() + after));
+        }
+        minted
+    }
+
+    /// The name is taken: by a runner that lives, by another delivery that is at work, or by one that crashed
+    /// between its two calls. In the last case its registration is spent here, which frees the name.
+    async fn take_over(
+        &self,
+        github: &G,
+        job: JobId,
+        plan: &Plan,
+        delivery: Delivery,
+    ) -> Result<TakeOver, CallError> {
+        let Some(runner) = github.find_runner(&plan.target, &plan.runner_name()).await? else {
+            // Spent since the mint was refused. Whether by a job or by another delivery, the next receive
+            // will tell.
+            return Ok(TakeOver::InFlight);
+        };
+        if runner.online || runner.busy {
+            return Ok(TakeOver::Alive("its runner is there already"));
+        }
+        let tasks = self.ecs.tasks_started_by(&plan.purpose.started_by()).await?;
+        if tasks.iter().any(|task| task.live && TaskTags(&task.tags).runner_id() == Some(runner.id)) {
+            return Ok(TakeOver::Alive("its task is there already"));
+        }
+        if delivery.is_first {
+            return Ok(TakeOver::InFlight);
+        }
+        tracing::info!(job = job.0, runner = runner.id.0, "taking over a registration without a task");
+        match github.delete_runner(&plan.target, runner.id).await? {
+            Deleted::Spent => Ok(TakeOver::NameFree),
+            Deleted::Busy => Ok(TakeOver::Alive("its runner runs a job")),
+            Deleted::Gone => Ok(TakeOver::InFlight),
+        }
+    }
+
+    /// RunTask with each capacity in turn, at once: Fargate never falls back from Spot by itself.
+    async fn run(
+        &self,
+        plan: &Plan,
+        registration: Option<&Registration>,
+    ) -> Result<(RunTask, Capacity), CallError> {
+        let mut dry = Vec::new();
+        for &capacity in &plan.capacities {
+            let identity = match registration {
+                Some(registration) => Identity::Minted(registration.jit_config.clone()),
+                None => plan.named(),
+            };
+            let request = plan.request(capacity, identity, registration.map(|registration| registration.id));
+            let length = request.overrides_length(&self.fleet.container);
+            if length > MAX_OVERRIDES {
+                return Err(CallError::new(
+                    Class::Invalid,
+                    format!(
+                        "the task's overrides would be {length} characters of JSON, and ECS takes \
+                         {MAX_OVERRIDES}: the job has too many or too long labels"
+                    ),
+                ));
+            }
+            match self.ecs.run_task(&request).await {
+                Err(error) if error.class == Class::NoCapacity => dry.push(error.message),
+                answer => return answer.map(|answer| (answer, capacity)),
+            }
+        }
+        Err(CallError::new(Class::NoCapacity, dry.join("; ")))
+    }
+
+    /// Spends a registration that will have no task. If that fails, the job is still served, and the sweep
+    /// finds the registration.
+    async fn discard(&self, github: &G, plan: &Plan, registration: &Registration) {
+        if let Err(error) = github.delete_runner(&plan.target, registration.id).await {
+            tracing::warn!(
+                runner = registration.id.0,
+                %error,
+                "a registration without a task could not be deleted: left to the sweep"
+            );
+        }
+    }
+
+    /// Whether one of the tasks is known to have run a job: then its registration was spent by that job, and
+    /// nothing is owed for it.
+    async fn ran_a_job(&self, tasks: &[TaskArn]) -> Result<bool, CallError> {
+        for arn in tasks {
+            if let Some(task) = self.ecs.describe(arn).await?
+                && TaskTags(&task.tags).ran_a_job()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// What is known about this delivery of a message.
+#[derive(Debug, Clone, Copy)]
+struct Delivery {
+    /// The job may have been taken or cancelled since.
+    check_first: bool,
+    /// Certainly the first receive of this message.
+    is_first: bool,
+}
+
+enum TakeOver {
+    /// Somebody else's delivery has done the work.
+    Alive(&'static str),
+    /// Somebody else's delivery may be doing the work.
+    InFlight,
+    /// The work is ours, and the name is free.
+    NameFree,
+}
+
+impl Batch {
+    fn take_slot(&self) -> Result<Slot<'_>, Outcome> {
+        if let Some(error) = &self.uncounted {
+            return Err(error.clone().into());
+        }
+        match self.room.get() {
+            Some(0) => Err(Outcome::Deferred(Deferral {
+                reason: Reason::MaxRunners,
+                wait: Wait::Backoff,
+                detail: "MAX_RUNNERS is reached".into(),
+            })),
+            room => {
+                self.room.set(room.map(|room| room - 1));
+                Ok(Slot(self))
+            }
+        }
+    }
+}
+
+/// One runner's place under `MAX_RUNNERS`.
+struct Slot<'a>(&'a Batch);
+
+impl Slot<'_> {
+    fn give_back(self) {
+        self.0.room.set(self.0.room.get().map(|room| room + 1));
+    }
+}
+
+fn started(plan: &Plan, capacity: Capacity, task: TaskArn) -> Outcome {
+    Outcome::Done(Done {
+        metric: "Started",
+        detail: format!("{} on {capacity}", plan.runner_name()),
+        task: Some(task),
+    })
+}
+
+fn skip(reason: &'static str, detail: &str) -> Outcome {
+    Outcome::Skipped(Skip::new(reason, detail))
+}
+
+fn in_flight(after: Duration) -> Outcome {
+    Outcome::Deferred(Deferral {
+        reason: Reason::InFlight,
+        wait: Wait::For(after),
+        detail: "another delivery of this job may be at work".into(),
+    })
+}
+
+fn exhausted(max_attempts: u32) -> Outcome {
+    Outcome::Rejected(format!(
+        "MAX_ATTEMPTS: {max_attempts} runners were started for this job and none took a job; see why their \
+         tasks stopped, then send this message to the job queue again"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_given_back() {
+        let batch = Batch::default();
+        batch.room.set(Some(1));
+        let slot = batch.take_slot().unwrap_or_else(|outcome| panic!("{outcome:?}"));
+        assert!(batch.take_slot().is_err());
+        slot.give_back();
+        assert!(batch.take_slot().is_ok());
+    }
+}

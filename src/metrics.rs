@@ -1,0 +1,108 @@
+//! CloudWatch metrics in the Embedded Metric Format: one line of JSON in the log, and CloudWatch counts.
+//! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+
+use crate::{dispatch::Handled, outcome::Outcome};
+
+/// The namespace of all metrics.
+pub const NAMESPACE: &str = "GhaFargateRunners";
+
+/// The metrics of one invocation.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    counts: BTreeMap<&'static str, u64>,
+    dispatch_delays_ms: Vec<i64>,
+}
+
+impl Metrics {
+    /// Counts one handled message.
+    pub fn count(&mut self, handled: &Handled, now: OffsetDateTime) {
+        self.add("Received", 1);
+        match &handled.outcome {
+            Outcome::Done(done) => {
+                self.add(done.metric, 1);
+                if done.metric == "Started"
+                    && let Some(created_at) = handled.job.as_ref().and_then(|job| job.created_at)
+                {
+                    let delay = (now - created_at).whole_milliseconds();
+                    self.dispatch_delays_ms.push(i64::try_from(delay).unwrap_or(i64::MAX).max(0));
+                }
+            }
+            Outcome::Skipped(_) => self.add("Skipped", 1),
+            Outcome::Rejected(_) => self.add("Rejected", 1),
+            Outcome::Deferred(deferral) => {
+                self.add("Deferred", 1);
+                self.add(deferral.reason.metric(), 1);
+            }
+        }
+    }
+
+    /// Adds to one count.
+    pub fn add(&mut self, metric: &'static str, by: u64) {
+        *self.counts.entry(metric).or_default() += by;
+    }
+
+    /// One count.
+    pub fn get(&self, metric: &str) -> u64 {
+        self.counts.get(metric).copied().unwrap_or_default()
+    }
+
+    /// The line for the log. Counts that alarms and graphs look at are there even when they are zero.
+    pub fn line(&self, function: &str, now: OffsetDateTime, always: &[&'static str]) -> String {
+        let mut fields = Map::new();
+        let mut definitions = Vec::new();
+        let mut counts = self.counts.clone();
+        for metric in always {
+            counts.entry(metric).or_default();
+        }
+        for (metric, count) in counts {
+            definitions.push(json!({ "Name": metric, "Unit": "Count" }));
+            fields.insert(metric.to_owned(), count.into());
+        }
+        if !self.dispatch_delays_ms.is_empty() {
+            definitions.push(json!({ "Name": "DispatchDelay", "Unit": "Milliseconds" }));
+            fields.insert("DispatchDelay".to_owned(), self.dispatch_delays_ms.clone().into());
+        }
+        fields.insert("FunctionName".to_owned(), function.into());
+        fields.insert(
+            "_aws".to_owned(),
+            json!({
+                "Timestamp": now.unix_timestamp() * 1000 + i64::from(now.millisecond()),
+                "CloudWatchMetrics": [{
+                    "Namespace": NAMESPACE,
+                    "Dimensions": [["FunctionName"]],
+                    "Metrics": definitions,
+                }],
+            }),
+        );
+        Value::Object(fields).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Skip;
+
+    #[test]
+    fn one_line_that_cloudwatch_reads() {
+        let mut metrics = Metrics::default();
+        let handled = Handled { job: None, outcome: Outcome::Skipped(Skip::new("labels", "not offered")) };
+        metrics.count(&handled, OffsetDateTime::UNIX_EPOCH);
+        let line = metrics.line("dispatch", OffsetDateTime::UNIX_EPOCH, &["Started"]);
+        let value: Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(value["Received"], 1);
+        assert_eq!(value["Skipped"], 1);
+        assert_eq!(value["Started"], 0);
+        let definitions =
+            value["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().expect("a list").clone();
+        for definition in definitions {
+            let name = definition["Name"].as_str().expect("a name");
+            assert!(value.get(name).is_some(), "{name} is defined and not there");
+        }
+    }
+}
