@@ -1,0 +1,457 @@
+//! The settings: the only reader of the environment. All mistakes are reported together, each with the
+//! variable's name, what it should look like, and what it was.
+
+use std::fmt::{self, Display};
+
+use time::Duration;
+
+use crate::{
+    labels::Offered,
+    plan::Fleet,
+    policy::{Policy, RepositoryGlob},
+    task::Capacity,
+};
+
+/// Which registrations are made: of an organisation, a repository or an enterprise.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// `/orgs/{org}`.
+    Org,
+    /// `/repos/{owner}/{repo}`.
+    Repo,
+    /// `/enterprises/{slug}`.
+    Enterprise(String),
+}
+
+/// Where tasks get their network from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// `SUBNET_IDS`.
+    pub subnets: Vec<String>,
+    /// `SECURITY_GROUP_IDS`.
+    pub security_groups: Vec<String>,
+    /// `ASSIGN_PUBLIC_IP`.
+    pub public_ip: bool,
+}
+
+/// How GitHub is asked, and with which credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GitHubSettings {
+    /// `GITHUB_API_URL`, without a slash at its end.
+    pub api_url: String,
+    /// `GITHUB_SECRET_ARN`.
+    pub secret_arn: String,
+    /// `RUNNER_SCOPE`.
+    pub scope: Scope,
+    /// `RUNNER_GROUP_ID`.
+    pub runner_group_id: u64,
+}
+
+/// The queues.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Queues {
+    /// `DEAD_LETTER_QUEUE_URL`.
+    pub dead_letter: Option<String>,
+    /// `JOB_QUEUE_URL`.
+    pub jobs: Option<String>,
+}
+
+/// The settings of `dispatch`.
+#[derive(Debug, Clone)]
+pub struct DispatchConfig {
+    /// `ECS_CLUSTER`.
+    pub cluster: String,
+    /// What tasks are made of.
+    pub fleet: Fleet,
+    /// Their network.
+    pub network: Network,
+    /// Which jobs are served.
+    pub policy: Policy,
+    /// `MAX_RUNNERS`; 0 is no limit.
+    pub max_runners: u32,
+    /// `MAX_ATTEMPTS`.
+    pub max_attempts: u32,
+    /// GitHub; `None` when the containers mint their configurations themselves.
+    pub github: Option<GitHubSettings>,
+    /// The queues.
+    pub queues: Queues,
+    /// The function's name, for its metrics.
+    pub function: String,
+}
+
+/// The settings of `reconcile`.
+#[derive(Debug, Clone)]
+pub struct ReconcileConfig {
+    /// `ECS_CLUSTER`.
+    pub cluster: String,
+    /// Which jobs are served.
+    pub policy: Policy,
+    /// GitHub; `None` when the containers mint their configurations themselves.
+    pub github: Option<GitHubSettings>,
+    /// The queues.
+    pub queues: Queues,
+    /// `IDLE_TIMEOUT_SECONDS`.
+    pub idle_timeout: Duration,
+    /// `MAX_ATTEMPTS`.
+    pub max_attempts: u32,
+    /// The warm pool, if there is one.
+    pub pool: Option<PoolConfig>,
+    /// `ORGANIZATION`, as the sweep asks for it.
+    pub organization: Option<String>,
+    /// The function's name, for its metrics.
+    pub function: String,
+}
+
+/// The warm pool: what `reconcile` needs to start runners itself.
+#[derive(Debug, Clone)]
+pub struct PoolConfig {
+    /// `WARM_POOL_SIZE`: idle runners kept ready.
+    pub size: u32,
+    /// `RUNNER_LABELS`, which each of them gets.
+    pub labels: Vec<String>,
+    /// What tasks are made of.
+    pub fleet: Fleet,
+    /// Their network.
+    pub network: Network,
+}
+
+/// The settings of `webhook`.
+#[derive(Debug, Clone)]
+pub struct WebhookConfig {
+    /// `EVENT_BUS_NAME`.
+    pub event_bus: String,
+    /// `WEBHOOK_SECRET_ARN`.
+    pub secret_arn: String,
+    /// Which jobs are served.
+    pub policy: Policy,
+    /// The function's name, for its metrics.
+    pub function: String,
+}
+
+/// Everything that is wrong with the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistakes(Vec<String>);
+
+impl Display for Mistakes {
+    /// One line, however many mistakes: it is what the Lambda console shows of a failed start.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "environment: {}", self.0.join("; "))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl DispatchConfig {
+    /// Reads the settings through `get`, e.g. `|name| std::env::var(name).ok()`.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+        let mut env = Env::new(&get);
+        let config = DispatchConfig {
+            cluster: env.required("ECS_CLUSTER", "the name or ARN of an ECS cluster"),
+            fleet: env.fleet(),
+            network: env.network(),
+            policy: env.policy(get("TASK_DEFINITION_ARM64").is_some_and(|value| !value.is_empty())),
+            max_runners: env.number("MAX_RUNNERS", 0, 0),
+            max_attempts: env.number("MAX_ATTEMPTS", 5, 1),
+            github: env.github(),
+            queues: env.queues(),
+            function: env.function(),
+        };
+        env.finish(config)
+    }
+}
+
+impl ReconcileConfig {
+    /// Reads the settings through `get`.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+        let mut env = Env::new(&get);
+        let pool_size = env.number("WARM_POOL_SIZE", 0, 0);
+        let github = env.github();
+        let organization = env.optional("ORGANIZATION");
+        if organization.is_none() && github.as_ref().is_some_and(|github| github.scope == Scope::Org) {
+            env.mistake("ORGANIZATION", "the organisation's login (the sweep needs it in RUNNER_SCOPE org)");
+        }
+        let config = ReconcileConfig {
+            cluster: env.required("ECS_CLUSTER", "the name or ARN of an ECS cluster"),
+            // Which architectures dispatch offers does not matter here: what runs was let in already.
+            policy: env.policy(true),
+            queues: env.queues(),
+            idle_timeout: Duration::seconds(env.number("IDLE_TIMEOUT_SECONDS", 600, 60).into()),
+            max_attempts: env.number("MAX_ATTEMPTS", 5, 1),
+            pool: (pool_size > 0).then(|| PoolConfig {
+                size: pool_size,
+                labels: env.list("RUNNER_LABELS", DEFAULT_LABELS),
+                fleet: env.fleet(),
+                network: env.network(),
+            }),
+            organization,
+            github,
+            function: env.function(),
+        };
+        env.finish(config)
+    }
+}
+
+impl WebhookConfig {
+    /// Reads the settings through `get`.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+        let mut env = Env::new(&get);
+        let config = WebhookConfig {
+            event_bus: env.or("EVENT_BUS_NAME", "git-actions-event-bus"),
+            secret_arn: env.required("WEBHOOK_SECRET_ARN", "the ARN of a secret in Secrets Manager"),
+            // Which architectures there are is for dispatch to say.
+            policy: env.policy(true),
+            function: env.function(),
+        };
+        env.finish(config)
+    }
+}
+
+const DEFAULT_LABELS: &str = "self-hosted,linux,x64,fargate";
+
+/// Reads variables and collects what is wrong with them. A variable that is set to nothing counts as unset,
+/// since a template cannot leave one out conditionally without effort.
+struct Env<'a> {
+    get: &'a dyn Fn(&str) -> Option<String>,
+    mistakes: Vec<String>,
+}
+
+impl<'a> Env<'a> {
+    fn new(get: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Env { get, mistakes: Vec::new() }
+    }
+
+    fn finish<T>(self, config: T) -> Result<T, Mistakes> {
+        if self.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(self.mistakes)) }
+    }
+
+    fn optional(&self, name: &str) -> Option<String> {
+        (self.get)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    fn or(&self, name: &str, default: &str) -> String {
+        self.optional(name).unwrap_or_else(|| default.to_owned())
+    }
+
+    /// Notes that the variable should look like `form`, and what it was.
+    fn mistake(&mut self, name: &str, form: &str) {
+        let was = match self.optional(name) {
+            Some(value) => format!("it is {value:?}"),
+            None => "it is not set".to_owned(),
+        };
+        self.mistakes.push(format!("{name} should be {form}, but {was}"));
+    }
+
+    fn required(&mut self, name: &str, form: &str) -> String {
+        self.optional(name).unwrap_or_else(|| {
+            self.mistake(name, form);
+            String::new()
+        })
+    }
+
+    fn parse<T>(&mut self, name: &str, form: &str, default: T, parse: impl Fn(&str) -> Option<T>) -> T {
+        let Some(text) = self.optional(name) else { return default };
+        parse(&text).unwrap_or_else(|| {
+            self.mistake(name, form);
+            default
+        })
+    }
+
+    fn number(&mut self, name: &str, default: u32, least: u32) -> u32 {
+        let form = format!("a whole number of {least} or more");
+        self.parse(name, &form, default, |text| text.parse().ok().filter(|number| *number >= least))
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        self.parse(name, "true or false", false, |text| text.to_ascii_lowercase().parse().ok())
+    }
+
+    fn list(&mut self, name: &str, default: &str) -> Vec<String> {
+        let list: Vec<String> = self
+            .or(name, default)
+            .split(',')
+            .map(|item| item.trim().to_owned())
+            .filter(|item| !item.is_empty())
+            .collect();
+        if list.is_empty() {
+            self.mistake(name, "a list, separated by commas");
+        }
+        list
+    }
+
+    fn ids(&mut self, name: &str, prefix: &str) -> Vec<String> {
+        let form = format!("a list such as {prefix}0123456789abcdef0, separated by commas");
+        if self.optional(name).is_none() {
+            self.mistake(name, &form);
+            return Vec::new();
+        }
+        let ids = self.list(name, "");
+        if ids.iter().any(|id| !id.starts_with(prefix)) {
+            self.mistake(name, &form);
+        }
+        ids
+    }
+
+    fn fleet(&mut self) -> Fleet {
+        let capacities = self.parse(
+            "CAPACITY",
+            "FARGATE, FARGATE_SPOT or both in order of preference, separated by a comma",
+            vec![Capacity::LaunchType],
+            |text| text.split(',').map(|name| capacity(name.trim())).collect(),
+        );
+        Fleet {
+            task_definition: self.or("TASK_DEFINITION", "gha-jit-self-hosted-fargate-runner"),
+            task_definition_arm64: self.optional("TASK_DEFINITION_ARM64"),
+            container: self.or("CONTAINER_NAME", "runner"),
+            capacities,
+        }
+    }
+
+    fn network(&mut self) -> Network {
+        Network {
+            subnets: self.ids("SUBNET_IDS", "subnet-"),
+            security_groups: self.ids("SECURITY_GROUP_IDS", "sg-"),
+            public_ip: self.parse("ASSIGN_PUBLIC_IP", "ENABLED or DISABLED", true, |text| match text {
+                "ENABLED" => Some(true),
+                "DISABLED" => Some(false),
+                _ => None,
+            }),
+        }
+    }
+
+    fn policy(&mut self, arm64: bool) -> Policy {
+        let repositories = self.list("ALLOWED_REPOSITORIES", "*");
+        if repositories.iter().any(|glob| glob != "*" && !glob.contains('/')) {
+            self.mistake("ALLOWED_REPOSITORIES", "a list of owner/repo patterns such as acme/*");
+        }
+        Policy {
+            offered: Offered::new(self.list("RUNNER_LABELS", DEFAULT_LABELS)),
+            organization: self.optional("ORGANIZATION"),
+            repositories: repositories.iter().map(|glob| RepositoryGlob::new(glob)).collect(),
+            allow_public: self.flag("ALLOW_PUBLIC_REPOSITORIES"),
+            arm64,
+        }
+    }
+
+    fn github(&mut self) -> Option<GitHubSettings> {
+        let scope = self.parse("RUNNER_SCOPE", "org, repo or enterprise/<slug>", Scope::Org, scope);
+        let runner_group_id = u64::from(self.number("RUNNER_GROUP_ID", 1, 1));
+        let api_url = self.parse(
+            "GITHUB_API_URL",
+            "a URL such as https://HOST/api/v3",
+            "https://api.github.com".to_owned(),
+            |text| {
+                let is_url = text.starts_with("https://") || text.starts_with("http://");
+                is_url.then(|| text.trim_end_matches('/').to_owned())
+            },
+        );
+        let secret_arn = self.optional("GITHUB_SECRET_ARN")?;
+        Some(GitHubSettings { api_url, secret_arn, scope, runner_group_id })
+    }
+
+    fn queues(&mut self) -> Queues {
+        let url = |text: &str| text.contains("://").then(|| Some(text.to_owned()));
+        Queues {
+            dead_letter: self.parse("DEAD_LETTER_QUEUE_URL", "the URL of an SQS queue", None, url),
+            jobs: self.parse("JOB_QUEUE_URL", "the URL of an SQS queue", None, url),
+        }
+    }
+
+    /// Lambda sets it; elsewhere the metrics still need a name.
+    fn function(&self) -> String {
+        self.or("AWS_LAMBDA_FUNCTION_NAME", "local")
+    }
+}
+
+fn capacity(name: &str) -> Option<Capacity> {
+    match name {
+        "FARGATE" => Some(Capacity::Fargate),
+        "FARGATE_SPOT" => Some(Capacity::FargateSpot),
+        _ => None,
+    }
+}
+
+fn scope(text: &str) -> Option<Scope> {
+    match text {
+        "org" => Some(Scope::Org),
+        "repo" => Some(Scope::Repo),
+        _ => {
+            let slug = text.strip_prefix("enterprise/")?;
+            let is_slug = !slug.is_empty() && !slug.contains('/');
+            is_slug.then(|| Scope::Enterprise(slug.to_owned()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
+        move |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    const LEAST: [(&str, &str); 3] =
+        [("ECS_CLUSTER", "runners"), ("SUBNET_IDS", "subnet-1, subnet-2"), ("SECURITY_GROUP_IDS", "sg-1")];
+
+    #[test]
+    fn defaults() {
+        let config = DispatchConfig::read(get(&LEAST)).expect("a configuration");
+        assert_eq!(config.fleet.task_definition, "gha-jit-self-hosted-fargate-runner");
+        assert_eq!(config.fleet.container, "runner");
+        assert_eq!(config.fleet.capacities, [Capacity::LaunchType]);
+        assert_eq!(config.network.subnets, ["subnet-1", "subnet-2"]);
+        assert!(config.network.public_ip);
+        assert_eq!((config.max_runners, config.max_attempts), (0, 5));
+        assert_eq!(config.github, None);
+        assert!(!config.policy.allow_public && !config.policy.arm64);
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_together() {
+        let mistakes = DispatchConfig::read(get(&[
+            ("SUBNET_IDS", "subnet-1,vpc-2"),
+            ("CAPACITY", "FARGATE,SPOT"),
+            ("ASSIGN_PUBLIC_IP", "yes"),
+            ("MAX_RUNNERS", "-1"),
+            ("MAX_ATTEMPTS", "0"),
+            ("ALLOWED_REPOSITORIES", "acme"),
+            ("ALLOW_PUBLIC_REPOSITORIES", "perhaps"),
+            ("RUNNER_SCOPE", "enterprise/"),
+            ("GITHUB_API_URL", "ghes.acme.test"),
+            ("DEAD_LETTER_QUEUE_URL", "queue"),
+        ]))
+        .expect_err("mistakes");
+        expect_test::expect![[r#"environment: ECS_CLUSTER should be the name or ARN of an ECS cluster, but it is not set; CAPACITY should be FARGATE, FARGATE_SPOT or both in order of preference, separated by a comma, but it is "FARGATE,SPOT"; SUBNET_IDS should be a list such as subnet-0123456789abcdef0, separated by commas, but it is "subnet-1,vpc-2"; SECURITY_GROUP_IDS should be a list such as sg-0123456789abcdef0, separated by commas, but it is not set; ASSIGN_PUBLIC_IP should be ENABLED or DISABLED, but it is "yes"; ALLOWED_REPOSITORIES should be a list of owner/repo patterns such as acme/*, but it is "acme"; ALLOW_PUBLIC_REPOSITORIES should be true or false, but it is "perhaps"; MAX_RUNNERS should be a whole number of 0 or more, but it is "-1"; MAX_ATTEMPTS should be a whole number of 1 or more, but it is "0"; RUNNER_SCOPE should be org, repo or enterprise/<slug>, but it is "enterprise/"; GITHUB_API_URL should be a URL such as https://HOST/api/v3, but it is "ghes.acme.test"; DEAD_LETTER_QUEUE_URL should be the URL of an SQS queue, but it is "queue""#]]
+        .assert_eq(&mistakes.to_string());
+    }
+
+    #[test]
+    fn reconcile_needs_the_organisation_only_for_its_sweep() {
+        let github = [("ECS_CLUSTER", "runners"), ("GITHUB_SECRET_ARN", "arn:aws:secretsmanager:x")];
+        let error = ReconcileConfig::read(get(&github)).expect_err("a mistake").to_string();
+        assert!(error.contains("ORGANIZATION should be the organisation's login"), "{error}");
+        let repo = [github.as_slice(), &[("RUNNER_SCOPE", "repo")]].concat();
+        assert!(ReconcileConfig::read(get(&repo)).is_ok());
+        assert!(ReconcileConfig::read(get(&[("ECS_CLUSTER", "runners")])).is_ok());
+    }
+
+    #[test]
+    fn reconcile_needs_a_network_only_for_the_pool() {
+        let pool = [("ECS_CLUSTER", "runners"), ("WARM_POOL_SIZE", "2")];
+        let error = ReconcileConfig::read(get(&pool)).expect_err("a mistake").to_string();
+        assert!(error.contains("SUBNET_IDS") && error.contains("SECURITY_GROUP_IDS"), "{error}");
+        let pool = [LEAST.as_slice(), &[("WARM_POOL_SIZE", "2")]].concat();
+        let config = ReconcileConfig::read(get(&pool)).expect("a configuration");
+        assert_eq!(config.pool.map(|pool| pool.size), Some(2));
+    }
+
+    #[test]
+    fn scopes() {
+        assert_eq!(scope("org"), Some(Scope::Org));
+        assert_eq!(scope("repo"), Some(Scope::Repo));
+        assert_eq!(scope("enterprise/acme"), Some(Scope::Enterprise("acme".into())));
+        for text in ["", "organisation", "enterprise", "enterprise/", "enterprise/a/b"] {
+            assert_eq!(scope(text), None, "{text}");
+        }
+    }
+}
