@@ -1,33 +1,21 @@
 //! A batch of SQS records: each is handled by itself, none can touch another. What is not done is reported in
 //! `batchItemFailures`, and nothing else is.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::panic::AssertUnwindSafe;
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use futures_util::{FutureExt, StreamExt, stream};
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use time::OffsetDateTime;
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
-    dispatch::Handled,
     metrics::Metrics,
-    outcome::{Deferral, Outcome, Reason, Wait},
-    ports::{Clock, Queue},
+    outcome::{Deferral, Handled, Outcome, Reason, Wait},
+    ports::{Clock, Queue, Source},
 };
 
 /// Records in flight at once. SQS delivers ten at most in one batch (`template.yaml`); every connection more
 /// costs CPU at a cold start.
 const CONCURRENCY: usize = 10;
-
-/// What Lambda was invoked with.
-#[derive(Debug)]
-pub enum Invocation {
-    /// By SQS.
-    Batch(Vec<Record>),
-    /// By EventBridge, or by hand: the event itself.
-    Direct(String),
-}
 
 /// One SQS message.
 #[derive(Debug, Clone)]
@@ -35,34 +23,52 @@ pub struct Record {
     /// `messageId`: what `batchItemFailures` names.
     pub message_id: String,
     /// What ChangeMessageVisibility needs.
-    pub receipt_handle: Option<String>,
+    pub source: Option<Source>,
     /// How often it was delivered, this time included.
     pub receives: Option<u32>,
     /// The message.
     pub body: String,
 }
 
-/// Tells a batch from a single event.
-pub fn read_invocation(event: &RawValue) -> Result<Invocation, serde_json::Error> {
-    #[derive(Deserialize)]
-    struct Shape<'a> {
-        #[serde(rename = "Records", borrow)]
-        records: Option<&'a RawValue>,
+/// Lambda's event, of whatever shape: an SQS batch, or one event from EventBridge or by hand. `handle` gets a
+/// message's body, and how often SQS has delivered it. An SQS invocation fails for none of its records; a single
+/// event that is not done is an error, so that the service that invoked the function tries again.
+pub async fn invoke<Q, C, H, F>(
+    event: &RawValue,
+    queue: &Q,
+    clock: &C,
+    handle: H,
+) -> (Result<Value, NotDone>, Metrics)
+where
+    Q: Queue,
+    C: Clock,
+    H: Fn(String, Option<u32>) -> F,
+    F: Future<Output = Handled>,
+{
+    match read_records(event) {
+        Some(records) => {
+            let report = process(&records, queue, clock, handle).await;
+            let answer = serde_json::to_value(report.response).map_err(|error| NotDone(error.to_string()));
+            (answer, report.metrics)
+        }
+        None => process_one(event.get(), queue, clock, handle).await,
     }
-    let json = event.get();
-    let is_batch = serde_json::from_str(json).is_ok_and(|shape: Shape<'_>| shape.records.is_some());
-    if !is_batch {
-        return Ok(Invocation::Direct(json.to_owned()));
-    }
-    let event: SqsEvent = serde_json::from_str(json)?;
-    Ok(Invocation::Batch(event.records.into_iter().map(Record::from).collect()))
+}
+
+/// `None` when the event has no `Records`: then it is a single one.
+fn read_records(event: &RawValue) -> Option<Vec<Record>> {
+    let event: SqsEvent = serde_json::from_str(event.get()).ok()?;
+    Some(event.records.into_iter().map(Record::from).collect())
 }
 
 impl From<SqsMessage> for Record {
     fn from(message: SqsMessage) -> Self {
         Record {
             message_id: message.message_id.unwrap_or_default(),
-            receipt_handle: message.receipt_handle,
+            source: message
+                .receipt_handle
+                .zip(message.event_source_arn)
+                .map(|(receipt_handle, queue_arn)| Source { queue_arn, receipt_handle }),
             receives: message.attributes.get("ApproximateReceiveCount").and_then(|count| count.parse().ok()),
             body: message.body.unwrap_or_default(),
         }
@@ -79,11 +85,11 @@ pub struct Report {
 }
 
 /// Handles every record, concurrently and each by itself: a panic in one is that one's failure.
-pub async fn process<'a, Q, C, H, F>(records: &'a [Record], queue: &Q, clock: &C, handle: H) -> Report
+pub async fn process<Q, C, H, F>(records: &[Record], queue: &Q, clock: &C, handle: H) -> Report
 where
     Q: Queue,
     C: Clock,
-    H: Fn(&'a Record) -> F,
+    H: Fn(String, Option<u32>) -> F,
     F: Future<Output = Handled>,
 {
     let mut metrics = Metrics::default();
@@ -92,8 +98,7 @@ where
     let mut done = stream::iter(records)
         .map(|record| async move {
             let began = clock.now();
-            let handled =
-                AssertUnwindSafe(handle(record)).catch_unwind().await.unwrap_or_else(|_| panicked());
+            let handled = attempt(handle(record.body.clone(), record.receives)).await;
             let acknowledged = settle(record, &handled.outcome, queue).await;
             log(&record.message_id, &handled, clock.now() - began);
             (record, handled, acknowledged)
@@ -129,8 +134,8 @@ async fn settle<Q: Queue>(record: &Record, outcome: &Outcome, queue: &Q) -> bool
         }
         Outcome::Deferred(deferral) => {
             let delay = deferral.wait.delay(record.receives.unwrap_or(1), &record.message_id);
-            if let Some(receipt_handle) = &record.receipt_handle
-                && let Err(error) = queue.defer(receipt_handle, delay).await
+            if let Some(source) = &record.source
+                && let Err(error) = queue.defer(source, delay).await
             {
                 // The message then comes back after the queue's own visibility timeout.
                 tracing::warn!(%error, message = %record.message_id, "the delay could not be set");
@@ -138,6 +143,11 @@ async fn settle<Q: Queue>(record: &Record, outcome: &Outcome, queue: &Q) -> bool
             false
         }
     }
+}
+
+/// Runs the handler; a panic is a failure like any other.
+async fn attempt(handling: impl Future<Output = Handled>) -> Handled {
+    AssertUnwindSafe(handling).catch_unwind().await.unwrap_or_else(|_| panicked())
 }
 
 fn panicked() -> Handled {
@@ -152,7 +162,7 @@ fn panicked() -> Handled {
 }
 
 /// One line per message.
-pub fn log(message_id: &str, handled: &Handled, took: time::Duration) {
+fn log(message_id: &str, handled: &Handled, took: time::Duration) {
     let job = handled.job.as_ref();
     let (outcome, reason, detail, task) = match &handled.outcome {
         Outcome::Done(done) => {
@@ -188,28 +198,34 @@ pub fn log(message_id: &str, handled: &Handled, took: time::Duration) {
     }
 }
 
-/// The answer to a direct invocation: what became of the one event. What is not done is an error, so that the
-/// service that invoked the function tries again.
-pub async fn process_one<Q: Queue>(
+/// The answer to a direct invocation says what became of the one event.
+async fn process_one<Q, C, H, F>(
     body: &str,
-    handled: Handled,
     queue: &Q,
-    now: OffsetDateTime,
-    took: time::Duration,
-) -> (Result<serde_json::Value, NotDone>, Metrics) {
-    log("", &handled, took);
+    clock: &C,
+    handle: H,
+) -> (Result<Value, NotDone>, Metrics)
+where
+    Q: Queue,
+    C: Clock,
+    H: Fn(String, Option<u32>) -> F,
+    F: Future<Output = Handled>,
+{
+    let began = clock.now();
+    let handled = attempt(handle(body.to_owned(), None)).await;
     let mut metrics = Metrics::default();
-    metrics.count(&handled, now);
+    metrics.count(&handled, clock.now());
+    log("", &handled, clock.now() - began);
     let job = handled.job.as_ref().map(|job| job.id);
     let answer = match handled.outcome {
-        Outcome::Done(done) => Ok(serde_json::json!({
+        Outcome::Done(done) => Ok(json!({
             "job": job, "outcome": "done", "detail": done.detail, "task": done.task.map(|task| task.0),
         })),
-        Outcome::Skipped(skip) => Ok(serde_json::json!({
+        Outcome::Skipped(skip) => Ok(json!({
             "job": job, "outcome": "skipped", "reason": skip.reason, "detail": skip.detail,
         })),
         Outcome::Rejected(reason) if queue.can_reject() => match queue.reject(body, &reason).await {
-            Ok(()) => Ok(serde_json::json!({ "job": job, "outcome": "rejected", "detail": reason })),
+            Ok(()) => Ok(json!({ "job": job, "outcome": "rejected", "detail": reason })),
             Err(error) => Err(NotDone(format!("rejected ({reason}), but the dead-letter queue: {error}"))),
         },
         Outcome::Rejected(reason) => Err(NotDone(format!("rejected: {reason}"))),
@@ -217,14 +233,10 @@ pub async fn process_one<Q: Queue>(
             "deferred ({}): {}; try again in {} s",
             deferral.reason.metric(),
             deferral.detail,
-            retry_in(&deferral).as_secs(),
+            deferral.wait.delay(1, "").as_secs(),
         ))),
     };
     (answer, metrics)
-}
-
-fn retry_in(deferral: &Deferral) -> Duration {
-    deferral.wait.delay(1, "")
 }
 
 /// A direct invocation that is to be repeated, or can never succeed.

@@ -13,7 +13,7 @@ use crate::{
     ids::JobId,
     job::{self, Job, Message},
     labels::Sizing,
-    outcome::{Deferral, Done, Outcome, Reason, Wait},
+    outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
     owed::{Owed, owed},
     plan::{Fleet, Plan},
     policy::{Policy, Skip, Verdict},
@@ -62,15 +62,6 @@ pub struct Batch {
     uncounted: Option<CallError>,
 }
 
-/// What became of one message, and whose it was, as far as it could be read.
-#[derive(Debug)]
-pub struct Handled {
-    /// The job.
-    pub job: Option<Job>,
-    /// What became of it.
-    pub outcome: Outcome,
-}
-
 impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
     /// Asks ECS, once for the whole batch and only if there is a limit, how many runners there are.
     pub async fn begin_batch(&self) -> Batch {
@@ -85,8 +76,8 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
     }
 
     /// One message. `receives` counts how often SQS has delivered it; `None` when it did not come from SQS.
-    pub async fn handle(&self, body: &str, receives: Option<u32>, batch: &Batch) -> Handled {
-        match job::read(body) {
+    pub async fn handle(&self, body: String, receives: Option<u32>, batch: &Batch) -> Handled {
+        match job::read(&body) {
             Err(unreadable) => Handled { job: None, outcome: Outcome::Rejected(unreadable.to_string()) },
             Ok(Message::OtherEvent(what)) => {
                 Handled { job: None, outcome: Outcome::Skipped(Skip::new("event", what)) }

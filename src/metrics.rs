@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::{dispatch::Handled, outcome::Outcome};
+use crate::outcome::{Handled, Outcome};
 
 /// The namespace of all metrics.
 pub const NAMESPACE: &str = "GhaFargateRunners";

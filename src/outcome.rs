@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     error::{CallError, Class},
+    job::Job,
     policy::Skip,
     ports::TaskArn,
 };
@@ -19,6 +20,15 @@ pub enum Outcome {
     Rejected(String),
     /// Not now: stays on the queue and comes back.
     Deferred(Deferral),
+}
+
+/// What became of one message, and whose it was, as far as it could be read.
+#[derive(Debug)]
+pub struct Handled {
+    /// The job.
+    pub job: Option<Job>,
+    /// What became of it.
+    pub outcome: Outcome,
 }
 
 /// What was done, for the log line and the metrics.

@@ -252,11 +252,20 @@ pub trait TendTasks {
     fn tag(&self, arn: &TaskArn, tags: &[(String, String)]) -> impl Future<Output = Result<(), CallError>>;
 }
 
+/// Where a record came from: what it takes to set its visibility.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// `eventSourceARN`: the queue.
+    pub queue_arn: String,
+    /// `receiptHandle`: this receive of the message.
+    pub receipt_handle: String,
+}
+
 /// The queues of the function: its own, the job queue and the dead-letter queue.
 pub trait Queue {
     /// ChangeMessageVisibility on the queue that the record came from: the message becomes visible again
     /// after `delay`.
-    fn defer(&self, receipt_handle: &str, delay: Duration) -> impl Future<Output = Result<(), CallError>>;
+    fn defer(&self, source: &Source, delay: Duration) -> impl Future<Output = Result<(), CallError>>;
 
     /// Sends the original body to the dead-letter queue, with the reason as message attribute `reason`.
     fn reject(&self, body: &str, reason: &str) -> impl Future<Output = Result<(), CallError>>;

@@ -1,0 +1,140 @@
+//! What all AWS clients have in common: where their settings come from, and how their errors are read.
+
+use std::time::Duration;
+
+use aws_config::{
+    BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider,
+    environment::EnvironmentVariableRegionProvider, retry::RetryConfig, timeout::TimeoutConfig,
+};
+use aws_smithy_runtime_api::{
+    client::{http::SharedHttpClient, result::SdkError},
+    http::Response,
+};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+use crate::error::{CallError, Class};
+
+/// Opening a connection inside one region takes milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// One attempt of one call.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(6);
+/// One call with all its attempts: below the functions' own 30 seconds, so that a slow service ends in a
+/// deferral and not in a time-out of the whole batch.
+const CALL_TIMEOUT: Duration = Duration::from_secs(14);
+
+/// The SDK's settings. Region and credentials come from the environment alone, as Lambda gives them: no other
+/// source is asked at a cold start. `AWS_ENDPOINT_URL` and its per-service forms are honoured.
+pub async fn sdk_config(http: SharedHttpClient) -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .region(EnvironmentVariableRegionProvider::new())
+        .credentials_provider(EnvironmentVariableCredentialsProvider::new())
+        .retry_config(RetryConfig::standard())
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                .operation_timeout(CALL_TIMEOUT)
+                .build(),
+        )
+        .load()
+        .await
+}
+
+/// Reads an error by its code. The service's own text is not passed on: it may quote the request.
+///
+/// `call` is the IAM action, e.g. `ecs:RunTask`; `repeatable` says that the call may be made again without
+/// asking first whether it had its effect.
+pub fn call_error<E: ProvideErrorMetadata>(
+    error: &SdkError<E, Response>,
+    call: &str,
+    repeatable: bool,
+) -> CallError {
+    let lost = if repeatable { Class::Transient } else { Class::Unknown };
+    let (class, what) = match error {
+        SdkError::ConstructionFailure(_) => (
+            Class::NeedsOperator,
+            "the request could not be built: are AWS_REGION and the credentials in the environment?"
+                .to_owned(),
+        ),
+        SdkError::TimeoutError(_) => (lost, "no answer in time".to_owned()),
+        SdkError::DispatchFailure(_) => (lost, "the connection could not be made, or broke".to_owned()),
+        SdkError::ServiceError(context) => {
+            let code = context.err().code().unwrap_or("an error without a code");
+            let status = context.raw().status().as_u16();
+            let text = context.err().message().unwrap_or_default();
+            (classify(code, text, status, lost), format!("{code} ({status}){}", fix(code, call)))
+        }
+        _ => (lost, "the answer could not be read".to_owned()),
+    };
+    CallError::new(class, format!("{call}: {what}"))
+}
+
+fn classify(code: &str, text: &str, status: u16, lost: Class) -> Class {
+    // ECS says "Rate exceeded" as a ThrottlingException or as a ClientException.
+    if code.contains("Throttl") || code.contains("TooManyRequests") || text.contains("Rate exceeded") {
+        return Class::Transient;
+    }
+    if no_capacity(text) {
+        return Class::NoCapacity;
+    }
+    if status >= 500 { lost } else { Class::NeedsOperator }
+}
+
+/// Fargate's words for "not now": "Capacity is unavailable at this time. Please try again later or in a
+/// different availability zone", and "You've reached the limit on the number of vCPUs you can run
+/// concurrently". Spot and on-demand have quotas and capacity of their own.
+fn no_capacity(text: &str) -> bool {
+    text.contains("apacity is unavailable") || text.contains("limit on the number of vCPUs")
+}
+
+/// What the operator can do about it.
+fn fix(code: &str, call: &str) -> String {
+    match code {
+        "AccessDeniedException" | "AccessDenied" => format!(": the function's role must allow {call}"),
+        "ClusterNotFoundException" => ": ECS_CLUSTER names a cluster that is not there".to_owned(),
+        "UnrecognizedClientException" | "InvalidClientTokenId" | "ExpiredTokenException" => {
+            ": the function's AWS credentials are not valid".to_owned()
+        }
+        "BlockedException" => ": the AWS account is blocked; ask AWS Support".to_owned(),
+        "QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue" => {
+            ": JOB_QUEUE_URL or DEAD_LETTER_QUEUE_URL names a queue that is not there".to_owned()
+        }
+        "ResourceNotFoundException" => ": it is not there".to_owned(),
+        "InvalidParameterException" | "ClientException" if call == "ecs:RunTask" => {
+            ": ECS refuses the request; check TASK_DEFINITION (is it registered and active?), CONTAINER_NAME, \
+             SUBNET_IDS, SECURITY_GROUP_IDS, and that the cluster has the capacity providers of CAPACITY"
+                .to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes() {
+        let table = [
+            ("ThrottlingException", "Rate exceeded", 400, Class::Transient),
+            ("ClientException", "Rate exceeded", 400, Class::Transient),
+            ("ServerException", "Service Unavailable", 500, Class::Unknown),
+            ("ClientException", "Capacity is unavailable at this time.", 400, Class::NoCapacity),
+            (
+                "ClientException",
+                "You've reached the limit on the number of vCPUs you can run concurrently",
+                400,
+                Class::NoCapacity,
+            ),
+            ("ClientException", "TaskDefinition not found.", 400, Class::NeedsOperator),
+            ("AccessDeniedException", "…", 400, Class::NeedsOperator),
+            ("ClusterNotFoundException", "Cluster not found.", 400, Class::NeedsOperator),
+            ("InvalidParameterException", "…", 400, Class::NeedsOperator),
+        ];
+        for (code, text, status, want) in table {
+            assert_eq!(classify(code, text, status, Class::Unknown), want, "{code}: {text}");
+        }
+        assert!(fix("AccessDeniedException", "ecs:RunTask").contains("ecs:RunTask"));
+    }
+}

@@ -1,0 +1,286 @@
+//! ECS: the tasks.
+
+use aws_sdk_ecs::{
+    Client,
+    error::SdkError,
+    operation::run_task::{RunTaskError, RunTaskOutput},
+    types::{
+        AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, ContainerOverride, DesiredStatus,
+        EphemeralStorage, KeyValuePair, LaunchType, NetworkConfiguration, Tag, TaskField, TaskOverride,
+    },
+};
+use time::OffsetDateTime;
+
+use super::aws::call_error;
+use crate::{
+    config::Network,
+    error::{CallError, Class},
+    ids::is_ours,
+    ports::{FindTasks, RunTask, StartTasks, Task, TaskArn, TendTasks},
+    task::TaskRequest,
+};
+
+/// DescribeTasks: "a list of up to 100 task IDs or full ARN entries".
+const DESCRIBE_AT_ONCE: usize = 100;
+
+/// The tasks of one cluster.
+#[derive(Debug, Clone)]
+pub struct Ecs {
+    client: Client,
+    cluster: String,
+}
+
+/// A cluster, and what is needed to start tasks in it.
+#[derive(Debug, Clone)]
+pub struct EcsStarter {
+    tasks: Ecs,
+    container: String,
+    network: NetworkConfiguration,
+}
+
+impl Ecs {
+    /// The tasks of `cluster` (name or ARN).
+    pub fn new(config: &aws_config::SdkConfig, cluster: String) -> Self {
+        Ecs { client: Client::new(config), cluster }
+    }
+
+    /// With what is needed to start tasks: the container that gets the overrides, and the network.
+    pub fn starter(self, container: String, network: &Network) -> Result<EcsStarter, CallError> {
+        let public_ip = if network.public_ip { AssignPublicIp::Enabled } else { AssignPublicIp::Disabled };
+        let vpc = AwsVpcConfiguration::builder()
+            .set_subnets(Some(network.subnets.clone()))
+            .set_security_groups(Some(network.security_groups.clone()))
+            .assign_public_ip(public_ip)
+            .build()
+            .map_err(|_| CallError::new(Class::NeedsOperator, "SUBNET_IDS: at least one subnet is needed"))?;
+        let network = NetworkConfiguration::builder().awsvpc_configuration(vpc).build();
+        Ok(EcsStarter { tasks: self, container, network })
+    }
+
+    async fn list(&self, started_by: Option<&str>) -> Result<Vec<String>, CallError> {
+        let mut arns = Vec::new();
+        let mut next = None;
+        loop {
+            // RUNNING is the desired status of every task that is not stopped or stopping, PENDING ones too.
+            let page = self
+                .client
+                .list_tasks()
+                .cluster(&self.cluster)
+                .desired_status(DesiredStatus::Running)
+                .set_started_by(started_by.map(str::to_owned))
+                .set_next_token(next)
+                .send()
+                .await
+                .map_err(|error| call_error(&error, "ecs:ListTasks", true))?;
+            arns.extend(page.task_arns.unwrap_or_default());
+            next = page.next_token;
+            if next.is_none() {
+                return Ok(arns);
+            }
+        }
+    }
+
+    async fn describe_all(&self, arns: &[String]) -> Result<Vec<Task>, CallError> {
+        let mut tasks = Vec::with_capacity(arns.len());
+        for arns in arns.chunks(DESCRIBE_AT_ONCE) {
+            let answer = self
+                .client
+                .describe_tasks()
+                .cluster(&self.cluster)
+                .set_tasks(Some(arns.to_vec()))
+                .include(TaskField::Tags)
+                .send()
+                .await
+                .map_err(|error| call_error(&error, "ecs:DescribeTasks", true))?;
+            // Tasks that ECS has forgotten are in `failures`, as MISSING: they are simply not there.
+            tasks.extend(answer.tasks.unwrap_or_default());
+        }
+        Ok(tasks
+            .into_iter()
+            .filter(|task| task.started_by().is_some_and(is_ours))
+            .filter_map(read_task)
+            .collect())
+    }
+}
+
+fn read_task(task: aws_sdk_ecs::types::Task) -> Option<Task> {
+    let time = |at: Option<aws_smithy_types::DateTime>| {
+        at.and_then(|at| OffsetDateTime::from_unix_timestamp(at.secs()).ok())
+    };
+    Some(Task {
+        arn: TaskArn(task.task_arn?),
+        live: task.desired_status.as_deref() != Some("STOPPED")
+            && task.last_status.as_deref() != Some("STOPPED"),
+        created_at: time(task.created_at),
+        started_at: time(task.started_at),
+        tags: task
+            .tags
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default())))
+            .collect(),
+    })
+}
+
+impl FindTasks for Ecs {
+    async fn tasks_started_by(&self, started_by: &str) -> Result<Vec<Task>, CallError> {
+        let arns = self.list(Some(started_by)).await?;
+        self.describe_all(&arns).await
+    }
+
+    async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {
+        let tasks = self.describe_all(std::slice::from_ref(&arn.0)).await?;
+        Ok(tasks.into_iter().next())
+    }
+}
+
+impl TendTasks for Ecs {
+    async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
+        let arns = self.list(None).await?;
+        self.describe_all(&arns).await
+    }
+
+    async fn stop(&self, arn: &TaskArn, reason: &str) -> Result<(), CallError> {
+        let stopped = self.client.stop_task().cluster(&self.cluster).task(&arn.0).reason(reason).send().await;
+        match stopped {
+            Ok(_) => Ok(()),
+            Err(error) if is_gone(&error) => Ok(()),
+            Err(error) => Err(call_error(&error, "ecs:StopTask", true)),
+        }
+    }
+
+    async fn tag(&self, arn: &TaskArn, tags: &[(String, String)]) -> Result<(), CallError> {
+        let tagged =
+            self.client.tag_resource().resource_arn(&arn.0).set_tags(Some(sdk_tags(tags))).send().await;
+        match tagged {
+            Ok(_) => Ok(()),
+            Err(error) if is_gone(&error) => Ok(()),
+            Err(error) => Err(call_error(&error, "ecs:TagResource", true)),
+        }
+    }
+}
+
+/// StopTask and TagResource answer InvalidParameterException ("The referenced task was not found", "The
+/// specified task is stopped") for a task that is stopped or forgotten, as does ResourceNotFoundException.
+fn is_gone<E: aws_smithy_types::error::metadata::ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    let text = error.as_service_error().and_then(|error| error.message()).unwrap_or_default();
+    match error.as_service_error().and_then(|error| error.code()) {
+        Some("ResourceNotFoundException") => true,
+        Some("InvalidParameterException" | "ClientException") => {
+            text.contains("not found") || text.contains("stopped") || text.contains("STOPPED")
+        }
+        _ => false,
+    }
+}
+
+fn sdk_tags(tags: &[(String, String)]) -> Vec<Tag> {
+    tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
+}
+
+impl FindTasks for EcsStarter {
+    async fn tasks_started_by(&self, started_by: &str) -> Result<Vec<Task>, CallError> {
+        self.tasks.tasks_started_by(started_by).await
+    }
+
+    async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {
+        self.tasks.describe(arn).await
+    }
+}
+
+impl StartTasks for EcsStarter {
+    async fn run_task(&self, request: &TaskRequest) -> Result<RunTask, CallError> {
+        let mut call = self
+            .tasks
+            .client
+            .run_task()
+            .cluster(&self.tasks.cluster)
+            .task_definition(&request.task_definition)
+            .count(1)
+            .client_token(&request.client_token)
+            .started_by(&request.started_by)
+            .network_configuration(self.network.clone())
+            .overrides(self.overrides(request))
+            .enable_ecs_managed_tags(true)
+            .set_tags(Some(sdk_tags(&request.tags)));
+        // One or the other: ECS refuses both together.
+        call = match request.capacity.provider() {
+            Some(provider) => {
+                let item =
+                    CapacityProviderStrategyItem::builder().capacity_provider(provider).weight(1).build();
+                call.set_capacity_provider_strategy(Some(vec![item.map_err(|_| {
+                    CallError::new(Class::Invalid, "ecs:RunTask: a capacity provider without a name")
+                })?]))
+            }
+            None => call.launch_type(LaunchType::Fargate),
+        };
+        match call.send().await {
+            Ok(answer) => read_answer(answer),
+            Err(error) => match error.as_service_error() {
+                // The token was used with other parameters. That is news, not an error.
+                Some(RunTaskError::ConflictException(conflict)) => {
+                    Ok(RunTask::Conflict(conflict.resource_ids().iter().cloned().map(TaskArn).collect()))
+                }
+                _ => Err(call_error(&error, "ecs:RunTask", false)),
+            },
+        }
+    }
+
+    async fn task_count(&self) -> Result<u32, CallError> {
+        let answer = self
+            .tasks
+            .client
+            .describe_clusters()
+            .clusters(&self.tasks.cluster)
+            .send()
+            .await
+            .map_err(|error| call_error(&error, "ecs:DescribeClusters", true))?;
+        let cluster = answer.clusters().first().ok_or_else(|| {
+            CallError::new(
+                Class::NeedsOperator,
+                "ecs:DescribeClusters: ECS_CLUSTER names a cluster that is not there",
+            )
+        })?;
+        let count = cluster.running_tasks_count().saturating_add(cluster.pending_tasks_count());
+        Ok(u32::try_from(count).unwrap_or_default())
+    }
+}
+
+impl EcsStarter {
+    fn overrides(&self, request: &TaskRequest) -> TaskOverride {
+        let environment = request
+            .environment()
+            .into_iter()
+            .map(|(name, value)| KeyValuePair::builder().name(name).value(value).build())
+            .collect();
+        let container =
+            ContainerOverride::builder().name(&self.container).set_environment(Some(environment)).build();
+        TaskOverride::builder()
+            .container_overrides(container)
+            .set_cpu(request.size.map(|size| size.cpu.to_string()))
+            .set_memory(request.size.map(|size| size.memory_mib.to_string()))
+            .set_ephemeral_storage(request.disk_gib.map(|gib| {
+                EphemeralStorage::builder().size_in_gib(i32::try_from(gib).unwrap_or(i32::MAX)).build()
+            }))
+            .build()
+    }
+}
+
+/// 200 OK is no success by itself: what could not be placed is in `failures`.
+fn read_answer(answer: RunTaskOutput) -> Result<RunTask, CallError> {
+    if let Some(arn) = answer.tasks().first().and_then(|task| task.task_arn()) {
+        return Ok(RunTask::Started(TaskArn(arn.to_owned())));
+    }
+    let reason = answer.failures().first().and_then(|failure| failure.reason()).unwrap_or_default();
+    Err(match reason {
+        "MISSING" | "INACTIVE" => CallError::new(
+            Class::NeedsOperator,
+            format!("ecs:RunTask: failure {reason}: check ECS_CLUSTER and TASK_DEFINITION"),
+        ),
+        // Anything else that Fargate puts here says that it has no place for the task at the moment:
+        // "Capacity is unavailable at this time", `RESOURCE:…`.
+        _ => CallError::new(
+            Class::NoCapacity,
+            "ecs:RunTask: Fargate has no capacity at the moment (more subnets in other zones may help)",
+        ),
+    })
+}
