@@ -16,6 +16,9 @@ JOBS ?= 100000
 SEED ?= 1
 STACK ?= gha-fargate-runners
 
+# Where `make watch` listens: where `cargo lambda invoke` looks by itself, if this machine has it.
+LOOPBACK := $(shell grep -qs ' lo$$' /proc/net/if_inet6 && echo ::1 || echo 127.0.0.1)
+
 .PHONY: help
 help: ## List what there is
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,11 +35,11 @@ demo: .venv/demo/ready ## From GitHub's webhook to Fargate tasks, on a local AWS
 watch: .venv/demo/ready .venv/build/ready ## The functions on a local AWS, rebuilt at every change; Ctrl-C ends it
 	@echo "building ..."
 	@cargo build --locked --quiet --bins
-	@PATH="$(CURDIR)/.venv/demo/bin:$(CURDIR)/.venv/build/bin:$$PATH" python demo/watch.py
+	@PATH="$(CURDIR)/.venv/demo/bin:$(CURDIR)/.venv/build/bin:$$PATH" python demo/watch.py $(LOOPBACK)
 
 .PHONY: invoke
 invoke: .venv/build/ready ## Send one of events/ to the functions of `make watch`: EVENT=queued
-	@$(call with,build) cargo lambda invoke $(FUNCTION) --data-file events/$(EVENT).json
+	@$(call with,build) cargo lambda invoke $(FUNCTION) --invoke-address $(LOOPBACK) --data-file events/$(EVENT).json
 
 # -- Check it --------------------------------------------------------------------------------------------
 

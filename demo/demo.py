@@ -1,0 +1,337 @@
+"""From GitHub's webhook to Fargate tasks and back, on this machine: what `make demo` runs.
+
+The project is deployed into a local AWS, beside a small GitHub stand-in. This program plays what cannot be
+had locally: GitHub's deliveries, signed with the stack's own secret and posted to the function URL, and the
+events that ECS sends when a task stops. Everything between is the real thing: the template, its rules and
+queues, and the three functions. At the end it compares what there is with what there should be, and fails if
+they differ.
+"""
+
+import argparse
+import copy
+import hashlib
+import hmac
+import json
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from urllib.parse import urlsplit
+
+from local_aws import BINARIES, ROOT, Child, Failure, LocalAws, begin, request, wait_until
+
+ORGANIZATION = "octo-org"
+SETTLE_SECONDS = 45
+STARTED = time.monotonic()
+
+# What happens to a job after it was queued.
+RUNS, TWICE, CANCELLED, DIES = "runs", "delivered twice", "cancelled", "runner dies"
+# What becomes of a job that gets no runner.
+SKIPPED, REJECTED = "skipped", "rejected"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of the story, and the runner it should get: None if it should get none."""
+
+    id: int
+    name: str
+    labels: tuple
+    story: str
+    vcpu: float = 1
+    gib: float = 3
+    capacity: str = "FARGATE"
+
+
+JOBS = [
+    Job(2832853601, "test", ("self-hosted", "linux", "x64", "fargate"), TWICE),
+    Job(2832853602, "build", ("self-hosted", "fargate", "vcpu-02048-mem-008192"), RUNS, 2, 8),
+    Job(2832853603, "lint", ("self-hosted", "fargate/cpu=4/ram=16/spot"), RUNS, 4, 16, "FARGATE_SPOT"),
+    Job(2832853604, "docs", ("self-hosted", "fargate"), CANCELLED),
+    Job(2832853605, "e2e", ("self-hosted", "fargate", "cpu=0.5"), DIES, 0.5, 1),
+    Job(2832853606, "train", ("self-hosted", "gpu"), SKIPPED),
+    Job(2832853607, "simulate", ("self-hosted", "fargate", "cpu=64"), REJECTED),
+]
+POISON = '{"action": "queued", "workflow_job": "not a job"}'
+
+
+def say(text):
+    print(f"[{time.monotonic() - STARTED:5.1f} s] {text}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mode", choices=["dispatcher-minted", "container-minted"], default="dispatcher-minted")
+    mode = parser.parse_args().mode
+    begin()
+    try:
+        with LocalAws() as aws:
+            say(f"local AWS at {aws.endpoint}")
+            try:
+                with GitHub(aws.log) as github:
+                    say(f"GitHub stand-in at {github.url}")
+                    Demo(aws, github, mode).run()
+            except Failure as failure:
+                print(f"\nThe end of the local AWS's log:\n{aws.log_tail()}\n", file=sys.stderr)
+                raise failure
+    except Failure as failure:
+        sys.exit(f"demo FAILED: {failure}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    say("done; nothing is left running")
+
+
+class GitHub:
+    """The project's GitHub stand-in, the one that its tests use: registrations and jobs, over HTTP."""
+
+    def __init__(self, log):
+        self.child = Child([BINARIES / "examples" / "github"], {"RUST_LOG": "warn"}, log, stdout=subprocess.PIPE)
+
+    def __enter__(self):
+        line = self.child.process.stdout.readline()
+        if not line.startswith("listening on "):
+            self.child.end()
+            raise Failure("the GitHub stand-in did not start")
+        self.url = line.split()[-1]
+        return self
+
+    def __exit__(self, *_):
+        self.child.end()
+
+    def set_job(self, payload):
+        """Lets the stand-in know a job as it is in this webhook payload."""
+        self._call("POST", "/_world/jobs", payload)
+
+    def credentials(self):
+        """What the project's secret holds: credentials that this GitHub accepts."""
+        return json.dumps(self._call("GET", "/_world/app"))
+
+    def registrations(self):
+        return {runner["name"] for runner in self._call("GET", "/_world/runners")}
+
+    def _call(self, method, path, body=None):
+        status, answer = request(method, self.url + path, body and json.dumps(body).encode())
+        if status >= 300:
+            raise Failure(f"GitHub stand-in: {method} {path}: {status}")
+        return json.loads(answer) if answer else None
+
+
+class Demo:
+    def __init__(self, aws, github, mode):
+        self.aws, self.github = aws, github
+        self.minted = mode == "dispatcher-minted"
+        # Only a registration can be retired or replaced, and containers that do not run here register nothing.
+        self.jobs = [job for job in JOBS if self.minted or job.story not in (CANCELLED, DIES)]
+        self.answers, self.dead_letters = {}, {}
+
+    def run(self):
+        self.deploy()
+        for job in self.jobs:
+            self.deliver(payload_of(job))
+        self.queue_poison()
+        self.settle("runners for the queued jobs", first=True)
+        self.what_comes_next()
+        self.settle("the outcome of every job")
+        print(self.table())
+
+    def deploy(self):
+        parameters = {"Organization": ORGANIZATION, "GitHubApiUrl": self.github.url}
+        if self.minted:
+            secret = self.aws.client("secretsmanager").create_secret(Name="github", SecretString=self.github.credentials())
+            parameters["GitHubSecretArn"] = secret["ARN"]
+        else:
+            # ECS would notice a job that is dispatched twice by its client token, which the local one does not
+            # know. With two capacities, dispatch looks for a task before it starts one.
+            parameters["Capacity"] = "FARGATE,FARGATE_SPOT"
+        self.stack = self.aws.deploy(parameters)
+        self.ecs, self.sqs, self.events = map(self.aws.client, ("ecs", "sqs", "events"))
+        secret = self.aws.client("secretsmanager").get_secret_value(SecretId=self.stack["WebhookSecretName"])
+        self.webhook_secret = secret["SecretString"].encode()
+        say("template.yaml deployed")
+
+    # -- What GitHub and ECS do --------------------------------------------------------------------------
+
+    def deliver(self, payload, again=False):
+        """GitHub's part: a signed delivery to the function URL."""
+        self.github.set_job(payload)
+        body = json.dumps(payload).encode()
+        status, answer = request("POST", self.aws.endpoint, body, {
+            # The local AWS has one port for everything, and tells function URLs apart by the host.
+            "Host": urlsplit(self.stack["WebhookUrl"]).netloc,
+            "Content-Type": "application/json",
+            "X-GitHub-Event": "workflow_job",
+            "X-GitHub-Delivery": str(uuid.uuid4()),
+            "X-Hub-Signature-256": "sha256=" + hmac.new(self.webhook_secret, body, hashlib.sha256).hexdigest(),
+        })
+        job, answer = payload["workflow_job"], answer.decode()
+        say(f"GitHub: {payload['action']} {job['name']}{' again' if again else ''} -> {status} {answer}")
+        self.answers[job["id"]] = answer
+        if status not in (200, 202):
+            raise Failure(f"the webhook answered {status}")
+
+    def queue_poison(self):
+        """The webhook lets nothing like this through; a queue can still get it from elsewhere."""
+        self.sqs.send_message(QueueUrl=self.stack["JobQueueUrl"], MessageBody=POISON)
+        say("someone: puts a message that is no job on the queue")
+
+    def what_comes_next(self):
+        for job in self.jobs:
+            if job.story == TWICE:
+                self.deliver(payload_of(job), again=True)
+            elif job.story == CANCELLED:
+                self.deliver(payload_of(job, "completed", conclusion="cancelled"))
+            elif job.story == DIES:
+                self.let_die(self.tasks()[job.id, 1])
+
+    def let_die(self, task):
+        """ECS's part: the task stops before its runner has connected, and ECS says so on the default bus."""
+        self.ecs.stop_task(cluster=self.stack["ClusterName"], task=task["taskArn"])
+        event = json.loads((ROOT / "events" / "reconcile-task-stopped.json").read_text())
+        event["detail"] |= {key: task[key] for key in ("taskArn", "clusterArn", "startedBy", "taskDefinitionArn")}
+        self.pass_on(event)
+        say(f"ECS: {task['tags']['gha:runner-name']} has stopped: {event['detail']['stoppedReason']}")
+
+    def pass_on(self, event):
+        """The default bus's part. It takes events of AWS's services from nobody else, so the stack's rules are
+        asked whether they match, and the event goes to their queues."""
+        queues = [target["Arn"].rsplit(":", 1)[-1]
+                  for rule in self.events.list_rules()["Rules"] if "EventPattern" in rule
+                  if self.events.test_event_pattern(EventPattern=rule["EventPattern"], Event=json.dumps(event))["Result"]
+                  for target in self.events.list_targets_by_rule(Rule=rule["Name"])["Targets"]]
+        if not queues:
+            raise Failure(f"no rule of the stack matches {event['detail-type']}")
+        for queue in queues:
+            url = self.sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+            self.sqs.send_message(QueueUrl=url, MessageBody=json.dumps(event))
+
+    # -- What there is, and what there should be ---------------------------------------------------------
+
+    def tasks(self):
+        """Every task that was ever started, by job and attempt."""
+        cluster = self.stack["ClusterName"]
+        arns = [arn for status in ("RUNNING", "STOPPED")
+                for arn in self.ecs.list_tasks(cluster=cluster, desiredStatus=status)["taskArns"]]
+        if not arns:
+            return {}
+        found = {}
+        for task in self.ecs.describe_tasks(cluster=cluster, tasks=arns, include=["TAGS"])["tasks"]:
+            task["tags"] = {tag["key"]: tag["value"] for tag in task["tags"]}
+            key = int(task["tags"]["gha:job-id"]), int(task["tags"]["gha:attempt"])
+            if key in found:
+                raise Failure(f"two tasks for job {key[0]}, attempt {key[1]}")
+            found[key] = task
+        return found
+
+    def read_dead_letters(self):
+        """Rejected messages with their reasons. They stay in the queue; each is looked at once."""
+        answer = self.sqs.receive_message(QueueUrl=self.stack["JobDeadLetterQueueUrl"], MaxNumberOfMessages=10,
+                                          MessageAttributeNames=["All"])
+        for message in answer.get("Messages", []):
+            reason = message.get("MessageAttributes", {}).get("reason", {}).get("StringValue", "no reason given")
+            self.dead_letters[message["MessageId"]] = (message["Body"], reason)
+
+    def queues_empty(self):
+        counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible",
+                  "ApproximateNumberOfMessagesDelayed")
+        return all(
+            attributes.get(count, "0") == "0"
+            for queue in ("JobQueueUrl", "LifecycleQueueUrl")
+            for attributes in [self.sqs.get_queue_attributes(QueueUrl=self.stack[queue], AttributeNames=["All"])["Attributes"]]
+            for count in counts)
+
+    def expected(self, first):
+        """Tasks, registrations and the number of dead letters, before (`first`) or after what comes next."""
+        tasks, registrations = {}, set()
+        for job in self.jobs:
+            if job.story in (SKIPPED, REJECTED):
+                continue
+            states = {(CANCELLED, False): ["STOPPED"], (DIES, False): ["STOPPED", "RUNNING"]}.get((job.story, first), ["RUNNING"])
+            for attempt, state in enumerate(states, 1):
+                tasks[job.id, attempt] = (state, job.vcpu, job.gib, job.capacity)
+                if state == "RUNNING" and self.minted:
+                    registrations.add(f"fargate-{job.id}-{attempt}")
+        rejected = sum(job.story == REJECTED for job in self.jobs) + 1
+        return tasks, registrations, rejected
+
+    def actual(self):
+        self.read_dead_letters()
+        tasks = {key: (task["lastStatus"], *size(task), task["capacityProviderName"]) for key, task in self.tasks().items()}
+        return tasks, self.github.registrations(), len(self.dead_letters)
+
+    def settle(self, what, first=False):
+        """Watches until everything is as it should be and no message is on its way any more."""
+        wanted = self.expected(first)
+        say(f"waiting for {what}")
+        try:
+            wait_until(what, lambda: self.actual() == wanted and self.queues_empty(), SETTLE_SECONDS, pause=0.2)
+        except Failure as failure:
+            names = ("tasks", "registrations", "dead letters")
+            differences = [f"  {name}: {is_}\n  should be: {should}" for name, is_, should
+                           in zip(names, self.actual(), wanted) if is_ != should]
+            print(self.table(), file=sys.stderr)
+            raise Failure("\n".join([str(failure), *(differences or ["  a message is still in a queue"])])) from None
+
+    def table(self):
+        tasks, registrations = self.tasks(), self.github.registrations()
+        rows = [("JOB", "LABELS (+ self-hosted)", "TASK", "vCPU/GiB", "CAPACITY", "REGISTRATION", "OUTCOME")]
+        for job in self.jobs:
+            labels = " ".join(job.labels[1:])
+            mine = [(attempt, task) for (id_, attempt), task in sorted(tasks.items()) if id_ == job.id]
+            if not mine:
+                rows.append((job.name, labels, *["-"] * 4, self.why_not(job)))
+            for attempt, task in mine:
+                runner = f"fargate-{job.id}-{attempt}"
+                state = (runner if runner in registrations else "deleted") if self.minted else "by its container"
+                rows.append((job.name if attempt == 1 else "", labels if attempt == 1 else "",
+                             f"{task['taskArn'].rsplit('/', 1)[-1][:8]} {task['lastStatus'].lower()}",
+                             "{:g}/{:g}".format(*size(task)), task["capacityProviderName"], state,
+                             self.outcome(job, attempt, task)))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+        letters = [f"  {reason}\n    {body if len(body) < 60 else summary(body)}" for body, reason in self.dead_letters.values()]
+        return "\n" + "\n".join([*lines, "", f"Dead letters: {len(letters)}", *letters]) + "\n"
+
+    def outcome(self, job, attempt, task):
+        if attempt > 1:
+            return "replaces the runner that died"
+        if task["lastStatus"] == "STOPPED":
+            return "retired: its job was cancelled" if job.story == CANCELLED else "died before it took a job"
+        return "delivered twice, one task" if job.story == TWICE else "one task"
+
+    def why_not(self, job):
+        if job.story == REJECTED:
+            return "rejected: see dead letters"
+        return f"skipped: {self.answers.get(job.id, '')}"
+
+
+def payload_of(job, action="queued", **changes):
+    """GitHub's recorded payload, with what makes it this job, now."""
+    payload = copy.deepcopy(RECORDED)
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    url = payload["workflow_job"]["url"].rsplit("/", 1)[0]
+    payload["action"] = action
+    payload["workflow_job"] |= {"id": job.id, "name": job.name, "labels": list(job.labels), "status": action,
+                                "url": f"{url}/{job.id}", "created_at": now, "started_at": now, **changes}
+    return payload
+
+
+RECORDED = json.loads((ROOT / "events" / "queued.json").read_text())
+
+
+def size(task):
+    """vCPU and GiB of a task. Real ECS states what the overrides made of it, the local one does not."""
+    asked = task.get("overrides", {})
+    return int(asked.get("cpu", task["cpu"])) / 1024, int(asked.get("memory", task["memory"])) / 1024
+
+
+def summary(body):
+    """A rejected event in a few words."""
+    payload = json.loads(body)
+    job = payload.get("detail", payload)["workflow_job"]
+    return f"job {job['id']} {job['name']}: {' '.join(job['labels'])}"
+
+
+if __name__ == "__main__":
+    main()
