@@ -76,9 +76,10 @@ build: .venv/build/ready ## The functions as zip files, ready for Lambda, in tar
 	  --bin dispatch --bin webhook --bin reconcile
 	@ls -l target/lambda/*/bootstrap.zip
 
+# cargo-lambda finds zig by way of the first Python in PATH, so its environment comes before SAM's.
 .PHONY: deploy
 deploy: .venv/build/ready .venv/deploy/ready ## Build and deploy template.yaml to your AWS account, with questions
-	PATH="$(CURDIR)/.venv/deploy/bin:$(CURDIR)/.venv/build/bin:$$PATH"; \
+	PATH="$(CURDIR)/.venv/build/bin:$(CURDIR)/.venv/deploy/bin:$$PATH"; \
 	sam build --beta-features && sam deploy --guided --stack-name $(STACK) --capabilities CAPABILITY_IAM
 
 .PHONY: webhook-test
