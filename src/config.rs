@@ -96,8 +96,6 @@ pub struct ReconcileConfig {
     pub max_attempts: u32,
     /// The warm pool, if there is one.
     pub pool: Option<PoolConfig>,
-    /// `ORGANIZATION`, as the sweep asks for it.
-    pub organization: Option<String>,
     /// The function's name, for its metrics.
     pub function: String,
 }
@@ -166,9 +164,12 @@ impl ReconcileConfig {
         let mut env = Env::new(&get);
         let pool_size = env.number("WARM_POOL_SIZE", 0, 0);
         let github = env.github();
-        let organization = env.optional("ORGANIZATION");
-        if organization.is_none() && github.as_ref().is_some_and(|github| github.scope == Scope::Org) {
-            env.mistake("ORGANIZATION", "the organisation's login (the sweep needs it in RUNNER_SCOPE org)");
+        if pool_size > 0 && github.is_none() {
+            env.mistake(
+                "GITHUB_SECRET_ARN",
+                "the ARN of a secret, since WARM_POOL_SIZE is set: only whoever mints \
+                knows which runners are idle",
+            );
         }
         let config = ReconcileConfig {
             cluster: env.required("ECS_CLUSTER", "the name or ARN of an ECS cluster"),
@@ -183,7 +184,6 @@ impl ReconcileConfig {
                 fleet: env.fleet(),
                 network: env.network(),
             }),
-            organization,
             github,
             function: env.function(),
         };
@@ -426,21 +426,15 @@ mod tests {
     }
 
     #[test]
-    fn reconcile_needs_the_organisation_only_for_its_sweep() {
-        let github = [("ECS_CLUSTER", "runners"), ("GITHUB_SECRET_ARN", "arn:aws:secretsmanager:x")];
-        let error = ReconcileConfig::read(get(&github)).expect_err("a mistake").to_string();
-        assert!(error.contains("ORGANIZATION should be the organisation's login"), "{error}");
-        let repo = [github.as_slice(), &[("RUNNER_SCOPE", "repo")]].concat();
-        assert!(ReconcileConfig::read(get(&repo)).is_ok());
+    fn reconcile_needs_a_network_and_credentials_only_for_the_pool() {
         assert!(ReconcileConfig::read(get(&[("ECS_CLUSTER", "runners")])).is_ok());
-    }
-
-    #[test]
-    fn reconcile_needs_a_network_only_for_the_pool() {
         let pool = [("ECS_CLUSTER", "runners"), ("WARM_POOL_SIZE", "2")];
         let error = ReconcileConfig::read(get(&pool)).expect_err("a mistake").to_string();
-        assert!(error.contains("SUBNET_IDS") && error.contains("SECURITY_GROUP_IDS"), "{error}");
-        let pool = [LEAST.as_slice(), &[("WARM_POOL_SIZE", "2")]].concat();
+        for name in ["SUBNET_IDS", "SECURITY_GROUP_IDS", "GITHUB_SECRET_ARN"] {
+            assert!(error.contains(name), "{name}: {error}");
+        }
+        let secret = ("GITHUB_SECRET_ARN", "arn:aws:secretsmanager:x");
+        let pool = [LEAST.as_slice(), &[("WARM_POOL_SIZE", "2"), secret]].concat();
         let config = ReconcileConfig::read(get(&pool)).expect("a configuration");
         assert_eq!(config.pool.map(|pool| pool.size), Some(2));
     }

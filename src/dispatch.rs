@@ -17,11 +17,10 @@ use crate::{
     owed::{Owed, owed},
     plan::{Fleet, Plan},
     policy::{Policy, Skip, Verdict},
-    ports::{
-        Clock, Deleted, FindTasks, Github, JobState, Minted, Registration, RunTask, StartTasks, TaskArn,
-    },
+    ports::{Clock, Deleted, FindTasks, Github, JobState, Minted, RunTask, StartTasks, TaskArn},
+    start::{discard, run_task},
     tags::TaskTags,
-    task::{Capacity, Identity, MAX_OVERRIDES},
+    task::Capacity,
 };
 
 /// Older than this, a job may have been cancelled or taken by another runner: one GET comes first.
@@ -161,11 +160,11 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                     },
                 },
             };
-            match self.run(&plan, Some(&registration)).await {
+            match run_task(&self.ecs, &self.fleet.container, &plan, Some(&registration)).await {
                 Ok((RunTask::Started(task), capacity)) => return Ok(started(&plan, capacity, task)),
                 Ok((RunTask::Conflict(tasks), _)) => {
                     // A task of this attempt was once started, with a registration that is spent by now.
-                    self.discard(github, &plan, &registration).await;
+                    discard(github, &plan, &registration).await;
                     if self.ran_a_job(&tasks).await? {
                         return Ok(skip("duplicate", "the runner of this attempt has run a job"));
                     }
@@ -181,7 +180,7 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                 // Perhaps the task was started. The next delivery finds out, by the registration's name.
                 Err(error) if error.class == Class::Unknown => return Err(error),
                 Err(error) => {
-                    self.discard(github, &plan, &registration).await;
+                    discard(github, &plan, &registration).await;
                     return Err(error);
                 }
             }
@@ -198,7 +197,7 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                 return Ok(skip("duplicate", "its task is there already"));
             }
         }
-        Ok(match self.run(plan, None).await? {
+        Ok(match run_task(&self.ecs, &self.fleet.container, plan, None).await? {
             (RunTask::Started(task), capacity) => started(plan, capacity, task),
             (RunTask::Conflict(_), _) => {
                 skip("duplicate", "its task was started before, with other settings")
@@ -271,49 +270,6 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         }
     }
 
-    /// RunTask with each capacity in turn, at once: Fargate never falls back from Spot by itself.
-    async fn run(
-        &self,
-        plan: &Plan,
-        registration: Option<&Registration>,
-    ) -> Result<(RunTask, Capacity), CallError> {
-        let mut dry = Vec::new();
-        for &capacity in &plan.capacities {
-            let identity = match registration {
-                Some(registration) => Identity::Minted(registration.jit_config.clone()),
-                None => plan.named(),
-            };
-            let request = plan.request(capacity, identity, registration.map(|registration| registration.id));
-            let length = request.overrides_length(&self.fleet.container);
-            if length > MAX_OVERRIDES {
-                return Err(CallError::new(
-                    Class::Invalid,
-                    format!(
-                        "the task's overrides would be {length} characters of JSON, and ECS takes \
-                         {MAX_OVERRIDES}: the job has too many or too long labels"
-                    ),
-                ));
-            }
-            match self.ecs.run_task(&request).await {
-                Err(error) if error.class == Class::NoCapacity => dry.push(error.message),
-                answer => return answer.map(|answer| (answer, capacity)),
-            }
-        }
-        Err(CallError::new(Class::NoCapacity, dry.join("; ")))
-    }
-
-    /// Spends a registration that will have no task. If that fails, the job is still served, and the sweep
-    /// finds the registration.
-    async fn discard(&self, github: &G, plan: &Plan, registration: &Registration) {
-        if let Err(error) = github.delete_runner(&plan.target, registration.id).await {
-            tracing::warn!(
-                runner = registration.id.0,
-                %error,
-                "a registration without a task could not be deleted: left to the sweep"
-            );
-        }
-    }
-
     /// Whether one of the tasks is known to have run a job: then its registration was spent by that job, and
     /// nothing is owed for it.
     async fn ran_a_job(&self, tasks: &[TaskArn]) -> Result<bool, CallError> {
@@ -375,11 +331,7 @@ impl Slot<'_> {
 }
 
 fn started(plan: &Plan, capacity: Capacity, task: TaskArn) -> Outcome {
-    Outcome::Done(Done {
-        metric: "Started",
-        detail: format!("{} on {capacity}", plan.runner_name()),
-        task: Some(task),
-    })
+    Done::new("Started", format!("{} on {capacity}", plan.runner_name())).with_task(task).into()
 }
 
 fn skip(reason: &'static str, detail: &str) -> Outcome {

@@ -17,5 +17,6 @@ pub mod plan;
 pub mod policy;
 pub mod ports;
 pub mod size;
+pub mod start;
 pub mod tags;
 pub mod task;

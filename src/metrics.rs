@@ -24,8 +24,10 @@ impl Metrics {
         self.add("Received", 1);
         match &handled.outcome {
             Outcome::Done(done) => {
-                self.add(done.metric, 1);
-                if done.metric == "Started"
+                for (metric, count) in &done.counts {
+                    self.add(metric, *count);
+                }
+                if done.what() == "Started"
                     && let Some(created_at) = handled.job.as_ref().and_then(|job| job.created_at)
                 {
                     let delay = (now - created_at).whole_milliseconds();

@@ -34,12 +34,35 @@ pub struct Handled {
 /// What was done, for the log line and the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
-    /// The metric that it counts for, e.g. `Started`.
-    pub metric: &'static str,
+    /// The metrics that it counts for, e.g. one `Started`.
+    pub counts: Vec<(&'static str, u64)>,
     /// A sentence for the log.
     pub detail: String,
     /// The task that it was done to.
     pub task: Option<TaskArn>,
+}
+
+impl Done {
+    /// Done once, counted as `metric`.
+    pub fn new(metric: &'static str, detail: impl Into<String>) -> Self {
+        Done { counts: vec![(metric, 1)], detail: detail.into(), task: None }
+    }
+
+    /// Done to this task.
+    pub fn with_task(self, task: TaskArn) -> Self {
+        Done { task: Some(task), ..self }
+    }
+
+    /// The first metric, which names what was done.
+    pub fn what(&self) -> &'static str {
+        self.counts.first().map_or("Nothing", |(metric, _)| metric)
+    }
+}
+
+impl From<Done> for Outcome {
+    fn from(done: Done) -> Outcome {
+        Outcome::Done(done)
+    }
 }
 
 /// Why a message is not done yet, and when it comes back.

@@ -1,0 +1,53 @@
+//! One runner: RunTask over the capacities of its plan, and what becomes of a registration without a task.
+
+use crate::{
+    error::{CallError, Class},
+    plan::Plan,
+    ports::{Github, Registration, RunTask, StartTasks},
+    task::{Capacity, Identity, MAX_OVERRIDES},
+};
+
+/// RunTask with each capacity in turn, at once: Fargate never falls back from Spot by itself. Without a
+/// registration the container mints its own.
+pub async fn run_task<E: StartTasks>(
+    ecs: &E,
+    container: &str,
+    plan: &Plan,
+    registration: Option<&Registration>,
+) -> Result<(RunTask, Capacity), CallError> {
+    let mut dry = Vec::new();
+    for &capacity in &plan.capacities {
+        let identity = match registration {
+            Some(registration) => Identity::Minted(registration.jit_config.clone()),
+            None => plan.named(),
+        };
+        let request = plan.request(capacity, identity, registration.map(|registration| registration.id));
+        let length = request.overrides_length(container);
+        if length > MAX_OVERRIDES {
+            return Err(CallError::new(
+                Class::Invalid,
+                format!(
+                    "the task's overrides would be {length} characters of JSON, and ECS takes {MAX_OVERRIDES}: \
+                     the job has too many or too long labels"
+                ),
+            ));
+        }
+        match ecs.run_task(&request).await {
+            Err(error) if error.class == Class::NoCapacity => dry.push(error.message),
+            answer => return answer.map(|answer| (answer, capacity)),
+        }
+    }
+    Err(CallError::new(Class::NoCapacity, dry.join("; ")))
+}
+
+/// Spends a registration that will have no task. If that fails, the job is still served, and the sweep finds
+/// the registration.
+pub async fn discard<G: Github>(github: &G, plan: &Plan, registration: &Registration) {
+    if let Err(error) = github.delete_runner(&plan.target, registration.id).await {
+        tracing::warn!(
+            runner = registration.id.0,
+            %error,
+            "a registration without a task could not be deleted: left to the sweep"
+        );
+    }
+}
