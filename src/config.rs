@@ -171,6 +171,13 @@ impl ReconcileConfig {
                 knows which runners are idle",
             );
         }
+        let scope = github.as_ref().map(|github| &github.scope);
+        if pool_size > 0 && scope == Some(&Scope::Repo) {
+            env.mistake("RUNNER_SCOPE", "org or enterprise/<slug>, since WARM_POOL_SIZE is set");
+        }
+        if pool_size > 0 && scope == Some(&Scope::Org) && env.optional("ORGANIZATION").is_none() {
+            env.mistake("ORGANIZATION", "the organisation's login, since WARM_POOL_SIZE is set");
+        }
         let config = ReconcileConfig {
             cluster: env.required("ECS_CLUSTER", "the name or ARN of an ECS cluster"),
             // Which architectures dispatch offers does not matter here: what runs was let in already.
@@ -434,7 +441,7 @@ mod tests {
             assert!(error.contains(name), "{name}: {error}");
         }
         let secret = ("GITHUB_SECRET_ARN", "arn:aws:secretsmanager:x");
-        let pool = [LEAST.as_slice(), &[("WARM_POOL_SIZE", "2"), secret]].concat();
+        let pool = [LEAST.as_slice(), &[("WARM_POOL_SIZE", "2"), secret, ("ORGANIZATION", "acme")]].concat();
         let config = ReconcileConfig::read(get(&pool)).expect("a configuration");
         assert_eq!(config.pool.map(|pool| pool.size), Some(2));
     }

@@ -202,7 +202,8 @@ pub fn read_workflow_job(json: &str, path: &str) -> Result<WorkflowJob, Unreadab
     })
 }
 
-fn rfc3339(text: &str) -> Option<OffsetDateTime> {
+/// A time as GitHub and EventBridge write it.
+pub fn rfc3339(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()
 }
 

@@ -4,19 +4,23 @@
 
 pub mod adapters;
 pub mod batch;
+pub mod books;
 pub mod config;
 pub mod dispatch;
 pub mod error;
 pub mod ids;
 pub mod job;
 pub mod labels;
+pub mod lifecycle;
 pub mod metrics;
 pub mod outcome;
 pub mod owed;
 pub mod plan;
 pub mod policy;
 pub mod ports;
+pub mod reconcile;
 pub mod size;
 pub mod start;
+mod sweep;
 pub mod tags;
 pub mod task;

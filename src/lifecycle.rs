@@ -1,0 +1,175 @@
+//! What arrives on the lifecycle queue: jobs that were taken or are over, tasks that stopped, and the clock.
+
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+use crate::{
+    job::{self, Message, Unreadable, WorkflowJob},
+    ports::TaskArn,
+};
+
+/// A message of the lifecycle queue, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// A `workflow_job` event.
+    Job(Box<WorkflowJob>),
+    /// `ECS Task State Change` with `lastStatus` STOPPED.
+    TaskStopped(StoppedTask),
+    /// The schedule: time for a sweep.
+    Sweep {
+        /// When it was due.
+        scheduled: OffsetDateTime,
+    },
+    /// Something else.
+    Other(String),
+}
+
+/// A task that stopped, as its event tells it. Tags are not in the event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoppedTask {
+    /// Its ARN.
+    pub arn: TaskArn,
+    /// Its cluster's ARN.
+    pub cluster_arn: String,
+    /// `startedBy`.
+    pub started_by: String,
+    /// Whether its containers ever started.
+    pub started: bool,
+    /// `stopCode`, e.g. `SpotInterruption`.
+    pub stop_code: Option<String>,
+    /// `stoppedReason`, a sentence.
+    pub stopped_reason: Option<String>,
+    /// The exit code of the first container that has one.
+    pub exit_code: Option<i64>,
+}
+
+impl StoppedTask {
+    /// Why it stopped, for people.
+    pub fn why(&self) -> String {
+        let part = |text: &Option<String>| text.clone().unwrap_or_else(|| "none given".to_owned());
+        let exit_code = self.exit_code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+        format!("{} ({}), exit code {exit_code}", part(&self.stopped_reason), part(&self.stop_code))
+    }
+
+    /// Whether it certainly never registered a runner, by what ECS alone knows: for container-minted runners,
+    /// whose registration this system cannot look at.
+    pub fn never_registered(&self) -> bool {
+        !self.started
+    }
+}
+
+/// Reads a message body.
+pub fn read(body: &str) -> Result<Lifecycle, Unreadable> {
+    let envelope: Result<Envelope, _> = job::read_json(body, "");
+    match envelope {
+        Ok(Envelope { detail_type, .. }) if detail_type == "ECS Task State Change" => {
+            let event: TaskEvent = job::read_json(body, "")?;
+            Ok(read_task(event.detail))
+        }
+        Ok(Envelope { detail_type, time }) if detail_type == "Scheduled Event" => {
+            let time = time.unwrap_or_default();
+            let scheduled = job::rfc3339(&time)
+                .ok_or_else(|| Unreadable("time is no time like 2026-11-24T08:00:00Z".into()))?;
+            Ok(Lifecycle::Sweep { scheduled })
+        }
+        // A `workflow_job` event in its envelope or bare, or something unreadable: `job` says what.
+        _ => Ok(match job::read(body)? {
+            Message::WorkflowJob(event) => Lifecycle::Job(event),
+            Message::Replacement(_) => Lifecycle::Other("a message for the job queue".into()),
+            Message::OtherEvent(what) => Lifecycle::Other(what),
+        }),
+    }
+}
+
+fn read_task(task: TaskDetail) -> Lifecycle {
+    if task.last_status != "STOPPED" {
+        return Lifecycle::Other("a task that has not stopped".into());
+    }
+    Lifecycle::TaskStopped(StoppedTask {
+        arn: TaskArn(task.task_arn),
+        cluster_arn: task.cluster_arn,
+        started_by: task.started_by.unwrap_or_default(),
+        started: task.started_at.is_some(),
+        stop_code: task.stop_code,
+        stopped_reason: task.stopped_reason,
+        exit_code: task.containers.iter().find_map(|container| container.exit_code),
+    })
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(rename = "detail-type")]
+    detail_type: String,
+    time: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct TaskEvent {
+    detail: TaskDetail,
+}
+
+/// `detail` of an ECS task state change event
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_task_events.html>).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TaskDetail {
+    task_arn: String,
+    cluster_arn: String,
+    last_status: String,
+    started_by: Option<String>,
+    started_at: Option<String>,
+    stop_code: Option<String>,
+    stopped_reason: Option<String>,
+    #[serde(default)]
+    containers: Vec<Container>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Container {
+    exit_code: Option<i64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_stopped_task() {
+        let body = json!({
+            "detail-type": "ECS Task State Change",
+            "detail": {
+                "taskArn": "arn:aws:ecs:eu-central-1:1:task/runners/1", "clusterArn": "arn:c", "lastStatus": "STOPPED",
+                "startedBy": "gha-7", "stopCode": "TaskFailedToStart", "stoppedReason": "CannotPullContainerError",
+                "containers": [{ "name": "runner" }]
+            }
+        });
+        let Ok(Lifecycle::TaskStopped(task)) = read(&body.to_string()) else { panic!("no stopped task") };
+        assert_eq!(task.started_by, "gha-7");
+        assert!(task.never_registered());
+        assert_eq!(task.why(), "CannotPullContainerError (TaskFailedToStart), exit code none");
+    }
+
+    #[test]
+    fn the_schedule() {
+        let body = json!({ "detail-type": "Scheduled Event", "time": "2026-11-24T08:00:00Z", "detail": {} });
+        assert!(matches!(read(&body.to_string()), Ok(Lifecycle::Sweep { .. })));
+        let body = json!({ "detail-type": "Scheduled Event", "time": "noon", "detail": {} });
+        assert!(read(&body.to_string()).is_err());
+    }
+
+    #[test]
+    fn others() {
+        let running = json!({
+            "detail-type": "ECS Task State Change",
+            "detail": { "taskArn": "a", "clusterArn": "c", "lastStatus": "RUNNING" }
+        });
+        for body in [running, json!({ "detail-type": "push", "detail": {} })] {
+            assert!(matches!(read(&body.to_string()), Ok(Lifecycle::Other(_))), "{body}");
+        }
+        for body in ["", "{}", "{\"detail-type\":\"ECS Task State Change\"}"] {
+            assert!(read(body).is_err(), "{body}");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Nothing left behind, nobody left waiting: the books of the runners that `dispatch` started.
+//!
+//! DELETE of the registration is the moment that decides. *Retiring:* DELETE first, StopTask after: stopping
+//! first can kill a job that has just landed. *Replacing:* announce first, DELETE after: a crash in between
+//! repeats the announcement, and the second copy meets the name of the first.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::{
+    config::Scope,
+    error::CallError,
+    ids::{Attempt, JobId, Purpose, RunId, is_ours, started_by},
+    job::{Action, Job, Replacement, WorkflowJob},
+    lifecycle::{self, Lifecycle, StoppedTask},
+    outcome::{Done, Handled, Outcome},
+    owed::{Owed, owed},
+    plan::Fleet,
+    policy::{Policy, Skip},
+    ports::{
+        Clock, Deleted, Deliveries, FindTasks, Github, Queue, Runner, StartTasks, Target, Task, TendTasks,
+    },
+    tags::{self, TaskTags},
+};
+
+/// Closes the books of runners.
+#[derive(Debug)]
+pub struct Reconciler<G, E, S, Q, C> {
+    /// GitHub, when this system mints the configurations; `None` when the containers do: then only what ECS
+    /// alone allows is done.
+    pub github: Option<G>,
+    /// ECS.
+    pub ecs: E,
+    /// The queues.
+    pub queue: Q,
+    /// The clock.
+    pub clock: C,
+    /// Which jobs are served.
+    pub policy: Policy,
+    /// `ECS_CLUSTER`, name or ARN.
+    pub cluster: String,
+    /// `RUNNER_SCOPE`: where registrations live.
+    pub scope: Scope,
+    /// `IDLE_TIMEOUT_SECONDS`.
+    pub idle_timeout: time::Duration,
+    /// `MAX_ATTEMPTS`: runners started for one job before it is rejected.
+    pub max_attempts: u32,
+    /// The warm pool, if there is one.
+    pub pool: Option<Pool<S>>,
+}
+
+/// The warm pool: idle runners kept ready.
+#[derive(Debug)]
+pub struct Pool<S> {
+    /// How many.
+    pub size: u32,
+    /// Their labels.
+    pub labels: Vec<String>,
+    /// What their tasks are made of.
+    pub fleet: Fleet,
+    /// ECS, to start them.
+    pub ecs: S,
+}
+
+/// The first replacement waits so long, each further one twice as long as the one before.
+const REPLACEMENT_DELAY: Duration = Duration::from_secs(15);
+
+impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
+where
+    G: Github + Deliveries,
+    E: FindTasks + TendTasks,
+    S: StartTasks,
+    Q: Queue,
+    C: Clock,
+{
+    /// One message. A sweep stops by itself before `deadline`, and leaves the rest to the next.
+    pub async fn handle(&self, body: String, deadline: OffsetDateTime) -> Handled {
+        let (job, outcome) = match lifecycle::read(&body) {
+            Err(unreadable) => (None, Ok(Outcome::Rejected(unreadable.to_string()))),
+            Ok(Lifecycle::Other(what)) => (None, Ok(skip("event", what))),
+            Ok(Lifecycle::Job(event)) => (Some(event.job.clone()), self.job(&event).await),
+            Ok(Lifecycle::TaskStopped(task)) => (None, self.task_stopped(&task).await),
+            Ok(Lifecycle::Sweep { scheduled }) => (None, self.sweep(scheduled, deadline).await),
+        };
+        Handled { job, outcome: outcome.unwrap_or_else(Outcome::from) }
+    }
+
+    async fn job(&self, event: &WorkflowJob) -> Result<Outcome, CallError> {
+        match (event.action, event.runner_name.as_deref()) {
+            (Action::InProgress, Some(runner)) => match Purpose::from_runner_name(runner) {
+                Some(purpose) => self.in_progress(&event.job, &purpose).await,
+                None => Ok(skip("runner", "the job runs on a runner of another fleet")),
+            },
+            (Action::Completed, Some(_)) => Ok(skip("runner", "the job ran; its runner goes by itself")),
+            (Action::Completed, None) => match self.policy.excludes(event) {
+                Some(excluded) => Ok(Outcome::Skipped(excluded)),
+                None => self.retire_unneeded(&event.job).await,
+            },
+            _ => Ok(skip("action", "the event says of no job that it was taken or is over")),
+        }
+    }
+
+    /// Job in progress on one of our runners: tag its task with the job that it really runs.
+    async fn in_progress(&self, job: &Job, purpose: &Purpose) -> Result<Outcome, CallError> {
+        let name = purpose.runner_name();
+        let tasks = self.ecs.tasks_started_by(&purpose.started_by()).await?;
+        let Some(task) = tasks.iter().find(|task| TaskTags(&task.tags).runner_name() == Some(&name)) else {
+            return Ok(skip("task", "the runner's task is gone already"));
+        };
+        let ran = [
+            (tags::RAN_JOB.to_owned(), job.id.to_string()),
+            (tags::RAN_REPOSITORY.to_owned(), tags::value(&job.repository())),
+        ];
+        self.ecs.tag(&task.arn, &ran).await?;
+        Ok(Done::new("Tagged", format!("the job runs on {name}")).with_task(task.arn.clone()).into())
+    }
+
+    /// Job completed without ever running: its runner is not needed any more, unless it has found other work.
+    async fn retire_unneeded(&self, job: &Job) -> Result<Outcome, CallError> {
+        let Some(github) = &self.github else {
+            return Ok(skip("container-minted", "the runner stops by itself when it has been idle"));
+        };
+        let tasks = self.ecs.tasks_started_by(&started_by(job.id)).await?;
+        let mut retired = 0;
+        for task in tasks.iter().filter(|task| task.live) {
+            let Some(runner) = TaskTags(&task.tags).runner_id() else { continue };
+            match github.delete_runner(&job.target, runner).await? {
+                Deleted::Spent => {
+                    self.ecs.stop(&task.arn, "the job ended without ever running").await?;
+                    retired += 1;
+                }
+                Deleted::Busy | Deleted::Gone => {}
+            }
+        }
+        if tasks.is_empty() {
+            // Minted, and not started yet or never: without a task, only the name leads to it.
+            let name = Purpose::Job(job.id, Attempt::FIRST).runner_name();
+            if let Some(runner) = github.find_runner(&job.target, &name).await?
+                && github.delete_runner(&job.target, runner.id).await? == Deleted::Spent
+            {
+                retired += 1;
+            }
+        }
+        Ok(match retired {
+            0 => Done::new("Settled", "the job ended without ever running, and no runner waits for it"),
+            _ => Done {
+                counts: vec![("Retired", retired)],
+                ..Done::new("Retired", "the job ended without ever running")
+            },
+        }
+        .into())
+    }
+
+    /// Task stopped: did it run a job, was it retired, or is a replacement owed?
+    async fn task_stopped(&self, stopped: &StoppedTask) -> Result<Outcome, CallError> {
+        if !is_ours(&stopped.started_by) || !self.is_our_cluster(&stopped.cluster_arn) {
+            return Ok(skip("task", "the task is none of this fleet's"));
+        }
+        let Some(task) = self.ecs.describe(&stopped.arn).await? else {
+            return Ok(skip("task", "ECS has forgotten the task; the sweep looks at its registration"));
+        };
+        let tags = TaskTags(&task.tags);
+        if tags.ran_a_job() {
+            return Ok(Done::new("Settled", "the runner ran its job").with_task(task.arn).into());
+        }
+        let outcome = match (&self.github, tags.runner_id()) {
+            (Some(github), Some(id)) => match github.runner(&target(tags), id).await? {
+                None => Done::new("Settled", "the registration is spent"),
+                Some(runner) => self.settle(github, &runner, tags, &stopped.why()).await?,
+            },
+            _ if stopped.never_registered() => {
+                let labels: Vec<String> = task
+                    .tags
+                    .get(tags::LABELS)
+                    .map(|labels| labels.split(' ').map(str::to_owned).collect())
+                    .unwrap_or_default();
+                match tags.runner_name().and_then(Purpose::from_runner_name) {
+                    Some(Purpose::Job(job, attempt)) => {
+                        self.announce_next(job, attempt, labels, tags, &stopped.why()).await?
+                    }
+                    _ => Done::new("Settled", "the task was started for no job"),
+                }
+            }
+            _ => Done::new("Settled", "the container closed its books itself"),
+        };
+        Ok(outcome.with_task(stopped.arn.clone()).into())
+    }
+
+    /// A runner whose task is gone or hangs, and whose registration is unspent: a replacement is owed, unless
+    /// the job ended without ever running. It is announced before the registration is deleted.
+    pub(crate) async fn settle(
+        &self,
+        github: &G,
+        runner: &Runner,
+        tags: TaskTags<'_>,
+        why: &str,
+    ) -> Result<Done, CallError> {
+        let target = target(tags);
+        if runner.busy {
+            // GitHub will notice that the runner is gone, and fail the job.
+            tracing::error!(runner = runner.id.0, name = %runner.name, why, "a job is lost with its task");
+            return Ok(Done::new("Lost", format!("{} was running a job: {why}", runner.name)));
+        }
+        let done = match Purpose::from_runner_name(&runner.name) {
+            Some(Purpose::Job(job, attempt)) => match self.owed(github, &target, job).await? {
+                Owed::ToNobody(reason) => Done::new("Settled", reason),
+                _ => self.announce_next(job, attempt, runner.labels.clone(), tags, why).await?,
+            },
+            // The pool is filled up by the sweep.
+            _ => Done::new("Settled", "a runner of the warm pool"),
+        };
+        github.delete_runner(&target, runner.id).await?;
+        Ok(done)
+    }
+
+    async fn owed(&self, github: &G, target: &Target, job: JobId) -> Result<Owed, CallError> {
+        match target.repository {
+            Some(_) => Ok(owed(job, github.job(target, job).await?.as_ref())),
+            None => Ok(Owed::Unknown),
+        }
+    }
+
+    /// Puts the job back on its queue for the next attempt, or rejects it when there were enough.
+    async fn announce_next(
+        &self,
+        job: JobId,
+        attempt: Attempt,
+        labels: Vec<String>,
+        tags: TaskTags<'_>,
+        why: &str,
+    ) -> Result<Done, CallError> {
+        let target = target(tags);
+        let replacement = Replacement {
+            job_id: job,
+            attempt: attempt.next(),
+            labels,
+            owner: target.owner,
+            repository: target.repository,
+            run_id: tags.run_id().map(RunId),
+            installation_id: target.installation,
+        };
+        let body = replacement.to_body();
+        if attempt.0 >= self.max_attempts {
+            let reason = format!(
+                "MAX_ATTEMPTS: {} runners were started for job {job} and none took a job; the last one stopped: \
+                 {why}; mend that, then send this message to the job queue",
+                attempt.0
+            );
+            tracing::error!(job = job.0, "{reason}");
+            self.queue.reject(&body, &reason).await?;
+            return Ok(Done::new("Rejected", reason));
+        }
+        self.queue.announce(&body, replacement_delay(attempt)).await?;
+        Ok(Done::new("Replaced", format!("attempt {attempt} for job {job} took no job: {why}")))
+    }
+
+    fn is_our_cluster(&self, arn: &str) -> bool {
+        arn == self.cluster
+            || arn.rsplit('/').next() == Some(self.cluster.rsplit('/').next().unwrap_or_default())
+    }
+}
+
+/// DELETE, and StopTask only if that spent the registration; the answer is whether it did.
+pub(crate) async fn retire<G: Github, E: TendTasks>(
+    github: &G,
+    ecs: &E,
+    runner: &Runner,
+    task: &Task,
+    why: &str,
+) -> Result<bool, CallError> {
+    let spent = github.delete_runner(&target(TaskTags(&task.tags)), runner.id).await? == Deleted::Spent;
+    if spent {
+        ecs.stop(&task.arn, why).await?;
+    }
+    Ok(spent)
+}
+
+/// Where the registration of a task lives, by the task's tags.
+pub(crate) fn target(tags: TaskTags<'_>) -> Target {
+    let (owner, repository) = tags.repository().unwrap_or_default();
+    Target {
+        owner: owner.to_owned(),
+        repository: repository.map(str::to_owned),
+        installation: tags.installation(),
+    }
+}
+
+fn replacement_delay(attempt: Attempt) -> Duration {
+    REPLACEMENT_DELAY.saturating_mul(1 << attempt.0.saturating_sub(1).min(16))
+}
+
+fn skip(reason: &'static str, detail: impl Into<String>) -> Outcome {
+    Outcome::Skipped(Skip::new(reason, detail))
+}

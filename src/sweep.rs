@@ -1,0 +1,384 @@
+//! The safety net, every five minutes: what never came as an event is found here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use time::OffsetDateTime;
+
+use crate::{
+    books::{self, Finding, Registered},
+    config::Scope,
+    error::{CallError, Class},
+    ids::Purpose,
+    job::Replacement,
+    outcome::{Done, Outcome},
+    owed::{Owed, owed},
+    plan::Plan,
+    policy::Skip,
+    ports::{
+        Clock, Deliveries, Delivery, FindTasks, Github, Minted, Queue, RunTask, Runner, StartTasks, Target,
+        Task, TendTasks,
+    },
+    reconcile::{Pool, Reconciler, retire, target},
+    start::{discard, run_task},
+    tags::TaskTags,
+};
+
+/// A sweep that waited longer than this on its queue has been overtaken by the next one.
+const STALE: time::Duration = time::Duration::minutes(10);
+/// How far back failed webhook deliveries are looked for.
+const LOOK_BACK: time::Duration = time::Duration::hours(3);
+/// Pages of 100 deliveries that one sweep reads at most: 3,000 deliveries are what 12,000 jobs an hour send in
+/// five minutes.
+const DELIVERY_PAGES: usize = 30;
+/// The registration of a crashed `dispatch` goes back to the queue; a `dispatch` that is only slow gets this long
+/// to finish first.
+const HAND_BACK_DELAY: Duration = Duration::from_secs(60);
+/// Time that one step may take: a sweep begins none when less is left.
+const ONE_STEP: time::Duration = time::Duration::seconds(20);
+
+/// What a sweep did.
+#[derive(Debug, Default)]
+struct Tally {
+    retired: u64,
+    replaced: u64,
+    settled: u64,
+    lost: u64,
+    redelivered: u64,
+    stopped: u64,
+    left: u64,
+    first_error: Option<CallError>,
+}
+
+impl Tally {
+    /// One failure does not stop the rest; the first is reported with the whole.
+    fn note(&mut self, result: Result<(), CallError>) {
+        if let Err(error) = result {
+            tracing::warn!(%error, "one step of the sweep failed: left to the next");
+            self.left += 1;
+            self.first_error.get_or_insert(error);
+        }
+    }
+
+    fn add(&mut self, done: &Done) {
+        match done.what() {
+            "Replaced" => self.replaced += 1,
+            "Lost" => self.lost += 1,
+            _ => self.settled += 1,
+        }
+    }
+}
+
+impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
+where
+    G: Github + Deliveries,
+    E: FindTasks + TendTasks,
+    S: StartTasks,
+    Q: Queue,
+    C: Clock,
+{
+    /// One sweep. It fails as a whole only when it could not even look.
+    pub(crate) async fn sweep(
+        &self,
+        scheduled: OffsetDateTime,
+        deadline: OffsetDateTime,
+    ) -> Result<Outcome, CallError> {
+        if self.clock.now() - scheduled > STALE {
+            return Ok(Outcome::Skipped(Skip::new("stale", "a later sweep is due")));
+        }
+        let mut tally = Tally::default();
+        let (mut pool_size, mut oldest_waiting) = (0, time::Duration::ZERO);
+        match &self.github {
+            None => self.stop_stuck(deadline, &mut tally).await?,
+            Some(github) => {
+                let redelivered = self.redeliver(github, deadline, &mut tally).await;
+                tally.note(redelivered);
+                // Registrations first: see `books::compare`.
+                let registered = self.registered(github).await?;
+                let tasks = self.ecs.live_tasks().await?;
+                let books = books::compare(&registered, &tasks, self.clock.now(), self.idle_timeout);
+                oldest_waiting = books.oldest_waiting.unwrap_or_default();
+                pool_size = books.pool;
+                for finding in books.findings {
+                    if self.clock.now() + ONE_STEP > deadline {
+                        tally.left += 1;
+                        continue;
+                    }
+                    let result = self.see_to(github, finding, &mut pool_size, &mut tally).await;
+                    tally.note(result);
+                }
+                if let Some(pool) = &self.pool {
+                    let filled = self.fill(github, pool, scheduled, deadline, &mut pool_size).await;
+                    tally.note(filled);
+                }
+            }
+        }
+        Ok(tally.into_outcome(pool_size, oldest_waiting))
+    }
+
+    /// All registrations of the fleet, in every place where there may be some.
+    async fn registered(&self, github: &G) -> Result<Vec<Registered>, CallError> {
+        let mut registered = Vec::new();
+        for place in self.places().await? {
+            let mut page = 1;
+            loop {
+                let (runners, more) = github.runners(&place, page).await?;
+                let ours =
+                    runners.into_iter().filter(|runner| Purpose::from_runner_name(&runner.name).is_some());
+                registered.extend(ours.map(|runner| Registered { runner, place: place.clone() }));
+                if !more {
+                    break;
+                }
+                page += 1;
+            }
+        }
+        Ok(registered)
+    }
+
+    /// One organisation or enterprise, if it is known; else every owner or repository that has a task.
+    async fn places(&self) -> Result<Vec<Target>, CallError> {
+        let known = match (&self.scope, &self.policy.organization) {
+            (Scope::Repo, _) | (Scope::Org, None) => None,
+            (Scope::Org, Some(organization)) => Some(organization.clone()),
+            // The enterprise's slug is the adapter's; the owner only says whose installation asks.
+            (Scope::Enterprise(slug), organization) => {
+                Some(organization.clone().unwrap_or_else(|| slug.clone()))
+            }
+        };
+        if let Some(owner) = known {
+            return Ok(vec![Target { owner, repository: None, installation: None }]);
+        }
+        let mut places = BTreeMap::new();
+        for task in self.ecs.live_tasks().await? {
+            let mut place = target(TaskTags(&task.tags));
+            if self.scope == Scope::Org {
+                place.repository = None;
+            }
+            if !place.owner.is_empty() {
+                places.insert((place.owner.clone(), place.repository.clone()), place);
+            }
+        }
+        Ok(places.into_values().collect())
+    }
+
+    async fn see_to(
+        &self,
+        github: &G,
+        finding: Finding,
+        pool_size: &mut u32,
+        tally: &mut Tally,
+    ) -> Result<(), CallError> {
+        match finding {
+            Finding::Idle(runner, task) => {
+                if self.is_wanted(github, &runner, &task, pool_size).await? {
+                    return Ok(());
+                }
+                if retire(github, &self.ecs, &runner, &task, "idle past IDLE_TIMEOUT_SECONDS").await? {
+                    tally.retired += 1;
+                }
+            }
+            Finding::Hung(runner, task) => {
+                let done =
+                    self.settle(github, &runner, TaskTags(&task.tags), "its runner never connected").await?;
+                self.ecs.stop(&task.arn, "the runner holds no connection to GitHub").await?;
+                tally.add(&done);
+            }
+            Finding::NoTask(registered, purpose) => {
+                self.hand_back(github, registered, purpose).await?;
+                tally.settled += 1;
+            }
+            Finding::NoRegistration(task) => {
+                let tags = TaskTags(&task.tags);
+                let spent = match tags.runner_id() {
+                    // Pages shift while they are read: one registration may have slipped through.
+                    Some(id) => github.runner(&target(tags), id).await?.is_none(),
+                    None => true,
+                };
+                if spent {
+                    self.ecs.stop(&task.arn, "its registration is spent").await?;
+                    tally.stopped += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An idle runner is wanted while its job is queued, or as part of the warm pool.
+    async fn is_wanted(
+        &self,
+        github: &G,
+        runner: &Runner,
+        task: &Task,
+        pool_size: &mut u32,
+    ) -> Result<bool, CallError> {
+        let full = self.pool.as_ref().map_or(0, |pool| pool.size);
+        let Some(job) = Purpose::from_runner_name(&runner.name).and_then(|purpose| purpose.job()) else {
+            let wanted = *pool_size <= full;
+            if !wanted {
+                *pool_size -= 1;
+            }
+            return Ok(wanted);
+        };
+        let target = target(TaskTags(&task.tags));
+        if target.repository.is_some() {
+            let state = github.job(&target, job).await?;
+            if owed(job, state.as_ref()) == Owed::ToTheJob {
+                return Ok(true);
+            }
+        }
+        // Left over from a job that another runner took: with the pool's labels it is as good as a new one.
+        let joins = *pool_size < full && self.pool.as_ref().is_some_and(|pool| pool.has_labels_of(runner));
+        if joins {
+            *pool_size += 1;
+        }
+        Ok(joins)
+    }
+
+    /// A registration without a task goes back to the queue as the very attempt that it is. `dispatch` meets
+    /// its name, and decides as after any crash: the task is there after all, or the registration is spent and
+    /// another one minted.
+    async fn hand_back(&self, github: &G, registered: Registered, purpose: Purpose) -> Result<(), CallError> {
+        let Registered { runner, place } = registered;
+        match purpose {
+            Purpose::Job(job_id, attempt) => {
+                let replacement = Replacement {
+                    job_id,
+                    attempt,
+                    labels: runner.labels,
+                    owner: place.owner,
+                    repository: place.repository,
+                    run_id: None,
+                    installation_id: place.installation,
+                };
+                self.queue.announce(&replacement.to_body(), HAND_BACK_DELAY).await
+            }
+            Purpose::Pool { .. } => github.delete_runner(&place, runner.id).await.map(drop),
+        }
+    }
+
+    /// Fills the warm pool up. Names and tokens come from the sweep's scheduled time: a sweep that is delivered
+    /// twice meets its own names.
+    async fn fill(
+        &self,
+        github: &G,
+        pool: &Pool<S>,
+        scheduled: OffsetDateTime,
+        deadline: OffsetDateTime,
+        pool_size: &mut u32,
+    ) -> Result<(), CallError> {
+        let owner = self.policy.organization.clone().unwrap_or_default();
+        let place = Target { owner, repository: None, installation: None };
+        let window = u64::try_from(scheduled.unix_timestamp()).unwrap_or_default();
+        for slot in 0..pool.size.saturating_sub(*pool_size) {
+            if self.clock.now() + ONE_STEP > deadline {
+                return Ok(());
+            }
+            let purpose = Purpose::Pool { window, slot };
+            let plan = Plan::for_pool(purpose, pool.labels.clone(), place.clone(), &pool.fleet);
+            let minted = github.mint(&place, &plan.runner_name(), &plan.labels).await?;
+            let Minted::Created(registration) = minted else { continue };
+            match run_task(&pool.ecs, &pool.fleet.container, &plan, Some(&registration)).await {
+                Ok((RunTask::Started(_), _)) => *pool_size += 1,
+                Ok((RunTask::Conflict(_), _)) => discard(github, &plan, &registration).await,
+                Err(error) => {
+                    // If the task was started all the same, it finds its registration gone and ends.
+                    discard(github, &plan, &registration).await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks GitHub to send failed webhook deliveries again. What was tried before is read from GitHub's own
+    /// list: nothing is remembered here.
+    async fn redeliver(
+        &self,
+        github: &G,
+        deadline: OffsetDateTime,
+        tally: &mut Tally,
+    ) -> Result<(), CallError> {
+        if !github.available() {
+            return Ok(());
+        }
+        let since = self.clock.now() - LOOK_BACK;
+        let mut deliveries: Vec<Delivery> = Vec::new();
+        let mut cursor = None;
+        for _ in 0..DELIVERY_PAGES {
+            let (page, next) = github.deliveries(cursor.as_deref()).await?;
+            let reached = page.last().is_none_or(|delivery| delivery.delivered_at < since);
+            deliveries.extend(page);
+            cursor = next;
+            if reached || cursor.is_none() || self.clock.now() + ONE_STEP > deadline {
+                break;
+            }
+        }
+        deliveries.retain(|delivery| delivery.delivered_at >= since);
+        for id in books::due_redeliveries(&deliveries, self.clock.now()) {
+            if self.clock.now() + ONE_STEP > deadline {
+                tally.left += 1;
+                continue;
+            }
+            let result = github.redeliver(id).await;
+            tally.redelivered += u64::from(result.is_ok());
+            tally.note(result);
+        }
+        Ok(())
+    }
+
+    /// What ECS alone allows.
+    async fn stop_stuck(&self, deadline: OffsetDateTime, tally: &mut Tally) -> Result<(), CallError> {
+        let tasks = self.ecs.live_tasks().await?;
+        let now = self.clock.now();
+        for task in books::stuck(&tasks, now, self.idle_timeout) {
+            if self.clock.now() + ONE_STEP > deadline {
+                tally.left += 1;
+                continue;
+            }
+            let result =
+                self.ecs.stop(&task.arn, "stuck: it did not start in time, or is older than any job").await;
+            tally.stopped += u64::from(result.is_ok());
+            tally.note(result);
+        }
+        Ok(())
+    }
+}
+
+impl<S> Pool<S> {
+    /// Whether GitHub gives this runner the same jobs as one of the pool's own.
+    fn has_labels_of(&self, runner: &Runner) -> bool {
+        let set = |labels: &[String]| -> BTreeSet<String> {
+            labels.iter().map(|label| label.to_lowercase()).collect()
+        };
+        set(&self.labels) == set(&runner.labels)
+    }
+}
+
+impl Tally {
+    fn into_outcome(self, pool_size: u32, oldest_waiting: time::Duration) -> Outcome {
+        let needs_operator =
+            self.first_error.as_ref().is_some_and(|error| error.class == Class::NeedsOperator);
+        let counts = vec![
+            ("Swept", 1),
+            ("Retired", self.retired),
+            ("Replaced", self.replaced),
+            ("Redelivered", self.redelivered),
+            ("Settled", self.settled + self.stopped),
+            ("Lost", self.lost),
+            ("LeftToNextSweep", self.left),
+            ("PoolSize", pool_size.into()),
+            ("OldestWaitingJob", oldest_waiting.whole_seconds().max(0).unsigned_abs()),
+            ("NeedsOperator", needs_operator.into()),
+        ];
+        let mut detail = format!(
+            "retired {}, replaced {}, redelivered {}, settled {}, stopped {}, lost {}, left to the next sweep {}",
+            self.retired, self.replaced, self.redelivered, self.settled, self.stopped, self.lost, self.left
+        );
+        if let Some(error) = self.first_error {
+            detail.push_str(&format!("; first failure: {error}"));
+        }
+        Done { counts, detail, task: None }.into()
+    }
+}
