@@ -101,11 +101,7 @@ pub fn compare(
 
 /// Without credentials for GitHub, ECS alone tells what is stuck: a task that does not start within the
 /// time-out, and one that is older than any job can be.
-pub fn stuck(
-    tasks: &[Task],
-    now: OffsetDateTime,
-    idle_timeout: Duration,
-) -> impl Iterator<Item = &Task> {
+pub fn stuck(tasks: &[Task], now: OffsetDateTime, idle_timeout: Duration) -> impl Iterator<Item = &Task> {
     tasks.iter().filter(move |task| match (task.started_at, task.created_at) {
         (None, Some(created_at)) => now - created_at > idle_timeout,
         (Some(started_at), _) => now - started_at > OLDEST_JOB,

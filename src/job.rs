@@ -4,7 +4,7 @@
 //! in the error, with its path; its value never is.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
 use time::OffsetDateTime;
 
 use crate::{
@@ -202,6 +202,46 @@ pub fn read_workflow_job(json: &str, path: &str) -> Result<WorkflowJob, Unreadab
     })
 }
 
+/// A payload with nothing left but what this system reads, for an event that would be too large otherwise.
+/// `None` if it is no JSON object.
+pub fn trimmed(json: &str) -> Option<String> {
+    const KEPT: [&str; 20] = [
+        "/action",
+        "/workflow_job/id",
+        "/workflow_job/run_id",
+        "/workflow_job/status",
+        "/workflow_job/conclusion",
+        "/workflow_job/labels",
+        "/workflow_job/name",
+        "/workflow_job/workflow_name",
+        "/workflow_job/created_at",
+        "/workflow_job/runner_id",
+        "/workflow_job/runner_name",
+        "/repository/id",
+        "/repository/name",
+        "/repository/full_name",
+        "/repository/private",
+        "/repository/owner/login",
+        "/organization/login",
+        "/enterprise/slug",
+        "/installation/id",
+        "/sender/login",
+    ];
+    let payload: Value = serde_json::from_str(json).ok()?;
+    let mut kept = Value::Object(Map::new());
+    for path in KEPT {
+        let Some(value) = payload.pointer(path) else { continue };
+        let (parents, key) = path.rsplit_once('/')?;
+        let mut place = &mut kept;
+        for parent in parents.split('/').skip(1) {
+            let object = place.as_object_mut()?;
+            place = object.entry(parent).or_insert_with(|| Value::Object(Map::new()));
+        }
+        place.as_object_mut()?.insert(key.to_owned(), value.clone());
+    }
+    Some(kept.to_string())
+}
+
 /// A time as GitHub and EventBridge write it.
 pub fn rfc3339(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()
@@ -316,7 +356,7 @@ pub fn read_json<T: DeserializeOwned>(json: &str, path: &str) -> Result<T, Unrea
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn payload() -> Value {
         json!({
@@ -345,6 +385,16 @@ mod tests {
         assert_eq!(bare.job.repository(), "acme/app");
         assert_eq!(bare.job.target.installation, Some(InstallationId(7)));
         assert!(!bare.public);
+    }
+
+    #[test]
+    fn a_trimmed_payload_reads_the_same() {
+        let mut large = payload();
+        large["workflow_job"]["steps"] = json!(["x".repeat(1_000_000)]);
+        large["sender"] = json!({ "login": "octocat", "bio": "long" });
+        let small = trimmed(&large.to_string()).expect("an object");
+        assert!(small.len() < 1_000, "{small}");
+        assert_eq!(read(&small), read(&large.to_string()));
     }
 
     #[test]

@@ -276,3 +276,15 @@ pub trait Queue {
     /// Puts a message on the job queue, visible after `delay` (15 minutes at most).
     fn announce(&self, body: &str, delay: Duration) -> impl Future<Output = Result<(), CallError>>;
 }
+
+/// A secret in Secrets Manager.
+pub trait SecretSource {
+    /// GetSecretValue. Errors name the secret, never its content.
+    fn read(&self) -> impl Future<Output = Result<SecretString, CallError>>;
+}
+
+/// The event bus.
+pub trait Bus {
+    /// PutEvents with one entry: source `github.com`, detail-type `workflow_job`, and this detail.
+    fn put(&self, detail: &str) -> impl Future<Output = Result<(), CallError>>;
+}

@@ -1,0 +1,230 @@
+//! The front door: GitHub's webhook, verified and passed on to the event bus, byte for byte.
+
+use std::{borrow::Cow, cell::RefCell, time::Duration};
+
+use aws_lambda_events::lambda_function_urls::{LambdaFunctionUrlRequest, LambdaFunctionUrlResponse};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::de::IgnoredAny;
+use time::OffsetDateTime;
+
+use crate::{
+    error::{CallError, Class},
+    job::{self, Action},
+    policy::Policy,
+    ports::{Bus, Clock, JobStatus, SecretSource},
+    signature::WebhookSecrets,
+};
+
+/// More than any event of GitHub's that could matter here, and less than Lambda's own 6 MB.
+const MAX_BODY: usize = 5 * 1024 * 1024;
+
+/// PutEvents counts source, detail-type and detail in UTF-8 and allows 256 KiB in all ("Amazon EventBridge
+/// event entry size"; larger since 2026, but not in every partition).
+const MAX_DETAIL: usize = 256 * 1024 - 256;
+
+/// After a signature that matches no known secret, the secret is read again at most so often: a rotation needs
+/// no cold start, and nobody can make this function hammer Secrets Manager.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// The front door.
+#[derive(Debug)]
+pub struct Webhook<B, S, C> {
+    /// The event bus.
+    pub bus: B,
+    /// `WEBHOOK_SECRET_ARN`.
+    pub secret: S,
+    /// The clock.
+    pub clock: C,
+    /// Which jobs are served.
+    pub policy: Policy,
+    /// The secrets as last read.
+    pub known: RefCell<Option<Known>>,
+}
+
+/// The secrets, and when they were read.
+#[derive(Debug, Clone)]
+pub struct Known {
+    secrets: WebhookSecrets,
+    read_at: OffsetDateTime,
+}
+
+/// What GitHub is answered. Its text can be read in GitHub's "Recent Deliveries".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// A sentence.
+    pub text: String,
+    /// The metric that it counts for.
+    pub metric: &'static str,
+}
+
+impl Answer {
+    fn new(status: u16, metric: &'static str, text: impl Into<String>) -> Self {
+        Answer { status, text: text.into(), metric }
+    }
+
+    /// As a function URL wants it.
+    pub fn into_response(self) -> LambdaFunctionUrlResponse {
+        let mut response = LambdaFunctionUrlResponse::default();
+        response.status_code = self.status.into();
+        response
+            .headers
+            .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+        response.body = Some(serde_json::json!({ "message": self.text }).to_string());
+        response
+    }
+}
+
+impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
+    /// Reads the secret before the first delivery; that it cannot be read shows then.
+    pub async fn warm(&self) {
+        if let Err(error) = self.read_secrets().await {
+            tracing::error!(%error, "the webhook secret could not be read");
+        }
+    }
+
+    /// One delivery.
+    pub async fn answer(&self, request: &LambdaFunctionUrlRequest) -> Answer {
+        let began = self.clock.now();
+        let answer = self.deliver(request).await.unwrap_or_else(|refusal| refusal);
+        let delivery = header(request, "x-github-delivery").map(clip);
+        let event = header(request, "x-github-event").map(clip);
+        let ms = (self.clock.now() - began).whole_milliseconds() as i64;
+        if answer.status >= 500 {
+            tracing::error!(status = answer.status, delivery, event, ms, "{}", answer.text);
+        } else {
+            tracing::info!(status = answer.status, delivery, event, ms, "{}", answer.text);
+        }
+        answer
+    }
+
+    async fn deliver(&self, request: &LambdaFunctionUrlRequest) -> Result<Answer, Answer> {
+        if request.request_context.http.method.as_deref() != Some("POST") {
+            return Err(Answer::new(405, "Refused", "send a POST"));
+        }
+        let body = raw_body(request)?;
+        self.authenticate(request, &body).await?;
+
+        let json =
+            std::str::from_utf8(&body).ok().filter(|json| serde_json::from_str::<IgnoredAny>(json).is_ok());
+        let Some(json) = json else {
+            return Err(Answer::new(
+                400,
+                "Refused",
+                "the body is not JSON: set the webhook's content type to application/json",
+            ));
+        };
+        match header(request, "x-github-event") {
+            Some("workflow_job") => self.pass_on(json).await,
+            Some("ping") => Ok(Answer::new(200, "Skipped", "pong")),
+            Some(_) => Ok(Answer::new(202, "Skipped", "skipped: only workflow_job events matter here")),
+            None => Err(Answer::new(400, "Refused", "X-GitHub-Event is missing")),
+        }
+    }
+
+    /// Before anything is parsed.
+    async fn authenticate(&self, request: &LambdaFunctionUrlRequest, body: &[u8]) -> Result<(), Answer> {
+        let refused = || Answer::new(401, "Unauthorized", "X-Hub-Signature-256 is missing or wrong");
+        let signature = header(request, "x-hub-signature-256").ok_or_else(refused)?;
+        let unavailable = |error: CallError| {
+            tracing::error!(%error, "the webhook secret could not be read");
+            Answer::new(503, "Failed", "the webhook secret could not be read; see the function's log")
+        };
+        let known = match self.known() {
+            Some(known) => known,
+            None => self.read_secrets().await.map_err(unavailable)?,
+        };
+        if known.secrets.verify(signature, body) {
+            return Ok(());
+        }
+        if self.clock.now() - known.read_at < READ_AGAIN_AFTER {
+            return Err(refused());
+        }
+        match self.read_secrets().await.map_err(unavailable)?.secrets.verify(signature, body) {
+            true => Ok(()),
+            false => Err(refused()),
+        }
+    }
+
+    fn known(&self) -> Option<Known> {
+        self.known.borrow().clone()
+    }
+
+    async fn read_secrets(&self) -> Result<Known, CallError> {
+        // Noted before the answer comes: a secret that cannot be read is not asked for more often either.
+        let read_at = self.clock.now();
+        if let Some(known) = self.known.borrow_mut().as_mut() {
+            known.read_at = read_at;
+        }
+        let text = self.secret.read().await?;
+        let secrets = WebhookSecrets::parse(&text).ok_or_else(|| {
+            CallError::new(
+                Class::NeedsOperator,
+                "WEBHOOK_SECRET_ARN should hold the secret as plain text, or JSON {\"current\", \"previous\"}",
+            )
+        })?;
+        let known = Known { secrets, read_at };
+        *self.known.borrow_mut() = Some(known.clone());
+        Ok(known)
+    }
+
+    async fn pass_on(&self, json: &str) -> Result<Answer, Answer> {
+        let event = job::read_workflow_job(json, "")
+            .map_err(|unreadable| Answer::new(400, "Refused", unreadable.to_string()))?;
+        if matches!(event.action, Action::Waiting | Action::Other) || event.status == JobStatus::Waiting {
+            return Ok(Answer::new(202, "Skipped", "skipped: the job is not queued yet"));
+        }
+        if let Some(skip) = self.policy.excludes(&event) {
+            return Ok(Answer::new(202, "Skipped", format!("skipped: {}", skip.detail)));
+        }
+        let detail = if json.len() <= MAX_DETAIL {
+            Cow::Borrowed(json)
+        } else {
+            Cow::Owned(job::trimmed(json).unwrap_or_default())
+        };
+        if detail.len() > MAX_DETAIL {
+            return Err(Answer::new(
+                413,
+                "Refused",
+                "the event is too large, even without what is not needed",
+            ));
+        }
+        match self.bus.put(&detail).await {
+            Ok(()) => Ok(Answer::new(202, "Forwarded", "accepted")),
+            // GitHub notes a failed delivery, and the sweep asks for it again.
+            Err(error) => {
+                tracing::error!(%error, "the event bus took no event");
+                Err(Answer::new(503, "Failed", "the event bus took no event; see the function's log"))
+            }
+        }
+    }
+}
+
+/// The bytes that GitHub signed.
+fn raw_body(request: &LambdaFunctionUrlRequest) -> Result<Cow<'_, [u8]>, Answer> {
+    let body = request.body.as_deref().unwrap_or_default();
+    let too_large = || Answer::new(413, "Refused", format!("the body is larger than {MAX_BODY} bytes"));
+    // Base64 is a third longer.
+    if body.len() / 4 * 3 > MAX_BODY {
+        return Err(too_large());
+    }
+    let body = if request.is_base64_encoded {
+        let bytes =
+            STANDARD.decode(body).map_err(|_| Answer::new(400, "Refused", "the body is not base64"))?;
+        Cow::Owned(bytes)
+    } else {
+        Cow::Borrowed(body.as_bytes())
+    };
+    if body.len() > MAX_BODY { Err(too_large()) } else { Ok(body) }
+}
+
+/// A header, whatever the case of its name.
+fn header<'a>(request: &'a LambdaFunctionUrlRequest, name: &str) -> Option<&'a str> {
+    request.headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// From outside, perhaps from anybody: no more of it than a log line bears.
+fn clip(text: &str) -> String {
+    text.chars().take(64).collect()
+}
