@@ -8,6 +8,7 @@ pub mod books;
 pub mod config;
 pub mod dispatch;
 pub mod error;
+pub mod function;
 pub mod ids;
 pub mod job;
 pub mod labels;

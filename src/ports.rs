@@ -175,7 +175,7 @@ pub struct Delivery {
 /// The App's webhook deliveries. Only an App has these: a PAT cannot read them.
 pub trait Deliveries {
     /// Whether the credentials are an App's.
-    fn available(&self) -> bool;
+    fn available(&self) -> impl Future<Output = Result<bool, CallError>>;
 
     /// One page of `GET /app/hook/deliveries?per_page=100`, newest first, and the cursor of the next.
     fn deliveries(

@@ -300,7 +300,7 @@ where
         deadline: OffsetDateTime,
         tally: &mut Tally,
     ) -> Result<(), CallError> {
-        if !github.available() {
+        if !github.available().await? {
             return Ok(());
         }
         let since = self.clock.now() - LOOK_BACK;

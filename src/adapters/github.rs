@@ -1,1 +1,282 @@
-//! (being written)
+//! GitHub's REST API: <https://docs.github.com/en/rest/actions/self-hosted-runners>.
+
+mod answer;
+mod credentials;
+mod wire;
+
+use std::fmt::Write;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+
+use self::{
+    answer::{Call, Need},
+    credentials::{Credentials, Keyring},
+};
+use super::http::{Http, NoReply, Reply, Request};
+use crate::{
+    config::Scope,
+    error::{CallError, Class},
+    ids::{JobId, RunnerId},
+    ports::{
+        Clock, Deleted, Deliveries, Delivery, Github, JobState, Minted, Registration, Runner, SecretSource,
+        SystemClock, Target,
+    },
+};
+
+/// "API versions" of GitHub's REST API; this one is supported by every GitHub Enterprise Server since 3.9.
+const API_VERSION: &str = "2022-11-28";
+const USER_AGENT: &str = concat!("gha-fargate-runners/", env!("CARGO_PKG_VERSION"));
+const PER_PAGE: u32 = 100;
+
+/// GitHub, asked with the credentials of a secret.
+#[derive(Debug)]
+pub struct GitHub<S, C = SystemClock> {
+    http: Http,
+    api_url: String,
+    scope: Scope,
+    runner_group_id: u64,
+    keyring: Keyring<S>,
+    clock: C,
+}
+
+/// As whom a call is made.
+enum As<'a> {
+    /// The App's installation, or the token.
+    Installation(&'a Target),
+    /// The App itself.
+    App,
+}
+
+impl<S: SecretSource> GitHub<S> {
+    /// A client; nothing is asked yet.
+    pub fn new(http: Http, api_url: String, scope: Scope, runner_group_id: u64, secret: S) -> Self {
+        Self::with_clock(http, api_url, scope, runner_group_id, secret, SystemClock)
+    }
+}
+
+impl<S: SecretSource, C: Clock> GitHub<S, C> {
+    /// A client with a clock of the caller's.
+    pub fn with_clock(
+        http: Http,
+        api_url: String,
+        scope: Scope,
+        runner_group_id: u64,
+        secret: S,
+        clock: C,
+    ) -> Self {
+        GitHub { http, api_url, scope, runner_group_id, keyring: Keyring::new(secret), clock }
+    }
+
+    /// Reads the secret, mints the installation's token if the secret names the installation, and opens the
+    /// connection: for the init phase, so that the first job pays for none of it.
+    pub async fn warm(&self) -> Result<(), CallError> {
+        let target = Target { owner: String::new(), repository: None, installation: None };
+        match self.keyring.credentials(&self.clock).await?.as_ref() {
+            Credentials::App(app) if app.installation.is_none() => {
+                self.call::<serde::de::IgnoredAny>(&As::App, &Call::new("GET", "/app", Need::App), None)
+                    .await?;
+            }
+            Credentials::App(_) => drop(self.token(&target).await?),
+            Credentials::Token(_) => {
+                let call = Call::new("GET", "/rate_limit", Need::Nothing);
+                self.call::<serde::de::IgnoredAny>(&As::Installation(&target), &call, None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `/orgs/{org}`, `/repos/{owner}/{repo}` or `/enterprises/{slug}`.
+    fn scope_path(&self, target: &Target) -> Result<String, CallError> {
+        Ok(match &self.scope {
+            Scope::Org => format!("/orgs/{}", segment(&target.owner)),
+            Scope::Repo => repository_path(target)?,
+            Scope::Enterprise(slug) => format!("/enterprises/{}", segment(slug)),
+        })
+    }
+
+    fn runners_call(&self, method: &'static str, target: &Target, rest: &str) -> Result<Call, CallError> {
+        let path = format!("{}/actions/runners{rest}", self.scope_path(target)?);
+        let need = match self.scope {
+            Scope::Org => Need::OrganizationRunners,
+            Scope::Repo => Need::RepositoryAdministration,
+            Scope::Enterprise(_) => Need::EnterpriseRunners,
+        };
+        Ok(Call::new(method, path, need))
+    }
+
+    /// A call whose success has a body.
+    async fn call<T: DeserializeOwned>(
+        &self,
+        caller: &As<'_>,
+        call: &Call,
+        body: Option<String>,
+    ) -> Result<T, CallError> {
+        let reply = self.ask(caller, call, body, |status| (200..300).contains(&status)).await?;
+        read(call, &reply)
+    }
+
+    /// A call whose answers that are no errors are named by `expected`. A 401 has the credentials read again,
+    /// once.
+    async fn ask(
+        &self,
+        caller: &As<'_>,
+        call: &Call,
+        body: Option<String>,
+        expected: impl Fn(u16) -> bool,
+    ) -> Result<Reply, CallError> {
+        let mut again = true;
+        loop {
+            let token = match caller {
+                As::App => self.keyring.app_jwt(&self.clock).await?,
+                As::Installation(target) => self.token(target).await?,
+            };
+            let reply = self.send(&token, call, body.clone()).await?;
+            if expected(reply.status) {
+                return Ok(reply);
+            }
+            if reply.status == 401 && again && self.keyring.forget(&token, &self.clock) {
+                again = false;
+                continue;
+            }
+            return Err(answer::classify(call, &reply, self.clock.now()));
+        }
+    }
+
+    async fn send(
+        &self,
+        token: &SecretString,
+        call: &Call,
+        body: Option<String>,
+    ) -> Result<Reply, CallError> {
+        let authorization = SecretString::from(format!("Bearer {}", token.expose_secret()));
+        let mut headers = vec![
+            ("accept", "application/vnd.github+json"),
+            ("authorization", authorization.expose_secret()),
+            ("user-agent", USER_AGENT),
+            ("x-github-api-version", API_VERSION),
+        ];
+        if body.is_some() {
+            headers.push(("content-type", "application/json"));
+        }
+        let url = format!("{}{}", self.api_url, call.path);
+        let request = Request { method: call.method, url, headers, body };
+        self.http.send(&request).await.map_err(|no_reply| {
+            let (class, what) = match no_reply {
+                NoReply::TimedOut => (call.lost(), "no answer in time"),
+                NoReply::Broken => (call.lost(), "the connection could not be made, or broke"),
+                NoReply::Malformed => (Class::NeedsOperator, "no such address: check GITHUB_API_URL"),
+            };
+            CallError::new(class, format!("GitHub: {call}: {what}"))
+        })
+    }
+}
+
+impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
+    async fn mint(&self, target: &Target, name: &str, labels: &[String]) -> Result<Minted, CallError> {
+        let call = self.runners_call("POST", target, "/generate-jitconfig")?;
+        let body =
+            serde_json::json!({ "name": name, "runner_group_id": self.runner_group_id, "labels": labels });
+        let expected = |status| status == 201 || status == 409;
+        let reply = self.ask(&As::Installation(target), &call, Some(body.to_string()), expected).await?;
+        if reply.status == 409 {
+            return Ok(Minted::NameTaken);
+        }
+        let minted: wire::Minted = read(&call, &reply)?;
+        Ok(Minted::Created(Registration { id: minted.runner.id, jit_config: minted.encoded_jit_config }))
+    }
+
+    async fn find_runner(&self, target: &Target, name: &str) -> Result<Option<Runner>, CallError> {
+        let call = self.runners_call("GET", target, &format!("?name={}", segment(name)))?;
+        let list: wire::Runners = self.call(&As::Installation(target), &call, None).await?;
+        Ok(list.runners.into_iter().find(|runner| runner.name == name).map(Runner::from))
+    }
+
+    async fn runner(&self, target: &Target, id: RunnerId) -> Result<Option<Runner>, CallError> {
+        let call = self.runners_call("GET", target, &format!("/{id}"))?;
+        let reply =
+            self.ask(&As::Installation(target), &call, None, |status| matches!(status, 200 | 404)).await?;
+        if reply.status == 404 {
+            return Ok(None);
+        }
+        read(&call, &reply).map(|runner: wire::Runner| Some(runner.into()))
+    }
+
+    async fn runners(&self, target: &Target, page: u32) -> Result<(Vec<Runner>, bool), CallError> {
+        let call = self.runners_call("GET", target, &format!("?per_page={PER_PAGE}&page={page}"))?;
+        let list: wire::Runners = self.call(&As::Installation(target), &call, None).await?;
+        let more = u64::from(page) * u64::from(PER_PAGE) < list.total_count && !list.runners.is_empty();
+        Ok((list.runners.into_iter().map(Runner::from).collect(), more))
+    }
+
+    async fn delete_runner(&self, target: &Target, id: RunnerId) -> Result<Deleted, CallError> {
+        let call = self.runners_call("DELETE", target, &format!("/{id}"))?;
+        let expected = |status| matches!(status, 204 | 404 | 422);
+        let reply = self.ask(&As::Installation(target), &call, None, expected).await?;
+        Ok(match reply.status {
+            204 => Deleted::Spent,
+            404 => Deleted::Gone,
+            _ => Deleted::Busy,
+        })
+    }
+
+    async fn job(&self, target: &Target, job: JobId) -> Result<Option<JobState>, CallError> {
+        let path = format!("{}/actions/jobs/{job}", repository_path(target)?);
+        let call = Call::new("GET", path, Need::ActionsRead);
+        let reply =
+            self.ask(&As::Installation(target), &call, None, |status| matches!(status, 200 | 404)).await?;
+        if reply.status == 404 {
+            return Ok(None);
+        }
+        let job: wire::Job = read(&call, &reply)?;
+        let runner_name = job.runner_name.filter(|name| !name.is_empty());
+        Ok(Some(JobState { status: job.status, runner_name }))
+    }
+}
+
+impl<S: SecretSource, C: Clock> Deliveries for GitHub<S, C> {
+    async fn available(&self) -> Result<bool, CallError> {
+        Ok(matches!(*self.keyring.credentials(&self.clock).await?, Credentials::App(_)))
+    }
+
+    async fn deliveries(&self, cursor: Option<&str>) -> Result<(Vec<Delivery>, Option<String>), CallError> {
+        let mut path = format!("/app/hook/deliveries?per_page={PER_PAGE}");
+        if let Some(cursor) = cursor {
+            // Writing to a String cannot fail.
+            let _ = write!(path, "&cursor={}", segment(cursor));
+        }
+        let call = Call::new("GET", path, Need::App);
+        let reply = self.ask(&As::App, &call, None, |status| status == 200).await?;
+        let deliveries: Vec<wire::Delivery> = read(&call, &reply)?;
+        let next = reply.headers.get("link").and_then(answer::next_cursor);
+        Ok((deliveries.into_iter().map(Delivery::from).collect(), next))
+    }
+
+    async fn redeliver(&self, id: u64) -> Result<(), CallError> {
+        let call = Call::new("POST", format!("/app/hook/deliveries/{id}/attempts"), Need::App);
+        self.ask(&As::App, &call, None, |status| status == 202).await.map(drop)
+    }
+}
+
+fn read<T: DeserializeOwned>(call: &Call, reply: &Reply) -> Result<T, CallError> {
+    serde_json::from_slice(&reply.body).map_err(|_| {
+        CallError::new(call.lost(), format!("GitHub: {call}: {} with an unreadable body", reply.status))
+    })
+}
+
+/// `/repos/{owner}/{repo}`.
+fn repository_path(target: &Target) -> Result<String, CallError> {
+    let repository = target.repository.as_deref().ok_or_else(|| {
+        CallError::new(Class::Invalid, "the repository is not known, and RUNNER_SCOPE repo needs it")
+    })?;
+    Ok(format!("/repos/{}/{}", segment(&target.owner), segment(repository)))
+}
+
+/// What may stand in a path or query as it is (RFC 3986, "unreserved").
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// One segment of a path, or one value of a query.
+fn segment(text: &str) -> String {
+    utf8_percent_encode(text, RESERVED).to_string()
+}

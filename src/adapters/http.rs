@@ -1,1 +1,137 @@
-//! (being written)
+//! One HTTP client and one TLS stack (rustls on ring) for AWS and GitHub alike: the system's root certificates
+//! are loaded once, and connections are kept in one pool.
+
+use std::time::Duration;
+
+use aws_smithy_http_client::{
+    Connector,
+    tls::{Provider, rustls_provider::CryptoMode},
+};
+use aws_smithy_runtime_api::{
+    client::{
+        http::{HttpConnector, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn},
+        orchestrator::HttpRequest,
+        result::ConnectorError,
+    },
+    http::Headers,
+};
+use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+
+/// Opening a connection takes a few round trips.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// One call with all its tries: well below the functions' own 30 seconds, so that a slow GitHub ends in a
+/// deferral and not in a time-out of the whole batch.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A pooled connection may have died while the function was frozen, and its neighbours with it.
+const TRIES: u32 = 3;
+
+/// The client.
+#[derive(Debug, Clone)]
+pub struct Http {
+    connector: SharedHttpConnector,
+}
+
+/// One request.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: &'static str,
+    /// The whole URL.
+    pub url: String,
+    /// Header names and values.
+    pub headers: Vec<(&'static str, &'a str)>,
+    /// A body of JSON.
+    pub body: Option<String>,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: Headers,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoReply {
+    /// None in time.
+    TimedOut,
+    /// The connection could not be made, or broke.
+    Broken,
+    /// The request makes no sense, e.g. its URL.
+    Malformed,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Http {
+    /// Loads the system's root certificates.
+    pub fn new() -> Self {
+        let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
+        let connector = Connector::builder()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .connector_settings(settings)
+            .build();
+        Http { connector: SharedHttpConnector::new(connector) }
+    }
+
+    /// The same connector for the AWS SDK, which keeps its own time-outs.
+    pub fn for_aws(&self) -> SharedHttpClient {
+        let connector = self.connector.clone();
+        http_client_fn(move |_settings, _components| connector.clone())
+    }
+
+    /// Sends a request, and once more when the connection turns out to be dead. Whether a request that got no
+    /// answer had its effect is not known: what is sent through here is made so that repeating it does no harm.
+    pub async fn send(&self, request: &Request<'_>) -> Result<Reply, NoReply> {
+        let tries = async {
+            let mut tried = 0;
+            loop {
+                tried += 1;
+                match self.send_once(request).await {
+                    Err(NoReply::Broken) if tried < TRIES => {}
+                    answer => return answer,
+                }
+            }
+        };
+        tokio::time::timeout(CALL_TIMEOUT, tries).await.unwrap_or(Err(NoReply::TimedOut))
+    }
+
+    async fn send_once(&self, request: &Request<'_>) -> Result<Reply, NoReply> {
+        let response = self.connector.call(build(request)?).await.map_err(|error| read_error(&error))?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = ByteStream::new(response.into_body()).collect().await.map_err(|_| NoReply::Broken)?;
+        Ok(Reply { status, headers, body: body.to_vec() })
+    }
+}
+
+fn build(request: &Request<'_>) -> Result<HttpRequest, NoReply> {
+    let mut built = match &request.body {
+        Some(body) => HttpRequest::new(SdkBody::from(body.as_str())),
+        None => HttpRequest::new(SdkBody::empty()),
+    };
+    built.set_method(request.method).map_err(|_| NoReply::Malformed)?;
+    built.set_uri(request.url.as_str()).map_err(|_| NoReply::Malformed)?;
+    for (name, value) in &request.headers {
+        built.headers_mut().try_insert(*name, (*value).to_owned()).map_err(|_| NoReply::Malformed)?;
+    }
+    Ok(built)
+}
+
+fn read_error(error: &ConnectorError) -> NoReply {
+    if error.is_timeout() {
+        NoReply::TimedOut
+    } else if error.is_user() {
+        NoReply::Malformed
+    } else {
+        NoReply::Broken
+    }
+}

@@ -1,0 +1,94 @@
+//! GitHub's answers, as far as they matter.
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+use crate::{
+    ids::{InstallationId, RunnerId},
+    ports::{self, JobStatus},
+};
+
+#[derive(Deserialize)]
+pub(super) struct Minted {
+    pub(super) runner: MintedRunner,
+    pub(super) encoded_jit_config: SecretString,
+}
+
+#[derive(Deserialize)]
+pub(super) struct MintedRunner {
+    pub(super) id: RunnerId,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Runners {
+    pub(super) total_count: u64,
+    pub(super) runners: Vec<Runner>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Runner {
+    pub(super) id: RunnerId,
+    pub(super) name: String,
+    pub(super) status: String,
+    pub(super) busy: bool,
+    pub(super) labels: Vec<Label>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Label {
+    name: String,
+}
+
+impl From<Runner> for ports::Runner {
+    fn from(runner: Runner) -> Self {
+        ports::Runner {
+            id: runner.id,
+            name: runner.name,
+            online: runner.status == "online",
+            busy: runner.busy,
+            labels: runner.labels.into_iter().map(|label| label.name).collect(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Job {
+    pub(super) status: JobStatus,
+    pub(super) runner_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Delivery {
+    id: u64,
+    guid: String,
+    #[serde(with = "time::serde::rfc3339")]
+    delivered_at: OffsetDateTime,
+    status_code: u16,
+    event: String,
+}
+
+impl From<Delivery> for ports::Delivery {
+    fn from(delivery: Delivery) -> Self {
+        ports::Delivery {
+            id: delivery.id,
+            guid: delivery.guid,
+            delivered_at: delivery.delivered_at,
+            // 0 stands for no answer at all.
+            delivered: (200..400).contains(&delivery.status_code),
+            event: delivery.event,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Installation {
+    pub(super) id: InstallationId,
+}
+
+#[derive(Deserialize)]
+pub(super) struct AccessToken {
+    pub(super) token: SecretString,
+    #[serde(with = "time::serde::rfc3339")]
+    pub(super) expires_at: OffsetDateTime,
+}

@@ -1,0 +1,48 @@
+//! The function `dispatch`: a queued job comes in, a Fargate task goes out.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use gha_fargate_runners::{
+    adapters::{self, aws, ecs::Ecs, http::Http, sqs::Sqs},
+    batch,
+    config::DispatchConfig,
+    dispatch::Dispatcher,
+    function::{self, Error},
+    ports::SystemClock,
+};
+use lambda_runtime::{LambdaEvent, service_fn};
+use serde_json::value::RawValue;
+
+/// Counts that are there even when they are zero, for alarms and graphs.
+const ALWAYS: [&str; 6] = ["Received", "Started", "Skipped", "Rejected", "Deferred", "NeedsOperator"];
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    function::run(dispatch()).await
+}
+
+async fn dispatch() -> Result<(), Error> {
+    let config = DispatchConfig::read(function::environment)?;
+    let http = Http::new();
+    let aws = aws::sdk_config(http.for_aws()).await;
+    let queue = Sqs::new(&aws, config.queues);
+    let dispatcher = Dispatcher {
+        github: config.github.map(|settings| adapters::github(settings, &http, &aws)),
+        ecs: Ecs::new(&aws, config.cluster).starter(config.fleet.container.clone(), &config.network)?,
+        clock: SystemClock,
+        policy: config.policy,
+        fleet: config.fleet,
+        max_runners: config.max_runners,
+        max_attempts: config.max_attempts,
+    };
+    let (dispatcher, queue, function) = (&dispatcher, &queue, &config.function);
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| async move {
+        let records = dispatcher.begin_batch().await;
+        let handle = |body, receives| dispatcher.handle(body, receives, &records);
+        let (answer, metrics) = batch::invoke(&event.payload, queue, &SystemClock, handle).await;
+        function::print_metrics(&metrics, function, &ALWAYS);
+        answer.map_err(Error::from)
+    }))
+    .await
+}

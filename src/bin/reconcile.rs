@@ -1,0 +1,75 @@
+//! The function `reconcile`: closes the books of runners, by event and by sweep.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use gha_fargate_runners::{
+    adapters::{self, aws, ecs::Ecs, http::Http, sqs::Sqs},
+    batch,
+    config::{ReconcileConfig, Scope},
+    function::{self, Error},
+    ports::{Deliveries, SystemClock},
+    reconcile::{Pool, Reconciler},
+};
+use lambda_runtime::{LambdaEvent, service_fn};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+/// Counts that are there even when they are zero, for alarms and graphs.
+const ALWAYS: [&str; 7] =
+    ["Received", "Retired", "Replaced", "Redelivered", "Settled", "Lost", "NeedsOperator"];
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    function::run(reconcile()).await
+}
+
+async fn reconcile() -> Result<(), Error> {
+    let config = ReconcileConfig::read(function::environment)?;
+    let http = Http::new();
+    let aws = aws::sdk_config(http.for_aws()).await;
+    let scope = config.github.as_ref().map_or(Scope::Org, |settings| settings.scope.clone());
+    let github = config.github.map(|settings| adapters::github(settings, &http, &aws));
+    match &github {
+        None => tracing::info!(
+            "no GITHUB_SECRET_ARN: only what ECS alone allows is done (tasks that do not start, tasks older \
+             than any job); container-minted runners stop by themselves when they are idle"
+        ),
+        Some(github) if github.available().await.is_ok_and(|available| !available) => tracing::info!(
+            "the credentials are a token, not a GitHub App's: failed webhook deliveries are not redelivered"
+        ),
+        // That the credentials cannot be read shows, and is retried, with the first event.
+        Some(_) => {}
+    }
+    let ecs = Ecs::new(&aws, config.cluster.clone());
+    let pool = match config.pool {
+        Some(pool) => Some(Pool {
+            size: pool.size,
+            labels: pool.labels,
+            ecs: ecs.clone().starter(pool.fleet.container.clone(), &pool.network)?,
+            fleet: pool.fleet,
+        }),
+        None => None,
+    };
+    let reconciler = Reconciler {
+        github,
+        ecs,
+        queue: Sqs::new(&aws, config.queues),
+        clock: SystemClock,
+        policy: config.policy,
+        cluster: config.cluster,
+        scope,
+        idle_timeout: config.idle_timeout,
+        max_attempts: config.max_attempts,
+        pool,
+    };
+    let (reconciler, function) = (&reconciler, &config.function);
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| async move {
+        let deadline = OffsetDateTime::from(event.context.deadline());
+        let handle = |body, _receives| reconciler.handle(body, deadline);
+        let (answer, metrics) = batch::invoke(&event.payload, &reconciler.queue, &SystemClock, handle).await;
+        function::print_metrics(&metrics, function, &ALWAYS);
+        answer.map_err(Error::from)
+    }))
+    .await
+}

@@ -1,0 +1,46 @@
+//! The function `webhook`: GitHub's events, verified, go to the event bus.
+#![forbid(unsafe_code)]
+
+use std::{cell::RefCell, process::ExitCode};
+
+use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
+use gha_fargate_runners::{
+    adapters::{aws, bus::EventBus, http::Http, secrets::Secret},
+    config::WebhookConfig,
+    function::{self, Error},
+    metrics::Metrics,
+    ports::SystemClock,
+    webhook::Webhook,
+};
+use lambda_runtime::{LambdaEvent, service_fn};
+
+/// Counts that are there even when they are zero, for alarms and graphs.
+const ALWAYS: [&str; 3] = ["Received", "Forwarded", "Failed"];
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    function::run(webhook()).await
+}
+
+async fn webhook() -> Result<(), Error> {
+    let config = WebhookConfig::read(function::environment)?;
+    let aws = aws::sdk_config(Http::new().for_aws()).await;
+    let webhook = Webhook {
+        bus: EventBus::new(&aws, config.event_bus),
+        secret: Secret::new(&aws, config.secret_arn),
+        clock: SystemClock,
+        policy: config.policy,
+        known: RefCell::default(),
+    };
+    webhook.warm().await;
+    let (webhook, function) = (&webhook, &config.function);
+    lambda_runtime::run(service_fn(|event: LambdaEvent<LambdaFunctionUrlRequest>| async move {
+        let answer = webhook.answer(&event.payload).await;
+        let mut metrics = Metrics::default();
+        metrics.add("Received", 1);
+        metrics.add(answer.metric, 1);
+        function::print_metrics(&metrics, function, &ALWAYS);
+        Ok::<_, Error>(answer.into_response())
+    }))
+    .await
+}
