@@ -165,7 +165,7 @@ class Demo:
             "X-GitHub-Delivery": str(uuid.uuid4()),
             "X-Hub-Signature-256": "sha256=" + hmac.new(self.webhook_secret, body, hashlib.sha256).hexdigest(),
         })
-        job, answer = payload["workflow_job"], answer.decode()
+        job, answer = payload["workflow_job"], json.loads(answer)["message"]
         say(f"GitHub: {payload['action']} {job['name']}{' again' if again else ''} -> {status} {answer}")
         self.answers[job["id"]] = answer
         if status not in (200, 202):
@@ -303,7 +303,7 @@ class Demo:
     def why_not(self, job):
         if job.story == REJECTED:
             return "rejected: see dead letters"
-        return f"skipped: {self.answers.get(job.id, '')}"
+        return self.answers[job.id]
 
 
 def payload_of(job, action="queued", **changes):
