@@ -8,7 +8,9 @@ pub mod http;
 pub mod secrets;
 pub mod sqs;
 
-use crate::config::GitHubSettings;
+use std::{future::Future, time::Duration};
+
+use crate::{config::GitHubSettings, error::CallError};
 
 /// GitHub, with the credentials of a secret in Secrets Manager.
 pub fn github(
@@ -19,3 +21,17 @@ pub fn github(
     let secret = secrets::Secret::new(aws, settings.secret_arn);
     github::GitHub::new(http.clone(), settings.api_url, settings.scope, settings.runner_group_id, secret)
 }
+
+/// Opens connections, reads the secret and gets a token in the init phase, where a function has a full CPU: the
+/// first job then pays for two round trips and nothing else. What fails here fails again, and is dealt with, at
+/// the first event.
+pub async fn warm(calls: impl Future<Output = Result<(), CallError>>) {
+    match tokio::time::timeout(WARM_TIMEOUT, calls).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "warming up failed"),
+        Err(_) => tracing::warn!("warming up took too long"),
+    }
+}
+
+/// Lambda allows ten seconds for init, and a queued job may be waiting.
+const WARM_TIMEOUT: Duration = Duration::from_secs(5);

@@ -41,12 +41,12 @@ pub struct GitHub<S, C = SystemClock> {
     clock: C,
 }
 
-/// As whom a call is made.
-enum As<'a> {
-    /// The App's installation, or the token.
-    Installation(&'a Target),
-    /// The App itself.
-    App,
+/// The answer to one try.
+enum Tried {
+    /// An answer that the caller expects.
+    Expected(Reply),
+    /// 401: with other credentials the answer might be another.
+    Unauthorized(CallError),
 }
 
 impl<S: SecretSource> GitHub<S> {
@@ -75,13 +75,12 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         let target = Target { owner: String::new(), repository: None, installation: None };
         match self.keyring.credentials(&self.clock).await?.as_ref() {
             Credentials::App(app) if app.installation.is_none() => {
-                self.call::<serde::de::IgnoredAny>(&As::App, &Call::new("GET", "/app", Need::App), None)
-                    .await?;
+                self.ask_as_app(&Call::new("GET", "/app", Need::App), is_ok).await?;
             }
             Credentials::App(_) => drop(self.token(&target).await?),
             Credentials::Token(_) => {
                 let call = Call::new("GET", "/rate_limit", Need::Nothing);
-                self.call::<serde::de::IgnoredAny>(&As::Installation(&target), &call, None).await?;
+                self.ask(&target, &call, None, is_ok).await?;
             }
         }
         Ok(())
@@ -106,42 +105,50 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         Ok(Call::new(method, path, need))
     }
 
-    /// A call whose success has a body.
-    async fn call<T: DeserializeOwned>(
-        &self,
-        caller: &As<'_>,
-        call: &Call,
-        body: Option<String>,
-    ) -> Result<T, CallError> {
-        let reply = self.ask(caller, call, body, |status| (200..300).contains(&status)).await?;
-        read(call, &reply)
-    }
-
-    /// A call whose answers that are no errors are named by `expected`. A 401 has the credentials read again,
-    /// once.
+    /// A call as the App's installation, or with the token. `expected` says which answers are no errors. After
+    /// a 401 the credentials are read again, once.
     async fn ask(
         &self,
-        caller: &As<'_>,
+        target: &Target,
         call: &Call,
         body: Option<String>,
         expected: impl Fn(u16) -> bool,
     ) -> Result<Reply, CallError> {
-        let mut again = true;
-        loop {
-            let token = match caller {
-                As::App => self.keyring.app_jwt(&self.clock).await?,
-                As::Installation(target) => self.token(target).await?,
-            };
-            let reply = self.send(&token, call, body.clone()).await?;
-            if expected(reply.status) {
-                return Ok(reply);
-            }
-            if reply.status == 401 && again && self.keyring.forget(&token, &self.clock) {
-                again = false;
-                continue;
-            }
-            return Err(answer::classify(call, &reply, self.clock.now()));
+        let token = self.token(target).await?;
+        match self.try_with(&token, call, body.clone(), &expected).await? {
+            Tried::Expected(reply) => return Ok(reply),
+            Tried::Unauthorized(error) if !self.keyring.forget(&token, &self.clock) => return Err(error),
+            Tried::Unauthorized(_) => {}
         }
+        let token = self.token(target).await?;
+        self.try_with(&token, call, body, &expected).await?.into_reply()
+    }
+
+    /// A call as the App itself.
+    async fn ask_as_app(&self, call: &Call, expected: impl Fn(u16) -> bool) -> Result<Reply, CallError> {
+        let jwt = self.keyring.app_jwt(&self.clock).await?;
+        match self.try_with(&jwt, call, None, &expected).await? {
+            Tried::Expected(reply) => return Ok(reply),
+            Tried::Unauthorized(error) if !self.keyring.forget(&jwt, &self.clock) => return Err(error),
+            Tried::Unauthorized(_) => {}
+        }
+        let jwt = self.keyring.app_jwt(&self.clock).await?;
+        self.try_with(&jwt, call, None, &expected).await?.into_reply()
+    }
+
+    async fn try_with(
+        &self,
+        token: &SecretString,
+        call: &Call,
+        body: Option<String>,
+        expected: impl Fn(u16) -> bool,
+    ) -> Result<Tried, CallError> {
+        let reply = self.send(token, call, body).await?;
+        if expected(reply.status) {
+            return Ok(Tried::Expected(reply));
+        }
+        let error = answer::classify(call, &reply, self.clock.now());
+        if reply.status == 401 { Ok(Tried::Unauthorized(error)) } else { Err(error) }
     }
 
     async fn send(
@@ -179,7 +186,7 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
         let body =
             serde_json::json!({ "name": name, "runner_group_id": self.runner_group_id, "labels": labels });
         let expected = |status| status == 201 || status == 409;
-        let reply = self.ask(&As::Installation(target), &call, Some(body.to_string()), expected).await?;
+        let reply = self.ask(target, &call, Some(body.to_string()), expected).await?;
         if reply.status == 409 {
             return Ok(Minted::NameTaken);
         }
@@ -189,14 +196,13 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
 
     async fn find_runner(&self, target: &Target, name: &str) -> Result<Option<Runner>, CallError> {
         let call = self.runners_call("GET", target, &format!("?name={}", segment(name)))?;
-        let list: wire::Runners = self.call(&As::Installation(target), &call, None).await?;
+        let list: wire::Runners = read(&call, &self.ask(target, &call, None, is_ok).await?)?;
         Ok(list.runners.into_iter().find(|runner| runner.name == name).map(Runner::from))
     }
 
     async fn runner(&self, target: &Target, id: RunnerId) -> Result<Option<Runner>, CallError> {
         let call = self.runners_call("GET", target, &format!("/{id}"))?;
-        let reply =
-            self.ask(&As::Installation(target), &call, None, |status| matches!(status, 200 | 404)).await?;
+        let reply = self.ask(target, &call, None, |status| matches!(status, 200 | 404)).await?;
         if reply.status == 404 {
             return Ok(None);
         }
@@ -205,7 +211,7 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
 
     async fn runners(&self, target: &Target, page: u32) -> Result<(Vec<Runner>, bool), CallError> {
         let call = self.runners_call("GET", target, &format!("?per_page={PER_PAGE}&page={page}"))?;
-        let list: wire::Runners = self.call(&As::Installation(target), &call, None).await?;
+        let list: wire::Runners = read(&call, &self.ask(target, &call, None, is_ok).await?)?;
         let more = u64::from(page) * u64::from(PER_PAGE) < list.total_count && !list.runners.is_empty();
         Ok((list.runners.into_iter().map(Runner::from).collect(), more))
     }
@@ -213,7 +219,7 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
     async fn delete_runner(&self, target: &Target, id: RunnerId) -> Result<Deleted, CallError> {
         let call = self.runners_call("DELETE", target, &format!("/{id}"))?;
         let expected = |status| matches!(status, 204 | 404 | 422);
-        let reply = self.ask(&As::Installation(target), &call, None, expected).await?;
+        let reply = self.ask(target, &call, None, expected).await?;
         Ok(match reply.status {
             204 => Deleted::Spent,
             404 => Deleted::Gone,
@@ -224,8 +230,7 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
     async fn job(&self, target: &Target, job: JobId) -> Result<Option<JobState>, CallError> {
         let path = format!("{}/actions/jobs/{job}", repository_path(target)?);
         let call = Call::new("GET", path, Need::ActionsRead);
-        let reply =
-            self.ask(&As::Installation(target), &call, None, |status| matches!(status, 200 | 404)).await?;
+        let reply = self.ask(target, &call, None, |status| matches!(status, 200 | 404)).await?;
         if reply.status == 404 {
             return Ok(None);
         }
@@ -247,7 +252,7 @@ impl<S: SecretSource, C: Clock> Deliveries for GitHub<S, C> {
             let _ = write!(path, "&cursor={}", segment(cursor));
         }
         let call = Call::new("GET", path, Need::App);
-        let reply = self.ask(&As::App, &call, None, |status| status == 200).await?;
+        let reply = self.ask_as_app(&call, is_ok).await?;
         let deliveries: Vec<wire::Delivery> = read(&call, &reply)?;
         let next = reply.headers.get("link").and_then(answer::next_cursor);
         Ok((deliveries.into_iter().map(Delivery::from).collect(), next))
@@ -255,8 +260,21 @@ impl<S: SecretSource, C: Clock> Deliveries for GitHub<S, C> {
 
     async fn redeliver(&self, id: u64) -> Result<(), CallError> {
         let call = Call::new("POST", format!("/app/hook/deliveries/{id}/attempts"), Need::App);
-        self.ask(&As::App, &call, None, |status| status == 202).await.map(drop)
+        self.ask_as_app(&call, |status| status == 202).await.map(drop)
     }
+}
+
+impl Tried {
+    fn into_reply(self) -> Result<Reply, CallError> {
+        match self {
+            Tried::Expected(reply) => Ok(reply),
+            Tried::Unauthorized(error) => Err(error),
+        }
+    }
+}
+
+fn is_ok(status: u16) -> bool {
+    status == 200
 }
 
 fn read<T: DeserializeOwned>(call: &Call, reply: &Reply) -> Result<T, CallError> {

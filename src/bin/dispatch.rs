@@ -9,7 +9,7 @@ use gha_fargate_runners::{
     config::DispatchConfig,
     dispatch::Dispatcher,
     function::{self, Error},
-    ports::SystemClock,
+    ports::{StartTasks, SystemClock},
 };
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
@@ -36,6 +36,17 @@ async fn dispatch() -> Result<(), Error> {
         max_runners: config.max_runners,
         max_attempts: config.max_attempts,
     };
+    adapters::warm(async {
+        let github = async {
+            match &dispatcher.github {
+                Some(github) => github.warm().await,
+                None => Ok(()),
+            }
+        };
+        let (github, ecs) = tokio::join!(github, dispatcher.ecs.task_count());
+        github.and(ecs.map(drop))
+    })
+    .await;
     let (dispatcher, queue, function) = (&dispatcher, &queue, &config.function);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| async move {
         let records = dispatcher.begin_batch().await;

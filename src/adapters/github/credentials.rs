@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use super::{
-    As, GitHub,
+    GitHub,
     answer::{Call, Need},
     segment, wire,
 };
@@ -245,7 +245,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
             return Ok(Some(token.token.clone()));
         }
         let call = Call::new("POST", format!("/app/installations/{installation}/access_tokens"), Need::App);
-        let reply = self.ask(&As::App, &call, None, |status| matches!(status, 201 | 404)).await?;
+        let reply = self.ask_as_app(&call, |status| matches!(status, 201 | 404)).await?;
         if reply.status == 404 {
             return Ok(None);
         }
@@ -260,7 +260,8 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
             _ => format!("/orgs/{}/installation", segment(&target.owner)),
         };
         let call = Call::new("GET", path, Need::App);
-        let installation: wire::Installation = self.call(&As::App, &call, None).await?;
+        let reply = self.ask_as_app(&call, super::is_ok).await?;
+        let installation: wire::Installation = super::read(&call, &reply)?;
         self.keyring.installations.borrow_mut().insert(target.owner.clone(), installation.id);
         Ok(installation.id)
     }
