@@ -1,7 +1,7 @@
 //! GitHub's part of the test world as a program of its own: what `make demo` runs in place of github.com.
 //!
 //! ```text
-//! cargo run --example github -- --app-private-key app.pem
+//! cargo run --example github
 //! listening on http://127.0.0.1:40123
 //! ```
 //!
@@ -14,6 +14,7 @@
 //! | `--token-file FILE` | takes this personal access token |
 //! | `--port PORT` | instead of a free one |
 //!
+//! Without any of the first three it knows an App of its own, whose credentials `GET /_world/app` hands out.
 //! `/_world/…` changes and shows what GitHub knows: see `tests/world/control.rs`. The program ends on
 //! SIGTERM or SIGINT, and fails if it was sent a request that GitHub would not have taken.
 
@@ -35,13 +36,16 @@ fn main() -> ExitCode {
 }
 
 fn run(mut arguments: impl Iterator<Item = String>) -> Result<(), String> {
-    let mut app = world::app::App::default();
+    let mut app = world::own_app();
     app.any_installation = true;
     let mut port = 0;
     while let Some(option) = arguments.next() {
         let value = arguments.next().ok_or(format!("{option} needs a value"))?;
         let file = || fs::read_to_string(&value).map_err(|error| format!("{option} {value}: {error}"));
         let number = |text: &str| text.parse::<u64>().map_err(|_| format!("{option}: {text} is no number"));
+        if option.starts_with("--app-") && app.credentials.take().is_some() {
+            app.id = None;
+        }
         match option.as_str() {
             "--app-private-key" => app.trust_private_key(&file()?)?,
             "--app-public-key" => app.trust_public_key(&file()?)?,

@@ -520,3 +520,34 @@ fn a_forgotten_violation_fails_the_story() {
     let world = World::start();
     ask(&world, "GET", "/nowhere", PAT, "");
 }
+
+#[test]
+fn another_process_changes_the_world_through_its_controls() {
+    let world = World::serve(false, 0).unwrap();
+    *world.app() = world::own_app();
+    world.app().pats.insert(PAT.to_owned());
+    let control =
+        |method: &str, path: &str, body: &str| ask_with(&world, method, path, "x: y", body).unwrap();
+    let payload = include_str!("../events/queued.json");
+    let (status, _, job) = control("POST", "/_world/jobs", payload);
+    assert_eq!((status, &job["status"], &job["labels"][3]), (200, &json!("queued"), &json!("fargate")));
+    let body = json!({"name": "fargate-1-1", "runner_group_id": 1, "labels": job["labels"]});
+    assert_eq!(ask(&world, "POST", MINT, PAT, &body.to_string()).unwrap().0, 201);
+    let (_, _, runner) = control("POST", "/_world/runners/1", r#"{"online": true, "busy": true}"#);
+    assert_eq!((&runner["status"], &runner["job"]), (&json!("online"), &job["id"]));
+    let (_, _, jobs) = control("GET", "/_world/jobs", "");
+    assert_eq!(jobs[0]["runner_name"], "fargate-1-1");
+    let (status, _, gone) = control("POST", "/_world/runners/1", r#"{"busy": false}"#);
+    assert_eq!((status, gone), (200, Value::Null));
+    assert_eq!(control("GET", "/_world/runners", "").2, json!([]));
+    let (_, _, job) =
+        control("POST", "/_world/jobs", r#"{"id": 9, "status": "completed", "conclusion": "cancelled"}"#);
+    assert_eq!(job["conclusion"], "cancelled");
+    assert_eq!(control("GET", "/_world/calls", "").2[0]["outcome"], "201 runner 1");
+    assert_eq!(control("GET", "/_world/app", "").2["app_id"], APP_ID);
+    assert_eq!(control("GET", "/_world/violations", "").2, json!([]));
+    for (path, body) in [("/_world/runners/7", "{}"), ("/_world/jobs", r#"{"id": 9, "state": "queued"}"#)] {
+        assert_eq!(control("POST", path, body).0, 400);
+    }
+    world.finish();
+}

@@ -41,6 +41,8 @@ pub struct App {
     /// The App's id: the issuer that its JWTs must name. `None` takes any.
     pub id: Option<u64>,
     key: Option<DecodingKey>,
+    /// What a program needs to be this App, when the world made it up: `{"app_id", "private_key"}`.
+    pub credentials: Option<serde_json::Value>,
     /// Installation ids by the account's login in lower case.
     pub installations: BTreeMap<String, u64>,
     /// Takes every installation id, and installs the App wherever it is looked for.

@@ -5,7 +5,8 @@
 //! | `GET /_world/runners` | all registrations: `[{"id", "name", "status", "busy", "labels", "job"}]` |
 //! | `POST /_world/runners/{id}` | `{"online": true, "busy": true, "job": 42}`, each optional: connects or disconnects the runner; `job` gives it that job, `busy: true` the first that fits (or none), `busy: false` ends its job |
 //! | `GET /_world/jobs` | all jobs |
-//! | `POST /_world/jobs` | `{"id", "owner", "repository", "labels", "status", "conclusion", "runner_id"}`, each optional: adds or changes a job; `status` is `queued`, `waiting`, `in_progress` (with `runner_id`) or `completed` |
+//! | `POST /_world/jobs` | `{"id", "owner", "repository", "labels", "status", "conclusion", "runner_id"}`, each optional: adds or changes a job; `status` is `queued`, `waiting`, `in_progress` (on `runner_id`, or on the first that fits) or `completed`. Or a whole `workflow_job` payload: the job as it is in there |
+//! | `GET /_world/app` | `{"app_id", "private_key"}` of an App that this GitHub knows, when it has one of its own |
 //! | `GET /_world/calls` | the calls so far: `[{"operation", "what", "outcome"}]` |
 //! | `GET /_world/violations` | what GitHub would not have taken |
 
@@ -27,6 +28,42 @@ struct RunnerChange {
     job: Option<u64>,
 }
 
+/// A webhook payload, as far as it says what the job is.
+#[derive(Deserialize)]
+struct Payload {
+    workflow_job: PayloadJob,
+    repository: PayloadRepository,
+}
+
+#[derive(Deserialize)]
+struct PayloadJob {
+    id: u64,
+    labels: Vec<String>,
+    status: String,
+    conclusion: Option<String>,
+    runner_id: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct PayloadRepository {
+    full_name: String,
+}
+
+impl From<Payload> for JobChange {
+    fn from(Payload { workflow_job: job, repository }: Payload) -> Self {
+        let (owner, repository) = repository.full_name.split_once('/').unwrap_or_default();
+        JobChange {
+            id: job.id,
+            owner: Some(owner.to_owned()),
+            repository: Some(repository.to_owned()),
+            labels: Some(job.labels),
+            status: Some(job.status),
+            conclusion: job.conclusion,
+            runner_id: job.runner_id,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct JobChange {
@@ -45,6 +82,7 @@ pub fn answer(shared: &Shared, asked: &Asked) -> Reply {
     let body = match (asked.method.as_str(), &parts[..]) {
         ("GET", ["runners"]) => Ok(lock(&shared.github).runners().map(line).collect()),
         ("GET", ["jobs"]) => Ok(lock(&shared.github).jobs().map(json_job).collect()),
+        ("GET", ["app"]) => lock(&shared.app).credentials.clone().ok_or("no App of its own".to_owned()),
         ("GET", ["violations"]) => Ok(json!(lock(&shared.log).violations)),
         ("GET", ["calls"]) => {
             let log = lock(&shared.log);
@@ -108,7 +146,12 @@ fn change_runner(shared: &Shared, id: &str, asked: &Asked) -> Result<Value, Stri
 }
 
 fn change_job(shared: &Shared, asked: &Asked) -> Result<Value, String> {
-    let change: JobChange = serde_json::from_slice(&asked.body).map_err(|error| error.to_string())?;
+    let change = if asked.json()["workflow_job"].is_object() {
+        serde_json::from_slice::<Payload>(&asked.body).map(JobChange::from)
+    } else {
+        serde_json::from_slice(&asked.body)
+    };
+    let change = change.map_err(|error| error.to_string())?;
     let now = shared.now();
     let mut github = lock(&shared.github);
     let id = match github.job(change.id) {

@@ -382,16 +382,19 @@ impl Github {
 
     /// A deployment protection rule holds the job back.
     pub fn hold_back(&mut self, id: u64) {
-        self.unfile_job(id);
-        if let Some(job) = self.jobs.get_mut(&id) {
+        if self.queued.contains(&id)
+            && let Some(job) = self.jobs.get_mut(&id)
+        {
             job.status = JobStatus::Waiting;
         }
+        self.unfile_job(id);
     }
 
     /// The rule is satisfied: the job is queued.
     pub fn approve(&mut self, id: u64) {
-        self.unfile_job(id);
-        self.file_job(id);
+        if self.jobs.get(&id).is_some_and(|job| job.status == JobStatus::Waiting) {
+            self.file_job(id);
+        }
     }
 
     /// The runners that may get the job: online, idle, with all of its labels.

@@ -82,6 +82,15 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// An App that the world makes up, installed nowhere yet.
+pub fn own_app() -> App {
+    let mut app = App::default();
+    app.id = Some(APP_ID);
+    app.trust_private_key(APP_KEY).expect("the world's own key");
+    app.credentials = Some(serde_json::json!({"app_id": APP_ID, "private_key": APP_KEY}));
+    app
+}
+
 /// One world, with its server on a thread of its own: a test may block, or pause tokio's clock.
 pub struct World {
     shared: server::Shared,
@@ -97,8 +106,7 @@ impl World {
         let world = World::serve(true, 0).expect("a world on 127.0.0.1");
         {
             let mut app = world.app();
-            app.id = Some(APP_ID);
-            app.trust_private_key(APP_KEY).expect("the world's own key");
+            *app = own_app();
             app.install(OWNER, INSTALLATION);
             app.pats.insert(PAT.to_owned());
         }
@@ -121,7 +129,7 @@ impl World {
         world.bus().names.insert(BUS.to_owned());
         {
             let mut secrets = world.secrets();
-            let app = serde_json::json!({"app_id": APP_ID, "private_key": APP_KEY});
+            let app = own_app().credentials.unwrap_or_default();
             secrets.set(APP_SECRET, &app.to_string());
             secrets.set(PAT_SECRET, PAT);
             secrets.set(WEBHOOK_SECRET_NAME, WEBHOOK_SECRET);
