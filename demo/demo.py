@@ -262,10 +262,20 @@ class Demo:
 
     def settle(self, what, first=False):
         """Watches until everything is as it should be and no message is on its way any more."""
-        wanted = self.expected(first)
-        say(f"waiting for {what}")
+        wanted, shown = self.expected(first), None
+
+        def settled():
+            nonlocal shown
+            actual = self.actual()
+            tasks = actual[0]
+            if tasks != shown:
+                right = sum(tasks.get(key) == task for key, task in wanted[0].items())
+                say(f"waiting for {what}: {right} of {len(wanted[0])} tasks")
+                shown = tasks
+            return actual == wanted and self.queues_empty()
+
         try:
-            wait_until(what, lambda: self.actual() == wanted and self.queues_empty(), SETTLE_SECONDS, pause=0.2)
+            wait_until(what, settled, SETTLE_SECONDS, pause=0.2)
         except Failure as failure:
             names = ("tasks", "registrations", "dead letters")
             differences = [f"  {name}: {is_}\n  should be: {should}" for name, is_, should

@@ -12,13 +12,17 @@ import sys
 from local_aws import CREDENTIALS, ROOT, Failure, LocalAws, begin
 
 FUNCTIONS = ("WebhookFunctionName", "DispatchFunctionName", "ReconcileFunctionName")
+# What the webhook requests in events/ are signed with.
+WEBHOOK_SECRET = "It's a Secret to Everybody"
 
 
 def main(address):
     begin()
     try:
         with LocalAws() as aws:
-            stack = aws.deploy({"Organization": "octo-org"})
+            # Two capacities: see demo.py on client tokens.
+            stack = aws.deploy({"Organization": "octo-org", "Capacity": "FARGATE,FARGATE_SPOT"})
+            aws.client("secretsmanager").put_secret_value(SecretId=stack["WebhookSecretName"], SecretString=WEBHOOK_SECRET)
             print(f"local AWS at {aws.endpoint}, cluster {stack['ClusterName']}\n"
                   "in a second terminal: make invoke EVENT=queued; Ctrl-C ends everything\n", flush=True)
             watch(address, settings(aws, stack) | CREDENTIALS | {"AWS_ENDPOINT_URL": aws.endpoint})
@@ -40,7 +44,8 @@ def settings(aws, stack):
 def watch(address, variables):
     watcher = subprocess.Popen(["cargo", "lambda", "watch", "--invoke-address", address], cwd=ROOT, env=os.environ | variables)
     try:
-        watcher.wait()
+        if status := watcher.wait():
+            raise Failure(f"cargo lambda watch ended with status {status}; is port 9000 in use?")
     finally:
         # Ctrl-C reaches the whole foreground group; SIGTERM only this program.
         watcher.terminate()
