@@ -205,8 +205,7 @@ impl WebhookConfig {
         let config = WebhookConfig {
             event_bus: env.or("EVENT_BUS_NAME", "git-actions-event-bus"),
             secret_arn: env.required("WEBHOOK_SECRET_ARN", "the ARN of a secret in Secrets Manager"),
-            // Which architectures there are is for dispatch to say.
-            policy: env.policy(true),
+            policy: env.policy(get("TASK_DEFINITION_ARM64").is_some_and(|value| !value.is_empty())),
             function: env.function(),
         };
         env.finish(config)
