@@ -97,16 +97,19 @@ class GitHub:
         self.url = line.split()[-1]
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, error, *_):
         self.child.end()
+        # It checks every request against GitHub's API, and says at its end whether one was wrong.
+        if self.child.process.returncode != 0 and error is None:
+            raise Failure("the GitHub stand-in was sent a request that GitHub would not have taken")
 
     def set_job(self, payload):
         """Lets the stand-in know a job as it is in this webhook payload."""
         self._call("POST", "/_world/jobs", payload)
 
     def credentials(self):
-        """What the project's secret holds: credentials that this GitHub accepts."""
-        return json.dumps(self._call("GET", "/_world/app"))
+        """What the project's secret holds: the App that this GitHub knows, installed as the payloads say."""
+        return json.dumps(self._call("GET", "/_world/app") | {"installation_id": RECORDED["installation"]["id"]})
 
     def registrations(self):
         return {runner["name"] for runner in self._call("GET", "/_world/runners")}
