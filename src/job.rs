@@ -249,6 +249,7 @@ pub fn rfc3339(text: &str) -> Option<OffsetDateTime> {
 
 /// What tells the shapes apart; nothing inside is looked at yet.
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Shape<'a> {
     #[serde(rename = "detail-type")]
     detail_type: Option<String>,
@@ -263,6 +264,7 @@ struct Shape<'a> {
 /// GitHub's `workflow_job` payload, as far as it matters here
 /// (<https://docs.github.com/en/webhooks/webhook-events-and-payloads#workflow_job>).
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Wire {
     action: Action,
     workflow_job: WireJob,
@@ -271,6 +273,7 @@ struct Wire {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct WireJob {
     id: JobId,
     run_id: RunId,
@@ -283,6 +286,7 @@ struct WireJob {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct WireRepository {
     name: String,
     owner: WireOwner,
@@ -290,11 +294,13 @@ struct WireRepository {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct WireOwner {
     login: String,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct WireInstallation {
     id: InstallationId,
 }
@@ -437,7 +443,7 @@ mod tests {
             (with("/workflow_job/created_at", json!("s3cret")), "workflow_job.created_at is no time"),
             (with("/repository", json!(null)), "repository is of the wrong type"),
             (with("/repository/name", json!("")), "repository.name"),
-            (with("/workflow_job", json!(["s3cret"])), "workflow_job"),
+            (with("/workflow_job", json!("s3cret")), "workflow_job is of the wrong type, expected an object"),
             (without("", "workflow_job"), "workflow_job is missing"),
             (without("/workflow_job", "id"), "workflow_job.id is missing"),
             (without("", "action"), "action is missing"),
