@@ -10,6 +10,7 @@ use world::{
     ecs::{Answer, Ecs, Launch, RunTask, Status, Supply, fargate_has},
     github::{Deleted, Github, JobStatus, MintError, Scope},
     jit,
+    limits::{Limited, Limits},
     sqs::Sqs,
 };
 
@@ -471,4 +472,30 @@ fn visibility_is_changed_within_twelve_hours_and_only_in_flight() {
     assert_eq!(visible, BTreeSet::from([1]));
     assert_eq!(sqs.visible("q", NOON + Duration::hours(24)).unwrap().count(), 0, "retention");
     assert_eq!(sqs.receive("x", 1, NOON).unwrap_err().code, "QueueDoesNotExist");
+}
+
+#[test]
+fn github_limits_requests_points_and_registrations() {
+    let allowed = |limits: &mut Limits, points, scope, now| {
+        (0..10_000).take_while(|_| limits.charge("me", points, scope, now).is_ok()).count()
+    };
+    let mut limits = Limits::default();
+    assert_eq!(allowed(&mut limits, 5, Some("o"), NOON), 10_000, "none, until they are set");
+    let mut limits = Limits::github();
+    assert_eq!(allowed(&mut limits, 5, Some("o"), NOON), 180);
+    let wait = Duration::seconds(20);
+    let later = NOON + Duration::seconds(40);
+    assert_eq!(limits.charge("me", 5, None, later), Err(Limited::Secondary { retry_after: wait }));
+    assert_eq!(allowed(&mut limits, 1, None, later + wait), 900);
+    let mut limits = Limits { points_a_minute: None, ..Limits::github() };
+    assert_eq!(allowed(&mut limits, 5, Some("o"), NOON), 1500);
+    assert_eq!(allowed(&mut limits, 5, Some("other"), NOON), 1500);
+    assert_eq!(
+        allowed(&mut limits, 1, None, NOON),
+        5000 - 3000 - 2,
+        "two were counted before they were refused"
+    );
+    let reset = NOON + Duration::hours(1);
+    assert_eq!(limits.charge("me", 1, None, later), Err(Limited::Primary { reset }));
+    assert_eq!(limits.charge("me", 1, None, reset), Ok(()));
 }

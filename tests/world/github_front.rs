@@ -10,7 +10,9 @@ use super::{
     aws_front::rfc3339,
     calls::Op,
     github::{Deleted, Job, MintError, PAGE, Runner, Scope},
-    jit, lock,
+    jit,
+    limits::Limited,
+    lock,
     server::{Asked, Reply, Shared, decode},
 };
 
@@ -90,6 +92,7 @@ pub fn act(shared: &Shared, _: Op, asked: &Asked) -> Reply {
     let now = shared.now();
     let reply = headers(shared, asked)
         .and_then(|()| allowed(shared, &route, asked, now))
+        .and_then(|()| within_limits(shared, &route, asked, now))
         .map_or_else(|refused| refused, |()| perform(shared, route, asked, now));
     // "Rate limits for the REST API": five thousand an hour at least, and the hour's end.
     let reset = now.unix_timestamp() - now.unix_timestamp().rem_euclid(3600) + 3600;
@@ -99,12 +102,34 @@ pub fn act(shared: &Shared, _: Op, asked: &Asked) -> Reply {
         .filter(|call| call.op.service() == super::calls::Service::Github)
         .count();
     reply
-        .header("x-ratelimit-limit", 15_000)
-        .header("x-ratelimit-remaining", 15_000_usize.saturating_sub(used))
-        .header("x-ratelimit-used", used)
-        .header("x-ratelimit-reset", reset)
-        .header("x-ratelimit-resource", "core")
-        .header("x-github-request-id", "0000:000000:0000000:0000000:00000000")
+        .or_header("x-ratelimit-limit", 15_000)
+        .or_header("x-ratelimit-remaining", 15_000_usize.saturating_sub(used))
+        .or_header("x-ratelimit-used", used)
+        .or_header("x-ratelimit-reset", reset)
+        .or_header("x-ratelimit-resource", "core")
+        .or_header("x-github-request-id", "0000:000000:0000000:0000000:00000000")
+}
+
+/// One installation is one who, as is one person: all requests of this world are one's.
+fn within_limits(shared: &Shared, route: &Route, asked: &Asked, now: OffsetDateTime) -> Result<(), Reply> {
+    let points = if asked.method == "GET" { 1 } else { 5 };
+    let scope = match route {
+        Route::Mint(scope) => Some(format!("{scope:?}")),
+        _ => None,
+    };
+    match lock(&shared.limits).charge("one", points, scope.as_deref(), now) {
+        Ok(()) => Ok(()),
+        Err(Limited::Primary { reset }) => {
+            Err(message(403, "API rate limit exceeded for installation ID 23154469.")
+                .header("x-ratelimit-remaining", 0)
+                .header("x-ratelimit-reset", reset.unix_timestamp()))
+        }
+        Err(Limited::Secondary { retry_after }) => {
+            let text =
+                "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
+            Err(message(403, text).header("retry-after", retry_after.whole_seconds() + 1))
+        }
+    }
 }
 
 fn message(status: u16, text: &str) -> Reply {

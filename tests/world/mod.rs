@@ -31,12 +31,14 @@ pub mod faults;
 pub mod github;
 mod github_front;
 pub mod jit;
+pub mod limits;
 mod server;
 pub mod sqs;
 mod story;
 mod wire;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
 };
@@ -52,6 +54,7 @@ use app::App;
 use bus::{Bus, Secrets};
 use ecs::Ecs;
 use github::Github;
+use limits::Limits;
 use sqs::Sqs;
 
 /// The names that the recorded events in `events/` use, and the template's defaults.
@@ -65,8 +68,9 @@ pub const CLUSTER: &str = "gha-fargate-runners";
 pub const TASK_DEFINITION: &str = "gha-jit-self-hosted-fargate-runner";
 pub const TASK_DEFINITION_ARM64: &str = "gha-jit-self-hosted-fargate-runner-arm64";
 pub const JOB_QUEUE: &str = "git-actions-wf-job-queue";
-pub const LIFECYCLE_QUEUE: &str = "git-actions-lifecycle-queue";
-pub const DEAD_LETTERS: &str = "git-actions-wf-job-dlq";
+pub const DEAD_LETTERS: &str = "git-actions-wf-job-queue-dead-letter";
+pub const LIFECYCLE_QUEUE: &str = "git-actions-wf-job-queue-lifecycle";
+pub const LIFECYCLE_DEAD_LETTERS: &str = "git-actions-wf-job-queue-lifecycle-dead-letter";
 pub const BUS: &str = "git-actions-event-bus";
 pub const APP_SECRET: &str = "github-app";
 pub const PAT_SECRET: &str = "github-pat";
@@ -124,7 +128,9 @@ impl World {
                 queue.visibility_timeout = Duration::seconds(180);
                 queue.retention = Duration::hours(24);
             }
-            sqs.create(DEAD_LETTERS).retention = Duration::days(14);
+            for queue in [DEAD_LETTERS, LIFECYCLE_DEAD_LETTERS] {
+                sqs.create(queue).retention = Duration::days(14);
+            }
         }
         world.bus().names.insert(BUS.to_owned());
         {
@@ -142,6 +148,7 @@ impl World {
         let shared = server::Shared {
             github: Arc::new(Mutex::new(Github::new())),
             app: Arc::default(),
+            limits: Arc::default(),
             ecs: Arc::default(),
             sqs: Arc::default(),
             bus: Arc::default(),
@@ -179,6 +186,29 @@ impl World {
         format!("{}/{}/{queue}", self.url(), aws::ACCOUNT)
     }
 
+    /// Every variable of the contract that has no default, and those that lead into this world: for
+    /// `DispatchConfig::read` and its like, and for child processes. Dispatcher-minted, as an App.
+    pub fn environment(&self) -> BTreeMap<&'static str, String> {
+        BTreeMap::from([
+            ("AWS_ENDPOINT_URL", self.url()),
+            ("AWS_REGION", aws::REGION.to_owned()),
+            ("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "example".to_owned()),
+            ("GITHUB_API_URL", self.url()),
+            ("GITHUB_SECRET_ARN", Secrets::arn(APP_SECRET)),
+            ("WEBHOOK_SECRET_ARN", Secrets::arn(WEBHOOK_SECRET_NAME)),
+            ("ECS_CLUSTER", CLUSTER.to_owned()),
+            ("TASK_DEFINITION", TASK_DEFINITION.to_owned()),
+            ("TASK_DEFINITION_ARM64", TASK_DEFINITION_ARM64.to_owned()),
+            ("SUBNET_IDS", "subnet-0a,subnet-0b".to_owned()),
+            ("SECURITY_GROUP_IDS", "sg-0a".to_owned()),
+            ("JOB_QUEUE_URL", self.queue_url(JOB_QUEUE)),
+            ("DEAD_LETTER_QUEUE_URL", self.queue_url(DEAD_LETTERS)),
+            ("EVENT_BUS_NAME", BUS.to_owned()),
+            ("ORGANIZATION", OWNER.to_owned()),
+        ])
+    }
+
     // The machines. A guard lives until the end of its statement: never keep one across an `await`.
 
     pub fn github(&self) -> MutexGuard<'_, Github> {
@@ -187,6 +217,11 @@ impl World {
 
     pub fn app(&self) -> MutexGuard<'_, App> {
         lock(&self.shared.app)
+    }
+
+    /// GitHub's rate limits: none, until they are set.
+    pub fn limits(&self) -> MutexGuard<'_, Limits> {
+        lock(&self.shared.limits)
     }
 
     pub fn ecs(&self) -> MutexGuard<'_, Ecs> {

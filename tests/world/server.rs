@@ -24,7 +24,9 @@ use super::{
     ecs::Ecs,
     faults::{Effect, Faults, Strike},
     github::Github,
-    github_front, lock,
+    github_front,
+    limits::Limits,
+    lock,
     sqs::Sqs,
     wire::{Door, Scissors},
 };
@@ -35,6 +37,7 @@ use super::{
 pub struct Shared {
     pub github: Arc<Mutex<Github>>,
     pub app: Arc<Mutex<App>>,
+    pub limits: Arc<Mutex<Limits>>,
     pub ecs: Arc<Mutex<Ecs>>,
     pub sqs: Arc<Mutex<Sqs>>,
     pub bus: Arc<Mutex<Bus>>,
@@ -119,6 +122,11 @@ impl Reply {
     pub fn header(mut self, name: &str, value: impl ToString) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
+    }
+
+    /// That header, unless there is one already.
+    pub fn or_header(self, name: &str, value: impl ToString) -> Self {
+        if self.headers.iter().any(|(other, _)| other == name) { self } else { self.header(name, value) }
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use super::{
-    CLUSTER, INSTALLATION, JOB_QUEUE, OWNER, REPOSITORY, World, WorldClock,
+    CLUSTER, INSTALLATION, JOB_QUEUE, LIFECYCLE_QUEUE, OWNER, REPOSITORY, World, WorldClock,
     aws::{ACCOUNT, REGION},
     aws_front::rfc3339,
     ecs::{Launch, Status, Task},
@@ -73,6 +73,37 @@ impl World {
             "resources": [],
             "detail": payload,
         })
+    }
+
+    /// What the template's rules do: events on the bus go to the job queue (`queued`) or the lifecycle queue
+    /// (`in_progress`, `completed`), stopped tasks to the lifecycle queue. How many events went where.
+    pub fn pass_on(&self) -> (usize, usize) {
+        let now = self.now();
+        let (mut jobs, mut lifecycle) = (Vec::new(), Vec::new());
+        for event in std::mem::take(&mut self.bus().events) {
+            let detail: Value = serde_json::from_str(&event.detail).unwrap_or_default();
+            let body = self.envelope(&detail).to_string();
+            match (detail["action"].as_str(), detail["workflow_job"]["status"].as_str()) {
+                (Some("queued"), Some("queued")) => jobs.push(body),
+                (Some("in_progress" | "completed"), _) => lifecycle.push(body),
+                _ => {}
+            }
+        }
+        let changed = self.ecs().take_changes();
+        for number in changed {
+            let stopped = self.ecs().task(number).is_some_and(|task| task.status == Status::Stopped);
+            if stopped {
+                lifecycle.push(self.state_change(number).to_string());
+            }
+        }
+        for (queue, bodies) in [(JOB_QUEUE, &jobs), (LIFECYCLE_QUEUE, &lifecycle)] {
+            for body in bodies {
+                self.sqs()
+                    .send(queue, body, BTreeMap::new(), Duration::ZERO, now)
+                    .expect("a queue of this world");
+            }
+        }
+        (jobs.len(), lifecycle.len())
     }
 
     /// GitHub gives every queued job the first online, idle runner that fits: the pairs of job and runner.
