@@ -507,6 +507,89 @@ fn a_batch_comes_with_real_receipt_handles() {
 }
 
 #[test]
+fn a_story_from_the_queue_to_the_end_of_the_job() {
+    let world = World::start();
+    let now = world.now();
+    let job = world.queue_job(&["self-hosted", "fargate"]);
+    let event = |action: &str| world::bus::Event {
+        bus: BUS.to_owned(),
+        source: "github.com".to_owned(),
+        detail_type: "workflow_job".to_owned(),
+        detail: world.payload(job, action).to_string(),
+        at: now,
+    };
+    assert!(world.bus().put(vec![event("queued")])[0].is_ok());
+    assert_eq!(world.pass_on(), (1, 0));
+    let batch = world.receive(JOB_QUEUE, 10);
+    let body: Value = serde_json::from_str(batch["Records"][0]["body"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        (&body["detail-type"], &body["detail"]["workflow_job"]["id"]),
+        (&json!("workflow_job"), &json!(job))
+    );
+
+    assert_eq!(mint(&world, "fargate-1-1"), 201);
+    let request = world::ecs::RunTask {
+        cluster: CLUSTER.to_owned(),
+        task_definition: TASK_DEFINITION.to_owned(),
+        client_token: Some("1-1".to_owned()),
+        started_by: "gha-1".to_owned(),
+        launch: world::ecs::Launch::Provider("FARGATE_SPOT".to_owned()),
+        container: Some("runner".to_owned()),
+        environment: vec![(
+            "ACTIONS_RUNNER_INPUT_JITCONFIG".to_owned(),
+            world::jit::encode(1, "fargate-1-1"),
+        )],
+        cpu: None,
+        memory: None,
+        disk: None,
+        tags: vec![],
+        subnets: vec!["subnet-1".to_owned()],
+        security_groups: vec![],
+        public_ip: true,
+    };
+    assert_eq!(world.ecs().run_task(&request, now), Ok(world::ecs::Answer::Started(1)));
+    assert_eq!(world.imbalances(), [""; 0]);
+    assert_eq!(world.boot(), 1);
+    assert_eq!(world.assign(), [(job, 1)]);
+    expect![[r#"
+        job 1: in_progress on fargate-1-1
+        registration 1: fargate-1-1 online, busy
+        task 1: RUNNING FARGATE_SPOT for gha-1, registration 1
+    "#]]
+    .assert_eq(&world.books());
+    assert!(world.bus().put(vec![event("in_progress")])[0].is_ok());
+    world.finish_job(job);
+    assert_eq!(world.pass_on(), (0, 2), "the job in progress, and the task stopped");
+    assert_eq!(world.books(), "job 1: completed, success on fargate-1-1\n");
+
+    // A task that dies before its job leaves a registration that is owed a task; one whose registration is
+    // gone exits by itself.
+    assert_eq!(mint(&world, "fargate-2-1"), 201);
+    let second = |token: &str| world::ecs::RunTask {
+        client_token: Some(token.to_owned()),
+        environment: vec![(
+            "ACTIONS_RUNNER_INPUT_JITCONFIG".to_owned(),
+            world::jit::encode(2, "fargate-2-1"),
+        )],
+        ..request.clone()
+    };
+    world.ecs().run_task(&second("2-1"), now).unwrap();
+    world.kill_task(2, "TaskFailedToStart", "CannotPullContainerError", None);
+    let event = world.state_change(2);
+    assert_eq!(
+        (&event["detail"]["stopCode"], &event["detail"]["lastStatus"]),
+        (&json!("TaskFailedToStart"), &json!("STOPPED"))
+    );
+    assert_eq!(world.imbalances()[0], "registration 2 (fargate-2-1) has no task");
+    assert_eq!(ask(&world, "DELETE", &format!("{RUNNERS}/2"), PAT, "").unwrap().0, 204);
+    world.ecs().run_task(&second("2-2"), now).unwrap();
+    assert_eq!(world.imbalances(), ["task 3 has no registration"]);
+    assert_eq!(world.boot(), 0);
+    assert_eq!(world.imbalances(), [""; 0]);
+    world.finish();
+}
+
+#[test]
 #[should_panic = "the fault at RunTask never struck"]
 fn a_fault_that_never_struck_fails_the_story() {
     let world = World::start();

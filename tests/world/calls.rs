@@ -153,6 +153,8 @@ impl fmt::Display for Calls {
 pub struct Log {
     pub calls: Vec<Call>,
     pub violations: Vec<String>,
+    /// GitHub calls ever, forgotten ones too.
+    pub github_calls: usize,
     /// Connections that were opened.
     pub connections: usize,
 }

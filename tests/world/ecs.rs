@@ -148,7 +148,7 @@ pub struct Ecs {
     tokens: BTreeMap<(String, String), (u64, u64)>,
     token_ages: VecDeque<(OffsetDateTime, (String, String))>,
     buckets: BTreeMap<String, (f64, OffsetDateTime)>,
-    changes: Vec<u64>,
+    changes: Vec<(u64, Status)>,
 }
 
 impl Default for Ecs {
@@ -250,7 +250,7 @@ impl Ecs {
             self.token_ages.push_back((now, key.clone()));
             self.tokens.insert(key, (fingerprint, number));
         }
-        self.changes.push(number);
+        self.changes.push((number, Status::Pending));
         Ok(Answer::Started(number))
     }
 
@@ -467,7 +467,7 @@ impl Ecs {
                 task.tags.clear();
             }
             self.stopping.insert((now + takes, number));
-            self.changes.push(number);
+            self.changes.push((number, Status::Deprovisioning));
         }
         self.advance(now);
         Ok(number)
@@ -480,7 +480,7 @@ impl Ecs {
             Some(task) if task.status == Status::Pending => {
                 task.status = Status::Running;
                 task.started_at = Some(now);
-                self.changes.push(number);
+                self.changes.push((number, Status::Running));
                 true
             }
             _ => false,
@@ -524,7 +524,7 @@ impl Ecs {
         task.stop_code.get_or_insert_with(|| code.to_owned());
         task.stopped_reason.get_or_insert_with(|| reason.to_owned());
         self.stopped.insert((at, number));
-        self.changes.push(number);
+        self.changes.push((number, Status::Stopped));
         true
     }
 
@@ -541,7 +541,7 @@ impl Ecs {
     }
 
     /// The tasks whose status has changed since the last call, in order: an `ECS Task State Change` each.
-    pub fn take_changes(&mut self) -> Vec<u64> {
+    pub fn take_changes(&mut self) -> Vec<(u64, Status)> {
         std::mem::take(&mut self.changes)
     }
 }

@@ -96,11 +96,7 @@ pub fn act(shared: &Shared, _: Op, asked: &Asked) -> Reply {
         .map_or_else(|refused| refused, |()| perform(shared, route, asked, now));
     // "Rate limits for the REST API": five thousand an hour at least, and the hour's end.
     let reset = now.unix_timestamp() - now.unix_timestamp().rem_euclid(3600) + 3600;
-    let used = lock(&shared.log)
-        .calls
-        .iter()
-        .filter(|call| call.op.service() == super::calls::Service::Github)
-        .count();
+    let used = lock(&shared.log).github_calls;
     reply
         .or_header("x-ratelimit-limit", 15_000)
         .or_header("x-ratelimit-remaining", 15_000_usize.saturating_sub(used))

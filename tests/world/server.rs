@@ -182,6 +182,7 @@ async fn call(
     let at = {
         let mut log = lock(&shared.log);
         log.calls.push(Call { op, what, outcome: String::new() });
+        log.github_calls += usize::from(op.service() == Service::Github);
         log.calls.len() - 1
     };
     let (before, after) = lock(&shared.faults).strike(op);

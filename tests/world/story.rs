@@ -90,11 +90,8 @@ impl World {
             }
         }
         let changed = self.ecs().take_changes();
-        for number in changed {
-            let stopped = self.ecs().task(number).is_some_and(|task| task.status == Status::Stopped);
-            if stopped {
-                lifecycle.push(self.state_change(number).to_string());
-            }
+        for (number, _) in changed.into_iter().filter(|(_, status)| *status == Status::Stopped) {
+            lifecycle.push(self.state_change(number).to_string());
         }
         for (queue, bodies) in [(JOB_QUEUE, &jobs), (LIFECYCLE_QUEUE, &lifecycle)] {
             for body in bodies {
