@@ -1,8 +1,6 @@
 //! ECS over HTTP: the requests checked against the service model and the documented limits, the answers in
 //! the model's shapes.
 
-use std::collections::BTreeSet;
-
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,6 +9,7 @@ use super::{
     aws_front::{Answer, read},
     calls::Op,
     ecs::{self, Launch, PAGE, RunTask, Task},
+    ecs_requests::{RunTaskRequest, Tag, bad_tags, not_runnable},
     lock,
     server::{Asked, Shared, invalid},
 };
@@ -70,92 +69,6 @@ pub fn act(shared: &Shared, op: Op, asked: &Asked) -> Answer {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RunTaskRequest {
-    cluster: String,
-    task_definition: String,
-    count: Option<u32>,
-    client_token: Option<String>,
-    started_by: Option<String>,
-    launch_type: Option<String>,
-    #[serde(default)]
-    capacity_provider_strategy: Vec<Strategy>,
-    network_configuration: NetworkConfiguration,
-    overrides: Option<Overrides>,
-    #[serde(default)]
-    tags: Vec<Tag>,
-    #[serde(rename = "enableECSManagedTags")]
-    enable_ecs_managed_tags: Option<bool>,
-    enable_execute_command: Option<bool>,
-    propagate_tags: Option<String>,
-    platform_version: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Strategy {
-    capacity_provider: String,
-    #[serde(default)]
-    weight: u32,
-    #[serde(default)]
-    base: u32,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct NetworkConfiguration {
-    awsvpc_configuration: AwsVpc,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct AwsVpc {
-    subnets: Vec<String>,
-    #[serde(default)]
-    security_groups: Vec<String>,
-    assign_public_ip: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Overrides {
-    #[serde(default)]
-    container_overrides: Vec<ContainerOverride>,
-    cpu: Option<String>,
-    memory: Option<String>,
-    ephemeral_storage: Option<EphemeralStorage>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ContainerOverride {
-    name: String,
-    #[serde(default)]
-    environment: Vec<Pair>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Pair {
-    name: String,
-    value: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EphemeralStorage {
-    #[serde(rename = "sizeInGiB")]
-    size_in_gib: u32,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Tag {
-    key: String,
-    value: String,
-}
-
 fn run_task(shared: &Shared, asked: &Asked) -> Answer {
     let input: RunTaskRequest = read(shared, Op::RunTask, asked)?;
     let overrides = &asked.json()["overrides"];
@@ -167,12 +80,7 @@ fn run_task(shared: &Shared, asked: &Asked) -> Answer {
         (None, Some(strategy)) => Launch::Provider(strategy.capacity_provider),
         (None, None) => return Err(invalid(shared, Op::RunTask, "neither launchType nor a strategy")),
     };
-    let overrides = input.overrides.unwrap_or(Overrides {
-        container_overrides: Vec::new(),
-        cpu: None,
-        memory: None,
-        ephemeral_storage: None,
-    });
+    let overrides = input.overrides.unwrap_or_default();
     let container = overrides.container_overrides.into_iter().next();
     let network = input.network_configuration.awsvpc_configuration;
     let request = RunTask {
@@ -209,104 +117,6 @@ fn run_task(shared: &Shared, asked: &Asked) -> Answer {
             Ok((body, "failures[]".to_owned()))
         }
     }
-}
-
-/// What the model's constraints and RunTask's documentation forbid, and what no request of this project is.
-fn not_runnable(input: &RunTaskRequest, overrides: &Value) -> Option<String> {
-    let wrong = |what: &str| Some(what.to_owned());
-    let token = input.client_token.as_deref().unwrap_or_default();
-    let started_by = input.started_by.as_deref().unwrap_or_default();
-    let strategy = &input.capacity_provider_strategy;
-    let network = &input.network_configuration.awsvpc_configuration;
-    if input.count.is_some_and(|count| count != 1) {
-        return wrong("count is not 1");
-    }
-    if !(1..=64).contains(&token.len()) || !token.bytes().all(|byte| (33..=126).contains(&byte)) {
-        return wrong("clientToken has 1 to 64 characters of the range 33 to 126");
-    }
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_/".contains(c);
-    if !(1..=128).contains(&started_by.len()) || !started_by.chars().all(plain) {
-        return wrong("startedBy has up to 128 letters, numbers, hyphens, slashes and underscores");
-    }
-    if input.launch_type.is_some() && !strategy.is_empty() {
-        return wrong("launchType together with capacityProviderStrategy");
-    }
-    if strategy.len() > 1 {
-        return wrong("more than one capacity provider: Fargate would choose");
-    }
-    if strategy.iter().any(|it| it.weight == 0 && it.base == 0 || it.weight > 1000 || it.base > 100_000) {
-        return wrong("a strategy's weight is 0 to 1000, and not all weights are 0");
-    }
-    if input.launch_type.as_deref().is_some_and(|it| it != "FARGATE") {
-        return wrong("launchType is not FARGATE");
-    }
-    if !(1..=16).contains(&network.subnets.len()) || network.security_groups.len() > 5 {
-        return wrong("awsvpcConfiguration has 1 to 16 subnets and up to 5 security groups");
-    }
-    if !network.subnets.iter().all(|id| id.starts_with("subnet-"))
-        || !network.security_groups.iter().all(|id| id.starts_with("sg-"))
-    {
-        return wrong("the id of a subnet or security group");
-    }
-    if network.assign_public_ip.as_deref().is_some_and(|it| !["ENABLED", "DISABLED"].contains(&it)) {
-        return wrong("assignPublicIp is ENABLED or DISABLED");
-    }
-    if input.propagate_tags.as_deref().is_some_and(|it| !["TASK_DEFINITION", "SERVICE", "NONE"].contains(&it))
-    {
-        return wrong("propagateTags");
-    }
-    if input.enable_execute_command == Some(true) {
-        return wrong("nobody may open a shell in a runner");
-    }
-    if input.platform_version.as_deref().is_some_and(str::is_empty)
-        || input.enable_ecs_managed_tags == Some(false)
-    {
-        return wrong("platformVersion or enableECSManagedTags");
-    }
-    let length = if overrides.is_null() { 0 } else { overrides.to_string().chars().count() };
-    if length > 8192 {
-        return Some(format!("overrides of {length} characters: 8192 are allowed"));
-    }
-    if let Some(overrides) = &input.overrides {
-        if overrides.container_overrides.len() > 1 {
-            return wrong("overrides for more than one container");
-        }
-        let pairs = overrides.container_overrides.iter().flat_map(|container| &container.environment);
-        let names: Vec<&str> = pairs.map(|pair| pair.name.as_str()).collect();
-        if names.iter().any(|name| name.is_empty())
-            || names.iter().collect::<BTreeSet<_>>().len() < names.len()
-        {
-            return wrong("an environment variable without a name, or twice");
-        }
-        let number = |text: &Option<String>| text.as_ref().is_none_or(|text| text.parse::<u32>().is_ok());
-        if !number(&overrides.cpu) || !number(&overrides.memory) {
-            return wrong("cpu and memory are numbers");
-        }
-    }
-    bad_tags(&input.tags)
-}
-
-/// At most 50, no key twice, no `aws:`, and the characters of the model's pattern. (`is_alphabetic` is
-/// slightly wider than its `\p{L}`.)
-fn bad_tags(tags: &[Tag]) -> Option<String> {
-    let allowed = |c: char| {
-        c.is_alphabetic()
-            || c.is_numeric()
-            || "_.:/=+-@".contains(c)
-            || (c.is_whitespace() && !c.is_control())
-    };
-    let keys: BTreeSet<&str> = tags.iter().map(|tag| tag.key.as_str()).collect();
-    if tags.len() > 50 || keys.len() < tags.len() {
-        return Some("more than 50 tags, or a key twice".to_owned());
-    }
-    let wrong = tags.iter().find(|tag| {
-        let (key, value) = (tag.key.chars().count(), tag.value.chars().count());
-        !(1..=128).contains(&key)
-            || value > 256
-            || tag.key.to_lowercase().starts_with("aws:")
-            || !tag.key.chars().chain(tag.value.chars()).all(allowed)
-    });
-    wrong.map(|tag| format!("the tag {}={}", tag.key, tag.value))
 }
 
 #[derive(Deserialize)]

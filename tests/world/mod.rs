@@ -19,6 +19,7 @@
 // Every test binary that tells a story compiles this module for itself, and none uses all of it.
 #![allow(dead_code, unused_imports)]
 
+mod actions;
 pub mod app;
 pub mod aws;
 mod aws_front;
@@ -27,6 +28,7 @@ pub mod calls;
 mod control;
 pub mod ecs;
 mod ecs_front;
+mod ecs_requests;
 pub mod faults;
 pub mod github;
 mod github_front;
@@ -35,6 +37,7 @@ pub mod limits;
 mod server;
 pub mod sqs;
 mod story;
+mod task;
 mod wire;
 
 use std::{
