@@ -83,6 +83,7 @@ pub mod plan;
 pub mod policy;
 pub mod ports;
 pub mod reconcile;
+pub mod runner_init;
 pub mod signature;
 pub mod size;
 pub mod start;

@@ -1,0 +1,286 @@
+//! `runner-init`: process 1 of the container-minted runner. It turns the organisation's token into the JIT
+//! configuration of one runner, gets rid of the token, and starts, watches and ends that runner.
+//!
+//! # Environment
+//!
+//! | variable | default | meaning |
+//! | --- | --- | --- |
+//! | `ORGANIZATION` | required | the organisation that the runner is registered with |
+//! | `ACCESS_TOKEN` | required | a token that may register runners there |
+//! | `RUNNER_NAME` | required | the registration's name |
+//! | `RUNNER_LABELS` | required | its labels, comma-separated |
+//! | `RUNNER_GROUP_ID` | `1` | its runner group |
+//! | `GITHUB_API_URL` | `https://api.github.com` | GHES: `https://HOST/api/v3` |
+//! | `IDLE_TIMEOUT_SECONDS` | `600` | a runner that has taken no job for so long is stopped |
+//! | `STOP_TIMEOUT_SECONDS` | `110` | how long the runner may take to stop; a little less than the container's stop timeout |
+//! | `RUNNER_SCRIPT` | `/home/runner/run.sh` | what starts the runner |
+//! | `RUST_LOG` | `info` | |
+//!
+//! # What a job can read
+//!
+//! The runner executes jobs as the very user that process 1 runs as, so everything that Linux lets a user read
+//! of their own processes is open to a job: `environ`, `mem`, `fd` and `maps` under `/proc/<pid>`. The token
+//! arrives in the environment, which the kernel puts on the initial stack: removing the variable leaves it
+//! there. Hence three process images under one process id, each of which replaces the last one's memory whole:
+//!
+//! 1. *take*: moves the token from the environment into an anonymous file in memory, and executes itself
+//!    without it.
+//! 2. *mint*: reads the token from there, asks GitHub for the configuration, and executes itself again with
+//!    that in another such file. Whatever copies HTTP and TLS made of the token are gone with the memory.
+//! 3. *supervise*: never had the token. It starts the runner with the configuration in its environment.
+//!
+//! No other process exists in the container before the third. The second and third are not "dumpable" besides
+//! (prctl(2), PR_SET_DUMPABLE): to a process of the same user they are as closed as somebody else's. Jobs become
+//! root by `sudo` in GitHub's image, but memory needs CAP_SYS_PTRACE or CAP_PERFMON as well (ptrace(2)), which
+//! Fargate gives to nobody who has not asked for it, and by then there is nothing to find.
+//!
+//! The configuration itself is no secret from the job: the runner keeps it on disk, for the same user. It is
+//! that one runner's and works for that one job.
+//!
+//! # Exit codes
+//!
+//! See [`ExitReason`]. ECS hands them on in its task state change events.
+
+mod handover;
+mod mint;
+mod processes;
+mod settings;
+mod supervise;
+
+use std::{
+    env,
+    ffi::OsString,
+    fmt::{self, Display},
+    os::fd::RawFd,
+};
+
+use secrecy::SecretString;
+use tokio::runtime::Runtime;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use settings::{Mistakes, Settings};
+
+/// Why `runner-init` ended. The codes are apart from those that the runner's own scripts give (0 to 5 and 7:
+/// `run-helper.sh` in actions/runner), and from the shell's (126, 127, and 128 + signal).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitReason {
+    /// The runner ended by itself; its exit code is passed on. It is 0 for nearly everything, so it does not
+    /// say whether there was a job. A runner that was killed by a signal gives 128 + signal.
+    Ended(u8),
+    /// 80: the environment has a mistake. The same task would fail again.
+    Configuration,
+    /// 81: GitHub refused (401, 403, 404, 422): the token, its permissions, the organisation's name or the
+    /// runner group have to be repaired.
+    Refused,
+    /// 82: GitHub could not be reached or had no time, for longer than is worth waiting: a replacement is owed.
+    Unavailable,
+    /// 83: a registration of that name exists (409): this was a duplicate start. Nothing is owed.
+    NameTaken,
+    /// 84: no job came within the idle timeout.
+    Idle,
+    /// 85: the runner's script, or this program's own next stage, could not be started: the image is broken.
+    CannotStart,
+    /// 86: SIGTERM or SIGINT asked for the end, and everything has ended in order.
+    Stopped,
+}
+
+impl ExitReason {
+    /// The exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            // A code that would pass for one of the others is only "failed".
+            ExitReason::Ended(80..=86) => 1,
+            ExitReason::Ended(code) => code,
+            ExitReason::Configuration => 80,
+            ExitReason::Refused => 81,
+            ExitReason::Unavailable => 82,
+            ExitReason::NameTaken => 83,
+            ExitReason::Idle => 84,
+            ExitReason::CannotStart => 85,
+            ExitReason::Stopped => 86,
+        }
+    }
+
+    /// Reads a container's exit code back.
+    pub fn from_code(code: u8) -> Self {
+        match code {
+            80 => ExitReason::Configuration,
+            81 => ExitReason::Refused,
+            82 => ExitReason::Unavailable,
+            83 => ExitReason::NameTaken,
+            84 => ExitReason::Idle,
+            85 => ExitReason::CannotStart,
+            86 => ExitReason::Stopped,
+            code => ExitReason::Ended(code),
+        }
+    }
+}
+
+impl Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExitReason::Ended(code) => write!(f, "the runner ended with code {code}"),
+            ExitReason::Configuration => f.write_str("the container's environment has a mistake"),
+            ExitReason::Refused => f.write_str("GitHub refused the registration"),
+            ExitReason::Unavailable => f.write_str("GitHub was not available"),
+            ExitReason::NameTaken => f.write_str("another runner has this name"),
+            ExitReason::Idle => f.write_str("no job came in time"),
+            ExitReason::CannotStart => f.write_str("the runner could not be started"),
+            ExitReason::Stopped => f.write_str("the runner was asked to stop"),
+        }
+    }
+}
+
+/// The end: why, and what the log says about it.
+#[derive(Debug)]
+struct End {
+    reason: ExitReason,
+    detail: String,
+}
+
+impl End {
+    fn new(reason: ExitReason, detail: impl Into<String>) -> Self {
+        End { reason, detail: detail.into() }
+    }
+
+    /// Something that never fails on a working Linux has failed.
+    fn broken(what: &str, error: impl Display) -> Self {
+        End::new(ExitReason::CannotStart, format!("{what}: {error}"))
+    }
+}
+
+/// The program: what `main` calls, before it starts a thread or anything else.
+pub fn run() -> ExitReason {
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy(),
+        )
+        .init();
+    let End { reason, detail } = stage().unwrap_or_else(|end| end);
+    let code = reason.code();
+    match reason {
+        ExitReason::Ended(0) | ExitReason::NameTaken | ExitReason::Idle | ExitReason::Stopped => {
+            tracing::info!(code, detail, "{reason}");
+        }
+        _ => tracing::error!(code, detail, "{reason}"),
+    }
+    reason
+}
+
+/// This process image's stage. Either way the end: `Err` is for `?`.
+fn stage() -> Result<End, End> {
+    // A signal that comes now waits, across the next exec as well, until somebody reads it.
+    handover::hold_signals().map_err(|error| End::broken("pthread_sigmask", error))?;
+    let stage = Stage::of(env::args_os().skip(1))?;
+    let (environment, token) = handover::split(env::vars_os());
+    if let (Stage::Take, Some(token)) = (&stage, &token) {
+        return Err(handover::execute(MINT, token, &environment));
+    }
+    // From here on nothing in this process may be read by others; the exec has made it readable again.
+    handover::hide().map_err(|error| End::broken("prctl PR_SET_DUMPABLE", error))?;
+    handover::close_others(stage.descriptor())
+        .map_err(|error| End::broken("inherited file descriptors", error))?;
+    let take = |descriptor| {
+        handover::take(descriptor).map_err(|error| End::broken("what the stage before left", error))
+    };
+    match stage {
+        // There is no token: said together with whatever else is wrong.
+        Stage::Take => mint_stage(None, &environment),
+        Stage::Mint(descriptor) => mint_stage(Some(take(descriptor)?), &environment),
+        Stage::Supervise(descriptor) => supervise_stage(take(descriptor)?, environment),
+    }
+}
+
+fn mint_stage(token: Option<SecretString>, environment: &[(OsString, OsString)]) -> Result<End, End> {
+    let (settings, token) = settings::read(get, token.as_ref()).map_err(mistaken)?;
+    let jit_config = runtime()?.block_on(mint::mint(&settings, token))?;
+    Err(handover::execute(SUPERVISE, &jit_config, environment))
+}
+
+fn supervise_stage(jit_config: SecretString, environment: Vec<(OsString, OsString)>) -> Result<End, End> {
+    let settings = Settings::read(get).map_err(mistaken)?;
+    runtime()?.block_on(supervise::supervise(&settings, environment, jit_config))
+}
+
+fn get(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
+
+fn mistaken(mistakes: Mistakes) -> End {
+    End::new(ExitReason::Configuration, mistakes.to_string())
+}
+
+fn runtime() -> Result<Runtime, End> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| End::broken("the runtime", error))
+}
+
+const MINT: &str = "--mint";
+const SUPERVISE: &str = "--supervise";
+
+/// The process images, by the arguments they are executed with. The number is that of the file descriptor.
+enum Stage {
+    Take,
+    Mint(RawFd),
+    Supervise(RawFd),
+}
+
+impl Stage {
+    fn of(arguments: impl Iterator<Item = OsString>) -> Result<Stage, End> {
+        let arguments: Vec<OsString> = arguments.collect();
+        let arguments: Vec<&str> =
+            arguments.iter().map(|argument| argument.to_str().unwrap_or("?")).collect();
+        let stage = match arguments.as_slice() {
+            [] => Some(Stage::Take),
+            [MINT, descriptor] => descriptor.parse().ok().map(Stage::Mint),
+            [SUPERVISE, descriptor] => descriptor.parse().ok().map(Stage::Supervise),
+            _ => None,
+        };
+        stage.ok_or_else(|| {
+            let detail = "runner-init takes no arguments: its settings come from the environment";
+            End::new(ExitReason::Configuration, detail)
+        })
+    }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        match self {
+            Stage::Take => None,
+            Stage::Mint(fd) | Stage::Supervise(fd) => Some(*fd),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_read_back_and_collide_with_nothing() {
+        let ours = [
+            ExitReason::Configuration,
+            ExitReason::Refused,
+            ExitReason::Unavailable,
+            ExitReason::NameTaken,
+            ExitReason::Idle,
+            ExitReason::CannotStart,
+            ExitReason::Stopped,
+        ];
+        for reason in ours {
+            assert_eq!(ExitReason::from_code(reason.code()), reason);
+            assert!(!matches!(reason.code(), 0..=7 | 126..), "{reason:?}");
+            assert_eq!(
+                ExitReason::Ended(reason.code()).code(),
+                1,
+                "a runner cannot pretend to be {reason:?}"
+            );
+        }
+        for code in [0, 1, 2, 3, 4, 5, 7, 126, 127, 130, 137, 143] {
+            assert_eq!(ExitReason::from_code(code), ExitReason::Ended(code));
+            assert_eq!(ExitReason::Ended(code).code(), code);
+        }
+    }
+}
