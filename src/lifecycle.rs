@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use crate::{
     job::{self, Message, Unreadable, WorkflowJob},
     ports::TaskArn,
+    runner_init::ExitReason,
 };
 
 /// A message of the lifecycle queue, read.
@@ -54,7 +55,8 @@ impl StoppedTask {
     /// Whether it certainly never registered a runner, by what ECS alone knows: for container-minted runners,
     /// whose registration this system cannot look at.
     pub fn never_registered(&self) -> bool {
-        !self.started
+        let exit = self.exit_code.and_then(|code| u8::try_from(code).ok()).map(ExitReason::from_code);
+        !self.started || matches!(exit, Some(ExitReason::Unavailable | ExitReason::Refused))
     }
 }
 

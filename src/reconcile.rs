@@ -169,19 +169,9 @@ where
                 None => Done::new("Settled", "the registration is spent"),
                 Some(runner) => self.settle(github, &runner, tags, &stopped.why()).await?,
             },
-            _ if stopped.never_registered() => {
-                let labels: Vec<String> = task
-                    .tags
-                    .get(tags::LABELS)
-                    .map(|labels| labels.split(' ').map(str::to_owned).collect())
-                    .unwrap_or_default();
-                match tags.runner_name().and_then(Purpose::from_runner_name) {
-                    Some(Purpose::Job(job, attempt)) => {
-                        self.announce_next(job, attempt, labels, tags, &stopped.why()).await?
-                    }
-                    _ => Done::new("Settled", "the task was started for no job"),
-                }
-            }
+            // StopTask deletes a task's tags: whoever stopped it has closed its books, or the sweep will.
+            (_, _) if task.tags.is_empty() => Done::new("Settled", "the task was stopped on purpose"),
+            _ if stopped.never_registered() => self.replace_unregistered(tags, &stopped.why()).await?,
             _ => Done::new("Settled", "the container closed its books itself"),
         };
         Ok(outcome.with_task(stopped.arn.clone()).into())
@@ -212,6 +202,20 @@ where
         };
         github.delete_runner(&target, runner.id).await?;
         Ok(done)
+    }
+
+    /// A task that, by what ECS alone tells, never had a runner: its labels are those in its tags.
+    pub(crate) async fn replace_unregistered(
+        &self,
+        tags: TaskTags<'_>,
+        why: &str,
+    ) -> Result<Done, CallError> {
+        match tags.runner_name().and_then(Purpose::from_runner_name) {
+            Some(Purpose::Job(job, attempt)) => {
+                self.announce_next(job, attempt, tags.labels(), tags, why).await
+            }
+            _ => Ok(Done::new("Settled", "the task was started for no job")),
+        }
     }
 
     async fn owed(&self, github: &G, target: &Target, job: JobId) -> Result<Owed, CallError> {

@@ -67,6 +67,11 @@ impl<'a> TaskTags<'a> {
         self.text(RUNNER_NAME)
     }
 
+    /// [`LABELS`], as far as a tag can hold them.
+    pub fn labels(self) -> Vec<String> {
+        self.text(LABELS).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+    }
+
     /// [`REPOSITORY`], as owner and name; the name is missing for a pool runner of an organisation.
     pub fn repository(self) -> Option<(&'a str, Option<&'a str>)> {
         let text = self.text(REPOSITORY)?;
