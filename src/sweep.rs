@@ -337,12 +337,20 @@ where
                 tally.left += 1;
                 continue;
             }
-            let result =
-                self.ecs.stop(&task.arn, "stuck: it did not start in time, or is older than any job").await;
+            let result = self.replace_stuck(task, tally).await;
             tally.stopped += u64::from(result.is_ok());
             tally.note(result);
         }
         Ok(())
+    }
+
+    /// Announce first: StopTask deletes the tags that say whose task it was.
+    async fn replace_stuck(&self, task: &Task, tally: &mut Tally) -> Result<(), CallError> {
+        if task.started_at.is_none() {
+            let why = "the task did not start in time";
+            tally.add(&self.replace_unregistered(TaskTags(&task.tags), why).await?);
+        }
+        self.ecs.stop(&task.arn, "stuck: it did not start in time, or is older than any job").await
     }
 }
 
