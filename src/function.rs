@@ -13,7 +13,13 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// Runs a function: JSON lines on standard output, and one line that says why if it cannot start.
 pub async fn run(function: impl Future<Output = Result<(), Error>>) -> ExitCode {
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
-    tracing_subscriber::fmt().json().flatten_event(true).with_target(false).with_env_filter(filter).init();
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_target(false)
+        .with_span_list(false)
+        .with_env_filter(filter)
+        .init();
     // A panic is one line of JSON too; its message is ours and holds no input.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
