@@ -48,7 +48,8 @@ where
     match read_records(event) {
         Some(records) => {
             let report = process(&records, queue, clock, handle).await;
-            let answer = serde_json::to_value(report.response).map_err(|error| NotDone(error.to_string()));
+            let answer = serde_json::to_value(report.response)
+                .map_err(|error| NotDone::new("Deferred", error.to_string()));
             (answer, report.metrics)
         }
         None => process_one(event.get(), queue, clock, handle).await,
@@ -226,20 +227,41 @@ where
         })),
         Outcome::Rejected(reason) if queue.can_reject() => match queue.reject(body, &reason).await {
             Ok(()) => Ok(json!({ "job": job, "outcome": "rejected", "detail": reason })),
-            Err(error) => Err(NotDone(format!("rejected ({reason}), but the dead-letter queue: {error}"))),
+            Err(error) => {
+                Err(NotDone::new("Rejected", format!("{reason}; but the dead-letter queue: {error}")))
+            }
         },
-        Outcome::Rejected(reason) => Err(NotDone(format!("rejected: {reason}"))),
-        Outcome::Deferred(deferral) => Err(NotDone(format!(
-            "deferred ({}): {}; try again in {} s",
-            deferral.reason.metric(),
-            deferral.detail,
-            deferral.wait.delay(1, "").as_secs(),
-        ))),
+        Outcome::Rejected(reason) => Err(NotDone::new("Rejected", reason)),
+        Outcome::Deferred(deferral) => Err(NotDone::new(
+            "Deferred",
+            format!(
+                "{}: {}; try again in {} s",
+                deferral.reason.metric(),
+                deferral.detail,
+                deferral.wait.delay(1, "").as_secs(),
+            ),
+        )),
     };
     (answer, metrics)
 }
 
 /// A direct invocation that is to be repeated, or can never succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct NotDone(pub String);
+#[error("{message}")]
+pub struct NotDone {
+    kind: &'static str,
+    message: String,
+}
+
+impl NotDone {
+    fn new(kind: &'static str, message: impl Into<String>) -> Self {
+        NotDone { kind, message: message.into() }
+    }
+}
+
+/// What Lambda reports: `errorType` is `Deferred` or `Rejected`.
+impl From<NotDone> for lambda_runtime::Diagnostic {
+    fn from(error: NotDone) -> Self {
+        lambda_runtime::Diagnostic { error_type: error.kind.to_owned(), error_message: error.message }
+    }
+}

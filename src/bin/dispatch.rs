@@ -53,7 +53,7 @@ async fn dispatch() -> Result<(), Error> {
         let handle = |body, receives| dispatcher.handle(body, receives, &records);
         let (answer, metrics) = batch::invoke(&event.payload, queue, &SystemClock, handle).await;
         function::print_metrics(&metrics, function, &ALWAYS);
-        answer.map_err(Error::from)
+        answer
     }))
     .await
 }

@@ -69,7 +69,7 @@ async fn reconcile() -> Result<(), Error> {
         let handle = |body, _receives| reconciler.handle(body, deadline);
         let (answer, metrics) = batch::invoke(&event.payload, &reconciler.queue, &SystemClock, handle).await;
         function::print_metrics(&metrics, function, &ALWAYS);
-        answer.map_err(Error::from)
+        answer
     }))
     .await
 }
