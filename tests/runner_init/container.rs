@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const NOBODY: u32 = 65534;
 
 /// `wait_for NAME` waits until the test opens that gate, for `$2` seconds at most if there is a second argument.
-const PRELUDE: &str = r#"wait_for() { read -r ${2:+-t "$2"} _ <> "$DIR/$1"; }; export -f wait_for"#;
+const PRELUDE: &str = r#"wait_for() { read -r ${2:+-t "$2"} _ < "$DIR/$1"; }; export -f wait_for"#;
 
 /// A named pipe.
 pub struct Gate(File);
@@ -123,7 +123,8 @@ impl Container {
         if self.as_nobody {
             chown(&path, Some(NOBODY), Some(NOBODY)).expect("chown");
         }
-        // Open for both, a named pipe keeps what is written until somebody reads it, and never blocks.
+        // Open for both, a named pipe keeps what is written until somebody reads it, and never blocks. Once this
+        // end is gone, whoever still waits sees the end of the file, and ends: a failed test leaves nobody behind.
         Gate(File::options().read(true).write(true).open(path).expect("open"))
     }
 
