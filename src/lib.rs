@@ -28,7 +28,8 @@
 //! | [`batch`] | records in isolation, partial failures |
 //!
 //! Around them: [`ports`] (what the flows need of the outside), [`adapters`] (the ports over AWS and GitHub),
-//! [`config`] (the environment), [`metrics`], and [`function`] (what the three binaries have in common).
+//! [`config`] (the environment), [`metrics`], [`function`] (what the three binaries have in common), and
+//! [`runner_init`], the entrypoint of the container that mints its own configuration.
 //!
 //! # Environment variables
 //!
