@@ -1,109 +1,22 @@
 //! Every cut point: whatever call a function dies after, whatever answer is lost, redelivery and the sweep bring
 //! the same end: one runner for one job, no registration without a task, no task without a registration.
 
+mod fleet;
 mod world;
 
-use std::{collections::BTreeMap, future::Future};
+use std::future::Future;
 
-use aws_smithy_types::retry::RetryConfig;
-use gha_fargate_runners::{
-    adapters::{ecs::Ecs, ecs::EcsStarter, github::GitHub, http::Http, secrets::Secret, sqs::Sqs},
-    batch,
-    config::{DispatchConfig, ReconcileConfig},
-    dispatch::Dispatcher,
-    reconcile::Reconciler,
-};
-use serde_json::{Value, json, value::RawValue};
-use time::Duration;
-use world::{JOB_QUEUE, LIFECYCLE_QUEUE, World, WorldClock};
+use fleet::Fleet;
+use serde_json::json;
+use time::{Duration, format_description::well_known::Rfc3339};
+use world::{JOB_QUEUE, LIFECYCLE_QUEUE, World};
 
 const LABELS: [&str; 2] = ["self-hosted", "fargate"];
 /// Longer than any story needs to come to rest: attempts, their delays, the time-out of idle runners.
 const ROUNDS: usize = 24;
 
-type Minter = GitHub<Secret, WorldClock>;
-
-/// Both functions, as the template wires them, in front of the world.
-struct Fleet {
-    dispatcher: Dispatcher<Minter, EcsStarter, WorldClock>,
-    reconciler: Reconciler<Minter, Ecs, EcsStarter, Sqs, WorldClock>,
-    queue: Sqs,
-    clock: WorldClock,
-}
-
+/// Time passes, and everything that waits is worked off.
 impl Fleet {
-    async fn new(world: &World) -> Fleet {
-        let environment: BTreeMap<_, _> = world.environment();
-        let get = |name: &str| environment.get(name).cloned();
-        let config = DispatchConfig::read(get).expect("dispatch's settings");
-        let reconcile = ReconcileConfig::read(get).expect("reconcile's settings");
-        let http = Http::new();
-        // Each call is one call: what the SDK would repeat by itself is a cut point of its own here.
-        let aws = aws_config::SdkConfig::builder()
-            .http_client(http.for_aws())
-            .endpoint_url(world.url())
-            .region(aws_config::Region::new(world::aws::REGION))
-            .credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(
-                aws_credential_types::Credentials::new("AKIAEXAMPLE", "example", None, None, "world"),
-            ))
-            .behavior_version(aws_config::BehaviorVersion::latest())
-            .retry_config(RetryConfig::disabled())
-            .build();
-        let settings = config.github.expect("dispatcher-minted");
-        let github = || {
-            let secret = Secret::new(&aws, settings.secret_arn.clone());
-            let (url, scope) = (settings.api_url.clone(), settings.scope.clone());
-            GitHub::with_clock(http.clone(), url, scope, settings.runner_group_id, secret, world.clock())
-        };
-        let ecs = Ecs::new(&aws, config.cluster.clone());
-        let starter =
-            ecs.clone().starter(config.fleet.container.clone(), &config.network).expect("a network");
-        Fleet {
-            dispatcher: Dispatcher {
-                github: Some(github()),
-                ecs: starter,
-                clock: world.clock(),
-                policy: config.policy,
-                fleet: config.fleet,
-                max_runners: 0,
-                max_attempts: config.max_attempts,
-            },
-            reconciler: Reconciler {
-                github: Some(github()),
-                ecs,
-                queue: Sqs::new(&aws, reconcile.queues),
-                clock: world.clock(),
-                policy: reconcile.policy,
-                cluster: reconcile.cluster,
-                scope: settings.scope.clone(),
-                idle_timeout: reconcile.idle_timeout,
-                max_attempts: reconcile.max_attempts,
-                pool: None,
-            },
-            queue: Sqs::new(&aws, config.queues),
-            clock: world.clock(),
-        }
-    }
-
-    async fn dispatch(&self, event: &Value) -> Value {
-        let batch = self.dispatcher.begin_batch().await;
-        let handle = |body, receives| self.dispatcher.handle(body, receives, &batch);
-        batch::invoke(&raw(event), &self.queue, &self.clock, handle).await.0.expect("a batch never fails")
-    }
-
-    async fn reconcile(&self, event: &Value) -> Value {
-        let deadline = self.clock_now() + Duration::seconds(120);
-        let handle = |body, _| self.reconciler.handle(body, deadline);
-        batch::invoke(&raw(event), &self.reconciler.queue, &self.clock, handle)
-            .await
-            .0
-            .expect("a batch never fails")
-    }
-
-    fn clock_now(&self) -> time::OffsetDateTime {
-        gha_fargate_runners::ports::Clock::now(&self.clock)
-    }
-
     /// What is visible on both queues goes through both functions once.
     async fn work(&self, world: &World) {
         world.pass_on();
@@ -119,7 +32,7 @@ impl Fleet {
             world.advance(Duration::minutes(5));
             let scheduled = json!({
                 "detail-type": "Scheduled Event", "source": "aws.events",
-                "time": self.clock_now().format(&time::format_description::well_known::Rfc3339).expect("a time"),
+                "time": self.now().format(&Rfc3339).expect("a time"),
                 "detail": {},
             });
             let sweep = world.deliver_to(LIFECYCLE_QUEUE, &[scheduled.to_string()]);
@@ -129,10 +42,6 @@ impl Fleet {
             world.assign();
         }
     }
-}
-
-fn raw(event: &Value) -> Box<RawValue> {
-    RawValue::from_string(event.to_string()).expect("JSON")
 }
 
 /// How a function is cut short at one of its calls.
@@ -261,7 +170,7 @@ async fn a_job_delivered_twice_gets_one_runner() {
 #[tokio::test]
 async fn a_cancelled_job_leaves_no_runner() {
     let flow = async |world: &World, fleet: &Fleet, job: u64| {
-        let now = fleet.clock_now();
+        let now = fleet.now();
         world.github().cancel(job, now);
         let batch = world.deliver_to(LIFECYCLE_QUEUE, &[world.payload(job, "completed").to_string()]);
         world.acknowledge(LIFECYCLE_QUEUE, &batch, &fleet.reconcile(&batch).await);
@@ -288,7 +197,7 @@ async fn a_death_that_nobody_told_is_found_by_the_sweep() {
         world.ecs().take_changes();
         let scheduled = json!({
             "detail-type": "Scheduled Event", "detail": {},
-            "time": fleet.clock_now().format(&time::format_description::well_known::Rfc3339).expect("a time"),
+            "time": fleet.now().format(&Rfc3339).expect("a time"),
         });
         let batch = world.deliver_to(LIFECYCLE_QUEUE, &[scheduled.to_string()]);
         world.acknowledge(LIFECYCLE_QUEUE, &batch, &fleet.reconcile(&batch).await);
