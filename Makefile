@@ -1,4 +1,4 @@
-# The whole interface of the project. `make` lists it. Needs Rust, Python 3 and make; every other tool is
+# The whole interface of the project. `make` lists it. Needs Rust, Python 3.11 and make; every other tool is
 # installed at a pinned version into .venv/, the first time that a target needs it.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,6 +15,7 @@ MODE ?= dispatcher-minted
 JOBS ?= 100000
 SEED ?= 1
 STACK ?= gha-fargate-runners
+PYTHON ?= python3
 
 # Where `make watch` listens: where `cargo lambda invoke` looks by itself, if this machine has it.
 LOOPBACK := $(shell grep -qs ' lo$$' /proc/net/if_inet6 && echo ::1 || echo 127.0.0.1)
@@ -60,7 +61,7 @@ audit: .venv/lint/ready ## Known vulnerabilities of the dependencies (fetches th
 
 .PHONY: bench
 bench: ## Measure cold start, warm job, batches and size; writes benches/RESULTS.md
-	cargo bench --locked
+	cargo bench --locked --profile dev --bench lambda
 
 .PHONY: sim
 sim: ## Simulate JOBS=100000 jobs with everything going wrong, the same for the same SEED=1
@@ -95,8 +96,9 @@ clean: ## Remove everything that was built or installed here
 # One environment a purpose, since their dependencies contradict each other. The stamp is written last, so
 # that an interrupted installation is done again.
 .venv/%/ready: requirements/%.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
 	@echo "installing $(<) ..."
 	@rm -rf $(@D)
-	@python3 -m venv $(@D)
+	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@

@@ -30,11 +30,13 @@ STARTED = time.monotonic()
 RUNS, TWICE, CANCELLED, DIES = "runs", "delivered twice", "cancelled", "runner dies"
 # What becomes of a job that gets no runner.
 SKIPPED, REJECTED = "skipped", "rejected"
+# The tasks of a job at the end of its story, attempt by attempt, where it is not one that runs.
+AT_THE_END = {CANCELLED: ["STOPPED"], DIES: ["STOPPED", "RUNNING"]}
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job of the story, and the runner it should get: None if it should get none."""
+    """A job, its story, and the size and capacity of the task that it should get, if it should get one."""
 
     id: int
     name: str
@@ -142,8 +144,8 @@ class Demo:
     def deploy(self):
         parameters = {"Organization": ORGANIZATION, "GitHubApiUrl": self.github.url}
         if self.minted:
-            secret = self.aws.client("secretsmanager").create_secret(Name="github", SecretString=self.github.credentials())
-            parameters["GitHubSecretArn"] = secret["ARN"]
+            parameters["GitHubSecretArn"] = self.aws.client("secretsmanager").create_secret(
+                Name="github", SecretString=self.github.credentials())["ARN"]
         else:
             # ECS would notice a job that is dispatched twice by its client token, which the local one does not
             # know. With two capacities, dispatch looks for a task before it starts one.
@@ -199,15 +201,16 @@ class Demo:
     def pass_on(self, event):
         """The default bus's part. It takes events of AWS's services from nobody else, so the stack's rules are
         asked whether they match, and the event goes to their queues."""
+        body = json.dumps(event)
         queues = [target["Arn"].rsplit(":", 1)[-1]
                   for rule in self.events.list_rules()["Rules"] if "EventPattern" in rule
-                  if self.events.test_event_pattern(EventPattern=rule["EventPattern"], Event=json.dumps(event))["Result"]
+                  if self.events.test_event_pattern(EventPattern=rule["EventPattern"], Event=body)["Result"]
                   for target in self.events.list_targets_by_rule(Rule=rule["Name"])["Targets"]]
         if not queues:
             raise Failure(f"no rule of the stack matches {event['detail-type']}")
         for queue in queues:
             url = self.sqs.get_queue_url(QueueName=queue)["QueueUrl"]
-            self.sqs.send_message(QueueUrl=url, MessageBody=json.dumps(event))
+            self.sqs.send_message(QueueUrl=url, MessageBody=body)
 
     # -- What there is, and what there should be ---------------------------------------------------------
 
@@ -238,11 +241,11 @@ class Demo:
     def queues_empty(self):
         counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible",
                   "ApproximateNumberOfMessagesDelayed")
-        return all(
-            attributes.get(count, "0") == "0"
-            for queue in ("JobQueueUrl", "LifecycleQueueUrl")
-            for attributes in [self.sqs.get_queue_attributes(QueueUrl=self.stack[queue], AttributeNames=["All"])["Attributes"]]
-            for count in counts)
+        for queue in ("JobQueueUrl", "LifecycleQueueUrl"):
+            answer = self.sqs.get_queue_attributes(QueueUrl=self.stack[queue], AttributeNames=list(counts))
+            if any(answer["Attributes"][count] != "0" for count in counts):
+                return False
+        return True
 
     def expected(self, first):
         """Tasks, registrations and the number of dead letters, before (`first`) or after what comes next."""
@@ -250,7 +253,7 @@ class Demo:
         for job in self.jobs:
             if job.story in (SKIPPED, REJECTED):
                 continue
-            states = {(CANCELLED, False): ["STOPPED"], (DIES, False): ["STOPPED", "RUNNING"]}.get((job.story, first), ["RUNNING"])
+            states = ["RUNNING"] if first else AT_THE_END.get(job.story, ["RUNNING"])
             for attempt, state in enumerate(states, 1):
                 tasks[job.id, attempt] = (state, job.vcpu, job.gib, job.capacity)
                 if state == "RUNNING" and self.minted:
@@ -260,7 +263,8 @@ class Demo:
 
     def actual(self):
         self.read_dead_letters()
-        tasks = {key: (task["lastStatus"], *size(task), task["capacityProviderName"]) for key, task in self.tasks().items()}
+        tasks = {key: (task["lastStatus"], *size(task), task["capacityProviderName"])
+                 for key, task in self.tasks().items()}
         return tasks, self.github.registrations(), len(self.dead_letters)
 
     def settle(self, what, first=False):
@@ -303,7 +307,7 @@ class Demo:
                              self.outcome(job, attempt, task)))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-        letters = [f"  {reason}\n    {body if len(body) < 60 else summary(body)}" for body, reason in self.dead_letters.values()]
+        letters = [f"  {reason}\n    {summary(body)}" for body, reason in self.dead_letters.values()]
         return "\n" + "\n".join([*lines, "", f"Dead letters: {len(letters)}", *letters]) + "\n"
 
     def outcome(self, job, attempt, task):
@@ -340,7 +344,9 @@ def size(task):
 
 
 def summary(body):
-    """A rejected event in a few words."""
+    """A rejected message in a few words."""
+    if body == POISON:
+        return body
     payload = json.loads(body)
     job = payload.get("detail", payload)["workflow_job"]
     return f"job {job['id']} {job['name']}: {' '.join(job['labels'])}"

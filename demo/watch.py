@@ -22,7 +22,8 @@ def main(address):
         with LocalAws() as aws:
             # Two capacities: see demo.py on client tokens.
             stack = aws.deploy({"Organization": "octo-org", "Capacity": "FARGATE,FARGATE_SPOT"})
-            aws.client("secretsmanager").put_secret_value(SecretId=stack["WebhookSecretName"], SecretString=WEBHOOK_SECRET)
+            aws.client("secretsmanager").put_secret_value(
+                SecretId=stack["WebhookSecretName"], SecretString=WEBHOOK_SECRET)
             print(f"local AWS at {aws.endpoint}, cluster {stack['ClusterName']}\n"
                   "in a second terminal: make invoke EVENT=queued; Ctrl-C ends everything\n", flush=True)
             watch(address, settings(aws, stack) | CREDENTIALS | {"AWS_ENDPOINT_URL": aws.endpoint})
@@ -42,7 +43,8 @@ def settings(aws, stack):
 
 
 def watch(address, variables):
-    watcher = subprocess.Popen(["cargo", "lambda", "watch", "--invoke-address", address], cwd=ROOT, env=os.environ | variables)
+    command = ["cargo", "lambda", "watch", "--invoke-address", address]
+    watcher = subprocess.Popen(command, cwd=ROOT, env=os.environ | variables)
     try:
         if status := watcher.wait():
             raise Failure(f"cargo lambda watch ended with status {status}; is port 9000 in use?")

@@ -1,0 +1,212 @@
+//! The deployed artefacts, measured from outside: `make bench`. Every figure stands beside an empty function's of the
+//! same run; rounds are interleaved, so that a noisy machine is noisy for all. Writes `benches/RESULTS.md`.
+
+#[path = "lambda/function.rs"]
+mod function;
+#[path = "lambda/http.rs"]
+mod http;
+#[path = "lambda/report.rs"]
+mod report;
+#[path = "lambda/services.rs"]
+mod services;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use function::{Function, Share};
+use report::{Figures, Series};
+use ring::hmac;
+use serde_json::{Value, json};
+use services::{Services, WEBHOOK_SECRET};
+
+const QUEUED: &str = include_str!("../events/queued.json");
+/// The delay of the stand-ins where round trips are counted.
+const ROUND_TRIP: Duration = Duration::from_millis(50);
+
+fn main() {
+    let quick = env::args().any(|argument| argument == "--quick");
+    let (rounds, warm) = if quick { (3, 10) } else { (11, 50) };
+    build();
+    let folder = tempfile::tempdir().expect("a folder");
+    let bench = Bench { services: Services::start(folder.path()), warm, figures: Figures::default() };
+    let figures = bench.run(rounds);
+    let text = report::write(&figures, rounds, &artefacts());
+    println!("{text}");
+    if !quick {
+        fs::write("benches/RESULTS.md", text).expect("benches/RESULTS.md");
+    }
+}
+
+/// The artefacts as they are deployed.
+fn build() {
+    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let built = Command::new(cargo)
+        .args(["build", "--release", "--locked", "--bins", "--example", "empty"])
+        .status()
+        .expect("cargo");
+    assert!(built.success(), "the artefacts do not build");
+}
+
+fn release(name: &str) -> PathBuf {
+    let target = env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
+    let name = if name == "empty" { "examples/empty" } else { name };
+    Path::new(&target).join("release").join(name)
+}
+
+/// Name, size and size as a zip file, in bytes.
+fn artefacts() -> Vec<(&'static str, u64, u64)> {
+    let artefact = |name| {
+        let binary = fs::read(release(name)).expect("an artefact");
+        let mut zip = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut zip, &binary).expect("memory");
+        (name, binary.len() as u64, zip.finish().expect("memory").len() as u64)
+    };
+    ["empty", "dispatch", "webhook", "reconcile"].map(artefact).to_vec()
+}
+
+struct Bench {
+    services: Services,
+    warm: usize,
+    figures: Figures,
+}
+
+impl Bench {
+    fn run(mut self, rounds: usize) -> Figures {
+        let shares: Vec<(u32, Option<Share>)> = [128, 256, 512].map(|mb| (mb, Share::of(mb))).into();
+        for round in 0..rounds {
+            eprintln!("round {} of {rounds}", round + 1);
+            self.empty();
+            self.dispatch("dispatch", None, false);
+            self.dispatch("dispatch, nothing warmed", None, true);
+            self.webhook();
+            self.reconcile();
+            for (mb, share) in &shares {
+                if let Some(share) = share {
+                    self.dispatch(&format!("dispatch at {mb} MB"), Some(share), false);
+                }
+            }
+            self.round_trips();
+        }
+        self.figures
+    }
+
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        let url = &self.services.url;
+        [
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "example"),
+            ("AWS_ENDPOINT_URL", url),
+            ("GITHUB_API_URL", url),
+            ("GITHUB_SECRET_ARN", "arn:aws:secretsmanager:us-east-1:1:secret:github"),
+            ("WEBHOOK_SECRET_ARN", "arn:aws:secretsmanager:us-east-1:1:secret:webhook"),
+            ("ECS_CLUSTER", "gha-fargate-runners"),
+            ("SUBNET_IDS", "subnet-0a"),
+            ("SECURITY_GROUP_IDS", "sg-0a"),
+            ("SSL_CERT_FILE", self.services.roots.to_str().unwrap_or_default()),
+        ]
+        .map(|(name, value)| (name, value.to_owned()))
+        .into()
+    }
+
+    fn start(&self, program: &str, share: Option<&Share>) -> (Function, function::Cost) {
+        Function::start(&release(program), &self.environment(), share)
+    }
+
+    fn series(&mut self, what: &str) -> &mut Series {
+        self.figures.series(what)
+    }
+
+    fn empty(&mut self) {
+        let (function, init) = self.start("empty", None);
+        self.series("empty").init.push(init);
+        self.invoke("empty", &function, &json!({}).to_string());
+    }
+
+    fn dispatch(&mut self, what: &str, share: Option<&Share>, closed: bool) {
+        self.services.set_closed(closed);
+        let (function, init) = self.start("dispatch", share);
+        self.services.set_closed(false);
+        self.series(what).init.push(init);
+        self.invoke(what, &function, &batch(1));
+        let ten = function.invoke(&batch(10));
+        self.series(what).batch.push(ten);
+    }
+
+    fn webhook(&mut self) {
+        let (function, init) = self.start("webhook", None);
+        self.series("webhook").init.push(init);
+        self.invoke("webhook", &function, &delivery(30_000));
+    }
+
+    fn reconcile(&mut self) {
+        let (function, init) = self.start("reconcile", None);
+        self.series("reconcile").init.push(init);
+        let skipped = json!({ "detail-type": "push", "detail": {} }).to_string();
+        self.invoke("reconcile", &function, &skipped);
+    }
+
+    /// The first event, and then as many warm ones as asked for.
+    fn invoke(&mut self, what: &str, function: &Function, event: &str) {
+        let first = function.invoke(event);
+        let warm: Vec<_> = (0..self.warm).map(|_| function.invoke(event)).collect();
+        let series = self.series(what);
+        series.first.push(first);
+        series.warm.extend(warm);
+        series.peak_kb.push(function.peak_kb());
+    }
+
+    /// One job and ten jobs, each call taking 50 ms.
+    fn round_trips(&mut self) {
+        let (function, _) = self.start("dispatch", None);
+        // Ten connections to each service are opened once, and kept.
+        function.invoke(&batch(10));
+        self.services.set_delay(ROUND_TRIP);
+        let (one, ten) = (function.invoke(&batch(1)), function.invoke(&batch(10)));
+        self.services.set_delay(Duration::ZERO);
+        let series = self.series("dispatch, 50 ms a call");
+        series.warm.push(one);
+        series.batch.push(ten);
+    }
+}
+
+/// An SQS batch of so many jobs, queued just now.
+fn batch(records: u64) -> String {
+    let mut payload: Value = serde_json::from_str(QUEUED).expect("a payload");
+    payload["workflow_job"]["created_at"] = Value::Null;
+    let record = |id: u64| {
+        payload["workflow_job"]["id"] = id.into();
+        json!({
+            "messageId": id.to_string(),
+            "receiptHandle": id.to_string(),
+            "body": payload.to_string(),
+            "attributes": { "ApproximateReceiveCount": "1" },
+            "eventSource": "aws:sqs",
+            "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:jobs",
+        })
+    };
+    json!({ "Records": (1..=records).map(record).collect::<Vec<_>>() }).to_string()
+}
+
+/// A signed delivery of a payload of so many bytes, as a function URL hands it over.
+fn delivery(bytes: usize) -> String {
+    let mut payload: Value = serde_json::from_str(QUEUED).expect("a payload");
+    let length = payload.to_string().len();
+    payload["padding"] = "x".repeat(bytes.saturating_sub(length)).into();
+    let body = payload.to_string();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, WEBHOOK_SECRET.as_bytes());
+    let signature = hmac::sign(&key, body.as_bytes());
+    let digits: String = signature.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "version": "2.0",
+        "headers": { "x-github-event": "workflow_job", "x-hub-signature-256": format!("sha256={digits}") },
+        "requestContext": { "http": { "method": "POST" } },
+        "body": body,
+        "isBase64Encoded": false,
+    })
+    .to_string()
+}

@@ -1,0 +1,168 @@
+//! A function as a process, behind a stand-in of the Lambda Runtime API.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, Sender, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::http::{self, Answer};
+
+/// A running function.
+pub struct Function {
+    process: Child,
+    events: Sender<String>,
+    said: Receiver<Said>,
+    began: Instant,
+}
+
+enum Said {
+    /// It asks for the next event.
+    Polls(Instant),
+    /// It has answered; whether that was no error, and with what.
+    Answers(Instant, bool, String),
+}
+
+/// What something cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Cost {
+    pub wall: Duration,
+    pub cpu: Duration,
+}
+
+/// A share of one CPU, as a control group enforces it.
+pub struct Share(String);
+
+impl Share {
+    /// The share of a function of so many MB: 1,769 MB are one vCPU ("Configure Lambda function memory").
+    /// `None` where this machine does not let us set one.
+    pub fn of(mb: u32) -> Option<Share> {
+        let period = 20_000;
+        let quota = period * mb / 1_769;
+        let name = format!("gha-bench-{}-{mb}", std::process::id());
+        let (v1, v2) = (format!("/sys/fs/cgroup/cpu/{name}"), format!("/sys/fs/cgroup/{name}"));
+        if Path::new("/sys/fs/cgroup/cpu").is_dir() && fs::create_dir(&v1).is_ok() {
+            let share = Share(v1);
+            let set = fs::write(format!("{}/cpu.cfs_period_us", share.0), period.to_string())
+                .and_then(|()| fs::write(format!("{}/cpu.cfs_quota_us", share.0), quota.to_string()));
+            return set.is_ok().then_some(share);
+        }
+        fs::create_dir(&v2).ok()?;
+        let share = Share(v2);
+        fs::write(format!("{}/cpu.max", share.0), format!("{quota} {period}")).is_ok().then_some(share)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+impl Function {
+    /// Starts the program and waits for its first poll: what the init phase costs.
+    pub fn start(program: &Path, environment: &[(&str, String)], share: Option<&Share>) -> (Function, Cost) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let (events, to_send) = channel::<String>();
+        let (say, said) = channel();
+        thread::spawn(move || runtime_api(&listener, &to_send, &say));
+
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("AWS_LAMBDA_RUNTIME_API", address)
+            .env("AWS_LAMBDA_FUNCTION_NAME", "bench")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
+            .envs(environment.iter().map(|(name, value)| (*name, value)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let began = Instant::now();
+        let process = command.spawn().expect("the function");
+        if let Some(Share(group)) = share {
+            fs::write(format!("{group}/cgroup.procs"), process.id().to_string()).expect("its control group");
+        }
+        let function = Function { process, events, said, began };
+        let polled = function.poll();
+        let cost = Cost { wall: polled - function.began, cpu: function.cpu() };
+        (function, cost)
+    }
+
+    /// One event, from its delivery to the next poll.
+    pub fn invoke(&self, event: &str) -> Cost {
+        let cpu = self.cpu();
+        let began = Instant::now();
+        self.events.send(event.to_owned()).expect("the runtime API");
+        let answered = match self.said.recv().expect("an answer") {
+            Said::Answers(at, true, _) => at,
+            Said::Answers(_, false, what) => panic!("the function failed: {what}"),
+            Said::Polls(_) => panic!("the function polls before it answers"),
+        };
+        self.poll();
+        Cost { wall: answered - began, cpu: self.cpu().saturating_sub(cpu) }
+    }
+
+    fn poll(&self) -> Instant {
+        match self.said.recv_timeout(Duration::from_secs(60)) {
+            Ok(Said::Polls(at)) => at,
+            _ => panic!("the function does not poll"),
+        }
+    }
+
+    /// The CPU time of all its threads, in nanoseconds' precision.
+    fn cpu(&self) -> Duration {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.process.id())).expect("its threads");
+        let nanoseconds = threads.flatten().filter_map(|thread| {
+            let schedstat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            schedstat.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanoseconds.sum())
+    }
+
+    /// Its peak memory in kB.
+    pub fn peak_kb(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+        line.split_whitespace().next().and_then(|kb| kb.parse().ok()).unwrap_or_default()
+    }
+}
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Serves one function, on as many connections as it opens one after another.
+fn runtime_api(listener: &TcpListener, to_send: &Receiver<String>, say: &Sender<Said>) {
+    while let Ok((stream, _)) = listener.accept() {
+        let _ = stream.set_nodelay(true);
+        let ended = http::serve(&stream, |request| {
+            if request.path.ends_with("/next") {
+                let _ = say.send(Said::Polls(Instant::now()));
+                let event = to_send.recv().unwrap_or_default();
+                let headers = vec![
+                    ("lambda-runtime-aws-request-id", "1".to_owned()),
+                    ("lambda-runtime-deadline-ms", "99999999999999".to_owned()),
+                    (
+                        "lambda-runtime-invoked-function-arn",
+                        "arn:aws:lambda:us-east-1:1:function:bench".to_owned(),
+                    ),
+                ];
+                return Answer { status: 200, headers, body: event };
+            }
+            let body = String::from_utf8_lossy(&request.body).into_owned();
+            let _ = say.send(Said::Answers(Instant::now(), request.path.ends_with("/response"), body));
+            Answer { status: 202, headers: vec![], body: String::new() }
+        });
+        if ended.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Stand-ins of GitHub and AWS over TLS: canned answers, as fast or as slow as asked for.
+
+use std::{
+    fs,
+    io::Write,
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivateKeyDer};
+
+use super::http::{self, Answer, Request};
+
+/// The private key of the test world's App.
+const APP_KEY: &str = include_str!("../../tests/world/app-key.pem");
+/// What the webhook's secret is.
+pub const WEBHOOK_SECRET: &str = "It's a Secret to Everybody";
+
+/// The stand-ins.
+pub struct Services {
+    pub url: String,
+    /// The system's root certificates and the stand-ins' own: for `SSL_CERT_FILE`.
+    pub roots: PathBuf,
+    delay_ms: Arc<AtomicU64>,
+    closed: Arc<AtomicBool>,
+}
+
+impl Services {
+    pub fn start(folder: &Path) -> Services {
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("protocol versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .expect("a configuration");
+
+        // As many root certificates as a function finds in Lambda, since reading them is part of its start.
+        let mut roots = fs::read_to_string("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default();
+        roots.push_str(&cert.pem());
+        let path = folder.join("roots.pem");
+        fs::write(&path, roots).expect("the roots");
+
+        let listener = TcpListener::bind(("localhost", 0)).expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let services = Services {
+            url: format!("https://localhost:{port}"),
+            roots: path,
+            delay_ms: Arc::default(),
+            closed: Arc::default(),
+        };
+        let (delay_ms, closed) = (Arc::clone(&services.delay_ms), Arc::clone(&services.closed));
+        let config = Arc::new(config);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if closed.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let (config, delay_ms) = (Arc::clone(&config), Arc::clone(&delay_ms));
+                thread::spawn(move || serve(stream, config, &delay_ms));
+            }
+        });
+        services
+    }
+
+    /// How long every answer takes.
+    pub fn set_delay(&self, delay: Duration) {
+        self.delay_ms.store(delay.as_millis() as u64, Ordering::SeqCst);
+    }
+
+    /// Closes every new connection at once: then nothing can be warmed up.
+    pub fn set_closed(&self, closed: bool) {
+        self.closed.store(closed, Ordering::SeqCst);
+    }
+}
+
+fn serve(stream: TcpStream, config: Arc<ServerConfig>, delay_ms: &AtomicU64) {
+    let _ = stream.set_nodelay(true);
+    let Ok(connection) = ServerConnection::new(config) else { return };
+    let mut stream = StreamOwned::new(connection, stream);
+    // A function that ends in the middle of a handshake is none of our business.
+    let _ = http::serve(&mut stream, |request| {
+        thread::sleep(Duration::from_millis(delay_ms.load(Ordering::SeqCst)));
+        answer(&request)
+    });
+    let _ = stream.flush();
+}
+
+fn answer(request: &Request) -> Answer {
+    let target = request.header("x-amz-target").rsplit('.').next().unwrap_or_default().to_owned();
+    let (status, body) = match (request.method.as_str(), target.as_str()) {
+        (_, "RunTask") => {
+            (200, r#"{"tasks":[{"taskArn":"arn:aws:ecs:us-east-1:1:task/c/1"}],"failures":[]}"#.to_owned())
+        }
+        (_, "DescribeClusters") => {
+            (200, r#"{"clusters":[{"runningTasksCount":0,"pendingTasksCount":0}]}"#.to_owned())
+        }
+        (_, "PutEvents") => (200, r#"{"FailedEntryCount":0,"Entries":[{"EventId":"1"}]}"#.to_owned()),
+        (_, "GetSecretValue") => (200, secret(&request.body)),
+        (_, "") => github(&request.path),
+        _ => (200, "{}".to_owned()),
+    };
+    Answer { status, headers: vec![("content-type", "application/json".to_owned())], body }
+}
+
+fn secret(request: &[u8]) -> String {
+    let is_webhook = String::from_utf8_lossy(request).contains("webhook");
+    let app = serde_json::json!({ "app_id": 1, "private_key": APP_KEY, "installation_id": 7 }).to_string();
+    serde_json::json!({ "SecretString": if is_webhook { WEBHOOK_SECRET } else { &app } }).to_string()
+}
+
+fn github(path: &str) -> (u16, String) {
+    match path {
+        // A configuration is 4.0 to 4.5 kB.
+        path if path.ends_with("/generate-jitconfig") => (
+            201,
+            serde_json::json!({ "runner": { "id": 1 }, "encoded_jit_config": "x".repeat(4_200) }).to_string(),
+        ),
+        path if path.ends_with("/access_tokens") => {
+            (201, r#"{"token":"ghs_x","expires_at":"2099-01-01T00:00:00Z"}"#.to_owned())
+        }
+        _ => (200, "{}".to_owned()),
+    }
+}

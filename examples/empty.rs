@@ -1,0 +1,10 @@
+//! A function that does nothing: what lambda_runtime itself costs, beside which `make bench` puts every figure.
+#![forbid(unsafe_code)]
+
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    lambda_runtime::run(service_fn(async |_: LambdaEvent<Value>| Ok::<_, Error>(Value::Null))).await
+}
