@@ -108,12 +108,41 @@ where
         let Some(task) = tasks.iter().find(|task| TaskTags(&task.tags).runner_name() == Some(&name)) else {
             return Ok(skip("task", "the runner's task is gone already"));
         };
+        let tags = TaskTags(&task.tags);
+        if let Purpose::Job(owner, attempt) = *purpose
+            && owner != job.id
+            && !tags.ran_a_job()
+            && !tags.has_labels(&job.labels)
+        {
+            self.replace_taken(owner, attempt, tags).await?;
+        }
         let ran = [
             (tags::RAN_JOB.to_owned(), job.id.to_string()),
             (tags::RAN_REPOSITORY.to_owned(), tags::value(&job.repository())),
         ];
         self.ecs.tag(&task.arn, &ran).await?;
         Ok(Done::new("Tagged", format!("the job runs on {name}")).with_task(task.arn.clone()).into())
+    }
+
+    /// GitHub gives a job to any runner that has all of its labels. If the runner has more than those, the
+    /// job's own runner is of no use to the one that this runner was started for: that needs another.
+    async fn replace_taken(&self, owner: JobId, attempt: Attempt, tags: TaskTags<'_>) -> Result<(), CallError> {
+        let mut labels = tags.labels();
+        if let Some(github) = &self.github {
+            let target = target(tags);
+            if !self.owed(github, &target, owner).await?.is_owed() {
+                return Ok(());
+            }
+            // A tag cannot hold every label; the registration can, while there is one.
+            if let Some(id) = tags.runner_id()
+                && let Some(runner) = github.runner(&target, id).await?
+            {
+                labels = runner.labels;
+            }
+        }
+        // That it was taken is no failure of the runner's, so it does not count against MAX_ATTEMPTS here.
+        let body = replacement(owner, attempt, labels, tags).to_body();
+        self.queue.announce(&body, Duration::ZERO).await
     }
 
     /// Job completed without ever running: its runner is not needed any more, unless it has found other work.
@@ -166,7 +195,7 @@ where
         }
         let outcome = match (&self.github, tags.runner_id()) {
             (Some(github), Some(id)) => match github.runner(&target(tags), id).await? {
-                None => Done::new("Settled", "the registration is spent"),
+                None => self.settle_spent(github, tags).await?,
                 Some(runner) => self.settle(github, &runner, tags, &stopped.why()).await?,
             },
             // StopTask deletes a task's tags: whoever stopped it has closed its books, or the sweep will.
@@ -175,6 +204,23 @@ where
             _ => Done::new("Settled", "the container closed its books itself"),
         };
         Ok(outcome.with_task(stopped.arn.clone()).into())
+    }
+
+    /// The registration is spent, and nobody told by which job. If not by its own, and that still waits, its
+    /// runner may have gone to a job with fewer labels, whose own is of no use here: when in doubt, start.
+    async fn settle_spent(&self, github: &G, tags: TaskTags<'_>) -> Result<Done, CallError> {
+        let settled = Done::new("Settled", "the registration is spent");
+        let Some(Purpose::Job(job, attempt)) = tags.runner_name().and_then(Purpose::from_runner_name) else {
+            return Ok(settled);
+        };
+        match self.owed(github, &target(tags), job).await? {
+            Owed::ToTheJob | Owed::ToAnother => {
+                let body = replacement(job, attempt, tags.labels(), tags).to_body();
+                self.queue.announce(&body, replacement_delay(attempt)).await?;
+                Ok(Done::new("Replaced", format!("attempt {attempt} for job {job} ran some other job")))
+            }
+            Owed::ToNobody(_) | Owed::Unknown => Ok(settled),
+        }
     }
 
     /// A runner whose task is gone or hangs, and whose registration is unspent: a replacement is owed, unless
@@ -234,17 +280,7 @@ where
         tags: TaskTags<'_>,
         why: &str,
     ) -> Result<Done, CallError> {
-        let target = target(tags);
-        let replacement = Replacement {
-            job_id: job,
-            attempt: attempt.next(),
-            labels,
-            owner: target.owner,
-            repository: target.repository,
-            run_id: tags.run_id().map(RunId),
-            installation_id: target.installation,
-        };
-        let body = replacement.to_body();
+        let body = replacement(job, attempt, labels, tags).to_body();
         if attempt.0 >= self.max_attempts {
             let reason = format!(
                 "MAX_ATTEMPTS: {} runners were started for job {job} and none took a job; the last one stopped: \
@@ -287,6 +323,20 @@ pub(crate) fn target(tags: TaskTags<'_>) -> Target {
         owner: owner.to_owned(),
         repository: repository.map(str::to_owned),
         installation: tags.installation(),
+    }
+}
+
+/// The runner after that attempt.
+fn replacement(job: JobId, attempt: Attempt, labels: Vec<String>, tags: TaskTags<'_>) -> Replacement {
+    let target = target(tags);
+    Replacement {
+        job_id: job,
+        attempt: attempt.next(),
+        labels,
+        owner: target.owner,
+        repository: target.repository,
+        run_id: tags.run_id().map(RunId),
+        installation_id: target.installation,
     }
 }
 
