@@ -142,6 +142,7 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         delivery: Delivery,
         batch: &Batch,
     ) -> Result<Outcome, CallError> {
+        self.may_mint(batch)?;
         if delivery.check_first
             && let Owed::ToNobody(why) = self.owed(github, job).await?
         {
@@ -220,17 +221,20 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         Ok(owed(job.id, state.as_ref()))
     }
 
-    async fn mint(&self, github: &G, plan: &Plan, batch: &Batch) -> Result<Minted, CallError> {
+    /// Not before GitHub's rate limit allows it again: then no other call is wasted either.
+    fn may_mint(&self, batch: &Batch) -> Result<(), CallError> {
         let now = self.clock.now();
-        if let Some(until) = batch.no_mints_until.get()
-            && now < until
-        {
-            let after = Duration::try_from(until - now).unwrap_or_default();
-            return Err(CallError::new(
-                Class::RateLimited { after },
+        match batch.no_mints_until.get() {
+            Some(until) if now < until => Err(CallError::new(
+                Class::RateLimited { after: Duration::try_from(until - now).unwrap_or_default() },
                 "GitHub's rate limit was met earlier in this batch",
-            ));
+            )),
+            _ => Ok(()),
         }
+    }
+
+    async fn mint(&self, github: &G, plan: &Plan, batch: &Batch) -> Result<Minted, CallError> {
+        self.may_mint(batch)?;
         let minted = github.mint(&plan.target, &plan.runner_name(), &plan.labels).await;
         if let Err(CallError { class: Class::RateLimited { after }, .. }) = minted {
             batch.no_mints_until.set(Some(self.clock.now() + after));
