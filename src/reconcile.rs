@@ -65,6 +65,8 @@ pub struct Pool<S> {
 
 /// The first replacement waits so long, each further one twice as long as the one before.
 const REPLACEMENT_DELAY: Duration = Duration::from_secs(15);
+/// "Valid values: 0 to 900" (SQS, `DelaySeconds`).
+const LONGEST_DELAY: Duration = Duration::from_secs(900);
 
 impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
 where
@@ -236,6 +238,8 @@ where
         if runner.busy {
             // GitHub will notice that the runner is gone, and fail the job.
             tracing::error!(runner = runner.id.0, name = %runner.name, why, "a job is lost with its task");
+            // Not necessarily the one that it was started for.
+            self.settle_spent(github, tags).await?;
             return Ok(Done::new("Lost", format!("{} was running a job: {why}", runner.name)));
         }
         let done = match Purpose::from_runner_name(&runner.name) {
@@ -341,7 +345,7 @@ fn replacement(job: JobId, attempt: Attempt, labels: Vec<String>, tags: TaskTags
 }
 
 fn replacement_delay(attempt: Attempt) -> Duration {
-    REPLACEMENT_DELAY.saturating_mul(1 << attempt.0.saturating_sub(1).min(16))
+    REPLACEMENT_DELAY.saturating_mul(1 << attempt.0.saturating_sub(1).min(16)).min(LONGEST_DELAY)
 }
 
 fn skip(reason: &'static str, detail: impl Into<String>) -> Outcome {
