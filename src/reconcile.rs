@@ -198,7 +198,7 @@ where
         let outcome = match (&self.github, tags.runner_id()) {
             (Some(github), Some(id)) => match github.runner(&target(tags), id).await? {
                 None => self.settle_spent(github, tags).await?,
-                Some(runner) => self.settle(github, &runner, tags, &stopped.why()).await?,
+                Some(runner) => self.settle(github, &runner, tags, &stopped.why()).await?.0,
             },
             // StopTask deletes a task's tags: whoever stopped it has closed its books, or the sweep will.
             (_, _) if task.tags.is_empty() => Done::new("Settled", "the task was stopped on purpose"),
@@ -226,21 +226,23 @@ where
     }
 
     /// A runner whose task is gone or hangs, and whose registration is unspent: a replacement is owed, unless
-    /// the job ended without ever running. It is announced before the registration is deleted.
+    /// the job ended without ever running. It is announced before the registration is deleted. The answer to
+    /// that DELETE says whether the runner has taken a job after all.
     pub(crate) async fn settle(
         &self,
         github: &G,
         runner: &Runner,
         tags: TaskTags<'_>,
         why: &str,
-    ) -> Result<Done, CallError> {
+    ) -> Result<(Done, Deleted), CallError> {
         let target = target(tags);
         if runner.busy {
             // GitHub will notice that the runner is gone, and fail the job.
             tracing::error!(runner = runner.id.0, name = %runner.name, why, "a job is lost with its task");
             // Not necessarily the one that it was started for.
             self.settle_spent(github, tags).await?;
-            return Ok(Done::new("Lost", format!("{} was running a job: {why}", runner.name)));
+            let lost = Done::new("Lost", format!("{} was running a job: {why}", runner.name));
+            return Ok((lost, Deleted::Busy));
         }
         let done = match Purpose::from_runner_name(&runner.name) {
             Some(Purpose::Job(job, attempt)) => match self.owed(github, &target, job).await? {
@@ -250,8 +252,8 @@ where
             // The pool is filled up by the sweep.
             _ => Done::new("Settled", "a runner of the warm pool"),
         };
-        github.delete_runner(&target, runner.id).await?;
-        Ok(done)
+        let deleted = github.delete_runner(&target, runner.id).await?;
+        Ok((done, deleted))
     }
 
     /// A task that, by what ECS alone tells, never had a runner: its labels are those in its tags.
@@ -276,7 +278,7 @@ where
     }
 
     /// Puts the job back on its queue for the next attempt, or rejects it when there were enough.
-    async fn announce_next(
+    pub(crate) async fn announce_next(
         &self,
         job: JobId,
         attempt: Attempt,
