@@ -164,10 +164,10 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
             match run_task(&self.ecs, &self.fleet.container, &plan, Some(&registration)).await {
                 Ok((RunTask::Started(task), capacity)) => return Ok(started(&plan, capacity, task)),
                 Ok((RunTask::Conflict(tasks), _)) => {
-                    // A task of this attempt was once started, with a registration that is spent by now.
+                    // A task of this attempt was once started, with another registration.
                     discard(github, &plan, &registration).await;
-                    if self.ran_a_job(&tasks).await? {
-                        return Ok(skip("duplicate", "the runner of this attempt has run a job"));
+                    if let Some(why) = self.done_by(github, &plan, &tasks).await? {
+                        return Ok(skip("duplicate", why));
                     }
                     if let Owed::ToNobody(why) = self.owed(github, job).await? {
                         return Ok(skip("not-queued", why));
@@ -274,17 +274,27 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         }
     }
 
-    /// Whether one of the tasks is known to have run a job: then its registration was spent by that job, and
-    /// nothing is owed for it.
-    async fn ran_a_job(&self, tasks: &[TaskArn]) -> Result<bool, CallError> {
+    /// Whether one of the tasks has run a job, or lives and has its registration: then nothing is owed.
+    async fn done_by(
+        &self,
+        github: &G,
+        plan: &Plan,
+        tasks: &[TaskArn],
+    ) -> Result<Option<&'static str>, CallError> {
         for arn in tasks {
-            if let Some(task) = self.ecs.describe(arn).await?
-                && TaskTags(&task.tags).ran_a_job()
+            let Some(task) = self.ecs.describe(arn).await? else { continue };
+            let tags = TaskTags(&task.tags);
+            if tags.ran_a_job() {
+                return Ok(Some("the runner of this attempt has run a job"));
+            }
+            if let Some(runner) = tags.runner_id()
+                && task.live
+                && github.runner(&plan.target, runner).await?.is_some()
             {
-                return Ok(true);
+                return Ok(Some("its task is there already"));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 }
 
