@@ -86,8 +86,10 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                     Verdict::Skip(skip) => Outcome::Skipped(skip),
                     Verdict::Reject(reason) => Outcome::Rejected(reason),
                     Verdict::Run(sizing) => {
+                        let again = self.is_old(&event.job) || receives.is_some_and(|count| count > 1);
                         let delivery = Delivery {
-                            check_first: self.is_old(&event.job) || receives.is_some_and(|count| count > 1),
+                            check_first: again,
+                            may_have_runner: again,
                             is_first: receives == Some(1),
                         };
                         self.start(&event.job, sizing, delivery, batch).await
@@ -102,8 +104,12 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                     (Some(skip), _) | (None, Verdict::Skip(skip)) => Outcome::Skipped(skip),
                     (None, Verdict::Reject(reason)) => Outcome::Rejected(reason),
                     (None, Verdict::Run(sizing)) => {
-                        // Owed whatever GitHub says of the job itself, so nothing is checked first.
-                        let delivery = Delivery { check_first: false, is_first: receives == Some(1) };
+                        // Owed whatever GitHub says of the job itself, so that is not checked first.
+                        let delivery = Delivery {
+                            check_first: false,
+                            may_have_runner: true,
+                            is_first: receives == Some(1),
+                        };
                         self.start(&job, sizing, delivery, batch).await
                     }
                 };
@@ -147,6 +153,11 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
             && let Owed::ToNobody(why) = self.owed(github, job).await?
         {
             return Ok(skip("not-queued", why));
+        }
+        if delivery.may_have_runner
+            && let Some(why) = self.other_runner(github, &plan).await?
+        {
+            return Ok(skip("duplicate", why));
         }
         let mut attempt = job.attempt;
         loop {
@@ -274,6 +285,23 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         }
     }
 
+    /// Whether a runner of this job, of whatever attempt, waits for work. There is never more than one: the next
+    /// is announced when the one before is spent or given up. RunTask's token alone does not tell, since an
+    /// attempt has one for each capacity, and capacity comes and goes.
+    async fn other_runner(&self, github: &G, plan: &Plan) -> Result<Option<&'static str>, CallError> {
+        for task in self.ecs.tasks_started_by(&plan.purpose.started_by()).await? {
+            let tags = TaskTags(&task.tags);
+            if let Some(id) = tags.runner_id()
+                && task.live
+                && !tags.ran_a_job()
+                && github.runner(&plan.target, id).await?.is_some_and(|runner| !runner.busy)
+            {
+                return Ok(Some("a runner for it is there already"));
+            }
+        }
+        Ok(None)
+    }
+
     /// Whether one of the tasks has run a job, or lives and has its registration: then nothing is owed.
     async fn done_by(
         &self,
@@ -303,6 +331,8 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
 struct Delivery {
     /// The job may have been taken or cancelled since.
     check_first: bool,
+    /// A runner of this job, of whatever attempt, may have been started since.
+    may_have_runner: bool,
     /// Certainly the first receive of this message.
     is_first: bool,
 }

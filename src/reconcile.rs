@@ -215,14 +215,12 @@ where
         let Some(Purpose::Job(job, attempt)) = tags.runner_name().and_then(Purpose::from_runner_name) else {
             return Ok(settled);
         };
-        match self.owed(github, &target(tags), job).await? {
-            Owed::ToTheJob | Owed::ToAnother => {
-                let body = replacement(job, attempt, tags.labels(), tags).to_body();
-                self.queue.announce(&body, replacement_delay(attempt)).await?;
-                Ok(Done::new("Replaced", format!("attempt {attempt} for job {job} ran some other job")))
-            }
-            Owed::ToNobody(_) | Owed::Unknown => Ok(settled),
+        if !self.owed(github, &target(tags), job).await?.is_owed() {
+            return Ok(settled);
         }
+        let body = replacement(job, attempt, tags.labels(), tags).to_body();
+        self.queue.announce(&body, replacement_delay(attempt)).await?;
+        Ok(Done::new("Replaced", format!("attempt {attempt} for job {job} ran some other job")))
     }
 
     /// A runner whose task is gone or hangs, and whose registration is unspent: a replacement is owed, unless
