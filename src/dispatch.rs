@@ -86,8 +86,10 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                     Verdict::Skip(skip) => Outcome::Skipped(skip),
                     Verdict::Reject(reason) => Outcome::Rejected(reason),
                     Verdict::Run(sizing) => {
+                        let again = self.is_old(&event.job) || receives.is_some_and(|count| count > 1);
                         let delivery = Delivery {
-                            check_first: self.is_old(&event.job) || receives.is_some_and(|count| count > 1),
+                            check_first: again,
+                            may_have_runner: again,
                             is_first: receives == Some(1),
                         };
                         self.start(&event.job, sizing, delivery, batch).await
@@ -102,8 +104,12 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                     (Some(skip), _) | (None, Verdict::Skip(skip)) => Outcome::Skipped(skip),
                     (None, Verdict::Reject(reason)) => Outcome::Rejected(reason),
                     (None, Verdict::Run(sizing)) => {
-                        // Owed whatever GitHub says of the job itself, so nothing is checked first.
-                        let delivery = Delivery { check_first: false, is_first: receives == Some(1) };
+                        // Owed whatever GitHub says of the job itself, so that is not checked first.
+                        let delivery = Delivery {
+                            check_first: false,
+                            may_have_runner: true,
+                            is_first: receives == Some(1),
+                        };
                         self.start(&job, sizing, delivery, batch).await
                     }
                 };
@@ -142,10 +148,16 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         delivery: Delivery,
         batch: &Batch,
     ) -> Result<Outcome, CallError> {
+        self.may_mint(batch)?;
         if delivery.check_first
             && let Owed::ToNobody(why) = self.owed(github, job).await?
         {
             return Ok(skip("not-queued", why));
+        }
+        if delivery.may_have_runner
+            && let Some(why) = self.other_runner(github, &plan).await?
+        {
+            return Ok(skip("duplicate", why));
         }
         let mut attempt = job.attempt;
         loop {
@@ -163,10 +175,10 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
             match run_task(&self.ecs, &self.fleet.container, &plan, Some(&registration)).await {
                 Ok((RunTask::Started(task), capacity)) => return Ok(started(&plan, capacity, task)),
                 Ok((RunTask::Conflict(tasks), _)) => {
-                    // A task of this attempt was once started, with a registration that is spent by now.
+                    // A task of this attempt was once started, with another registration.
                     discard(github, &plan, &registration).await;
-                    if self.ran_a_job(&tasks).await? {
-                        return Ok(skip("duplicate", "the runner of this attempt has run a job"));
+                    if let Some(why) = self.done_by(github, &plan, &tasks).await? {
+                        return Ok(skip("duplicate", why));
                     }
                     if let Owed::ToNobody(why) = self.owed(github, job).await? {
                         return Ok(skip("not-queued", why));
@@ -220,17 +232,20 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         Ok(owed(job.id, state.as_ref()))
     }
 
-    async fn mint(&self, github: &G, plan: &Plan, batch: &Batch) -> Result<Minted, CallError> {
+    /// Not before GitHub's rate limit allows it again: then no other call is wasted either.
+    fn may_mint(&self, batch: &Batch) -> Result<(), CallError> {
         let now = self.clock.now();
-        if let Some(until) = batch.no_mints_until.get()
-            && now < until
-        {
-            let after = Duration::try_from(until - now).unwrap_or_default();
-            return Err(CallError::new(
-                Class::RateLimited { after },
+        match batch.no_mints_until.get() {
+            Some(until) if now < until => Err(CallError::new(
+                Class::RateLimited { after: Duration::try_from(until - now).unwrap_or_default() },
                 "GitHub's rate limit was met earlier in this batch",
-            ));
+            )),
+            _ => Ok(()),
         }
+    }
+
+    async fn mint(&self, github: &G, plan: &Plan, batch: &Batch) -> Result<Minted, CallError> {
+        self.may_mint(batch)?;
         let minted = github.mint(&plan.target, &plan.runner_name(), &plan.labels).await;
         if let Err(CallError { class: Class::RateLimited { after }, .. }) = minted {
             batch.no_mints_until.set(Some(self.clock.now() + after));
@@ -270,17 +285,44 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         }
     }
 
-    /// Whether one of the tasks is known to have run a job: then its registration was spent by that job, and
-    /// nothing is owed for it.
-    async fn ran_a_job(&self, tasks: &[TaskArn]) -> Result<bool, CallError> {
-        for arn in tasks {
-            if let Some(task) = self.ecs.describe(arn).await?
-                && TaskTags(&task.tags).ran_a_job()
+    /// Whether a runner of this job, of whatever attempt, waits for work. There is never more than one: the next
+    /// is announced when the one before is spent or given up. RunTask's token alone does not tell, since an
+    /// attempt has one for each capacity, and capacity comes and goes.
+    async fn other_runner(&self, github: &G, plan: &Plan) -> Result<Option<&'static str>, CallError> {
+        for task in self.ecs.tasks_started_by(&plan.purpose.started_by()).await? {
+            let tags = TaskTags(&task.tags);
+            if let Some(id) = tags.runner_id()
+                && task.live
+                && !tags.ran_a_job()
+                && github.runner(&plan.target, id).await?.is_some_and(|runner| !runner.busy)
             {
-                return Ok(true);
+                return Ok(Some("a runner for it is there already"));
             }
         }
-        Ok(false)
+        Ok(None)
+    }
+
+    /// Whether one of the tasks has run a job, or lives and has its registration: then nothing is owed.
+    async fn done_by(
+        &self,
+        github: &G,
+        plan: &Plan,
+        tasks: &[TaskArn],
+    ) -> Result<Option<&'static str>, CallError> {
+        for arn in tasks {
+            let Some(task) = self.ecs.describe(arn).await? else { continue };
+            let tags = TaskTags(&task.tags);
+            if tags.ran_a_job() {
+                return Ok(Some("the runner of this attempt has run a job"));
+            }
+            if let Some(runner) = tags.runner_id()
+                && task.live
+                && github.runner(&plan.target, runner).await?.is_some()
+            {
+                return Ok(Some("its task is there already"));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -289,6 +331,8 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
 struct Delivery {
     /// The job may have been taken or cancelled since.
     check_first: bool,
+    /// A runner of this job, of whatever attempt, may have been started since.
+    may_have_runner: bool,
     /// Certainly the first receive of this message.
     is_first: bool,
 }

@@ -143,7 +143,9 @@ impl Wait {
             Wait::Slowly => spread(doubled(SLOWLY), 0.2),
             // Never earlier than asked for.
             Wait::For(asked) => {
-                asked.saturating_add(FIRST.mul_f64(jitter(message_id, receives))).min(LONGEST)
+                // The more often it came in vain, the wider it is spread: what waits for a rate limit must not
+                // come back all at once.
+                asked.saturating_add(doubled(FIRST).mul_f64(jitter(message_id, receives))).min(LONGEST)
             }
         }
     }

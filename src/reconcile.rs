@@ -65,6 +65,8 @@ pub struct Pool<S> {
 
 /// The first replacement waits so long, each further one twice as long as the one before.
 const REPLACEMENT_DELAY: Duration = Duration::from_secs(15);
+/// "Valid values: 0 to 900" (SQS, `DelaySeconds`).
+const LONGEST_DELAY: Duration = Duration::from_secs(900);
 
 impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
 where
@@ -108,12 +110,41 @@ where
         let Some(task) = tasks.iter().find(|task| TaskTags(&task.tags).runner_name() == Some(&name)) else {
             return Ok(skip("task", "the runner's task is gone already"));
         };
+        let tags = TaskTags(&task.tags);
+        if let Purpose::Job(owner, attempt) = *purpose
+            && owner != job.id
+            && !tags.ran_a_job()
+            && !tags.has_labels(&job.labels)
+        {
+            self.replace_taken(owner, attempt, tags).await?;
+        }
         let ran = [
             (tags::RAN_JOB.to_owned(), job.id.to_string()),
             (tags::RAN_REPOSITORY.to_owned(), tags::value(&job.repository())),
         ];
         self.ecs.tag(&task.arn, &ran).await?;
         Ok(Done::new("Tagged", format!("the job runs on {name}")).with_task(task.arn.clone()).into())
+    }
+
+    /// GitHub gives a job to any runner that has all of its labels. If the runner has more than those, the
+    /// job's own runner is of no use to the one that this runner was started for: that needs another.
+    async fn replace_taken(&self, owner: JobId, attempt: Attempt, tags: TaskTags<'_>) -> Result<(), CallError> {
+        let mut labels = tags.labels();
+        if let Some(github) = &self.github {
+            let target = target(tags);
+            if !self.owed(github, &target, owner).await?.is_owed() {
+                return Ok(());
+            }
+            // A tag cannot hold every label; the registration can, while there is one.
+            if let Some(id) = tags.runner_id()
+                && let Some(runner) = github.runner(&target, id).await?
+            {
+                labels = runner.labels;
+            }
+        }
+        // That it was taken is no failure of the runner's, so it does not count against MAX_ATTEMPTS here.
+        let body = replacement(owner, attempt, labels, tags).to_body();
+        self.queue.announce(&body, Duration::ZERO).await
     }
 
     /// Job completed without ever running: its runner is not needed any more, unless it has found other work.
@@ -166,8 +197,8 @@ where
         }
         let outcome = match (&self.github, tags.runner_id()) {
             (Some(github), Some(id)) => match github.runner(&target(tags), id).await? {
-                None => Done::new("Settled", "the registration is spent"),
-                Some(runner) => self.settle(github, &runner, tags, &stopped.why()).await?,
+                None => self.settle_spent(github, tags).await?,
+                Some(runner) => self.settle(github, &runner, tags, &stopped.why()).await?.0,
             },
             // StopTask deletes a task's tags: whoever stopped it has closed its books, or the sweep will.
             (_, _) if task.tags.is_empty() => Done::new("Settled", "the task was stopped on purpose"),
@@ -177,20 +208,39 @@ where
         Ok(outcome.with_task(stopped.arn.clone()).into())
     }
 
+    /// The registration is spent, and nobody told by which job. If not by its own, and that still waits, its
+    /// runner may have gone to a job with fewer labels, whose own is of no use here: when in doubt, start.
+    async fn settle_spent(&self, github: &G, tags: TaskTags<'_>) -> Result<Done, CallError> {
+        let settled = Done::new("Settled", "the registration is spent");
+        let Some(Purpose::Job(job, attempt)) = tags.runner_name().and_then(Purpose::from_runner_name) else {
+            return Ok(settled);
+        };
+        if !self.owed(github, &target(tags), job).await?.is_owed() {
+            return Ok(settled);
+        }
+        let body = replacement(job, attempt, tags.labels(), tags).to_body();
+        self.queue.announce(&body, replacement_delay(attempt)).await?;
+        Ok(Done::new("Replaced", format!("attempt {attempt} for job {job} ran some other job")))
+    }
+
     /// A runner whose task is gone or hangs, and whose registration is unspent: a replacement is owed, unless
-    /// the job ended without ever running. It is announced before the registration is deleted.
+    /// the job ended without ever running. It is announced before the registration is deleted. The answer to
+    /// that DELETE says whether the runner has taken a job after all.
     pub(crate) async fn settle(
         &self,
         github: &G,
         runner: &Runner,
         tags: TaskTags<'_>,
         why: &str,
-    ) -> Result<Done, CallError> {
+    ) -> Result<(Done, Deleted), CallError> {
         let target = target(tags);
         if runner.busy {
             // GitHub will notice that the runner is gone, and fail the job.
             tracing::error!(runner = runner.id.0, name = %runner.name, why, "a job is lost with its task");
-            return Ok(Done::new("Lost", format!("{} was running a job: {why}", runner.name)));
+            // Not necessarily the one that it was started for.
+            self.settle_spent(github, tags).await?;
+            let lost = Done::new("Lost", format!("{} was running a job: {why}", runner.name));
+            return Ok((lost, Deleted::Busy));
         }
         let done = match Purpose::from_runner_name(&runner.name) {
             Some(Purpose::Job(job, attempt)) => match self.owed(github, &target, job).await? {
@@ -200,8 +250,8 @@ where
             // The pool is filled up by the sweep.
             _ => Done::new("Settled", "a runner of the warm pool"),
         };
-        github.delete_runner(&target, runner.id).await?;
-        Ok(done)
+        let deleted = github.delete_runner(&target, runner.id).await?;
+        Ok((done, deleted))
     }
 
     /// A task that, by what ECS alone tells, never had a runner: its labels are those in its tags.
@@ -226,7 +276,7 @@ where
     }
 
     /// Puts the job back on its queue for the next attempt, or rejects it when there were enough.
-    async fn announce_next(
+    pub(crate) async fn announce_next(
         &self,
         job: JobId,
         attempt: Attempt,
@@ -234,17 +284,7 @@ where
         tags: TaskTags<'_>,
         why: &str,
     ) -> Result<Done, CallError> {
-        let target = target(tags);
-        let replacement = Replacement {
-            job_id: job,
-            attempt: attempt.next(),
-            labels,
-            owner: target.owner,
-            repository: target.repository,
-            run_id: tags.run_id().map(RunId),
-            installation_id: target.installation,
-        };
-        let body = replacement.to_body();
+        let body = replacement(job, attempt, labels, tags).to_body();
         if attempt.0 >= self.max_attempts {
             let reason = format!(
                 "MAX_ATTEMPTS: {} runners were started for job {job} and none took a job; the last one stopped: \
@@ -290,8 +330,22 @@ pub(crate) fn target(tags: TaskTags<'_>) -> Target {
     }
 }
 
+/// The runner after that attempt.
+fn replacement(job: JobId, attempt: Attempt, labels: Vec<String>, tags: TaskTags<'_>) -> Replacement {
+    let target = target(tags);
+    Replacement {
+        job_id: job,
+        attempt: attempt.next(),
+        labels,
+        owner: target.owner,
+        repository: target.repository,
+        run_id: tags.run_id().map(RunId),
+        installation_id: target.installation,
+    }
+}
+
 fn replacement_delay(attempt: Attempt) -> Duration {
-    REPLACEMENT_DELAY.saturating_mul(1 << attempt.0.saturating_sub(1).min(16))
+    REPLACEMENT_DELAY.saturating_mul(1 << attempt.0.saturating_sub(1).min(16)).min(LONGEST_DELAY)
 }
 
 fn skip(reason: &'static str, detail: impl Into<String>) -> Outcome {

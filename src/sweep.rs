@@ -11,14 +11,14 @@ use crate::{
     books::{self, Finding, Registered},
     config::Scope,
     error::{CallError, Class},
-    ids::Purpose,
+    ids::{Attempt, JobId, Purpose},
     job::Replacement,
     outcome::{Done, Outcome},
     owed::{Owed, owed},
     plan::Plan,
     policy::Skip,
     ports::{
-        Clock, Deliveries, Delivery, FindTasks, Github, Minted, Queue, RunTask, Runner, StartTasks, Target,
+        Clock, Deleted, Deliveries, Delivery, FindTasks, Github, Minted, Queue, RunTask, Runner, StartTasks, Target,
         Task, TendTasks,
     },
     reconcile::{Pool, Reconciler, retire, target},
@@ -172,7 +172,7 @@ where
     ) -> Result<(), CallError> {
         match finding {
             Finding::Idle(runner, task) => {
-                if self.is_wanted(github, &runner, &task, pool_size).await? {
+                if self.is_wanted(github, &runner, &task, pool_size, tally).await? {
                     return Ok(());
                 }
                 if retire(github, &self.ecs, &runner, &task, "idle past IDLE_TIMEOUT_SECONDS").await? {
@@ -180,9 +180,12 @@ where
                 }
             }
             Finding::Hung(runner, task) => {
-                let done =
+                let (done, deleted) =
                     self.settle(github, &runner, TaskTags(&task.tags), "its runner never connected").await?;
-                self.ecs.stop(&task.arn, "the runner holds no connection to GitHub").await?;
+                // It may have connected since, and taken a job: then it lives.
+                if deleted != Deleted::Busy {
+                    self.ecs.stop(&task.arn, "the runner holds no connection to GitHub").await?;
+                }
                 tally.add(&done);
             }
             Finding::NoTask(registered, purpose) => {
@@ -205,16 +208,17 @@ where
         Ok(())
     }
 
-    /// An idle runner is wanted while its job is queued, or as part of the warm pool.
+    /// An idle runner is wanted as the last hope of its job, or as part of the warm pool.
     async fn is_wanted(
         &self,
         github: &G,
         runner: &Runner,
         task: &Task,
         pool_size: &mut u32,
+        tally: &mut Tally,
     ) -> Result<bool, CallError> {
         let full = self.pool.as_ref().map_or(0, |pool| pool.size);
-        let Some(job) = Purpose::from_runner_name(&runner.name).and_then(|purpose| purpose.job()) else {
+        let Some(Purpose::Job(job, attempt)) = Purpose::from_runner_name(&runner.name) else {
             let wanted = *pool_size <= full;
             if !wanted {
                 *pool_size -= 1;
@@ -225,7 +229,7 @@ where
         if target.repository.is_some() {
             let state = github.job(&target, job).await?;
             if owed(job, state.as_ref()) == Owed::ToTheJob {
-                return Ok(true);
+                return self.is_hopeful(runner, task, job, attempt, tally).await;
             }
         }
         // Left over from a job that another runner took: with the pool's labels it is as good as a new one.
@@ -234,6 +238,25 @@ where
             *pool_size += 1;
         }
         Ok(joins)
+    }
+
+    /// A runner that stays idle while its job is queued has most likely lost it ("Skipping message Job" in its
+    /// log): it polls for ever, and GitHub gives it no other. Another one is announced in its place; but the last
+    /// attempt stays, since waiting is then all that is left.
+    async fn is_hopeful(
+        &self,
+        runner: &Runner,
+        task: &Task,
+        job: JobId,
+        attempt: Attempt,
+        tally: &mut Tally,
+    ) -> Result<bool, CallError> {
+        if attempt.0 >= self.max_attempts {
+            return Ok(true);
+        }
+        let why = "it was idle while its job was queued";
+        tally.add(&self.announce_next(job, attempt, runner.labels.clone(), TaskTags(&task.tags), why).await?);
+        Ok(false)
     }
 
     /// A registration without a task goes back to the queue as the very attempt that it is. `dispatch` meets

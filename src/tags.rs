@@ -1,6 +1,6 @@
 //! The tags of a task: what the rest of the system reads from it, and what costs are told apart by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{InstallationId, JobId, RunnerId};
 
@@ -70,6 +70,14 @@ impl<'a> TaskTags<'a> {
     /// [`LABELS`], as far as a tag can hold them.
     pub fn labels(self) -> Vec<String> {
         self.text(LABELS).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Whether [`LABELS`] are these, in whatever order and case.
+    pub fn has_labels(self, labels: &[String]) -> bool {
+        let set = |text: &str| -> BTreeSet<String> {
+            text.to_lowercase().split_whitespace().map(str::to_owned).collect()
+        };
+        set(self.text(LABELS).unwrap_or_default()) == set(&value(&labels.join(" ")))
     }
 
     /// [`REPOSITORY`], as owner and name; the name is missing for a pool runner of an organisation.

@@ -1,0 +1,594 @@
+//! A call of a port: what may become of it, what it does to the world, and what it answers.
+
+use std::{task::Waker, time::Duration};
+
+use gha_fargate_runners::{
+    error::{CallError, Class},
+    ids::{Purpose, RunnerId},
+    ports::{
+        Deleted, Delivery, JobState, JobStatus, Minted, Registration, RunTask, Runner, Source, Task, TaskArn,
+    },
+    tags,
+    task::{Capacity, TaskRequest},
+};
+
+use super::{
+    MINUTE, Ms, SECOND,
+    chance::{Odds, Point},
+    check::Kind,
+    ecs::{self, Ran},
+    github::{self, Status},
+    sqs::Which,
+    world::{Ev, MAX_ATTEMPTS, Todo, World, arn, from_arn, tell, time},
+};
+
+/// A request.
+pub enum Request {
+    Mint { name: String, labels: Vec<String> },
+    FindRunner(String),
+    GetRunner(u64),
+    ListRunners(u32),
+    DeleteRunner(u64),
+    GetJob(u64),
+    ListDeliveries(Option<String>),
+    Redeliver(u64),
+    TasksStartedBy(String),
+    Describe(TaskArn),
+    RunTask(Box<TaskRequest>),
+    CountTasks,
+    LiveTasks,
+    StopTask(TaskArn),
+    TagTask(TaskArn, Vec<(String, String)>),
+    Defer(Source, Duration),
+    Reject { body: String, reason: String },
+    Announce(String, Duration),
+    PutEvents(String),
+}
+
+/// An answer.
+pub enum Reply {
+    Minted(Minted),
+    Runner(Option<Runner>),
+    Runners(Vec<Runner>, bool),
+    Deleted(Deleted),
+    Job(Option<JobState>),
+    Deliveries(Vec<Delivery>, Option<String>),
+    Tasks(Vec<Task>),
+    Task(Option<Task>),
+    RunTask(RunTask),
+    Count(u32),
+    Done,
+}
+
+/// A call on its way.
+pub struct Call {
+    pub invocation: u64,
+    pub request: Option<Request>,
+    pub reply: Option<Result<Reply, CallError>>,
+    pub waker: Option<Waker>,
+    pub fate: u8,
+    pub job: u64,
+    pub point: Point,
+}
+
+/// What may become of a call, besides all going well.
+pub mod fate {
+    /// Refused, without effect: throttled, or a server error.
+    pub const REFUSED: u8 = 1;
+    /// It has its effect, and nobody hears of it.
+    pub const ANSWER_LOST: u8 = 2;
+    /// It never arrives, and nobody knows that.
+    pub const REQUEST_LOST: u8 = 3;
+    /// The process dies before the call.
+    pub const DIES_BEFORE: u8 = 4;
+    /// The process dies after the effect.
+    pub const DIES_AFTER: u8 = 5;
+    /// The process dies, and the request that it sent has its effect long after.
+    pub const LATE_EFFECT: u8 = 6;
+    /// The effect comes late, and the answer with it.
+    pub const SLOW: u8 = 7;
+    /// The effect comes at once, the answer late.
+    pub const SLOW_ANSWER: u8 = 8;
+    /// GitHub's secondary rate limit.
+    pub const LIMITED: u8 = 9;
+
+    pub fn describe(fate: u8) -> &'static str {
+        match fate {
+            0 => "goes well",
+            REFUSED => "is refused with a server error",
+            ANSWER_LOST => "has its effect, and the answer is lost",
+            REQUEST_LOST => "is lost on its way",
+            DIES_BEFORE => "is never made: the process dies before",
+            DIES_AFTER => "has its effect, and the process dies",
+            LATE_EFFECT => "is on its way when the process dies, and has its effect 40 s later",
+            SLOW => "takes 9 s to have its effect",
+            SLOW_ANSWER => "has its effect, and the answer takes 9 s",
+            _ => "meets a rate limit",
+        }
+    }
+}
+use fate::*;
+
+const READ: [Odds; 4] = [(REFUSED, 200), (DIES_BEFORE, 40), (SLOW_ANSWER, 100), (REQUEST_LOST, 50)];
+const WRITE: [Odds; 8] = [
+    (REFUSED, 200),
+    (ANSWER_LOST, 150),
+    (REQUEST_LOST, 60),
+    (DIES_BEFORE, 40),
+    (DIES_AFTER, 60),
+    (LATE_EFFECT, 20),
+    (SLOW, 60),
+    (SLOW_ANSWER, 60),
+];
+/// Longer than any call takes: the flows' own time-outs cut it off.
+const CALL_TIME_OUT: Ms = 10 * SECOND;
+
+impl Request {
+    fn point(&self) -> Point {
+        match self {
+            Request::Mint { .. } => Point::Mint,
+            Request::FindRunner(_) => Point::FindRunner,
+            Request::GetRunner(_) => Point::GetRunner,
+            Request::ListRunners(_) => Point::ListRunners,
+            Request::DeleteRunner(_) => Point::DeleteRunner,
+            Request::GetJob(_) => Point::GetJob,
+            Request::ListDeliveries(_) => Point::ListDeliveries,
+            Request::Redeliver(_) => Point::Redeliver,
+            Request::TasksStartedBy(_) => Point::TasksStartedBy,
+            Request::Describe(_) => Point::Describe,
+            Request::RunTask(_) => Point::RunTask,
+            Request::CountTasks => Point::CountTasks,
+            Request::LiveTasks => Point::LiveTasks,
+            Request::StopTask(_) => Point::StopTask,
+            Request::TagTask(..) => Point::TagTask,
+            Request::Defer(..) => Point::Defer,
+            Request::Reject { .. } => Point::Reject,
+            Request::Announce(..) => Point::Announce,
+            Request::PutEvents(_) => Point::PutEvents,
+        }
+    }
+}
+
+pub fn is_github(point: Point) -> bool {
+    point as u8 <= Point::Redeliver as u8
+}
+
+pub fn is_ecs(point: Point) -> bool {
+    (Point::TasksStartedBy as u8..=Point::TagTask as u8).contains(&(point as u8))
+}
+
+fn is_read(point: Point) -> bool {
+    use Point::*;
+    matches!(
+        point,
+        FindRunner
+            | GetRunner
+            | ListRunners
+            | GetJob
+            | ListDeliveries
+            | TasksStartedBy
+            | Describe
+            | CountTasks
+            | LiveTasks
+    )
+}
+
+impl World {
+    /// A flow makes a call.
+    pub fn submit(&mut self, request: Request, waker: Waker) -> u64 {
+        let point = request.point();
+        let job = self.subject(&request);
+        self.stats.calls[point as usize] += 1;
+        let mut odds: Vec<Odds> = if is_read(point) { READ.to_vec() } else { WRITE.to_vec() };
+        if is_github(point) {
+            odds.push((LIMITED, 30));
+            if self.is_out(1, 2, 12) {
+                odds.insert(0, (REFUSED, 80_000));
+            }
+        } else if is_ecs(point) && self.is_out(2, 1, 8) {
+            odds.insert(0, (REFUSED, 80_000));
+        }
+        let fate = self.decide(job, point, &odds);
+        self.last_call += 1;
+        let id = self.last_call;
+        let invocation = self.current;
+        self.note(50 + point as u64, id, u64::from(fate));
+        if fate != 0 {
+            tell!(self, job, "{point:?}{} {}", about(job), fate::describe(fate));
+        }
+        let there = self.takes(20, 180, 20, id);
+        let back = self.takes(20, 120, 21, id);
+        let mut call = Call {
+            invocation,
+            request: Some(request),
+            reply: None,
+            waker: Some(waker),
+            fate,
+            job,
+            point,
+        };
+        match fate {
+            REFUSED | LIMITED => {
+                call.request = None;
+                let class = if fate == LIMITED {
+                    Class::RateLimited { after: Duration::from_secs(60) }
+                } else {
+                    Class::Transient
+                };
+                call.reply = Some(Err(CallError::new(class, "refused")));
+                self.after(there + back, Ev::Answer(id));
+            }
+            REQUEST_LOST => {
+                call.request = None;
+                call.reply = Some(Err(CallError::new(Class::Unknown, "no answer")));
+                self.after(CALL_TIME_OUT, Ev::Answer(id));
+            }
+            DIES_BEFORE => {
+                call.request = None;
+                self.after(0, Ev::Die(invocation));
+            }
+            LATE_EFFECT => {
+                self.after(0, Ev::Die(invocation));
+                self.after(40 * SECOND, Ev::Effect(id));
+            }
+            SLOW => self.after(9 * SECOND, Ev::Effect(id)),
+            _ => self.after(there, Ev::Effect(id)),
+        }
+        self.calls.insert(id, call);
+        id
+    }
+
+    /// Whose call it is.
+    fn subject(&self, request: &Request) -> u64 {
+        let of_name = |name: &str| Purpose::from_runner_name(name).and_then(|it| it.job()).map_or(0, |it| it.0);
+        match request {
+            Request::Mint { name, .. } | Request::FindRunner(name) => of_name(name),
+            Request::GetRunner(id) | Request::DeleteRunner(id) => {
+                self.minted_for.get(*id as usize).copied().unwrap_or(0)
+            }
+            Request::GetJob(job) => *job,
+            Request::TasksStartedBy(started_by) => {
+                started_by.strip_prefix("gha-").and_then(|job| job.parse().ok()).unwrap_or(0)
+            }
+            Request::Describe(arn) | Request::StopTask(arn) | Request::TagTask(arn, _) => from_arn(&arn.0).1,
+            Request::RunTask(request) => {
+                request.started_by.strip_prefix("gha-").and_then(|job| job.parse().ok()).unwrap_or(0)
+            }
+            Request::Defer(source, _) => receipt(source).3,
+            Request::Announce(body, _) | Request::Reject { body, .. } => number_after(body, "\"job_id\":")
+                .or_else(|| number_after(body, "\"workflow_job\":{\"id\":"))
+                .unwrap_or(0),
+            Request::PutEvents(detail) => {
+                number_after(detail, "\"workflow_job\":{\"id\":").unwrap_or(0)
+            }
+            Request::Redeliver(id) => {
+                let first = self.github.deliveries.front().map_or(0, |it| it.id);
+                self.github.deliveries.get(id.saturating_sub(first) as usize).map_or(0, |it| it.event.job)
+            }
+            Request::ListRunners(_)
+            | Request::ListDeliveries(_)
+            | Request::CountTasks
+            | Request::LiveTasks => 0,
+        }
+    }
+
+    /// The request arrives.
+    pub fn effect(&mut self, id: u64) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(request) = call.request.take() else { return };
+        let (fate, job, point, invocation) = (call.fate, call.job, call.point, call.invocation);
+        let reply = self.apply(request, point, job);
+        let back = self.takes(20, 120, 21, id);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        match fate {
+            ANSWER_LOST => {
+                call.reply = Some(Err(CallError::new(Class::Unknown, "no answer")));
+                self.after(CALL_TIME_OUT, Ev::Answer(id));
+            }
+            DIES_AFTER => {
+                self.calls.remove(&id);
+                self.after(0, Ev::Die(invocation));
+            }
+            LATE_EFFECT => drop(self.calls.remove(&id)),
+            _ => {
+                call.reply = Some(reply);
+                self.after(if fate == SLOW_ANSWER { 9 * SECOND } else { back }, Ev::Answer(id));
+            }
+        }
+    }
+
+    /// The answer arrives.
+    pub fn answer(&mut self, id: u64) -> Todo {
+        let Some(call) = self.calls.get_mut(&id) else { return Todo::Nothing };
+        if let Some(waker) = call.waker.take() {
+            waker.wake();
+        }
+        Todo::Poll(call.invocation)
+    }
+
+    fn apply(&mut self, request: Request, point: Point, job: u64) -> Result<Reply, CallError> {
+        let now = self.now;
+        if is_github(point) {
+            // GET: one point; POST, PATCH, PUT, DELETE: five.
+            let points = if is_read(point) { 1 } else { 5 };
+            if let Err(limited) = self.github.limits.take(points, now) {
+                let after = Duration::from_millis(limited.until - now);
+                return Err(CallError::new(Class::RateLimited { after }, "rate limit"));
+            }
+        }
+        Ok(match request {
+            Request::Mint { name, labels } => {
+                assert!((1..=100).contains(&labels.len()) && name.len() <= 64, "no valid mint");
+                match self.github.mint(&name, &labels, now) {
+                    None => Reply::Minted(Minted::NameTaken),
+                    Some(id) => {
+                        tell!(self, job, "GitHub registers {name}");
+                        self.minted_for.push(job);
+                        Reply::Minted(Minted::Created(Registration {
+                            id: RunnerId(id),
+                            jit_config: format!("jit-{id}").into(),
+                        }))
+                    }
+                }
+            }
+            Request::FindRunner(name) => Reply::Runner(self.github.by_name(&name).map(as_runner)),
+            Request::GetRunner(id) => Reply::Runner(self.github.registrations.get(&id).map(as_runner)),
+            Request::ListRunners(page) => {
+                let skip = 100 * (page as usize - 1);
+                let runners: Vec<Runner> =
+                    self.github.registrations.values().skip(skip).take(100).map(as_runner).collect();
+                Reply::Runners(runners, self.github.registrations.len() > skip + 100)
+            }
+            Request::DeleteRunner(id) => Reply::Deleted(self.delete_runner(id)),
+            Request::GetJob(id) => Reply::Job(self.github.job(id).map(|job| JobState {
+                status: match job.status {
+                    Status::Queued => JobStatus::Queued,
+                    Status::InProgress => JobStatus::InProgress,
+                    Status::Completed => JobStatus::Completed,
+                },
+                runner_name: job.runner.as_ref().map(Purpose::runner_name),
+            })),
+            Request::ListDeliveries(cursor) => {
+                let before = cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or(u64::MAX);
+                let page: Vec<Delivery> = self.github.deliveries_before(before).map(as_delivery).collect();
+                let next = page.last().filter(|_| page.len() == 100).map(|last| last.id.to_string());
+                Reply::Deliveries(page, next)
+            }
+            Request::Redeliver(id) => {
+                if let Some(event) = self.github.delivery_mut(id).map(|it| it.event.clone()) {
+                    tell!(self, job, "GitHub delivers the webhook of job {job} ({:?}) again", event.action);
+                    self.send(event);
+                }
+                Reply::Done
+            }
+            Request::TasksStartedBy(started_by) => {
+                let listed = |task: &&ecs::Task| task.is_live() && task.listed_from <= now;
+                Reply::Tasks(self.ecs.of_starter(&started_by).filter(listed).map(as_task).collect())
+            }
+            Request::Describe(arn) => Reply::Task(self.ecs.tasks.get(&from_arn(&arn.0).0).map(as_task)),
+            Request::RunTask(request) => return self.run_task(&request, job),
+            Request::CountTasks => Reply::Count(self.ecs.running.len() as u32),
+            Request::LiveTasks => {
+                let live = self.ecs.live.iter().filter_map(|id| self.ecs.tasks.get(id));
+                Reply::Tasks(live.filter(|task| task.listed_from <= now).map(as_task).collect())
+            }
+            Request::StopTask(arn) => {
+                self.stop_task(from_arn(&arn.0).0);
+                Reply::Done
+            }
+            Request::TagTask(arn, tags) => {
+                if let Some(task) = self.ecs.tasks.get_mut(&from_arn(&arn.0).0).filter(|it| it.is_live()) {
+                    task.tags.extend(tags);
+                }
+                Reply::Done
+            }
+            Request::Defer(source, delay) => {
+                let (which, message, receipt, _) = receipt(&source);
+                let delay = delay.as_millis() as Ms;
+                if delay > 12 * 60 * MINUTE {
+                    self.violation(Kind::Limit, job, format!("a visibility of {delay} ms"));
+                }
+                self.queue(which).change_visibility(message, receipt, now + delay);
+                Reply::Done
+            }
+            Request::Reject { body, reason } => {
+                self.rejected(&body, &reason, job);
+                Reply::Done
+            }
+            Request::Announce(body, delay) => {
+                let delay = delay.as_millis() as Ms;
+                if delay > 15 * MINUTE {
+                    self.violation(Kind::Limit, job, format!("a delay of {delay} ms"));
+                }
+                self.announced(&body, job);
+                self.jobs.send(body.into(), job, now + delay);
+                self.poll_soon(Which::Jobs, now + delay);
+                Reply::Done
+            }
+            Request::PutEvents(detail) => {
+                let which = match detail.contains("\"action\":\"queued\"") {
+                    true => Which::Jobs,
+                    false => Which::Lifecycle,
+                };
+                let body =
+                    format!("{{\"source\":\"github.com\",\"detail-type\":\"workflow_job\",\"detail\":{detail}}}");
+                self.publish(which, body.into(), job);
+                Reply::Done
+            }
+        })
+    }
+
+    fn run_task(&mut self, request: &TaskRequest, job: u64) -> Result<Reply, CallError> {
+        let now = self.now;
+        if let Some(what) = unacceptable(request) {
+            self.violation(Kind::Limit, job, format!("a RunTask request with {what}"));
+        }
+        let is_spot = request.capacity == Capacity::FargateSpot;
+        let out = if is_spot { self.is_out(3, 20, 50) } else { self.is_out(4, 1, 15) };
+        let odds = [(1, if out { 95_000 } else { 50 })];
+        let is_dry = self.decide(job, Point::Supply, &odds) == 1;
+        match self.ecs.run_task(request, || is_dry, now) {
+            Ran::New(id) => {
+                let registration = self.ecs.tasks[&id].registration;
+                tell!(self, job, "ECS starts task {id} for {} on {}", request.client_token, request.capacity);
+                if let Some(it) = self.github.registrations.get_mut(&registration) {
+                    it.task = Some(id);
+                }
+                self.check_start(id);
+                self.launch(id);
+                Ok(Reply::RunTask(RunTask::Started(TaskArn(arn(id, job)))))
+            }
+            Ran::Same(id) => Ok(Reply::RunTask(RunTask::Started(TaskArn(arn(id, job))))),
+            Ran::Conflict(id) => {
+                tell!(self, job, "RunTask {}: ConflictException, that was task {id}", request.client_token);
+                Ok(Reply::RunTask(RunTask::Conflict(vec![TaskArn(arn(id, job))])))
+            }
+            Ran::Dry => {
+                tell!(self, job, "RunTask {}: {} has no capacity", request.client_token, request.capacity);
+                Err(CallError::new(Class::NoCapacity, "Capacity is unavailable at this time"))
+            }
+            Ran::Throttled => Err(CallError::new(Class::Transient, "ThrottlingException")),
+        }
+    }
+
+    fn delete_runner(&mut self, id: u64) -> Deleted {
+        match self.github.registrations.get(&id) {
+            None => Deleted::Gone,
+            Some(runner) if runner.busy.is_some() => Deleted::Busy,
+            Some(runner) => {
+                let (task, job, online) = (runner.task, runner.job, runner.online);
+                tell!(self, job, "the registration {} is deleted", runner.name);
+                self.github.remove(id);
+                if let Some(task) = task {
+                    self.spent(task);
+                }
+                self.stats.deleted += 1;
+                if online {
+                    self.stats.deleted_online += 1;
+                }
+                Deleted::Spent
+            }
+        }
+    }
+
+    pub fn stop_task(&mut self, id: u64) {
+        let Some(task) = self.ecs.tasks.get(&id) else { return };
+        let (job, registration) = (task.job, task.registration);
+        if !self.ecs.ask_to_stop(id) {
+            return;
+        }
+        tell!(self, job, "task {id} is stopped");
+        if let Some(busy) = self.github.registrations.get(&registration).and_then(|it| it.busy) {
+            self.violation(Kind::Lost, busy, format!("task {id} is stopped while its runner runs job {busy}"));
+        }
+        let takes = self.takes(2 * SECOND, 40 * SECOND, 13, id);
+        self.after(takes, Ev::End(id, "UserInitiated", Some(143)));
+    }
+
+    /// The next attempt for a job is announced: the runners before it are given up.
+    fn announced(&mut self, body: &str, job: u64) {
+        let attempt = number_after(body, "\"attempt\":").unwrap_or(0);
+        tell!(self, job, "a runner fargate-{job}-{attempt} is announced");
+        for before in 1..attempt {
+            let name = format!("fargate-{job}-{before}");
+            let id = self.github.by_name(&name).map(|it| it.id);
+            if let Some(registration) = id.and_then(|id| self.github.registrations.get_mut(&id)) {
+                registration.given_up = true;
+            }
+        }
+        self.stats.announced += 1;
+    }
+
+    fn rejected(&mut self, body: &str, reason: &str, job: u64) {
+        tell!(self, job, "job {job} is rejected: {reason}");
+        self.stats.rejected += 1;
+        let started = self.github.job(job).map_or(0, |it| it.started);
+        if reason.is_empty() || started < MAX_ATTEMPTS {
+            let text = format!("rejected after {started} runners: {reason:?} {body}");
+            self.violation(Kind::Lost, job, text);
+        }
+        if let Some(it) = self.github.job_mut(job) {
+            it.rejected = true;
+        }
+        // Somebody is told, and cancels it.
+        self.after(MINUTE, Ev::Cancel(job));
+    }
+}
+
+fn as_runner(registration: &github::Registration) -> Runner {
+    Runner {
+        id: RunnerId(registration.id),
+        name: registration.name.clone(),
+        online: registration.online,
+        busy: registration.busy.is_some(),
+        labels: registration.texts.iter().map(|label| label.to_lowercase()).collect(),
+    }
+}
+
+fn as_delivery(delivery: &github::Delivery) -> Delivery {
+    Delivery {
+        id: delivery.id,
+        guid: format!("{:016x}", delivery.event.guid),
+        delivered_at: time(delivery.at),
+        delivered: delivery.delivered,
+        event: "workflow_job".to_owned(),
+    }
+}
+
+fn as_task(task: &ecs::Task) -> Task {
+    Task {
+        arn: TaskArn(arn(task.id, task.job)),
+        live: task.is_live(),
+        created_at: Some(time(task.created_at)),
+        started_at: task.started_at.map(time),
+        tags: task.tags.clone(),
+    }
+}
+
+/// What ECS would not take.
+fn unacceptable(request: &TaskRequest) -> Option<&'static str> {
+    let valid = |text: &str| text.chars().all(|c| c.is_alphanumeric() || " +-=._:/@".contains(c));
+    match () {
+        () if request.client_token.len() > 64 => Some("a clientToken of more than 64 characters"),
+        () if request.started_by.len() > 128 => Some("a startedBy of more than 128 characters"),
+        () if request.tags.len() > 50 => Some("more than 50 tags"),
+        () if request.tags.iter().any(|(_, value)| value.chars().count() > 256 || !valid(value)) => {
+            Some("a tag value that AWS does not take")
+        }
+        () if !request.tags.iter().any(|(key, _)| key == tags::RUNNER_NAME) => Some("no runner's name"),
+        () if request.overrides_length("runner") > 8192 => Some("overrides of more than 8192 characters"),
+        () => None,
+    }
+}
+
+/// A receipt handle: queue, message, receipt, job.
+pub fn source(which: Which, message: u64, receipt: u64, job: u64) -> Source {
+    let queue = if which == Which::Jobs { "jobs" } else { "lifecycle" };
+    Source {
+        queue_arn: format!("arn:aws:sqs:eu-central-1:1:{queue}"),
+        receipt_handle: format!("{queue}/{message}/{receipt}/{job}"),
+    }
+}
+
+fn receipt(source: &Source) -> (Which, u64, u64, u64) {
+    let mut parts = source.receipt_handle.split('/');
+    let which = if parts.next() == Some("jobs") { Which::Jobs } else { Which::Lifecycle };
+    let mut number = || parts.next().and_then(|part| part.parse().ok()).unwrap_or_default();
+    (which, number(), number(), number())
+}
+
+fn number_after(text: &str, mark: &str) -> Option<u64> {
+    let rest = &text[text.find(mark)? + mark.len()..];
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
+
+fn about(job: u64) -> String {
+    if job == 0 { String::new() } else { format!(" for job {job}") }
+}
+
+/// Named so that the story can say what a message was.
+pub fn is_replacement(body: &str) -> bool {
+    body.starts_with("{\"replacement\":")
+}
+

@@ -1,0 +1,248 @@
+//! What must hold, at every step and at the end.
+
+use std::{collections::VecDeque, fmt};
+
+use super::{
+    HOUR, MINUTE, Ms, SECOND,
+    github::Status,
+    world::{IDLE_TIMEOUT, World},
+};
+
+/// What can be violated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A job stays queued although the world allows it to run, or is killed, or rejected without reason.
+    Lost,
+    /// Two runners for one job: two live tasks with unspent registrations at the same time, of which none was
+    /// given up (an announcement of the next attempt gives a runner up), or an attempt that is started twice.
+    Doubled,
+    /// A task or a registration outlives its use by more than the time-out and the sweeps that it takes.
+    Leaked,
+    /// A limit of an outside system is not kept.
+    Limit,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Lost => "lost",
+            Kind::Doubled => "doubled",
+            Kind::Leaked => "leaked",
+            Kind::Limit => "a limit broken",
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Violation {
+    pub kind: Kind,
+    pub job: u64,
+    pub at: Ms,
+    pub text: String,
+}
+
+#[derive(Debug, Default)]
+pub struct Checks {
+    pub violations: Vec<Violation>,
+    pub counts: [u64; 4],
+    /// Milliseconds for which tasks have lived past their bound.
+    pub leaked_ms: u64,
+    /// When sweeps began in which every step worked.
+    clean_sweeps: VecDeque<Ms>,
+}
+
+impl Checks {
+    pub fn found(&mut self, kind: Kind, job: u64, at: Ms, text: String) {
+        self.counts[kind as usize] += 1;
+        if self.violations.len() < 100 {
+            self.violations.push(Violation { kind, job, at, text });
+        }
+    }
+
+    /// How many sweeps in which every step worked have begun since then.
+    fn sweeps_since(&self, since: Ms) -> usize {
+        self.clean_sweeps.iter().rev().take_while(|began| **began >= since).count()
+    }
+}
+
+/// A job that waits longer than this while nothing stands in its way is lost. A failed delivery comes again after
+/// 5, 15, 35 minutes; a runner that dies is replaced; none of them takes so long.
+const LOST_AFTER: Ms = 3 * HOUR;
+/// A task that was asked to stop takes up to two minutes, and an answer or two may be on their way.
+const GRACE: Ms = 3 * MINUTE;
+
+impl World {
+    /// A task has been started: is it the only one?
+    pub fn check_start(&mut self, id: u64) {
+        let task = &self.ecs.tasks[&id];
+        let (job, started_by) = (task.job, task.started_by.clone());
+        if job == 0 {
+            return;
+        }
+        if let Some(it) = self.github.job_mut(job) {
+            it.started += 1;
+        }
+        let Some(registration) = self.github.registrations.get(&self.ecs.tasks[&id].registration) else {
+            return;
+        };
+        let name = registration.name.clone();
+        let unspent = |registration: u64| {
+            self.github
+                .registrations
+                .get(&registration)
+                .is_some_and(|it| it.busy.is_none() && !it.given_up && !it.ghost)
+        };
+        let others = self.ecs.of_starter(&started_by).filter(|it| it.id != id);
+        let mut found = None;
+        for other in others {
+            if other.is_live() && unspent(other.registration) && unspent(self.ecs.tasks[&id].registration) {
+                found = Some(format!("task {} and task {id} both wait for a job", other.id));
+            }
+            if other.token == self.ecs.tasks[&id].token || other.tags.get("gha:runner-name") == Some(&name) {
+                let capacity_differs = other.is_spot != self.ecs.tasks[&id].is_spot;
+                if !capacity_differs && other.ran_with_registration {
+                    found = Some(format!("{name} is started twice, as task {} and as task {id}", other.id));
+                }
+            }
+        }
+        if let Some(task) = self.ecs.tasks.get_mut(&id) {
+            task.ran_with_registration = true;
+        }
+        if let Some(text) = found {
+            self.violation(Kind::Doubled, job, text);
+        }
+    }
+
+    /// A sweep in which every step worked is over: nothing may be left that it, or the ones before, should have
+    /// seen to.
+    pub fn swept(&mut self, began: Ms) {
+        self.checks.clean_sweeps.push_back(began);
+        if self.checks.clean_sweeps.len() > 64 {
+            self.checks.clean_sweeps.pop_front();
+        }
+        self.check_jobs();
+        self.check_tasks();
+        self.check_registrations();
+    }
+
+    fn check_jobs(&mut self) {
+        let now = self.now;
+        let late: Vec<u64> = self
+            .github
+            .waiting()
+            .filter(|job| {
+                self.github.job(*job).is_some_and(|it| now - it.plan.at > LOST_AFTER && !it.rejected)
+            })
+            .collect();
+        for job in late {
+            self.violation(Kind::Lost, job, format!("job {job} has waited for more than three hours"));
+            // Once is enough.
+            if let Some(it) = self.github.job_mut(job) {
+                it.rejected = true;
+            }
+            self.after(0, super::world::Ev::Cancel(job));
+        }
+    }
+
+    fn check_tasks(&mut self) {
+        let now = self.now;
+        let mut leaked = Vec::new();
+        for id in &self.ecs.running {
+            let task = &self.ecs.tasks[id];
+            let Some(useless_since) = self.useless_since(*id) else { continue };
+            let begin = task.started_at.unwrap_or(task.created_at);
+            // Seen by the first sweep that begins after the time-out and lists it; gone by the next but one.
+            let due = useless_since.max(begin + IDLE_TIMEOUT).max(task.listed_from) + SECOND;
+            if self.checks.sweeps_since(due) >= 2 && now > due + GRACE && !task.leaked {
+                leaked.push((*id, task.job, now - due));
+            }
+        }
+        for (id, job, ms) in leaked {
+            self.checks.leaked_ms += ms;
+            if let Some(task) = self.ecs.tasks.get_mut(&id) {
+                task.leaked = true;
+            }
+            let text = format!("task {id} is of no use for {} minutes, and was not stopped", ms / MINUTE);
+            self.violation(Kind::Leaked, job, text);
+        }
+    }
+
+    /// Since when nobody needs the task; `None` while somebody does.
+    fn useless_since(&self, id: u64) -> Option<Ms> {
+        let task = &self.ecs.tasks[&id];
+        if task.asked_to_stop {
+            return None;
+        }
+        let Some(registration) = self.github.registrations.get(&task.registration) else {
+            return Some(task.spent_at.unwrap_or(task.created_at));
+        };
+        if registration.busy.is_some() || registration.job == 0 {
+            return None;
+        }
+        let own = self.github.job(registration.job)?;
+        // With a pool, a runner of its labels that nobody else needs is one of it.
+        if self.settings.pool > 0 && registration.labels == 0 && registration.unique.is_none() {
+            return None;
+        }
+        match own.status {
+            Status::Queued => None,
+            _ => Some(own.left_at?.max(registration.online_at.unwrap_or(0)).max(registration.minted_at)),
+        }
+    }
+
+    fn check_registrations(&mut self) {
+        let now = self.now;
+        let mut leaked = Vec::new();
+        for (id, registration) in &self.github.registrations {
+            let task = registration.task.and_then(|task| self.ecs.tasks.get(&task));
+            let since = match task {
+                Some(task) if task.stopped_at.is_none() => continue,
+                Some(task) => task.stopped_at.unwrap_or(0),
+                None => registration.minted_at,
+            };
+            if registration.busy.is_some() || registration.leaked {
+                continue;
+            }
+            // Found by the first sweep; handed back a minute later, taken over half a minute after that.
+            if self.checks.sweeps_since(since + SECOND) >= 6 && now > since + 30 * MINUTE {
+                leaked.push((*id, registration.job, registration.name.clone()));
+            }
+        }
+        for (id, job, name) in leaked {
+            if let Some(registration) = self.github.registrations.get_mut(&id) {
+                registration.leaked = true;
+            }
+            self.violation(Kind::Leaked, job, format!("the registration {name} has no task, and stays"));
+        }
+    }
+
+    /// The history is over, and long enough for everything to be in order: what is left is lost or leaked.
+    pub fn check_end(&mut self) {
+        let waiting: Vec<u64> = self.github.waiting().collect();
+        for job in waiting {
+            if self.github.job(job).is_some_and(|it| !it.rejected) {
+                self.violation(Kind::Lost, job, format!("job {job} waits, and nothing more will happen"));
+            }
+        }
+        let extra: Vec<(u64, u64)> = self
+            .ecs
+            .running
+            .iter()
+            .map(|id| (*id, self.ecs.tasks[id].job))
+            .filter(|(id, job)| *job != 0 && !self.ecs.tasks[id].leaked)
+            .collect();
+        for (id, job) in extra {
+            self.violation(Kind::Leaked, job, format!("task {id} is left"));
+        }
+        let left: Vec<(u64, String)> = self
+            .github
+            .registrations
+            .values()
+            .filter(|it| it.job != 0 && !it.leaked)
+            .map(|it| (it.job, it.name.clone()))
+            .collect();
+        for (job, name) in left {
+            self.violation(Kind::Leaked, job, format!("the registration {name} is left"));
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The functions, as Lambda runs them: invocations, their time-outs, their deaths; and the loop that drives a
+//! history.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
+use gha_fargate_runners::{
+    batch::{self, Record},
+    config::{DispatchConfig, ReconcileConfig, Scope},
+    dispatch::Dispatcher,
+    metrics::Metrics,
+    reconcile::{Pool, Reconciler},
+    webhook::Webhook,
+};
+use ring::hmac;
+
+use super::{
+    Ms, SECOND,
+    calls::{self, is_replacement},
+    chance::Chance,
+    github::Event,
+    plan::Plan,
+    planted::{Crooked, Planted},
+    ports::Port,
+    sqs::{Message, Which},
+    world::{Ev, MAX_ATTEMPTS, Settings, Shared, Todo, World, payload, tell, time},
+};
+
+pub const WEBHOOK_SECRET: &str = "It's a Secret to Everybody";
+
+/// `Timeout` of the functions in `template.yaml`.
+const DISPATCH_TIME_OUT: Ms = 30 * SECOND;
+const RECONCILE_TIME_OUT: Ms = 120 * SECOND;
+const WEBHOOK_TIME_OUT: Ms = 10 * SECOND;
+
+type Dispatch = Dispatcher<Crooked, Crooked, Port>;
+type Reconcile = Reconciler<Crooked, Crooked, Crooked, Crooked, Port>;
+
+/// The project's own flows.
+struct Flows {
+    dispatcher: Dispatch,
+    reconciler: Reconcile,
+    webhook: Webhook<Crooked, Port, Port>,
+    queue: Crooked,
+    clock: Port,
+}
+
+enum Answer {
+    Batch { failed: Vec<String>, metrics: Metrics },
+    Webhook(u16),
+}
+
+struct Invocation {
+    future: Pin<Box<dyn Future<Output = Answer>>>,
+    trigger: Trigger,
+    began: Ms,
+}
+
+enum Trigger {
+    Batch(Which, Vec<Message>),
+    Webhook { delivery: u64, answer_lost: bool },
+}
+
+/// One history, from the first job to the last.
+pub struct History {
+    pub world: Shared,
+    flows: Rc<Flows>,
+    invocations: BTreeMap<u64, Invocation>,
+    last: u64,
+    key: hmac::Key,
+}
+
+impl History {
+    pub fn new(plan: Plan, chance: Chance, settings: Settings, seed: u64) -> Self {
+        let planted = settings.planted;
+        let (capacity, max_runners, pool_size) = (settings.capacity, settings.max_runners, settings.pool);
+        let world = Rc::new(RefCell::new(World::new(plan, chance, settings, seed)));
+        let port = Port(world.clone());
+        let crooked = Crooked { port: port.clone(), planted, counter: Rc::new(Cell::new(0)) };
+        let environment = |name: &str| {
+            let value = match name {
+                "ECS_CLUSTER" => "runners",
+                "SUBNET_IDS" => "subnet-1",
+                "SECURITY_GROUP_IDS" => "sg-1",
+                "CAPACITY" => capacity,
+                "RUNNER_LABELS" => "self-hosted,linux,x64,fargate",
+                "ORGANIZATION" => "acme",
+                "GITHUB_SECRET_ARN" => "arn:aws:secretsmanager:eu-central-1:1:secret:github-AbCdEf",
+                "JOB_QUEUE_URL" => "https://sqs.eu-central-1.amazonaws.com/1/jobs",
+                "DEAD_LETTER_QUEUE_URL" => "https://sqs.eu-central-1.amazonaws.com/1/dead",
+                "MAX_ATTEMPTS" => return Some(MAX_ATTEMPTS.to_string()),
+                "MAX_RUNNERS" => return Some(max_runners.to_string()),
+                "WARM_POOL_SIZE" => return Some(pool_size.to_string()),
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        let dispatch = DispatchConfig::read(environment).expect("settings of dispatch");
+        let reconcile = ReconcileConfig::read(environment).expect("settings of reconcile");
+        let flows = Flows {
+            dispatcher: Dispatcher {
+                github: Some(crooked.clone()),
+                ecs: crooked.clone(),
+                clock: port.clone(),
+                policy: dispatch.policy.clone(),
+                fleet: dispatch.fleet,
+                max_runners: dispatch.max_runners,
+                max_attempts: dispatch.max_attempts,
+            },
+            reconciler: Reconciler {
+                github: Some(crooked.clone()),
+                ecs: crooked.clone(),
+                queue: crooked.clone(),
+                clock: port.clone(),
+                policy: reconcile.policy,
+                cluster: reconcile.cluster,
+                scope: Scope::Org,
+                idle_timeout: reconcile.idle_timeout,
+                max_attempts: reconcile.max_attempts,
+                pool: reconcile.pool.map(|pool| Pool {
+                    size: pool.size,
+                    labels: pool.labels,
+                    fleet: pool.fleet,
+                    ecs: crooked.clone(),
+                }),
+            },
+            webhook: Webhook {
+                bus: crooked.clone(),
+                secret: port.clone(),
+                clock: port.clone(),
+                policy: dispatch.policy,
+                known: RefCell::default(),
+            },
+            queue: crooked,
+            clock: port,
+        };
+        History {
+            world,
+            flows: Rc::new(flows),
+            invocations: BTreeMap::new(),
+            last: 0,
+            key: hmac::Key::new(hmac::HMAC_SHA256, WEBHOOK_SECRET.as_bytes()),
+        }
+    }
+
+    /// Runs the history to its end; `each_minute` is called every so many events.
+    pub fn run(&mut self, mut progress: impl FnMut(&World)) {
+        let mut steps = 0_u64;
+        loop {
+            let Some(todo) = self.world.borrow_mut().step() else { break };
+            match todo {
+                Todo::Nothing => {}
+                Todo::Poll(invocation) => self.poll(invocation),
+                Todo::Kill(invocation, why) => self.kill(invocation, why),
+                Todo::Batch(which, messages) => self.batch(which, messages),
+                Todo::Webhook(event, delivery, answer_lost) => self.webhook(&event, delivery, answer_lost),
+            }
+            steps += 1;
+            if steps % 1_000_000 == 0 {
+                progress(&self.world.borrow());
+            }
+        }
+    }
+
+    fn batch(&mut self, which: Which, messages: Vec<Message>) {
+        let records: Vec<Record> = messages
+            .iter()
+            .map(|message| Record {
+                message_id: format!("{which:?}-{}", message.id),
+                source: Some(calls::source(which, message.id, message.receipt, message.job)),
+                receives: Some(message.receives),
+                body: message.body.to_string(),
+            })
+            .collect();
+        let flows = self.flows.clone();
+        let (now, time_out) = {
+            let world = &mut *self.world.borrow_mut();
+            for message in &messages {
+                let what = match (which, is_replacement(&message.body)) {
+                    (Which::Jobs, false) => "dispatch receives the job",
+                    (Which::Jobs, true) => "dispatch receives the announcement",
+                    (Which::Lifecycle, _) if message.job == 0 => "reconcile sweeps",
+                    (Which::Lifecycle, _) if message.body.contains("aws.ecs") => {
+                        "reconcile hears that a task has stopped"
+                    }
+                    (Which::Lifecycle, _) if message.body.contains("in_progress") => {
+                        "reconcile hears that the job was taken"
+                    }
+                    (Which::Lifecycle, _) => "reconcile hears that the job is over",
+                };
+                let again = if message.receives > 1 { " again" } else { "" };
+                tell!(world, message.job, "{what}{again}{}", about(message.job));
+            }
+            let time_out = if which == Which::Jobs { DISPATCH_TIME_OUT } else { RECONCILE_TIME_OUT };
+            (world.now, time_out)
+        };
+        let deadline = time(now + time_out);
+        let future: Pin<Box<dyn Future<Output = Answer>>> = Box::pin(async move {
+            let report = match which {
+                Which::Jobs => {
+                    let dispatcher = &flows.dispatcher;
+                    let batch = &dispatcher.begin_batch().await;
+                    let handle = |body, receives| dispatcher.handle(body, receives, batch);
+                    batch::process(&records, &flows.queue, &flows.clock, handle).await
+                }
+                Which::Lifecycle => {
+                    let reconciler = &flows.reconciler;
+                    let handle = |body, _receives| reconciler.handle(body, deadline);
+                    batch::process(&records, &flows.queue, &flows.clock, handle).await
+                }
+            };
+            let failed = report.response.batch_item_failures;
+            Answer::Batch {
+                failed: failed.into_iter().map(|failure| failure.item_identifier).collect(),
+                metrics: report.metrics,
+            }
+        });
+        self.invoke(future, Trigger::Batch(which, messages), time_out);
+    }
+
+    fn webhook(&mut self, event: &Event, delivery: u64, answer_lost: bool) {
+        let body = payload(&self.world.borrow(), event);
+        let signature = hmac::sign(&self.key, body.as_bytes());
+        let mut hex = String::with_capacity(71);
+        hex.push_str("sha256=");
+        for byte in signature.as_ref() {
+            hex.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+            hex.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
+        }
+        let mut request = LambdaFunctionUrlRequest::default();
+        request.request_context.http.method = Some("POST".to_owned());
+        request.headers.insert("x-hub-signature-256", hex.parse().expect("a header"));
+        request.headers.insert("x-github-event", "workflow_job".parse().expect("a header"));
+        request.body = Some(body);
+        let flows = self.flows.clone();
+        let future: Pin<Box<dyn Future<Output = Answer>>> =
+            Box::pin(async move { Answer::Webhook(flows.webhook.answer(&request).await.status) });
+        self.invoke(future, Trigger::Webhook { delivery, answer_lost }, WEBHOOK_TIME_OUT);
+    }
+
+    fn invoke(&mut self, future: Pin<Box<dyn Future<Output = Answer>>>, trigger: Trigger, time_out: Ms) {
+        self.last += 1;
+        let id = self.last;
+        let began = {
+            let mut world = self.world.borrow_mut();
+            world.stats.invocations += 1;
+            world.after(time_out, Ev::TimeOut(id));
+            world.now
+        };
+        self.invocations.insert(id, Invocation { future, trigger, began });
+        self.poll(id);
+    }
+
+    fn poll(&mut self, id: u64) {
+        let Some(invocation) = self.invocations.get_mut(&id) else { return };
+        self.world.borrow_mut().current = id;
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(answer) = invocation.future.as_mut().poll(&mut context) {
+            let invocation = self.invocations.remove(&id).expect("it was polled");
+            self.finish(invocation, answer);
+        }
+    }
+
+    fn finish(&mut self, invocation: Invocation, answer: Answer) {
+        let world = &mut *self.world.borrow_mut();
+        let now = world.now;
+        match (invocation.trigger, answer) {
+            (Trigger::Batch(which, messages), Answer::Batch { failed, metrics }) => {
+                for message in messages {
+                    let is_failed = failed.contains(&format!("{which:?}-{}", message.id));
+                    if !is_failed || world.settings.planted == Planted::NoPartialFailures {
+                        world.queue(which).delete(message.id, message.receipt, now);
+                    }
+                }
+                world.freed(which);
+                world.count(&metrics);
+                if metrics.get("Swept") > 0 && metrics.get("LeftToNextSweep") == 0 {
+                    world.swept(invocation.began);
+                }
+            }
+            (Trigger::Webhook { delivery, answer_lost }, Answer::Webhook(status)) => {
+                if status < 300
+                    && !answer_lost
+                    && let Some(delivery) = world.github.delivery_mut(delivery)
+                {
+                    delivery.delivered = true;
+                }
+            }
+            _ => unreachable!("an answer of another function"),
+        }
+    }
+
+    fn kill(&mut self, id: u64, why: &str) {
+        let Some(invocation) = self.invocations.remove(&id) else { return };
+        let world = &mut *self.world.borrow_mut();
+        world.stats.killed += 1;
+        if let Trigger::Batch(which, messages) = &invocation.trigger {
+            for message in messages {
+                let function = if *which == Which::Jobs { "dispatch" } else { "reconcile" };
+                tell!(world, message.job, "{function}: {why}");
+            }
+            world.freed(*which);
+        }
+    }
+}
+
+fn about(job: u64) -> String {
+    if job == 0 { String::new() } else { format!(" {job}") }
+}

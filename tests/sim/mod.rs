@@ -1,0 +1,44 @@
+//! The simulator: the project's own flows, over their ports, in a simulated world of GitHub, EventBridge, SQS, ECS
+//! and Lambda with a virtual clock. Everything that can go wrong is a decision with a name ([`chance::Key`]); a
+//! history is a plan of jobs and the decisions that were not the default, and the same of both gives the same
+//! history to the byte.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`chance`] | decisions: by seed, by script, and written down |
+//! | [`plan`] | which jobs come, and when |
+//! | [`github`], [`ecs`], [`sqs`] | the state of the outside |
+//! | [`world`] | the clock, the events to come, and what each of them does |
+//! | [`calls`] | what a call of a port does to the world, and what it answers |
+//! | [`ports`] | the library's ports, each call a point where the process can die or the answer be lost |
+//! | [`lambda`] | the functions, their invocations, and the loop |
+//! | [`check`] | what must hold at every step, and at the end |
+//! | [`planted`] | faults planted on purpose, each of which the checks must catch |
+//! | [`explore`], [`shrink`] | all histories near a plan; the shortest history that still fails |
+//! | [`report`] | the table, the plot and the costs |
+#![allow(dead_code, reason = "the tests use one half of it, the example the other")]
+
+pub mod calls;
+pub mod chance;
+pub mod check;
+pub mod ecs;
+pub mod explore;
+pub mod github;
+pub mod lambda;
+pub mod plan;
+pub mod planted;
+pub mod ports;
+pub mod report;
+pub mod shrink;
+pub mod sqs;
+pub mod world;
+
+/// Milliseconds since the history began.
+pub type Ms = u64;
+
+/// Milliseconds of a second.
+pub const SECOND: Ms = 1_000;
+/// Milliseconds of a minute.
+pub const MINUTE: Ms = 60 * SECOND;
+/// Milliseconds of an hour.
+pub const HOUR: Ms = 60 * MINUTE;

@@ -1,0 +1,92 @@
+//! Which jobs come, and when. A job's nature depends on the seed and its number alone.
+
+use super::{HOUR, MINUTE, Ms, SECOND, chance::hash};
+
+/// The label sets of the workflows. Some are parts of others: GitHub gives a job to any runner that has all of its
+/// labels, so a job of the second set may take a runner of any.
+pub const LABELS: [&[&str]; 5] = [
+    &["self-hosted", "linux", "x64", "fargate"],
+    &["self-hosted", "fargate"],
+    &["self-hosted", "fargate", "cpu=2", "ram=8"],
+    &["self-hosted", "fargate", "spot"],
+    &["self-hosted", "linux", "x64", "fargate", "on-demand"],
+];
+
+/// Whether a runner of label set `runner` may get a job of label set `job`.
+pub fn covers(runner: u8, job: u8) -> bool {
+    let has = &LABELS[usize::from(runner)];
+    LABELS[usize::from(job)].iter().all(|label| has.contains(label))
+}
+
+/// One job of the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Job {
+    /// Its number, from 1: GitHub's id for it.
+    pub number: u64,
+    pub at: Ms,
+    /// Which of [`LABELS`].
+    pub labels: u8,
+    /// Whether it has a `run=…` label as well.
+    pub unique: bool,
+    /// How long it runs.
+    pub takes: Ms,
+    /// Cancelled so long after it was queued, if it is not over by then.
+    pub cancelled_after: Option<Ms>,
+}
+
+/// A plan.
+#[derive(Debug, Clone)]
+pub enum Plan {
+    /// These jobs.
+    These(Vec<Job>),
+    /// So many jobs by seed.
+    Seeded { seed: u64, jobs: u64, per_hour: u64, from: u64 },
+}
+
+impl Plan {
+    /// The first job after `after` (`None`: the first of all).
+    pub fn next(&self, after: Option<&Job>) -> Option<Job> {
+        match self {
+            Plan::These(jobs) => {
+                let index = after.map_or(0, |after| {
+                    jobs.iter().position(|job| job.number == after.number).map_or(jobs.len(), |i| i + 1)
+                });
+                jobs.get(index).copied()
+            }
+            Plan::Seeded { seed, jobs, per_hour, from } => {
+                let number = after.map_or(*from, |job| job.number + 1);
+                let before = after.map_or(0, |job| job.at);
+                (number < from + jobs).then(|| seeded(*seed, number, before, *per_hour))
+            }
+        }
+    }
+}
+
+/// A job by seed and number. Workflows fan out: now and then a few dozen jobs come in the same moment, and
+/// nights are quiet.
+fn seeded(seed: u64, number: u64, before: Ms, per_hour: u64) -> Job {
+    let draw = |what: u64| hash(&[seed, number, 0x706c_616e, what]);
+    let fan_out = (number / 40) % 5 == 0 && hash(&[seed, number / 40, 7]) % 2 == 0;
+    let is_night = (before / HOUR) % 24 >= 20;
+    let mean = HOUR / per_hour.max(1);
+    let gap = match (fan_out, is_night) {
+        (true, _) => draw(0) % 50,
+        (false, true) => draw(0) % (4 * mean),
+        (false, false) => draw(0) % (2 * mean + mean / 3),
+    };
+    // From 15 seconds to 34 minutes, short ones more often.
+    let takes = (15 * SECOND << (draw(1) % 6)) + draw(2) % (15 * SECOND << (draw(1) % 6).max(1));
+    let cancelled_after = match draw(3) % 100 {
+        0..3 => Some(draw(4) % (2 * MINUTE)),
+        3 => Some(draw(4) % (20 * MINUTE)),
+        _ => None,
+    };
+    let labels = match draw(5) % 100 {
+        0..40 => 0,
+        40..65 => 1,
+        65..80 => 2,
+        80..92 => 3,
+        _ => 4,
+    };
+    Job { number, at: before + gap, labels, unique: draw(6) % 20 == 0, takes, cancelled_after }
+}

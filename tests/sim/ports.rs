@@ -1,0 +1,186 @@
+//! The library's ports in the simulated world. Every call suspends; what becomes of it is decided there.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use gha_fargate_runners::{
+    error::CallError,
+    ids::{JobId, RunnerId},
+    ports::{
+        Bus, Clock, Deleted, Deliveries, Delivery, FindTasks, Github, JobState, Minted, Queue, RunTask,
+        Runner, SecretSource, Source, StartTasks, Target, Task, TaskArn, TendTasks,
+    },
+    task::TaskRequest,
+};
+use secrecy::SecretString;
+use time::OffsetDateTime;
+
+use super::{
+    calls::{Reply, Request},
+    world::Shared,
+};
+
+/// All ports.
+#[derive(Clone)]
+pub struct Port(pub Shared);
+
+/// A call: made when it is first polled, done when its answer has arrived.
+struct Calling {
+    world: Shared,
+    request: Option<Request>,
+    id: u64,
+}
+
+impl Future for Calling {
+    type Output = Result<Reply, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let mut world = this.world.borrow_mut();
+        match this.request.take() {
+            Some(request) => {
+                this.id = world.submit(request, context.waker().clone());
+                Poll::Pending
+            }
+            None => match world.calls.get_mut(&this.id).and_then(|call| call.reply.take()) {
+                Some(reply) => {
+                    world.calls.remove(&this.id);
+                    Poll::Ready(reply)
+                }
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl Port {
+    fn call(&self, request: Request) -> impl Future<Output = Result<Reply, CallError>> + use<> {
+        Calling { world: self.0.clone(), request: Some(request), id: 0 }
+    }
+}
+
+macro_rules! answer {
+    ($call:expr, $pattern:pat => $value:expr) => {
+        match $call.await? {
+            $pattern => Ok($value),
+            _ => unreachable!("an answer of another call"),
+        }
+    };
+}
+
+impl Clock for Port {
+    fn now(&self) -> OffsetDateTime {
+        self.0.borrow().time()
+    }
+}
+
+impl Github for Port {
+    async fn mint(&self, _: &Target, name: &str, labels: &[String]) -> Result<Minted, CallError> {
+        let request = Request::Mint { name: name.to_owned(), labels: labels.to_vec() };
+        answer!(self.call(request), Reply::Minted(minted) => minted)
+    }
+
+    async fn find_runner(&self, _: &Target, name: &str) -> Result<Option<Runner>, CallError> {
+        answer!(self.call(Request::FindRunner(name.to_owned())), Reply::Runner(runner) => runner)
+    }
+
+    async fn runner(&self, _: &Target, id: RunnerId) -> Result<Option<Runner>, CallError> {
+        answer!(self.call(Request::GetRunner(id.0)), Reply::Runner(runner) => runner)
+    }
+
+    async fn runners(&self, _: &Target, page: u32) -> Result<(Vec<Runner>, bool), CallError> {
+        answer!(self.call(Request::ListRunners(page)), Reply::Runners(runners, more) => (runners, more))
+    }
+
+    async fn delete_runner(&self, _: &Target, id: RunnerId) -> Result<Deleted, CallError> {
+        answer!(self.call(Request::DeleteRunner(id.0)), Reply::Deleted(deleted) => deleted)
+    }
+
+    async fn job(&self, _: &Target, job: JobId) -> Result<Option<JobState>, CallError> {
+        answer!(self.call(Request::GetJob(job.0)), Reply::Job(state) => state)
+    }
+}
+
+impl Deliveries for Port {
+    async fn available(&self) -> Result<bool, CallError> {
+        Ok(true)
+    }
+
+    async fn deliveries(&self, cursor: Option<&str>) -> Result<(Vec<Delivery>, Option<String>), CallError> {
+        let request = Request::ListDeliveries(cursor.map(str::to_owned));
+        answer!(self.call(request), Reply::Deliveries(page, next) => (page, next))
+    }
+
+    async fn redeliver(&self, id: u64) -> Result<(), CallError> {
+        answer!(self.call(Request::Redeliver(id)), Reply::Done => ())
+    }
+}
+
+impl FindTasks for Port {
+    async fn tasks_started_by(&self, started_by: &str) -> Result<Vec<Task>, CallError> {
+        answer!(self.call(Request::TasksStartedBy(started_by.to_owned())), Reply::Tasks(tasks) => tasks)
+    }
+
+    async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {
+        answer!(self.call(Request::Describe(arn.clone())), Reply::Task(task) => task)
+    }
+}
+
+impl StartTasks for Port {
+    async fn run_task(&self, request: &TaskRequest) -> Result<RunTask, CallError> {
+        answer!(self.call(Request::RunTask(Box::new(request.clone()))), Reply::RunTask(ran) => ran)
+    }
+
+    async fn task_count(&self) -> Result<u32, CallError> {
+        answer!(self.call(Request::CountTasks), Reply::Count(count) => count)
+    }
+}
+
+impl TendTasks for Port {
+    async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
+        answer!(self.call(Request::LiveTasks), Reply::Tasks(tasks) => tasks)
+    }
+
+    async fn stop(&self, arn: &TaskArn, _: &str) -> Result<(), CallError> {
+        answer!(self.call(Request::StopTask(arn.clone())), Reply::Done => ())
+    }
+
+    async fn tag(&self, arn: &TaskArn, tags: &[(String, String)]) -> Result<(), CallError> {
+        answer!(self.call(Request::TagTask(arn.clone(), tags.to_vec())), Reply::Done => ())
+    }
+}
+
+impl Queue for Port {
+    async fn defer(&self, source: &Source, delay: Duration) -> Result<(), CallError> {
+        answer!(self.call(Request::Defer(source.clone(), delay)), Reply::Done => ())
+    }
+
+    async fn reject(&self, body: &str, reason: &str) -> Result<(), CallError> {
+        let request = Request::Reject { body: body.to_owned(), reason: reason.to_owned() };
+        answer!(self.call(request), Reply::Done => ())
+    }
+
+    fn can_reject(&self) -> bool {
+        true
+    }
+
+    async fn announce(&self, body: &str, delay: Duration) -> Result<(), CallError> {
+        answer!(self.call(Request::Announce(body.to_owned(), delay)), Reply::Done => ())
+    }
+}
+
+impl SecretSource for Port {
+    async fn read(&self) -> Result<SecretString, CallError> {
+        Ok(super::lambda::WEBHOOK_SECRET.into())
+    }
+}
+
+impl Bus for Port {
+    async fn put(&self, detail: &str) -> Result<(), CallError> {
+        answer!(self.call(Request::PutEvents(detail.to_owned())), Reply::Done => ())
+    }
+}

@@ -1,0 +1,192 @@
+//! What was measured: the table, the plot.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use gha_fargate_runners::metrics::Metrics;
+
+use super::{
+    HOUR, Ms,
+    calls::{is_ecs, is_github},
+    chance::POINTS,
+    check::Kind,
+    world::World,
+};
+
+/// What is counted.
+#[derive(Debug, Default)]
+pub struct Stats {
+    pub events: u64,
+    pub invocations: u64,
+    pub killed: u64,
+    pub jobs: u64,
+    pub ran: u64,
+    pub failed: u64,
+    pub rejected: u64,
+    pub redriven: u64,
+    pub announced: u64,
+    pub deleted: u64,
+    pub deleted_online: u64,
+    pub peak_waiting: u64,
+    pub calls: [u64; POINTS as usize],
+    /// From queued to taken, in hundredths of a second.
+    pub delays: Vec<u32>,
+    pub metrics: BTreeMap<&'static str, u64>,
+    samples: Vec<(Ms, u32, u32)>,
+}
+
+/// The counts of the flows' own metrics that the table shows.
+const SHOWN: [&str; 12] = [
+    "Received",
+    "Started",
+    "Skipped",
+    "Deferred",
+    "Retired",
+    "Replaced",
+    "Settled",
+    "Redelivered",
+    "Lost",
+    "DeferredRateLimit",
+    "DeferredNoCapacity",
+    "DeferredUnavailable",
+];
+
+impl Stats {
+    pub fn sample(&mut self, at: Ms, waiting: usize, live: usize) {
+        self.samples.push((at, waiting as u32, live as u32));
+    }
+
+    pub fn percentile(&self, percent: usize) -> f64 {
+        let mut delays = self.delays.clone();
+        delays.sort_unstable();
+        let index = (delays.len() * percent / 100).min(delays.len().saturating_sub(1));
+        delays.get(index).map_or(0.0, |delay| f64::from(*delay) / 100.0)
+    }
+
+    fn calls_of(&self, which: impl Fn(super::chance::Point) -> bool) -> u64 {
+        POINT_LIST.iter().filter(|point| which(**point)).map(|point| self.calls[*point as usize]).sum()
+    }
+
+    pub fn github_calls(&self) -> u64 {
+        self.calls_of(is_github)
+    }
+
+    pub fn ecs_calls(&self) -> u64 {
+        self.calls_of(is_ecs)
+    }
+
+    /// Waiting jobs and live runners over time, as SVG.
+    pub fn plot(&self) -> String {
+        const WIDTH: f64 = 1200.0;
+        const HEIGHT: f64 = 300.0;
+        let last = self.samples.last().map_or(1, |sample| sample.0).max(1);
+        let most = self.samples.iter().map(|sample| sample.1.max(sample.2)).max().unwrap_or(1).max(1);
+        // A point a pixel: the most of what falls on it.
+        let mut columns = vec![(0_u32, 0_u32); WIDTH as usize + 1];
+        for &(at, waiting, live) in &self.samples {
+            let column = &mut columns[(at as f64 / last as f64 * WIDTH) as usize];
+            *column = (column.0.max(waiting), column.1.max(live));
+        }
+        let line = |pick: fn(&(u32, u32)) -> u32| {
+            let mut points = String::new();
+            for (x, column) in columns.iter().enumerate() {
+                let y = HEIGHT - f64::from(pick(column)) / f64::from(most) * HEIGHT;
+                let _ = write!(points, "{},{y:.1} ", x + 60);
+            }
+            points
+        };
+        let hours = last / HOUR;
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 -20 1300 360\" font-family=\"sans-serif\" \
+             font-size=\"12\">\n<rect x=\"60\" y=\"0\" width=\"1201\" height=\"300\" fill=\"none\" \
+             stroke=\"#999\"/>\n<polyline fill=\"none\" stroke=\"#2a6\" points=\"{}\"/>\n<polyline fill=\"none\" \
+             stroke=\"#c33\" points=\"{}\"/>\n<text x=\"55\" y=\"8\" text-anchor=\"end\">{most}</text>\n\
+             <text x=\"55\" y=\"300\" text-anchor=\"end\">0</text>\n<text x=\"60\" y=\"318\">0 h</text>\n\
+             <text x=\"1261\" y=\"318\" text-anchor=\"end\">{hours} h</text>\n<text x=\"500\" y=\"318\" \
+             fill=\"#c33\">jobs waiting</text>\n<text x=\"640\" y=\"318\" fill=\"#2a6\">runners live</text>\n</svg>\n",
+            line(|column| column.1),
+            line(|column| column.0),
+        )
+    }
+}
+
+use super::chance::Point;
+
+const POINT_LIST: [Point; 19] = [
+    Point::Mint,
+    Point::FindRunner,
+    Point::GetRunner,
+    Point::ListRunners,
+    Point::DeleteRunner,
+    Point::GetJob,
+    Point::ListDeliveries,
+    Point::Redeliver,
+    Point::TasksStartedBy,
+    Point::Describe,
+    Point::RunTask,
+    Point::CountTasks,
+    Point::LiveTasks,
+    Point::StopTask,
+    Point::TagTask,
+    Point::Defer,
+    Point::Reject,
+    Point::Announce,
+    Point::PutEvents,
+];
+
+impl World {
+    pub fn count(&mut self, metrics: &Metrics) {
+        for metric in SHOWN {
+            let count = metrics.get(metric);
+            if count > 0 {
+                *self.stats.metrics.entry(metric).or_default() += count;
+            }
+        }
+    }
+
+    /// The summary.
+    pub fn table(&self) -> String {
+        let stats = &self.stats;
+        let jobs = stats.jobs.max(1) as f64;
+        let metric = |name| stats.metrics.get(name).copied().unwrap_or(0);
+        let mut table = String::new();
+        let mut row = |name: &str, value: String| {
+            let _ = writeln!(table, "  {name:<34} {value:>14}");
+        };
+        row("jobs", stats.jobs.to_string());
+        row("simulated hours", (self.now / HOUR).to_string());
+        row("events", stats.events.to_string());
+        row("invocations", stats.invocations.to_string());
+        row("  of which died", stats.killed.to_string());
+        row("jobs that ran to their end", stats.ran.to_string());
+        row("jobs that failed with their task", stats.failed.to_string());
+        row("jobs rejected after MAX_ATTEMPTS", stats.rejected.to_string());
+        row("runners started", metric("Started").to_string());
+        row("runners replaced", metric("Replaced").to_string());
+        row("runners retired", metric("Retired").to_string());
+        row("deliveries redelivered", metric("Redelivered").to_string());
+        row("messages deferred: rate limit", metric("DeferredRateLimit").to_string());
+        row("messages deferred: no capacity", metric("DeferredNoCapacity").to_string());
+        row("messages deferred: unavailable", metric("DeferredUnavailable").to_string());
+        row("delay, p50 (s)", format!("{:.1}", stats.percentile(50)));
+        row("delay, p99 (s)", format!("{:.1}", stats.percentile(99)));
+        row("most jobs waiting", stats.peak_waiting.to_string());
+        row("GitHub calls a job", format!("{:.2}", stats.github_calls() as f64 / jobs));
+        row("ECS calls a job", format!("{:.2}", stats.ecs_calls() as f64 / jobs));
+        row("GitHub points in a minute, most", self.github.limits.most_points.to_string());
+        row("GitHub requests in an hour, most", self.github.limits.most_requests.to_string());
+        row("leaked runner-minutes", format!("{:.1}", self.checks.leaked_ms as f64 / 60_000.0));
+        row("limits broken", self.checks.counts[Kind::Limit as usize].to_string());
+        table
+    }
+
+    /// `lost=0 doubled=0 leaked=0`.
+    pub fn verdict(&self) -> String {
+        let count = |kind: Kind| self.checks.counts[kind as usize];
+        format!(
+            "lost={} doubled={} leaked={}",
+            count(Kind::Lost) + count(Kind::Limit),
+            count(Kind::Doubled),
+            count(Kind::Leaked)
+        )
+    }
+}

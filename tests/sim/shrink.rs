@@ -1,0 +1,1 @@
+//! The shortest history that still fails.
