@@ -128,7 +128,12 @@ where
 
     /// GitHub gives a job to any runner that has all of its labels. If the runner has more than those, the
     /// job's own runner is of no use to the one that this runner was started for: that needs another.
-    async fn replace_taken(&self, owner: JobId, attempt: Attempt, tags: TaskTags<'_>) -> Result<(), CallError> {
+    async fn replace_taken(
+        &self,
+        owner: JobId,
+        attempt: Attempt,
+        tags: TaskTags<'_>,
+    ) -> Result<(), CallError> {
         let mut labels = tags.labels();
         if let Some(github) = &self.github {
             let target = target(tags);

@@ -18,8 +18,8 @@ use crate::{
     plan::Plan,
     policy::Skip,
     ports::{
-        Clock, Deleted, Deliveries, Delivery, FindTasks, Github, Minted, Queue, RunTask, Runner, StartTasks, Target,
-        Task, TendTasks,
+        Clock, Deleted, Deliveries, Delivery, FindTasks, Github, Minted, Queue, RunTask, Runner, StartTasks,
+        Target, Task, TendTasks,
     },
     reconcile::{Pool, Reconciler, retire, target},
     start::{discard, run_task},

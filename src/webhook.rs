@@ -22,6 +22,9 @@ const MAX_BODY: usize = 5 * 1024 * 1024;
 /// event entry size"; larger since 2026, but not in every partition).
 const MAX_DETAIL: usize = 256 * 1024 - 256;
 
+/// While there is no secret at all, it is asked for at most so often.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// After a signature that matches no known secret, the secret is read again at most so often: a rotation needs
 /// no cold start, and nobody can make this function hammer Secrets Manager.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(60);
@@ -38,14 +41,14 @@ pub struct Webhook<B, S, C> {
     /// Which jobs are served.
     pub policy: Policy,
     /// The secrets as last read.
-    pub known: RefCell<Option<Known>>,
+    pub known: RefCell<Known>,
 }
 
-/// The secrets, and when they were read.
-#[derive(Debug, Clone)]
+/// The secrets, and when they were last asked for.
+#[derive(Debug, Clone, Default)]
 pub struct Known {
-    secrets: WebhookSecrets,
-    read_at: OffsetDateTime,
+    secrets: Option<WebhookSecrets>,
+    asked_at: Option<OffsetDateTime>,
 }
 
 /// What GitHub is answered. Its text can be read in GitHub's "Recent Deliveries".
@@ -131,32 +134,34 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
             tracing::error!(%error, "the webhook secret could not be read");
             Answer::new(503, "Failed", "the webhook secret could not be read; see the function's log")
         };
-        let known = match self.known() {
-            Some(known) => known,
+        let Known { secrets, asked_at } = self.known.borrow().clone();
+        let waited = asked_at.map(|asked_at| self.clock.now() - asked_at);
+        let secrets = match secrets {
+            Some(secrets) => secrets,
+            None if waited.is_some_and(|waited| waited < TRY_AGAIN_AFTER) => {
+                return Err(Answer::new(
+                    503,
+                    "Failed",
+                    "the webhook secret could not be read; see the function's log",
+                ));
+            }
             None => self.read_secrets().await.map_err(unavailable)?,
         };
-        if known.secrets.verify(signature, body) {
+        if secrets.verify(signature, body) {
             return Ok(());
         }
-        if self.clock.now() - known.read_at < READ_AGAIN_AFTER {
+        if waited.is_none_or(|waited| waited < READ_AGAIN_AFTER) {
             return Err(refused());
         }
-        match self.read_secrets().await.map_err(unavailable)?.secrets.verify(signature, body) {
+        match self.read_secrets().await.map_err(unavailable)?.verify(signature, body) {
             true => Ok(()),
             false => Err(refused()),
         }
     }
 
-    fn known(&self) -> Option<Known> {
-        self.known.borrow().clone()
-    }
-
-    async fn read_secrets(&self) -> Result<Known, CallError> {
+    async fn read_secrets(&self) -> Result<WebhookSecrets, CallError> {
         // Noted before the answer comes: a secret that cannot be read is not asked for more often either.
-        let read_at = self.clock.now();
-        if let Some(known) = self.known.borrow_mut().as_mut() {
-            known.read_at = read_at;
-        }
+        self.known.borrow_mut().asked_at = Some(self.clock.now());
         let text = self.secret.read().await?;
         let secrets = WebhookSecrets::parse(&text).ok_or_else(|| {
             CallError::new(
@@ -164,9 +169,8 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
                 "WEBHOOK_SECRET_ARN should hold the secret as plain text, or JSON {\"current\", \"previous\"}",
             )
         })?;
-        let known = Known { secrets, read_at };
-        *self.known.borrow_mut() = Some(known.clone());
-        Ok(known)
+        self.known.borrow_mut().secrets = Some(secrets.clone());
+        Ok(secrets)
     }
 
     async fn pass_on(&self, json: &str) -> Result<Answer, Answer> {

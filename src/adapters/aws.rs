@@ -16,15 +16,28 @@ use crate::error::{CallError, Class};
 
 /// Opening a connection inside one region takes milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// One attempt of one call.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(6);
-/// One call with all its attempts: below the functions' own 30 seconds, so that a slow service ends in a
-/// deferral and not in a time-out of the whole batch.
-const CALL_TIMEOUT: Duration = Duration::from_secs(14);
+/// How long one call may take, with all its attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// For functions behind a queue: below their own 30 seconds, so that a slow service ends in a deferral and
+    /// not in a time-out of the whole batch.
+    Queue,
+    /// For the webhook: GitHub waits 10 seconds, and a delivery may need two calls (the secret, the event bus).
+    Webhook,
+}
+
+impl Patience {
+    fn call(self) -> Duration {
+        match self {
+            Patience::Queue => Duration::from_secs(14),
+            Patience::Webhook => Duration::from_secs(4),
+        }
+    }
+}
 
 /// The SDK's settings. Region and credentials come from the environment alone, as Lambda gives them: no other
 /// source is asked at a cold start. `AWS_ENDPOINT_URL` and its per-service forms are honoured.
-pub async fn sdk_config(http: SharedHttpClient) -> SdkConfig {
+pub async fn sdk_config(http: SharedHttpClient, patience: Patience) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .region(EnvironmentVariableRegionProvider::new())
@@ -33,8 +46,8 @@ pub async fn sdk_config(http: SharedHttpClient) -> SdkConfig {
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(CONNECT_TIMEOUT)
-                .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-                .operation_timeout(CALL_TIMEOUT)
+                .operation_attempt_timeout(patience.call() / 2)
+                .operation_timeout(patience.call())
                 .build(),
         )
         .load()

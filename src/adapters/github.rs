@@ -69,19 +69,15 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         GitHub { http, api_url, scope, runner_group_id, keyring: Keyring::new(secret), clock }
     }
 
-    /// Reads the secret, mints the installation's token if the secret names the installation, and opens the
-    /// connection: for the init phase, so that the first job pays for none of it.
-    pub async fn warm(&self) -> Result<(), CallError> {
-        let target = Target { owner: String::new(), repository: None, installation: None };
-        match self.keyring.credentials(&self.clock).await?.as_ref() {
-            Credentials::App(app) if app.installation.is_none() => {
-                self.ask_as_app(&Call::new("GET", "/app", Need::App), is_ok).await?;
-            }
-            Credentials::App(_) => drop(self.token(&target).await?),
-            Credentials::Token(_) => {
-                let call = Call::new("GET", "/rate_limit", Need::Nothing);
-                self.ask(&target, &call, None, is_ok).await?;
-            }
+    /// Reads the secret and, as an App, gets the token of its installation in `owner`'s account, which opens the
+    /// connection too: for the init phase, so that the first job pays for none of it.
+    pub async fn warm(&self, owner: Option<&str>) -> Result<(), CallError> {
+        self.keyring.credentials(&self.clock).await?;
+        let Some(owner) = owner else { return Ok(()) };
+        // In repository scope an installation is looked up by its repository, which only a job names.
+        if self.scope != Scope::Repo {
+            let target = Target { owner: owner.to_owned(), repository: None, installation: None };
+            self.token(&target).await?;
         }
         Ok(())
     }

@@ -4,7 +4,13 @@
 use std::process::ExitCode;
 
 use gha_fargate_runners::{
-    adapters::{self, aws, ecs::Ecs, http::Http, sqs::Sqs},
+    adapters::{
+        self,
+        aws::{self, Patience},
+        ecs::Ecs,
+        http::Http,
+        sqs::Sqs,
+    },
     batch,
     config::DispatchConfig,
     dispatch::Dispatcher,
@@ -25,7 +31,7 @@ async fn main() -> ExitCode {
 async fn dispatch() -> Result<(), Error> {
     let config = DispatchConfig::read(function::environment)?;
     let http = Http::new();
-    let aws = aws::sdk_config(http.for_aws()).await;
+    let aws = aws::sdk_config(http.for_aws(), Patience::Queue).await;
     let queue = Sqs::new(&aws, config.queues);
     let dispatcher = Dispatcher {
         github: config.github.map(|settings| adapters::github(settings, &http, &aws)),
@@ -39,7 +45,7 @@ async fn dispatch() -> Result<(), Error> {
     adapters::warm(async {
         let github = async {
             match &dispatcher.github {
-                Some(github) => github.warm().await,
+                Some(github) => github.warm(dispatcher.policy.organization.as_deref()).await,
                 None => Ok(()),
             }
         };

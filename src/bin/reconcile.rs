@@ -4,7 +4,13 @@
 use std::process::ExitCode;
 
 use gha_fargate_runners::{
-    adapters::{self, aws, ecs::Ecs, http::Http, sqs::Sqs},
+    adapters::{
+        self,
+        aws::{self, Patience},
+        ecs::Ecs,
+        http::Http,
+        sqs::Sqs,
+    },
     batch,
     config::{ReconcileConfig, Scope},
     function::{self, Error},
@@ -27,7 +33,7 @@ async fn main() -> ExitCode {
 async fn reconcile() -> Result<(), Error> {
     let config = ReconcileConfig::read(function::environment)?;
     let http = Http::new();
-    let aws = aws::sdk_config(http.for_aws()).await;
+    let aws = aws::sdk_config(http.for_aws(), Patience::Queue).await;
     let scope = config.github.as_ref().map_or(Scope::Org, |settings| settings.scope.clone());
     let github = config.github.map(|settings| adapters::github(settings, &http, &aws));
     match &github {

@@ -5,7 +5,12 @@ use std::{cell::RefCell, process::ExitCode};
 
 use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
 use gha_fargate_runners::{
-    adapters::{aws, bus::EventBus, http::Http, secrets::Secret},
+    adapters::{
+        aws::{self, Patience},
+        bus::EventBus,
+        http::Http,
+        secrets::Secret,
+    },
     config::WebhookConfig,
     function::{self, Error},
     metrics::Metrics,
@@ -24,7 +29,7 @@ async fn main() -> ExitCode {
 
 async fn webhook() -> Result<(), Error> {
     let config = WebhookConfig::read(function::environment)?;
-    let aws = aws::sdk_config(Http::new().for_aws()).await;
+    let aws = aws::sdk_config(Http::new().for_aws(), Patience::Webhook).await;
     let webhook = Webhook {
         bus: EventBus::new(&aws, config.event_bus),
         secret: Secret::new(&aws, config.secret_arn),

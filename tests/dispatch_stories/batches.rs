@@ -1,7 +1,12 @@
 //! Batches: every record by itself.
 
 use expect_test::expect;
-use serde_json::{Value, json};
+use gha_fargate_runners::{
+    batch,
+    outcome::{Handled, Outcome},
+    policy::Skip,
+};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     CONTAINER_MINTED, LABELS, dispatch, dispatch_again,
@@ -83,6 +88,24 @@ async fn without_a_dead_letter_queue_the_queues_own_redrive_takes_it() {
     let fleet = Fleet::with(&world, &[("DEAD_LETTER_QUEUE_URL", "")]).await;
     assert_eq!(dispatch(&world, &fleet, &["poison".to_owned()]).await, 1);
     assert_eq!(world.calls().len(), 0);
+    world.finish();
+}
+
+#[tokio::test]
+async fn a_panic_is_one_records_failure() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    let bodies = ["good", "bad", "good"].map(str::to_owned);
+    let batch = RawValue::from_string(world.deliver(&bodies).to_string()).expect("JSON");
+    let handle = async |body: String, _| {
+        assert_eq!(body, "good", "a bug");
+        let skip = Skip::new("test", "nothing to do");
+        Handled { job: None, outcome: Outcome::Skipped(skip) }
+    };
+    let (answer, metrics) = batch::invoke(&batch, &fleet.queue, &world.clock(), handle).await;
+    let failures = answer.expect("an answer")["batchItemFailures"].as_array().map(Vec::len);
+    assert_eq!(failures, Some(1));
+    assert_eq!((metrics.get("Skipped"), metrics.get("DeferredPanic")), (2, 1));
     world.finish();
 }
 

@@ -76,6 +76,29 @@ async fn each_refusal_has_its_class_its_delay_and_its_fix() {
 }
 
 #[tokio::test]
+async fn a_mint_without_an_answer_is_given_up_in_time() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    let silent = world.fail(Op::Mint).once().after().hold();
+    let batch = world.deliver(&[world.queued(world.queue_job(&LABELS))]);
+    let (answer, ()) = tokio::join!(fleet.dispatch(&batch), async {
+        silent.struck().await;
+        // From here on, time passes as soon as nobody has anything to do.
+        tokio::time::pause();
+    });
+    tokio::time::resume();
+    assert_eq!(world.acknowledge(crate::JOB_QUEUE, &batch, &answer), 1);
+    assert_eq!(registrations(&world), 1, "GitHub has made it, and nobody heard");
+
+    world.heal();
+    world.advance(Duration::minutes(1));
+    assert_eq!(dispatch_again(&world, &fleet).await, 0);
+    assert_eq!((live_tasks(&world), registrations(&world)), (1, 1));
+    assert_eq!(world.imbalances(), [""; 0]);
+    world.finish();
+}
+
+#[tokio::test]
 async fn a_rate_limit_stops_all_minting_of_the_batch() {
     let world = World::start();
     let fleet = Fleet::new(&world).await;

@@ -27,7 +27,6 @@ pub(super) enum Need {
     EnterpriseRunners,
     ActionsRead,
     App,
-    Nothing,
 }
 
 impl Call {
@@ -102,7 +101,6 @@ fn fix(call: &Call, status: u16) -> String {
             "the App needs the repository permission \"Actions: read\" (a classic token: repo)"
         }
         Need::App => "app_id and private_key in GITHUB_SECRET_ARN must be those of one GitHub App",
-        Need::Nothing => "check GITHUB_API_URL and GITHUB_SECRET_ARN",
     };
     match status {
         401 => "GitHub does not accept the credentials in GITHUB_SECRET_ARN: expired, revoked, or app_id and \

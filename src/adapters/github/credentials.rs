@@ -46,7 +46,7 @@ pub(super) struct App {
     id: String,
     key: EncodingKey,
     /// Its only installation, if the secret names one.
-    pub(super) installation: Option<InstallationId>,
+    installation: Option<InstallationId>,
 }
 
 impl Credentials {
@@ -213,16 +213,20 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
             Credentials::Token(token) => return Ok(token.clone()),
             Credentials::App(app) => app,
         };
-        let known = self.keyring.installations.borrow().get(&target.owner).copied();
-        let installation = match app.installation.or(known).or(target.installation) {
+        // What was looked up is newer than what the secret or the payload says.
+        let looked_up = || self.keyring.installations.borrow().get(&target.owner).copied();
+        let installation = match looked_up().or(app.installation).or(target.installation) {
             Some(installation) => installation,
             None => self.look_up_installation(target).await?,
         };
         if let Some(token) = self.installation_token(installation).await? {
             return Ok(token);
         }
-        // 404: the App was installed anew, and the id in the secret or the payload is that of before.
-        let installation = self.look_up_installation(target).await?;
+        // 404: the App was installed anew, and the id is that of before. Somebody else may know by now.
+        let installation = match looked_up().filter(|id| *id != installation) {
+            Some(installation) => installation,
+            None => self.look_up_installation(target).await?,
+        };
         self.installation_token(installation).await?.ok_or_else(|| {
             CallError::new(
                 Class::NeedsOperator,
