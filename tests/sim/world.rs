@@ -34,10 +34,12 @@ pub struct Settings {
     pub pool: u32,
     /// How much goes wrong: 100 is the usual.
     pub faults: u32,
-    /// Whether jobs of one label set may take runners of another.
+    /// A rule of the protocol that the flows break.
     pub planted: Planted,
     /// Whether the history is told, and not only counted.
     pub telling: bool,
+    /// Of one job only.
+    pub tell_only: Option<u64>,
     /// Stop at the first violation.
     pub stop_at_violation: bool,
 }
@@ -51,6 +53,7 @@ impl Default for Settings {
             faults: 100,
             planted: Planted::Nothing,
             telling: false,
+            tell_only: None,
             stop_at_violation: true,
         }
     }
@@ -136,7 +139,7 @@ pub struct World {
 /// Adds a line to the story, if it is told.
 macro_rules! tell {
     ($world:expr, $job:expr, $($text:tt)*) => {
-        if $world.settings.telling {
+        if $world.settings.telling && $world.settings.tell_only.is_none_or(|only| only == $job) {
             let line = (($world).now, $job, format!($($text)*));
             $world.lines.push(line);
         }
@@ -161,7 +164,7 @@ impl World {
             ecs: Ecs::new(),
             // `template.yaml`: six times the functions' time-outs, and the redrive policies.
             jobs: Queue::new(180 * SECOND, 1000),
-            lifecycle: Queue::new(720 * SECOND, 10),
+            lifecycle: Queue::new(720 * SECOND, 1000),
             running: [0; 2],
             poll_at: [None; 2],
             calls: BTreeMap::new(),
