@@ -1,31 +1,156 @@
-//! `make sim`
+//! `make sim`: a long history in which everything goes wrong, and whether the promise held.
+#![forbid(unsafe_code)]
+
+use std::{process::ExitCode, time::Instant};
+
 #[path = "../tests/sim/mod.rs"]
 mod sim;
 
-use sim::{chance::Chance, lambda::History, plan::Plan, world::Settings};
+use sim::{chance::Chance, lambda::History, plan::Plan, planted, shrink, world::Settings};
 
-fn main() {
-    let jobs = std::env::args().nth(1).and_then(|a| a.parse().ok()).unwrap_or(1000);
-    let seed = std::env::args().nth(2).and_then(|a| a.parse().ok()).unwrap_or(1);
-    let plan = Plan::Seeded {
-        seed,
-        jobs,
-        per_hour: std::env::args().nth(3).and_then(|a| a.parse().ok()).unwrap_or(3600),
-        from: 1,
+const USAGE: &str = "\
+Simulates a fleet, and checks that no job is lost, doubled or left behind.
+
+  --jobs N       how many jobs come (100000)
+  --seed N       the same seed gives the same history, to the byte (1)
+  --per-hour N   jobs an hour, on average (3600)
+  --pool N       WARM_POOL_SIZE (0)
+  --faults N     how much goes wrong, in percent of the usual (100)
+  --plot FILE    jobs waiting and runners live over time, as SVG (sim.svg)
+  --planted      what the checks say when a rule of the protocol is broken, for each rule
+  --costs        calls a job at 1,000, 10,000 and 100,000 jobs an hour, and which limit is reached first
+";
+
+struct Arguments {
+    jobs: u64,
+    seed: u64,
+    per_hour: u64,
+    pool: u32,
+    faults: u32,
+    plot: Option<String>,
+    planted: bool,
+    costs: bool,
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let mut arguments = Arguments {
+        jobs: 100_000,
+        seed: 1,
+        per_hour: 3_600,
+        pool: 0,
+        faults: 100,
+        plot: Some("sim.svg".to_owned()),
+        planted: false,
+        costs: false,
     };
-    let settings = Settings { stop_at_violation: false, telling: jobs <= 5000, ..Settings::default() };
-    let mut history = History::new(plan, Chance::seeded(seed), settings, seed);
-    history.run(|_| {});
+    let mut given = std::env::args().skip(1);
+    while let Some(name) = given.next() {
+        let mut value = || given.next().ok_or(format!("{name} needs a value\n\n{USAGE}"));
+        let number = |text: String| text.parse().map_err(|_| format!("{text:?} is no number\n\n{USAGE}"));
+        match name.as_str() {
+            "--jobs" => arguments.jobs = number(value()?)?,
+            "--seed" => arguments.seed = number(value()?)?,
+            "--per-hour" => arguments.per_hour = number(value()?)?,
+            "--pool" => arguments.pool = number(value()?)? as u32,
+            "--faults" => arguments.faults = number(value()?)? as u32,
+            "--plot" => arguments.plot = Some(value()?),
+            "--planted" => arguments.planted = true,
+            "--costs" => arguments.costs = true,
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    Ok(arguments)
+}
+
+fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(usage) => {
+            eprint!("{usage}");
+            return ExitCode::from(2);
+        }
+    };
+    if arguments.planted {
+        return plant();
+    }
+    if arguments.costs {
+        print!("{}", sim::report::costs());
+        return ExitCode::SUCCESS;
+    }
+    simulate(&arguments)
+}
+
+fn simulate(arguments: &Arguments) -> ExitCode {
+    let Arguments { jobs, seed, per_hour, .. } = *arguments;
+    let settings = Settings {
+        stop_at_violation: false,
+        pool: arguments.pool,
+        faults: arguments.faults,
+        ..Settings::default()
+    };
+    let plan = Plan::Seeded { seed, jobs, per_hour, from: 1 };
+    let mut history = History::new(plan, Chance::seeded(seed), settings.clone(), seed);
+    let began = Instant::now();
+    let mut shown = Instant::now();
+    history.run(|world| {
+        if shown.elapsed().as_secs() >= 5 {
+            shown = Instant::now();
+            eprintln!(
+                "{} of {jobs} jobs, {} waiting, {} runners, {} s",
+                world.stats.jobs,
+                world.github.waiting_count(),
+                world.ecs.running.len(),
+                began.elapsed().as_secs(),
+            );
+        }
+    });
     let world = history.world.borrow();
+    if let Some(path) = &arguments.plot {
+        match std::fs::write(path, world.stats.plot()) {
+            Ok(()) => println!("jobs waiting and runners live over time: {path}"),
+            Err(error) => eprintln!("{path}: {error}"),
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
     print!("{}", world.table());
-    for v in world.checks.violations.iter().take(3) {
-        println!("{} job {} at {}: {}", v.kind, v.job, v.at, v.text);
-        for (at, job, line) in &world.lines {
-            if *job == v.job {
-                println!("   {:>10.1} {line}", *at as f64 / 1000.0);
-            }
+    println!("  {:<34} {seconds:>14.1}", "seconds");
+    println!("  {:<34} {:>14.0}", "jobs simulated a second", jobs as f64 / seconds.max(0.001));
+    println!();
+    if let Some(violation) = world.checks.violations.first() {
+        println!("{}: {}", violation.kind, violation.text);
+        match shrink::from_seed(seed, per_hour, &settings, violation) {
+            Some(failing) => println!("The shortest history found that does the same:\n{}", failing.shrink().story()),
+            None => println!("No shorter history was found: {}", tell_one(arguments, &settings, violation.job)),
         }
     }
     println!("{}", world.verdict());
     println!("digest={:016x}", world.digest.0);
+    if world.checks.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The whole history again, and what it says of one job.
+fn tell_one(arguments: &Arguments, settings: &Settings, job: u64) -> String {
+    let plan =
+        Plan::Seeded { seed: arguments.seed, jobs: arguments.jobs, per_hour: arguments.per_hour, from: 1 };
+    let settings = Settings { telling: true, tell_only: Some(job), ..settings.clone() };
+    let mut history = History::new(plan, Chance::seeded(arguments.seed), settings, arguments.seed);
+    history.run(|_| {});
+    let world = history.world.borrow();
+    world.lines.iter().map(|(at, _, line)| format!("\n  {:>10.1} {line}", *at as f64 / 1_000.0)).collect()
+}
+
+fn plant() -> ExitCode {
+    let mut missed = 0;
+    for (fault, name) in planted::ALL {
+        println!("{name}:");
+        match planted::catch(fault) {
+            Some(failing) => println!("{}", failing.story()),
+            None => {
+                missed += 1;
+                println!("    NOT CAUGHT");
+            }
+        }
+    }
+    println!("{} planted, {} caught", planted::ALL.len(), planted::ALL.len() - missed);
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use crate::{
     error::{CallError, Class},
-    ids::JobId,
+    ids::{JobId, Purpose},
     job::{self, Job, Message},
     labels::Sizing,
     outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
@@ -285,13 +285,15 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         }
     }
 
-    /// Whether a runner of this job, of whatever attempt, waits for work. There is never more than one: the next
-    /// is announced when the one before is spent or given up. RunTask's token alone does not tell, since an
-    /// attempt has one for each capacity, and capacity comes and goes.
+    /// Whether a runner of this attempt, or of a later one, waits for work: the next is announced when the one
+    /// before is spent or given up. RunTask's token alone does not tell, since an attempt has one for each
+    /// capacity, and capacity comes and goes.
     async fn other_runner(&self, github: &G, plan: &Plan) -> Result<Option<&'static str>, CallError> {
         for task in self.ecs.tasks_started_by(&plan.purpose.started_by()).await? {
             let tags = TaskTags(&task.tags);
-            if let Some(id) = tags.runner_id()
+            let purpose = tags.runner_name().and_then(Purpose::from_runner_name);
+            if purpose.is_some_and(|purpose| purpose >= plan.purpose)
+                && let Some(id) = tags.runner_id()
                 && task.live
                 && !tags.ran_a_job()
                 && github.runner(&plan.target, id).await?.is_some_and(|runner| !runner.busy)
@@ -331,7 +333,7 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
 struct Delivery {
     /// The job may have been taken or cancelled since.
     check_first: bool,
-    /// A runner of this job, of whatever attempt, may have been started since.
+    /// A runner of this attempt, or of a later one, may have been started since.
     may_have_runner: bool,
     /// Certainly the first receive of this message.
     is_first: bool,

@@ -14,7 +14,9 @@ use gha_fargate_runners::{
     task::TaskRequest,
 };
 
-use super::ports::Port;
+use super::{
+    chance::Chance, lambda::History, plan::Plan, ports::Port, shrink::Failing, world::Settings,
+};
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -240,4 +242,31 @@ impl Bus for Crooked {
     async fn put(&self, detail: &str) -> Result<(), CallError> {
         self.port.put(detail).await
     }
+}
+
+/// Looks for a history in which the fault shows, by seed: small fleets, in which much goes wrong. The shortest that
+/// was found.
+pub fn catch(planted: Planted) -> Option<Failing> {
+    (1..=400).find_map(|seed| {
+        let settings = Settings { planted, faults: 1_500, ..Settings::default() };
+        let plan = Plan::Seeded { seed, jobs: 40, per_hour: 3_600, from: 1 };
+        let mut jobs = Vec::new();
+        while let Some(job) = plan.next(jobs.last()) {
+            jobs.push(job);
+        }
+        let mut chance = Chance::seeded(seed);
+        chance.write_down();
+        let mut history = History::new(plan, chance, settings.clone(), seed);
+        history.run(|_| {});
+        let world = history.world.borrow();
+        let violation = world.checks.violations.first()?;
+        let failing = Failing {
+            jobs,
+            script: world.chance.taken().cloned().unwrap_or_default(),
+            latencies: Some(seed),
+            settings,
+            kind: violation.kind,
+        };
+        failing.fails().then(|| failing.shrink())
+    })
 }

@@ -34,10 +34,12 @@ pub struct Settings {
     pub pool: u32,
     /// How much goes wrong: 100 is the usual.
     pub faults: u32,
-    /// Whether jobs of one label set may take runners of another.
+    /// A rule of the protocol that the flows break.
     pub planted: Planted,
     /// Whether the history is told, and not only counted.
     pub telling: bool,
+    /// Of one job only.
+    pub tell_only: Option<u64>,
     /// Stop at the first violation.
     pub stop_at_violation: bool,
 }
@@ -51,6 +53,7 @@ impl Default for Settings {
             faults: 100,
             planted: Planted::Nothing,
             telling: false,
+            tell_only: None,
             stop_at_violation: true,
         }
     }
@@ -136,7 +139,7 @@ pub struct World {
 /// Adds a line to the story, if it is told.
 macro_rules! tell {
     ($world:expr, $job:expr, $($text:tt)*) => {
-        if $world.settings.telling {
+        if $world.settings.telling && $world.settings.tell_only.is_none_or(|only| only == $job) {
             let line = (($world).now, $job, format!($($text)*));
             $world.lines.push(line);
         }
@@ -161,7 +164,7 @@ impl World {
             ecs: Ecs::new(),
             // `template.yaml`: six times the functions' time-outs, and the redrive policies.
             jobs: Queue::new(180 * SECOND, 1000),
-            lifecycle: Queue::new(720 * SECOND, 10),
+            lifecycle: Queue::new(720 * SECOND, 1000),
             running: [0; 2],
             poll_at: [None; 2],
             calls: BTreeMap::new(),
@@ -286,7 +289,8 @@ impl World {
                     let own = self.github.registrations.get(&registration).map_or(0, |it| it.job);
                     let mut choice = 0;
                     if jobs.len() > 1 {
-                        choice = self.decide(own, Point::Assign, &[(1, 25_000), (2, 25_000), (3, 20_000)]);
+                        choice =
+                            self.decide(own, Point::Assign, &[(1, 25_000), (2, 25_000), (3, 20_000)]);
                     }
                     let job = match choice {
                         0 if jobs.contains(&own) => own,
@@ -416,10 +420,9 @@ impl World {
     }
 
     fn finish(&mut self, job: u64, registration: u64) {
-        let is_running = self
-            .github
-            .job(job)
-            .is_some_and(|it| it.status == Status::InProgress && it.registration == Some(registration));
+        let is_running = self.github.job(job).is_some_and(|it| {
+            it.status == Status::InProgress && it.registration == Some(registration)
+        });
         let task = match self.github.registrations.get(&registration) {
             Some(runner) if is_running && runner.online => runner.task,
             _ => return,
@@ -458,7 +461,8 @@ impl World {
         let (job, action, now) = (event.job, event.action, self.now);
         let delivery = self.github.deliver(event, now);
         let out = self.is_out(11, 1, 20);
-        let odds: [Odds; 5] = [(2, if out { 90_000 } else { 300 }), (1, 200), (3, 200), (4, 200), (5, 30)];
+        let odds: [Odds; 5] =
+            [(2, if out { 90_000 } else { 300 }), (1, 200), (3, 200), (4, 200), (5, 30)];
         let (delay, answer_lost) = match self.decide(job, Point::Webhook, &odds) {
             0 => (self.takes(300, 2_000, 4, delivery), false),
             1 => {
@@ -525,22 +529,13 @@ impl World {
                     Some(Ok(message)) => {
                         let (id, job) = (message.id, message.job);
                         if self.decide(job, Point::Receive, &[(1, 100)]) == 1 {
-                            tell!(
-                                self,
-                                job,
-                                "SQS will deliver a message about job {job} again, although it is deleted"
-                            );
+                            tell!(self, job, "SQS will deliver a message about job {job} again, although it is deleted");
                             self.queue(which).set_again(id);
                         }
                         batch.push(message);
                     }
                     Some(Err(dead)) => {
-                        tell!(
-                            self,
-                            dead.job,
-                            "a message about job {} goes to the dead-letter queue",
-                            dead.job
-                        );
+                        tell!(self, dead.job, "a message about job {} goes to the dead-letter queue", dead.job);
                         self.stats.redriven += 1;
                     }
                 }
