@@ -205,7 +205,7 @@ fn delivery(bytes: usize) -> String {
     json!({
         "version": "2.0",
         "headers": { "x-github-event": "workflow_job", "x-hub-signature-256": format!("sha256={digits}") },
-        "requestContext": { "http": { "method": "POST" } },
+        "requestContext": { "timeEpoch": 0, "http": { "method": "POST" } },
         "body": body,
         "isBase64Encoded": false,
     })

@@ -38,7 +38,6 @@ fn scenario(name: &'static str, depth: usize, jobs: Vec<Job>, given: &[(sim::cha
     Scenario { name, jobs, given: given.iter().copied().collect(), depth, settings: Settings::default() }
 }
 
-
 fn explored(name: &'static str, depth: usize, jobs: Vec<Job>, given: &[(sim::chance::Key, u8)]) {
     let began = std::time::Instant::now();
     let histories = holds(&scenario(name, depth, jobs, given));
