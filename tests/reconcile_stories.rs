@@ -1,0 +1,422 @@
+//! Nothing left behind, nobody left waiting, told over real HTTP. (What happens when a function dies between two
+//! calls, or an answer is lost, is in `cut_points.rs`.)
+
+mod fleet;
+mod world;
+
+use fleet::Fleet;
+use serde_json::{Value, json};
+use time::{Duration, format_description::well_known::Rfc3339};
+use world::{DEAD_LETTERS, JOB_QUEUE, LIFECYCLE_QUEUE, Op, World};
+
+const LABELS: [&str; 2] = ["self-hosted", "fargate"];
+
+/// A world and its fleet; at the end of a story its books must balance.
+struct Story {
+    world: World,
+    fleet: Fleet,
+}
+
+impl Story {
+    async fn begin() -> Story {
+        Story::with(&[]).await
+    }
+
+    async fn with(changes: &[(&str, &str)]) -> Story {
+        let world = World::start();
+        let fleet = Fleet::with(&world, changes).await;
+        Story { world, fleet }
+    }
+
+    /// A job, and its runner started.
+    async fn start_job(&self) -> u64 {
+        let job = self.world.queue_job(&LABELS);
+        self.dispatch(&[self.world.queued(job)]).await;
+        job
+    }
+
+    async fn dispatch(&self, bodies: &[String]) {
+        let batch = self.world.deliver(bodies);
+        let answer = self.fleet.dispatch(&batch).await;
+        self.world.acknowledge(JOB_QUEUE, &batch, &answer);
+    }
+
+    /// What was announced goes to dispatch, once its delay is over.
+    async fn dispatch_announced(&self) {
+        self.world.advance(Duration::minutes(4));
+        let batch = self.world.receive(JOB_QUEUE, 10);
+        let answer = self.fleet.dispatch(&batch).await;
+        self.world.acknowledge(JOB_QUEUE, &batch, &answer);
+    }
+
+    /// One event for reconcile: whether it is done.
+    async fn tell(&self, event: &Value) -> bool {
+        let batch = self.world.deliver_to(LIFECYCLE_QUEUE, &[event.to_string()]);
+        let answer = self.fleet.reconcile(&batch).await;
+        self.world.acknowledge(LIFECYCLE_QUEUE, &batch, &answer) == 0
+    }
+
+    async fn tell_job(&self, job: u64, action: &str) {
+        assert!(self.tell(&self.world.payload(job, action)).await);
+    }
+
+    async fn tell_stopped(&self, task: u64) {
+        assert!(self.tell(&self.world.state_change(task)).await);
+    }
+
+    async fn sweep(&self) {
+        let time = self.fleet.now().format(&Rfc3339).expect("a time");
+        assert!(self.tell(&json!({ "detail-type": "Scheduled Event", "time": time, "detail": {} })).await);
+    }
+
+    fn task(&self) -> u64 {
+        self.world.ecs().live().last().map(|task| task.number).expect("a task")
+    }
+
+    fn live(&self) -> usize {
+        self.world.ecs().live_count()
+    }
+
+    fn cancel(&self, job: u64) {
+        let now = self.fleet.now();
+        assert!(self.world.github().cancel(job, now));
+    }
+
+    fn assign(&self, job: u64, runner: u64) {
+        let now = self.fleet.now();
+        assert!(self.world.github().assign(job, runner, now));
+    }
+
+    fn runner_of(&self, task: u64) -> u64 {
+        self.world.runner_of(task).expect("a runner")
+    }
+
+    fn count(&self, op: Op) -> usize {
+        self.world.calls().count(op)
+    }
+
+    fn tag(&self, task: u64, key: &str) -> Option<String> {
+        self.world.ecs().task(task).and_then(|task| task.tags.get(key).cloned())
+    }
+
+    fn end(self) {
+        assert_eq!(self.world.imbalances(), [""; 0], "{}", self.world.books());
+        self.world.finish();
+    }
+}
+
+#[tokio::test]
+async fn a_job_in_progress_is_written_on_its_task_and_its_end_needs_no_call() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    let task = story.task();
+    story.world.boot();
+    story.world.assign();
+    story.tell_job(job, "in_progress").await;
+    assert_eq!(story.tag(task, "gha:ran-job"), Some(job.to_string()));
+    assert_eq!(story.tag(task, "gha:ran-repository").as_deref(), Some("octo-org/example-workflow"));
+
+    story.world.finish_job(job);
+    story.world.take_calls();
+    story.tell_job(job, "completed").await;
+    story.tell_stopped(task).await;
+    assert_eq!(story.world.calls().to(world::Service::Github).len(), 0);
+    story.end();
+}
+
+#[tokio::test]
+async fn events_out_of_order_end_the_same() {
+    // Completed before in_progress, and the task's end before both.
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    let task = story.task();
+    story.world.boot();
+    story.world.assign();
+    let in_progress = story.world.payload(job, "in_progress");
+    story.world.finish_job(job);
+    story.tell_stopped(task).await;
+    story.tell_job(job, "completed").await;
+    assert!(story.tell(&in_progress).await);
+    story.dispatch_announced().await;
+    assert_eq!(story.live(), 0, "nothing is started for a job that ran");
+    story.end();
+}
+
+#[tokio::test]
+async fn a_job_cancelled_while_queued_retires_its_runner_delete_first() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    story.world.boot();
+    story.cancel(job);
+    story.world.take_calls();
+    story.tell_job(job, "completed").await;
+    let order: Vec<Op> =
+        story.world.calls().to(world::Service::Github).of(Op::DeleteRunner).map(|call| call.op).collect();
+    assert_eq!(order, [Op::DeleteRunner]);
+    let calls = story.world.calls().to_string();
+    let place = |what: &str| calls.find(what).unwrap_or_else(|| panic!("no {what} in\n{calls}"));
+    assert!(place("delete runner") < place("StopTask"));
+    assert_eq!(story.live(), 0);
+    story.tell_job(job, "completed").await;
+    story.end();
+}
+
+#[tokio::test]
+async fn a_cancelled_jobs_runner_that_has_found_other_work_is_left_alone() {
+    let story = Story::begin().await;
+    let (a, b) = (story.start_job().await, story.world.queue_job(&LABELS));
+    let task = story.task();
+    story.world.boot();
+    story.assign(b, story.runner_of(task));
+    story.cancel(a);
+    story.tell_job(a, "completed").await;
+    assert_eq!(story.live(), 1, "422: it runs a job");
+    assert_eq!(story.count(Op::StopTask), 0);
+    story.world.finish_job(b);
+    assert_eq!(story.world.github().queued_count(), 0);
+    story.end();
+}
+
+#[tokio::test]
+async fn two_reconcilers_at_once_replace_one_runner_once() {
+    let story = Story::begin().await;
+    story.start_job().await;
+    let task = story.task();
+    story.world.kill_task(task, "SpotInterruption", "Your Spot Task was interrupted.", None);
+    let event = story.world.state_change(task);
+    tokio::join!(story.tell(&event), story.tell(&event));
+    story.dispatch_announced().await;
+    story.dispatch_announced().await;
+    assert_eq!(story.live(), 1);
+    story.end();
+}
+
+#[tokio::test]
+async fn a_runner_that_died_before_its_job_is_replaced_whatever_its_exit_code() {
+    let ends = [
+        ("SpotInterruption", "Your Spot Task was interrupted.", None),
+        ("TaskFailedToStart", "CannotPullContainerError", None),
+        ("EssentialContainerExited", "Essential container in task exited", Some(0)),
+        ("EssentialContainerExited", "OutOfMemoryError", Some(137)),
+    ];
+    for (code, reason, exit) in ends {
+        let story = Story::begin().await;
+        story.start_job().await;
+        let task = story.task();
+        story.world.kill_task(task, code, reason, exit);
+        story.tell_stopped(task).await;
+        let names: Vec<String> = story.world.github().runners().map(|runner| runner.name.clone()).collect();
+        assert_eq!(names, [""; 0], "announced, and then deleted");
+        story.dispatch_announced().await;
+        assert_eq!(story.live(), 1, "{reason}");
+        assert!(story.world.github().runners().all(|runner| runner.name.ends_with("-2")));
+        story.end();
+    }
+}
+
+#[tokio::test]
+async fn a_runner_that_dies_with_a_job_is_lost_and_not_replaced() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    let task = story.task();
+    story.world.boot();
+    story.world.assign();
+    let now = story.fleet.now();
+    story.world.ecs().stopped(task, "SpotInterruption", "Your Spot Task was interrupted.", None, now);
+    story.tell_stopped(task).await;
+    story.dispatch_announced().await;
+    assert_eq!(story.live(), 0);
+    story.world.github().complete(job, "failure", now);
+    story.end();
+}
+
+#[tokio::test]
+async fn after_so_many_attempts_the_job_is_rejected_with_the_reason() {
+    let story = Story::with(&[("MAX_ATTEMPTS", "3")]).await;
+    story.start_job().await;
+    for _ in 0..3 {
+        let task = story.task();
+        story.world.kill_task(
+            task,
+            "EssentialContainerExited",
+            "Essential container in task exited",
+            Some(139),
+        );
+        story.tell_stopped(task).await;
+        story.dispatch_announced().await;
+    }
+    assert_eq!(story.live(), 0);
+    let letters = story.world.letters(DEAD_LETTERS);
+    let reason = letters[0].1.clone().unwrap_or_default();
+    assert!(reason.contains("MAX_ATTEMPTS: 3") && reason.contains("exit code 139"), "{reason}");
+
+    // The operator mends it and redrives the letter.
+    story.dispatch(&[letters[0].0.clone()]).await;
+    assert_eq!(story.live(), 1);
+    story.end();
+}
+
+#[tokio::test]
+async fn an_idle_runner_goes_only_after_the_timeout_and_not_while_its_job_waits() {
+    let story = Story::begin().await;
+    let (a, b) = (story.start_job().await, story.start_job().await);
+    story.world.boot();
+    // Both jobs end on other fleets' runners, as it were: b is cancelled, and nobody says so.
+    let runners: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+    story.assign(a, story.runner_of(runners[0]));
+    story.tell_job(a, "in_progress").await;
+    story.cancel(b);
+    story.world.advance(Duration::minutes(9));
+    story.sweep().await;
+    assert_eq!(story.live(), 2);
+    story.world.advance(Duration::minutes(2));
+    story.sweep().await;
+    assert_eq!(story.live(), 1, "b's runner was idle for too long, a's is busy");
+    story.world.finish_job(a);
+    story.end();
+}
+
+#[tokio::test]
+async fn a_runner_that_lives_on_without_its_registration_is_stopped() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    let runner = story.runner_of(story.task());
+    story.cancel(job);
+    let now = story.fleet.now();
+    story.world.github().delete(&world::github::Scope::organization(world::OWNER), runner, now);
+    story.world.advance(Duration::minutes(11));
+    story.sweep().await;
+    assert_eq!(story.live(), 0);
+    story.end();
+}
+
+#[tokio::test]
+async fn chains_of_taken_runners_never_lose_the_last_job() {
+    let story = Story::begin().await;
+    let jobs: Vec<u64> = (0..4).map(|_| story.world.queue_job(&LABELS)).collect();
+    let late = story.world.queued(jobs[0]);
+    for job in &jobs[1..] {
+        story.dispatch(&[story.world.queued(*job)]).await;
+    }
+    story.world.boot();
+    // Each job takes the next one's runner; the last is left without.
+    let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+    for (job, task) in jobs.iter().zip(tasks) {
+        story.assign(*job, story.runner_of(task));
+        story.tell_job(*job, "in_progress").await;
+    }
+    assert_eq!(story.world.github().queued_count(), 1);
+    story.world.advance(Duration::minutes(3));
+    story.dispatch(&[late]).await;
+    story.world.boot();
+    story.world.assign();
+    assert_eq!(story.world.github().queued_count(), 0, "{}", story.world.books());
+    story.end();
+}
+
+#[tokio::test]
+async fn the_warm_pool_is_filled_once_and_refilled() {
+    let story = Story::with(&[("WARM_POOL_SIZE", "2"), ("RUNNER_LABELS", "self-hosted,fargate")]).await;
+    let time = story.fleet.now().format(&Rfc3339).expect("a time");
+    let sweep = json!({ "detail-type": "Scheduled Event", "time": time, "detail": {} });
+    tokio::join!(story.tell(&sweep), story.tell(&sweep));
+    assert_eq!(story.live(), 2, "two sweeps of the same time fill it once");
+    story.world.boot();
+
+    let job = story.world.queue_job(&LABELS);
+    assert_eq!(story.world.assign().len(), 1, "no wait at all");
+    story.tell_job(job, "in_progress").await;
+    story.world.advance(Duration::minutes(5));
+    story.sweep().await;
+    assert_eq!(story.live(), 3, "one at work, two ready");
+    story.world.finish_job(job);
+    story.world.boot();
+    story.world.advance(Duration::minutes(11));
+    story.sweep().await;
+    assert_eq!(story.live(), 2, "the pool does not go for being idle");
+    story.end();
+}
+
+#[tokio::test]
+async fn failed_deliveries_come_again_with_growing_pauses_until_made_good() {
+    let story = Story::begin().await;
+    let job = story.world.queue_job(&LABELS);
+    let body = story.world.payload(job, "queued");
+    let now = story.fleet.now();
+    story.world.app().delivered("guid-1", "workflow_job", Some("queued"), &body.to_string(), 503, now);
+    let mut redelivered = 0;
+    for minutes in [1, 4, 4, 5, 20, 20] {
+        story.world.advance(Duration::minutes(minutes));
+        story.sweep().await;
+        let again = story.world.app().take_redeliveries();
+        for delivery in again {
+            redelivered += 1;
+            let status = if redelivered < 3 { 503 } else { 202 };
+            let now = story.fleet.now();
+            story.world.app().sent_again(&delivery, status, now);
+        }
+    }
+    assert_eq!(redelivered, 3, "twice in vain, then made good");
+    story.dispatch(&[body.to_string()]).await;
+    story.end();
+}
+
+#[tokio::test]
+async fn one_runner_that_cannot_be_seen_to_does_not_stop_the_rest() {
+    let story = Story::begin().await;
+    let jobs = [story.start_job().await, story.start_job().await, story.start_job().await];
+    story.world.boot();
+    for job in jobs {
+        story.cancel(job);
+    }
+    story.world.advance(Duration::minutes(11));
+    story.world.fail(Op::DeleteRunner).once().before().status(500);
+    story.sweep().await;
+    assert_eq!(story.live(), 1);
+    story.world.advance(Duration::minutes(5));
+    story.sweep().await;
+    assert_eq!(story.live(), 0);
+    story.end();
+}
+
+#[tokio::test]
+async fn without_githubs_credentials_a_task_that_does_not_start_is_replaced() {
+    let story = Story::with(&[("GITHUB_SECRET_ARN", "")]).await;
+    story.start_job().await;
+    let stuck = story.task();
+    story.world.advance(Duration::minutes(11));
+    story.sweep().await;
+    story.tell_stopped(stuck).await;
+    story.dispatch_announced().await;
+    assert_eq!(story.live(), 1, "{}", story.world.books());
+    assert_ne!(story.task(), stuck);
+    assert_eq!(story.world.calls().to(world::Service::Github).len(), 0);
+    story.world.finish();
+}
+
+#[tokio::test]
+async fn ten_thousand_registrations_cost_their_pages_and_two_calls_a_candidate() {
+    let story = Story::begin().await;
+    let now = story.fleet.now();
+    for other in 0..9_999 {
+        let scope = world::github::Scope::organization(world::OWNER);
+        story
+            .world
+            .github()
+            .mint(&scope, &format!("other-{other}"), 1, &["gpu"], now)
+            .expect("a registration");
+    }
+    let job = story.start_job().await;
+    story.world.boot();
+    story.cancel(job);
+    story.world.advance(Duration::minutes(11));
+    story.world.take_calls();
+    story.sweep().await;
+    let calls = story.world.calls();
+    let pages = calls.count(Op::ListRunners);
+    assert_eq!(pages, 100);
+    let credentials = calls.count(Op::AccessToken) + calls.count(Op::FindInstallation);
+    let github = calls.to(world::Service::Github).len() - credentials;
+    assert_eq!(github, pages + calls.count(Op::ListDeliveries) + 2, "a GET of the job and a DELETE");
+    assert_eq!(story.live(), 0);
+}
