@@ -1,6 +1,8 @@
 //! The deployed artefacts, measured from outside: `make bench`. Every figure stands beside an empty function's of the
 //! same run; rounds are interleaved, so that a noisy machine is noisy for all. Writes `benches/RESULTS.md`.
 
+#[path = "lambda/fleet.rs"]
+mod fleet;
 #[path = "lambda/function.rs"]
 mod function;
 #[path = "lambda/http.rs"]
@@ -22,17 +24,27 @@ use report::{Figures, Series};
 use ring::hmac;
 use serde_json::{Value, json};
 use services::{Services, WEBHOOK_SECRET};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 const QUEUED: &str = include_str!("../events/queued.json");
+const DELIVERY: &str = include_str!("../events/webhook-queued.json");
 /// The delay of the stand-ins where round trips are counted.
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 
 fn main() {
     let quick = env::args().any(|argument| argument == "--quick");
     let (rounds, warm) = if quick { (3, 10) } else { (11, 50) };
-    build();
+    // What is built already is measured as it is.
+    if !env::args().any(|argument| argument == "--built") {
+        build();
+    }
     let folder = tempfile::tempdir().expect("a folder");
-    let bench = Bench { services: Services::start(folder.path()), warm, figures: Figures::default() };
+    let bench = Bench {
+        services: Services::start(folder.path()),
+        folder: folder.path().to_owned(),
+        warm,
+        figures: Figures::default(),
+    };
     let figures = bench.run(rounds);
     let text = report::write(&figures, rounds, &artefacts());
     println!("{text}");
@@ -71,6 +83,7 @@ fn artefacts() -> Vec<(&'static str, u64, u64)> {
 
 struct Bench {
     services: Services,
+    folder: PathBuf,
     warm: usize,
     figures: Figures,
 }
@@ -91,7 +104,11 @@ impl Bench {
                 }
             }
             self.round_trips();
+            self.sweep();
+            self.thaw();
         }
+        self.panic();
+        self.count_instructions();
         self.figures
     }
 
@@ -108,6 +125,8 @@ impl Bench {
             ("ECS_CLUSTER", "gha-fargate-runners"),
             ("SUBNET_IDS", "subnet-0a"),
             ("SECURITY_GROUP_IDS", "sg-0a"),
+            ("JOB_QUEUE_URL", url),
+            ("ORGANIZATION", "octo-org"),
             ("SSL_CERT_FILE", self.services.roots.to_str().unwrap_or_default()),
         ]
         .map(|(name, value)| (name, value.to_owned()))
@@ -172,6 +191,69 @@ impl Bench {
         let series = self.series("dispatch, 50 ms a call");
         series.warm.push(one);
         series.batch.push(ten);
+
+        let (function, _) = self.start("webhook", None);
+        function.invoke(&delivery(30_000));
+        self.services.set_delay(ROUND_TRIP);
+        let forwarded = function.invoke(&delivery(30_000));
+        self.services.set_delay(Duration::ZERO);
+        self.series("webhook, 50 ms a call").warm.push(forwarded);
+    }
+
+    /// A sweep over a large fleet, all of it at work.
+    fn sweep(&mut self) {
+        let (function, _) = self.start("reconcile", None);
+        self.services.take_calls();
+        let now = OffsetDateTime::now_utc().format(&Rfc3339).expect("a time");
+        let event = json!({ "detail-type": "Scheduled Event", "time": now, "detail": {} });
+        let cost = function.invoke(&event.to_string());
+        self.figures.sweep_calls = self.services.take_calls();
+        let series = self.series(report::SWEEP);
+        series.first.push(cost);
+        series.peak_kb.push(function.peak_kb());
+    }
+
+    /// Ten jobs for a function that was frozen while all of its connections died.
+    fn thaw(&mut self) {
+        let (function, _) = self.start("dispatch", None);
+        function.invoke(&batch(10));
+        function.freeze(true);
+        let cut = self.services.cut();
+        assert!(cut > 2, "the function keeps connections");
+        function.freeze(false);
+        let cost = function.invoke(&batch(10));
+        self.series("dispatch, thawed with dead connections").batch.push(cost);
+    }
+
+    /// A function that is built like the others outlives a panic: the profile unwinds.
+    fn panic(&mut self) {
+        let (function, _) = self.start("empty", None);
+        assert!(function.survives(r#"{"panic": true}"#), "a panic is no error");
+        function.invoke("{}");
+        self.figures.unwinds = true;
+    }
+
+    /// From the start of the process to the end of the first event, where valgrind is installed.
+    fn count_instructions(&mut self) {
+        if Command::new("valgrind").arg("--version").output().is_err() {
+            return;
+        }
+        let events = [
+            ("empty", "{}".to_owned()),
+            ("dispatch", batch(1)),
+            ("webhook", delivery(30_000)),
+            ("reconcile", json!({ "detail-type": "push", "detail": {} }).to_string()),
+        ];
+        for (name, event) in events {
+            let log = self.folder.join(format!("{name}.log"));
+            let function = Function::start_counted(&release(name), &self.environment(), &log);
+            function.invoke(&event);
+            function.end();
+            let text = fs::read_to_string(&log).expect("valgrind's log");
+            let counted = text.lines().find_map(|line| line.rsplit_once("Collected : "));
+            let counted = counted.and_then(|(_, count)| count.trim().parse().ok());
+            self.figures.instructions.push((name, counted.expect("valgrind's count")));
+        }
     }
 }
 
@@ -202,12 +284,9 @@ fn delivery(bytes: usize) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, WEBHOOK_SECRET.as_bytes());
     let signature = hmac::sign(&key, body.as_bytes());
     let digits: String = signature.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    json!({
-        "version": "2.0",
-        "headers": { "x-github-event": "workflow_job", "x-hub-signature-256": format!("sha256={digits}") },
-        "requestContext": { "timeEpoch": 0, "http": { "method": "POST" } },
-        "body": body,
-        "isBase64Encoded": false,
-    })
-    .to_string()
+    let mut request: Value = serde_json::from_str(DELIVERY).expect("a recorded request");
+    request["headers"]["x-hub-signature-256"] = format!("sha256={digits}").into();
+    request["isBase64Encoded"] = false.into();
+    request["body"] = body.into();
+    request.to_string()
 }

@@ -10,7 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
 use super::http::{self, Answer};
+
+/// valgrind makes everything fifty times slower.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running function.
 pub struct Function {
@@ -66,13 +75,30 @@ impl Drop for Share {
 impl Function {
     /// Starts the program and waits for its first poll: what the init phase costs.
     pub fn start(program: &Path, environment: &[(&str, String)], share: Option<&Share>) -> (Function, Cost) {
+        Self::spawn(Command::new(program), environment, share)
+    }
+
+    /// The same under callgrind, which writes what it counts to `log`.
+    pub fn start_counted(program: &Path, environment: &[(&str, String)], log: &Path) -> Function {
+        let mut command = Command::new("valgrind");
+        command
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg(format!("--log-file={}", log.display()))
+            .arg(program);
+        Self::spawn(command, environment, None).0
+    }
+
+    fn spawn(
+        mut command: Command,
+        environment: &[(&str, String)],
+        share: Option<&Share>,
+    ) -> (Function, Cost) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let (events, to_send) = channel::<String>();
         let (say, said) = channel();
         thread::spawn(move || runtime_api(&listener, &to_send, &say));
 
-        let mut command = Command::new(program);
         command
             .env_clear()
             .env("AWS_LAMBDA_RUNTIME_API", address)
@@ -93,22 +119,55 @@ impl Function {
         (function, cost)
     }
 
-    /// One event, from its delivery to the next poll.
+    /// One event, from its delivery to the next poll. What is not done, or not done in whole, is no measurement.
     pub fn invoke(&self, event: &str) -> Cost {
         let cpu = self.cpu();
         let began = Instant::now();
-        self.events.send(event.to_owned()).expect("the runtime API");
-        let answered = match self.said.recv().expect("an answer") {
-            Said::Answers(at, true, _) => at,
-            Said::Answers(_, false, what) => panic!("the function failed: {what}"),
-            Said::Polls(_) => panic!("the function polls before it answers"),
-        };
-        self.poll();
+        let (answered, ok, answer) = self.answer(event);
+        assert!(ok, "the function failed: {answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
+        let left = answer["batchItemFailures"].as_array().map_or(0, Vec::len);
+        assert_eq!(left, 0, "records were left undone: {answer}");
+        if let Some(status) = answer["statusCode"].as_u64() {
+            assert_eq!(status, 202, "the delivery was not taken: {answer}");
+        }
         Cost { wall: answered - began, cpu: self.cpu().saturating_sub(cpu) }
     }
 
+    /// Whether an event makes the function report an error, and poll again as if nothing had been.
+    pub fn survives(&self, event: &str) -> bool {
+        !self.answer(event).1
+    }
+
+    fn answer(&self, event: &str) -> (Instant, bool, String) {
+        self.events.send(event.to_owned()).expect("the runtime API");
+        let answer = match self.said.recv_timeout(PATIENCE) {
+            Ok(Said::Answers(at, ok, what)) => (at, ok, what),
+            Ok(Said::Polls(_)) => panic!("the function polls before it answers"),
+            Err(_) => panic!("the function does not answer"),
+        };
+        self.poll();
+        answer
+    }
+
+    /// Stops or continues the process, as Lambda does between invocations.
+    pub fn freeze(&self, frozen: bool) {
+        self.signal(if frozen { Signal::SIGSTOP } else { Signal::SIGCONT });
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.process.id().try_into().expect("a process id"));
+        kill(pid, signal).expect("a signal to a process of ours");
+    }
+
+    /// Ends the process in a way that lets valgrind say what it counted.
+    pub fn end(mut self) {
+        self.signal(Signal::SIGTERM);
+        self.process.wait().expect("the end of the process");
+    }
+
     fn poll(&self) -> Instant {
-        match self.said.recv_timeout(Duration::from_secs(60)) {
+        match self.said.recv_timeout(PATIENCE) {
             Ok(Said::Polls(at)) => at,
             _ => panic!("the function does not poll"),
         }

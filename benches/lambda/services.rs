@@ -3,10 +3,10 @@
 use std::{
     fs,
     io::Write,
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -15,7 +15,10 @@ use std::{
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivateKeyDer};
 
-use super::http::{self, Answer, Request};
+use super::{
+    fleet,
+    http::{self, Answer, Request},
+};
 
 /// The private key of the test world's App.
 const APP_KEY: &str = include_str!("../../tests/world/app-key.pem");
@@ -27,8 +30,16 @@ pub struct Services {
     pub url: String,
     /// The system's root certificates and the stand-ins' own: for `SSL_CERT_FILE`.
     pub roots: PathBuf,
-    delay_ms: Arc<AtomicU64>,
-    closed: Arc<AtomicBool>,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    delay_ms: AtomicU64,
+    closed: AtomicBool,
+    calls: AtomicU64,
+    /// Every connection that was ever opened, so that it can be cut.
+    connections: Mutex<Vec<TcpStream>>,
 }
 
 impl Services {
@@ -52,21 +63,18 @@ impl Services {
 
         let listener = TcpListener::bind(("localhost", 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let services = Services {
-            url: format!("https://localhost:{port}"),
-            roots: path,
-            delay_ms: Arc::default(),
-            closed: Arc::default(),
-        };
-        let (delay_ms, closed) = (Arc::clone(&services.delay_ms), Arc::clone(&services.closed));
-        let config = Arc::new(config);
+        let services =
+            Services { url: format!("https://localhost:{port}"), roots: path, state: Arc::default() };
+        let (state, config) = (Arc::clone(&services.state), Arc::new(config));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                if closed.load(Ordering::SeqCst) {
+                if state.closed.load(Ordering::SeqCst) {
                     continue;
                 }
-                let (config, delay_ms) = (Arc::clone(&config), Arc::clone(&delay_ms));
-                thread::spawn(move || serve(stream, config, &delay_ms));
+                let cut = stream.try_clone().expect("a second handle");
+                state.connections.lock().expect("the connections").push(cut);
+                let (config, state) = (Arc::clone(&config), Arc::clone(&state));
+                thread::spawn(move || serve(stream, config, &state));
             }
         });
         services
@@ -74,22 +82,39 @@ impl Services {
 
     /// How long every answer takes.
     pub fn set_delay(&self, delay: Duration) {
-        self.delay_ms.store(delay.as_millis() as u64, Ordering::SeqCst);
+        self.state.delay_ms.store(delay.as_millis() as u64, Ordering::SeqCst);
     }
 
     /// Closes every new connection at once: then nothing can be warmed up.
     pub fn set_closed(&self, closed: bool) {
-        self.closed.store(closed, Ordering::SeqCst);
+        self.state.closed.store(closed, Ordering::SeqCst);
+    }
+
+    /// Calls answered since the last time this was asked.
+    pub fn take_calls(&self) -> u64 {
+        self.state.calls.swap(0, Ordering::SeqCst)
+    }
+
+    /// Cuts every connection, as services and NATs do with those of a function that is frozen for long. Returns
+    /// how many there have been since the last time.
+    pub fn cut(&self) -> usize {
+        let connections = std::mem::take(&mut *self.state.connections.lock().expect("the connections"));
+        for connection in &connections {
+            // One that has ended by itself needs no cutting.
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+        connections.len()
     }
 }
 
-fn serve(stream: TcpStream, config: Arc<ServerConfig>, delay_ms: &AtomicU64) {
+fn serve(stream: TcpStream, config: Arc<ServerConfig>, state: &State) {
     let _ = stream.set_nodelay(true);
     let Ok(connection) = ServerConnection::new(config) else { return };
     let mut stream = StreamOwned::new(connection, stream);
     // A function that ends in the middle of a handshake is none of our business.
     let _ = http::serve(&mut stream, |request| {
-        thread::sleep(Duration::from_millis(delay_ms.load(Ordering::SeqCst)));
+        thread::sleep(Duration::from_millis(state.delay_ms.load(Ordering::SeqCst)));
+        state.calls.fetch_add(1, Ordering::SeqCst);
         answer(&request)
     });
     let _ = stream.flush();
@@ -105,6 +130,8 @@ fn answer(request: &Request) -> Answer {
             (200, r#"{"clusters":[{"runningTasksCount":0,"pendingTasksCount":0}]}"#.to_owned())
         }
         (_, "PutEvents") => (200, r#"{"FailedEntryCount":0,"Entries":[{"EventId":"1"}]}"#.to_owned()),
+        (_, "ListTasks") => (200, fleet::list_tasks(&request.body)),
+        (_, "DescribeTasks") => (200, fleet::describe_tasks(&request.body)),
         (_, "GetSecretValue") => (200, secret(&request.body)),
         (_, "") => github(&request.path),
         _ => (200, "{}".to_owned()),
@@ -128,6 +155,8 @@ fn github(path: &str) -> (u16, String) {
         path if path.ends_with("/access_tokens") => {
             (201, r#"{"token":"ghs_x","expires_at":"2099-01-01T00:00:00Z"}"#.to_owned())
         }
+        path if path.contains("/actions/runners?per_page=") => (200, fleet::runners(path)),
+        path if path.contains("/hook/deliveries") => (200, "[]".to_owned()),
         _ => (200, "{}".to_owned()),
     }
 }
