@@ -3,7 +3,12 @@
 use std::{future::Future, process::ExitCode};
 
 use time::OffsetDateTime;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::metrics::Metrics;
 
@@ -12,14 +17,7 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs a function: JSON lines on standard output, and one line that says why if it cannot start.
 pub async fn run(function: impl Future<Output = Result<(), Error>>) -> ExitCode {
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_target(false)
-        .with_span_list(false)
-        .with_env_filter(filter)
-        .init();
+    log_to(std::io::stdout);
     // A panic is one line of JSON too; its message is ours and holds no input.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -32,6 +30,20 @@ pub async fn run(function: impl Future<Output = Result<(), Error>>) -> ExitCode 
             ExitCode::FAILURE
         }
     }
+}
+
+/// JSON lines, one an event, at the levels of `RUST_LOG`: a level, or `target=level` pairs, separated by commas.
+/// (`Targets` and not `EnvFilter`: no regular expression is built at a cold start.) What cannot be read counts as
+/// the default, `info`.
+pub fn log_to(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
+    let levels = environment("RUST_LOG").filter(|levels| !levels.is_empty());
+    let levels = levels.and_then(|levels| levels.parse::<Targets>().ok());
+    let json =
+        fmt::layer().json().flatten_event(true).with_target(false).with_span_list(false).with_writer(writer);
+    tracing_subscriber::registry()
+        .with(json)
+        .with(levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO)))
+        .init();
 }
 
 /// A variable of the environment; only `config` and the binaries call it.

@@ -56,8 +56,8 @@ use std::{
 
 use secrecy::SecretString;
 use tokio::runtime::Runtime;
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
+use crate::function;
 use settings::{Mistakes, Settings};
 
 /// Why `runner-init` ended. The codes are apart from those that the runner's own scripts give (0 to 5 and 7:
@@ -151,15 +151,7 @@ impl End {
 
 /// The program: what `main` calls, before it starts a thread or anything else.
 pub fn run() -> ExitReason {
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_target(false)
-        .with_writer(std::io::stderr)
-        .with_env_filter(
-            EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy(),
-        )
-        .init();
+    function::log_to(std::io::stderr);
     let End { reason, detail } = stage().unwrap_or_else(|end| end);
     let code = reason.code();
     match reason {
