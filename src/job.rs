@@ -44,8 +44,9 @@ impl Job {
 }
 
 /// `action` of a `workflow_job` event.
+// From text: as an enum, serde would also look into an object, and name its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(from = "String")]
 pub enum Action {
     /// A job waits for a runner.
     Queued,
@@ -56,8 +57,19 @@ pub enum Action {
     /// It waits for a deployment protection rule.
     Waiting,
     /// An action that GitHub has added since.
-    #[serde(other)]
     Other,
+}
+
+impl From<String> for Action {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "queued" => Action::Queued,
+            "in_progress" => Action::InProgress,
+            "completed" => Action::Completed,
+            "waiting" => Action::Waiting,
+            _ => Action::Other,
+        }
+    }
 }
 
 /// A `workflow_job` event.

@@ -89,8 +89,8 @@ pub enum Deleted {
 }
 
 /// `status` of a job, as GitHub's REST API and webhooks say it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(try_from = "String")]
 pub enum JobStatus {
     /// Waits for a runner.
     Queued,
@@ -101,8 +101,22 @@ pub enum JobStatus {
     /// Waits for a deployment protection rule; GitHub queues it (again) when that is satisfied.
     Waiting,
     /// Held back by a concurrency group, or requested and not queued yet.
-    #[serde(alias = "requested")]
     Pending,
+}
+
+impl TryFrom<String> for JobStatus {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Ok(match text.as_str() {
+            "queued" => JobStatus::Queued,
+            "in_progress" => JobStatus::InProgress,
+            "completed" => JobStatus::Completed,
+            "waiting" => JobStatus::Waiting,
+            "pending" | "requested" => JobStatus::Pending,
+            _ => return Err("unknown status, expected queued, in_progress, completed, waiting or pending"),
+        })
+    }
 }
 
 /// A job as `GET /repos/{owner}/{repo}/actions/jobs/{id}` answers it.
