@@ -71,7 +71,7 @@ mod tests {
             (Completed, Some("fargate-2-1"), true),
         ];
         for (status, runner, want) in table {
-            let state = JobState { status, runner_name: runner.map(str::to_owned) };
+            let state = JobState { status, runner_name: runner.map(str::to_owned), labels: vec![] };
             assert_eq!(owed(JobId(1), Some(&state)).is_owed(), want, "{status:?} on {runner:?}");
         }
         assert_eq!(owed(JobId(1), None), Owed::Unknown);

@@ -126,6 +126,8 @@ pub struct JobState {
     pub status: JobStatus,
     /// The name of the runner that runs it or ran it; none while it is queued, or when it ended without one.
     pub runner_name: Option<String>,
+    /// Its labels.
+    pub labels: Vec<String>,
 }
 
 /// GitHub's REST API, as far as runners and jobs go.

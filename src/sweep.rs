@@ -39,6 +39,16 @@ const HAND_BACK_DELAY: Duration = Duration::from_secs(60);
 /// Time that one step may take: a sweep begins none when less is left.
 const ONE_STEP: time::Duration = time::Duration::seconds(20);
 
+/// Jobs that took each other's runners, one after the other: so far a sweep looks for the one that has none.
+const LONGEST_CHAIN: usize = 8;
+
+/// A job that waits, and the attempt that was its last so far.
+struct Waiting {
+    job: JobId,
+    attempt: Attempt,
+    labels: Vec<String>,
+}
+
 /// What a sweep did.
 #[derive(Debug, Default)]
 struct Tally {
@@ -226,11 +236,16 @@ where
             return Ok(wanted);
         };
         let target = target(TaskTags(&task.tags));
-        if target.repository.is_some() {
-            let state = github.job(&target, job).await?;
-            if owed(job, state.as_ref()) == Owed::ToTheJob {
-                return self.is_hopeful(runner, task, job, attempt, tally).await;
+        if let Some(waiting) = self.waits_for(github, &target, job, attempt, runner).await? {
+            // The last attempt stays: waiting is then all that is left.
+            if waiting.attempt.0 >= self.max_attempts {
+                return Ok(waiting.job == job);
             }
+            let why = "it was idle while its job was queued";
+            let tags = TaskTags(&task.tags);
+            let done = self.announce_next(waiting.job, waiting.attempt, waiting.labels, tags, why).await?;
+            tally.add(&done);
+            return Ok(false);
         }
         // Left over from a job that another runner took: with the pool's labels it is as good as a new one.
         let joins = *pool_size < full && self.pool.as_ref().is_some_and(|pool| pool.has_labels_of(runner));
@@ -240,23 +255,36 @@ where
         Ok(joins)
     }
 
-    /// A runner that stays idle while its job is queued has most likely lost it ("Skipping message Job" in its
-    /// log): it polls for ever, and GitHub gives it no other. Another one is announced in its place; but the last
-    /// attempt stays, since waiting is then all that is left.
-    async fn is_hopeful(
+    /// The job that waits for an idle runner: its own, or one whose runner was taken by its own, or by one whose
+    /// runner was taken by that, and so on. Such a runner has most likely lost the job ("Skipping message Job" in
+    /// its log), polls for ever and is given no other; or the job has labels that this runner has not.
+    async fn waits_for(
         &self,
-        runner: &Runner,
-        task: &Task,
+        github: &G,
+        target: &Target,
         job: JobId,
         attempt: Attempt,
-        tally: &mut Tally,
-    ) -> Result<bool, CallError> {
-        if attempt.0 >= self.max_attempts {
-            return Ok(true);
+        runner: &Runner,
+    ) -> Result<Option<Waiting>, CallError> {
+        let mut next = (job, attempt);
+        if target.repository.is_none() {
+            // Nobody can be asked: when in doubt, start.
+            let unknown = Waiting { job, attempt, labels: runner.labels.clone() };
+            return Ok(Some(unknown).filter(|waiting| waiting.attempt.0 < self.max_attempts));
         }
-        let why = "it was idle while its job was queued";
-        tally.add(&self.announce_next(job, attempt, runner.labels.clone(), TaskTags(&task.tags), why).await?);
-        Ok(false)
+        for _ in 0..LONGEST_CHAIN {
+            let (job, attempt) = next;
+            let Some(state) = github.job(target, job).await? else { return Ok(None) };
+            match owed(job, Some(&state)) {
+                Owed::ToTheJob => return Ok(Some(Waiting { job, attempt, labels: state.labels })),
+                Owed::ToAnother => match state.runner_name.as_deref().and_then(Purpose::from_runner_name) {
+                    Some(Purpose::Job(another, attempt)) => next = (another, attempt),
+                    _ => return Ok(None),
+                },
+                Owed::Unknown | Owed::ToNobody(_) => return Ok(None),
+            }
+        }
+        Ok(None)
     }
 
     /// A registration without a task goes back to the queue as the very attempt that it is. `dispatch` meets

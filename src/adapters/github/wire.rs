@@ -56,6 +56,8 @@ impl From<Runner> for ports::Runner {
 pub(super) struct Job {
     pub(super) status: JobStatus,
     pub(super) runner_name: Option<String>,
+    #[serde(default)]
+    pub(super) labels: Vec<String>,
 }
 
 #[derive(Deserialize)]
