@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use self::{
     answer::{Call, Need},
-    credentials::{Credentials, Keyring},
+    credentials::{Credentials, Keyring, Pass},
 };
 use super::http::{Http, NoReply, Reply, Request};
 use crate::{
@@ -39,14 +39,6 @@ pub struct GitHub<S, C = SystemClock> {
     runner_group_id: u64,
     keyring: Keyring<S>,
     clock: C,
-}
-
-/// The answer to one try.
-enum Tried {
-    /// An answer that the caller expects.
-    Expected(Reply),
-    /// 401: with other credentials the answer might be another.
-    Unauthorized(CallError),
 }
 
 impl<S: SecretSource> GitHub<S> {
@@ -77,7 +69,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         // In repository scope an installation is looked up by its repository, which only a job names.
         if self.scope != Scope::Repo {
             let target = Target { owner: owner.to_owned(), repository: None, installation: None };
-            self.token(&target).await?;
+            self.pass(&target).await?;
         }
         Ok(())
     }
@@ -101,8 +93,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         Ok(Call::new(method, path, need))
     }
 
-    /// A call as the App's installation, or with the token. `expected` says which answers are no errors. After
-    /// a 401 the credentials are read again, once.
+    /// A call as the App's installation, or with the token. `expected` says which answers are no errors.
     async fn ask(
         &self,
         target: &Target,
@@ -110,41 +101,35 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         body: Option<String>,
         expected: impl Fn(u16) -> bool,
     ) -> Result<Reply, CallError> {
-        let token = self.token(target).await?;
-        match self.try_with(&token, call, body.clone(), &expected).await? {
-            Tried::Expected(reply) => return Ok(reply),
-            Tried::Unauthorized(error) if !self.keyring.forget(&token, &self.clock) => return Err(error),
-            Tried::Unauthorized(_) => {}
-        }
-        let token = self.token(target).await?;
-        self.try_with(&token, call, body, &expected).await?.into_reply()
+        self.ask_with(async || self.pass(target).await, call, body, expected).await
     }
 
     /// A call as the App itself.
     async fn ask_as_app(&self, call: &Call, expected: impl Fn(u16) -> bool) -> Result<Reply, CallError> {
-        let jwt = self.keyring.app_jwt(&self.clock).await?;
-        match self.try_with(&jwt, call, None, &expected).await? {
-            Tried::Expected(reply) => return Ok(reply),
-            Tried::Unauthorized(error) if !self.keyring.forget(&jwt, &self.clock) => return Err(error),
-            Tried::Unauthorized(_) => {}
-        }
-        let jwt = self.keyring.app_jwt(&self.clock).await?;
-        self.try_with(&jwt, call, None, &expected).await?.into_reply()
+        self.ask_with(async || self.keyring.app_pass(&self.clock).await, call, None, expected).await
     }
 
-    async fn try_with(
+    /// After a 401 the call is made again, once, if there is something newer to make it with.
+    async fn ask_with(
         &self,
-        token: &SecretString,
+        pass: impl AsyncFn() -> Result<Pass, CallError>,
         call: &Call,
         body: Option<String>,
         expected: impl Fn(u16) -> bool,
-    ) -> Result<Tried, CallError> {
-        let reply = self.send(token, call, body).await?;
+    ) -> Result<Reply, CallError> {
+        let used = pass().await?;
+        let reply = self.send(&used.token, call, body.clone()).await?;
         if expected(reply.status) {
-            return Ok(Tried::Expected(reply));
+            return Ok(reply);
         }
         let error = answer::classify(call, &reply, self.clock.now());
-        if reply.status == 401 { Ok(Tried::Unauthorized(error)) } else { Err(error) }
+        let unauthorized = reply.status == 401;
+        let is_refusal = unauthorized || error.class == Class::NeedsOperator;
+        if !is_refusal || !self.keyring.refused(&used, unauthorized, &self.clock).await || !unauthorized {
+            return Err(error);
+        }
+        let reply = self.send(&pass().await?.token, call, body).await?;
+        if expected(reply.status) { Ok(reply) } else { Err(answer::classify(call, &reply, self.clock.now())) }
     }
 
     async fn send(
@@ -257,15 +242,6 @@ impl<S: SecretSource, C: Clock> Deliveries for GitHub<S, C> {
     async fn redeliver(&self, id: u64) -> Result<(), CallError> {
         let call = Call::new("POST", format!("/app/hook/deliveries/{id}/attempts"), Need::App);
         self.ask_as_app(&call, |status| status == 202).await.map(drop)
-    }
-}
-
-impl Tried {
-    fn into_reply(self) -> Result<Reply, CallError> {
-        match self {
-            Tried::Expected(reply) => Ok(reply),
-            Tried::Unauthorized(error) => Err(error),
-        }
     }
 }
 

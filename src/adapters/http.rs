@@ -1,7 +1,11 @@
 //! One HTTP client and one TLS stack (rustls on ring) for AWS and GitHub alike: the system's root certificates
 //! are loaded once, and connections are kept in one pool.
 
-use std::time::Duration;
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use aws_smithy_http_client::{
     Connector,
@@ -22,17 +26,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// One call with all its tries: well below the functions' own 30 seconds, so that a slow GitHub ends in a
 /// deferral and not in a time-out of the whole batch.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// A pooled connection may have died while the function was frozen, and its neighbours with it.
-const TRIES: u32 = 3;
 
 /// The client.
 #[derive(Debug, Clone)]
 pub struct Http {
-    connector: SharedHttpConnector,
+    pooled: SharedHttpConnector,
+    /// Opens a connection for each call. Made when it is needed first, which is rare.
+    fresh: Arc<OnceLock<SharedHttpConnector>>,
+    call_timeout: Duration,
 }
 
 /// One request.
-#[derive(Debug)]
 pub struct Request<'a> {
     /// The method.
     pub method: &'static str,
@@ -44,8 +48,14 @@ pub struct Request<'a> {
     pub body: Option<String>,
 }
 
-/// The answer to a request.
-#[derive(Debug)]
+/// Neither headers nor body: they hold tokens.
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.url)
+    }
+}
+
+/// The answer to a request. It cannot be printed: its body may be a token or a configuration.
 pub struct Reply {
     /// The status.
     pub status: u16,
@@ -75,42 +85,49 @@ impl Default for Http {
 impl Http {
     /// Loads the system's root certificates.
     pub fn new() -> Self {
-        let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
-        let connector = Connector::builder()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .connector_settings(settings)
-            .build();
-        Http { connector: SharedHttpConnector::new(connector) }
+        Http { pooled: connector(None), fresh: Arc::default(), call_timeout: CALL_TIMEOUT }
+    }
+
+    /// With another limit for one call with all its tries.
+    pub fn with_call_timeout(self, call_timeout: Duration) -> Self {
+        Http { call_timeout, ..self }
     }
 
     /// The same connector for the AWS SDK, which keeps its own time-outs.
     pub fn for_aws(&self) -> SharedHttpClient {
-        let connector = self.connector.clone();
+        let connector = self.pooled.clone();
         http_client_fn(move |_settings, _components| connector.clone())
     }
 
-    /// Sends a request, and once more when the connection turns out to be dead. Whether a request that got no
-    /// answer had its effect is not known: what is sent through here is made so that repeating it does no harm.
+    /// Sends a request, and once more when the connection broke: a function that was frozen finds its pooled
+    /// connections dead, all of them, so the second try opens one of its own. (What hyper had not begun to send
+    /// it repeats by itself.) Whether a request that got no answer had its effect is not known: what is sent
+    /// through here is made so that repeating it does no harm.
     pub async fn send(&self, request: &Request<'_>) -> Result<Reply, NoReply> {
         let tries = async {
-            let mut tried = 0;
-            loop {
-                tried += 1;
-                match self.send_once(request).await {
-                    Err(NoReply::Broken) if tried < TRIES => {}
-                    answer => return answer,
+            match send_through(&self.pooled, request).await {
+                Err(NoReply::Broken) => {
+                    send_through(self.fresh.get_or_init(|| connector(Some(0))), request).await
                 }
+                answer => answer,
             }
         };
-        tokio::time::timeout(CALL_TIMEOUT, tries).await.unwrap_or(Err(NoReply::TimedOut))
+        tokio::time::timeout(self.call_timeout, tries).await.unwrap_or(Err(NoReply::TimedOut))
     }
+}
 
-    async fn send_once(&self, request: &Request<'_>) -> Result<Reply, NoReply> {
-        let response = self.connector.call(build(request)?).await.map_err(|error| read_error(&error))?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = ByteStream::new(response.into_body()).collect().await.map_err(|_| NoReply::Broken)?;
-        Ok(Reply { status, headers, body: body.to_vec() })
-    }
+fn connector(max_idle_per_host: Option<usize>) -> SharedHttpConnector {
+    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
+    let mut builder = Connector::builder();
+    builder.set_pool_max_idle_per_host(max_idle_per_host).set_connector_settings(Some(settings));
+    SharedHttpConnector::new(builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).build())
+}
+
+async fn send_through(connector: &SharedHttpConnector, request: &Request<'_>) -> Result<Reply, NoReply> {
+    let response = connector.call(build(request)?).await.map_err(|error| read_error(&error))?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let body = ByteStream::new(response.into_body()).collect().await.map_err(|_| NoReply::Broken)?;
+    Ok(Reply { status, headers, body: body.to_vec() })
 }
 
 fn build(request: &Request<'_>) -> Result<HttpRequest, NoReply> {

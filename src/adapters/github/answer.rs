@@ -26,6 +26,7 @@ pub(super) enum Need {
     RepositoryAdministration,
     EnterpriseRunners,
     ActionsRead,
+    Installed,
     App,
 }
 
@@ -54,7 +55,8 @@ pub(super) fn classify(call: &Call, reply: &Reply, now: OffsetDateTime) -> CallE
             Some(after) => Class::RateLimited { after },
             None => Class::NeedsOperator,
         },
-        500.. => call.lost(),
+        // A success that is not the one expected, or a server that gave up waiting: it may have happened.
+        200..=299 | 408 | 500.. => call.lost(),
         _ => Class::NeedsOperator,
     };
     let request_id = reply.headers.get("x-github-request-id").unwrap_or("none");
@@ -100,17 +102,22 @@ fn fix(call: &Call, status: u16) -> String {
         Need::ActionsRead => {
             "the App needs the repository permission \"Actions: read\" (a classic token: repo)"
         }
-        Need::App => "app_id and private_key in GITHUB_SECRET_ARN must be those of one GitHub App",
+        Need::Installed if status == 404 => {
+            "the App is not installed there: install it, or correct ORGANIZATION or RUNNER_SCOPE"
+        }
+        Need::Installed | Need::App => {
+            "app_id and private_key in GITHUB_SECRET_ARN must be those of one GitHub App"
+        }
     };
     match status {
         401 => "GitHub does not accept the credentials in GITHUB_SECRET_ARN: expired, revoked, or app_id and \
                 private_key of different Apps"
             .to_owned(),
-        422 if call.method == "POST" => {
+        422 if call.path.ends_with("/generate-jitconfig") => {
             "GitHub refuses the runner: check RUNNER_GROUP_ID (is there a runner group of that id?) and the labels"
                 .to_owned()
         }
-        404 if call.method == "POST" && call.need != Need::App => {
+        404 if call.path.ends_with("/generate-jitconfig") => {
             format!("{permission}; or RUNNER_GROUP_ID names no runner group that it may use")
         }
         _ => permission.to_owned(),
@@ -162,6 +169,8 @@ mod tests {
             (reply(401, &[], ""), Class::NeedsOperator),
             (reply(404, &[], ""), Class::NeedsOperator),
             (reply(422, &[], ""), Class::NeedsOperator),
+            (reply(200, &[], ""), Class::Unknown),
+            (reply(408, &[], ""), Class::Unknown),
             (reply(500, &[], ""), Class::Unknown),
             (reply(502, &[], ""), Class::Unknown),
         ];
@@ -192,8 +201,11 @@ mod tests {
             (Need::ActionsRead, 403, "Actions: read"),
         ];
         for (need, status, want) in table {
-            let error =
-                classify(&Call::new("POST", "/x", need), &reply(status, &[], ""), OffsetDateTime::UNIX_EPOCH);
+            let error = classify(
+                &Call::new("POST", "/x/generate-jitconfig", need),
+                &reply(status, &[], ""),
+                OffsetDateTime::UNIX_EPOCH,
+            );
             assert!(error.message.contains(want), "{status}: {error}");
         }
     }

@@ -26,7 +26,8 @@ use crate::{
 
 /// A token is not used in the last minutes of its hour: a batch must not outlive it.
 const SPARE: time::Duration = time::Duration::minutes(5);
-/// After a 401 the secret is read again at most so often.
+/// After a refusal the secret is read again, and a token that was not revoked replaced, at most so often: an
+/// operator's repair shows at the next try of a deferred job, and a batch of refusals asks once.
 const READ_AGAIN_AFTER: time::Duration = time::Duration::seconds(30);
 /// "iat: 60 seconds in the past, to protect against clock drift" (GitHub, "Generating a JSON Web Token").
 const CLOCK_DRIFT: time::Duration = time::Duration::seconds(60);
@@ -90,6 +91,14 @@ impl Credentials {
     }
 }
 
+/// What one call is made with, and where it came from.
+pub(super) struct Pass {
+    /// A personal token, an installation's token, or a JWT.
+    pub(super) token: SecretString,
+    credentials: Rc<Credentials>,
+    account: Option<Rc<Mutex<Account>>>,
+}
+
 /// The credentials, and the installation tokens that were got with them.
 pub(super) struct Keyring<S> {
     secret: S,
@@ -97,14 +106,22 @@ pub(super) struct Keyring<S> {
     /// One reader at a time.
     reading: Mutex<()>,
     read_at: Cell<Option<OffsetDateTime>>,
-    installations: RefCell<BTreeMap<String, InstallationId>>,
-    tokens: RefCell<BTreeMap<InstallationId, Rc<Mutex<Option<Token>>>>>,
+    accounts: RefCell<BTreeMap<String, Rc<Mutex<Account>>>>,
     jwts: Cell<u64>,
 }
 
-#[derive(Clone)]
+/// Where the App is installed. Locked while its token is got: one request at a time, and everybody else waits
+/// for the answer.
+#[derive(Default)]
+struct Account {
+    /// The installation as GitHub told it, which is newer than what the secret or a payload says.
+    installation: Option<InstallationId>,
+    token: Option<Token>,
+}
+
 struct Token {
     token: SecretString,
+    got_at: OffsetDateTime,
     expires_at: OffsetDateTime,
 }
 
@@ -121,8 +138,7 @@ impl<S: SecretSource> Keyring<S> {
             credentials: RefCell::default(),
             reading: Mutex::default(),
             read_at: Cell::default(),
-            installations: RefCell::default(),
-            tokens: RefCell::default(),
+            accounts: RefCell::default(),
             jwts: Cell::default(),
         }
     }
@@ -152,34 +168,35 @@ impl<S: SecretSource> Keyring<S> {
         Ok(credentials)
     }
 
-    /// GitHub did not accept this token, or JWT: drops what it came from. The answer is whether it is worth
-    /// trying again.
-    pub(super) fn forget<C: Clock>(&self, refused: &SecretString, clock: &C) -> bool {
-        let mut tokens = self.tokens.borrow_mut();
-        let before = tokens.len();
-        // One that is locked is being renewed at this moment.
-        tokens.retain(|_, token| match token.try_lock() {
-            Ok(token) => {
-                token.as_ref().is_none_or(|token| token.token.expose_secret() != refused.expose_secret())
-            }
-            Err(_) => true,
-        });
-        let dropped = tokens.len() < before;
-        let is_old = self.read_at.get().is_some_and(|read_at| clock.now() - read_at > READ_AGAIN_AFTER);
-        if is_old {
-            *self.credentials.borrow_mut() = None;
+    /// GitHub refused a call that was made with this: drops it, and lets the secret be read again. The answer
+    /// is whether there may be something newer now. Of many that are refused at once the first one drops it, and
+    /// the others take what has come instead.
+    pub(super) async fn refused<C: Clock>(&self, pass: &Pass, unauthorized: bool, clock: &C) -> bool {
+        let is_old = |since: OffsetDateTime| clock.now() - since > READ_AGAIN_AFTER;
+        if let Some(account) = &pass.account {
+            let token = &mut account.lock().await.token;
+            token.take_if(|token| {
+                token.token.expose_secret() == pass.token.expose_secret()
+                    && (unauthorized || is_old(token.got_at))
+            });
         }
-        dropped || is_old
+        let mut credentials = self.credentials.borrow_mut();
+        let is_current = credentials.as_ref().is_some_and(|known| Rc::ptr_eq(known, &pass.credentials));
+        let dropped = is_current && self.read_at.get().is_some_and(is_old);
+        if dropped {
+            *credentials = None;
+        }
+        pass.account.is_some() || dropped || !is_current
     }
 
     /// A JWT that says that we are the App.
-    pub(super) async fn app_jwt<C: Clock>(&self, clock: &C) -> Result<SecretString, CallError> {
-        match &*self.credentials(clock).await? {
-            Credentials::App(app) => self.jwt(app, clock.now()),
-            Credentials::Token(_) => {
-                Err(CallError::new(Class::NeedsOperator, "GitHub: this call needs a GitHub App, not a token"))
-            }
-        }
+    pub(super) async fn app_pass<C: Clock>(&self, clock: &C) -> Result<Pass, CallError> {
+        let credentials = self.credentials(clock).await?;
+        let Credentials::App(app) = &*credentials else {
+            let message = "GitHub: this call needs a GitHub App, not a token";
+            return Err(CallError::new(Class::NeedsOperator, message));
+        };
+        Ok(Pass { token: self.jwt(app, clock.now())?, credentials, account: None })
     }
 
     fn jwt(&self, app: &App, now: OffsetDateTime) -> Result<SecretString, CallError> {
@@ -206,27 +223,54 @@ impl<S: SecretSource> Keyring<S> {
 }
 
 impl<S: SecretSource, C: Clock> GitHub<S, C> {
-    /// The token to call GitHub with: a personal one, or one of the App's installation, which lives an hour.
-    pub(super) async fn token(&self, target: &Target) -> Result<SecretString, CallError> {
+    /// What to call GitHub with: a personal token, or one of the App's installation, which lives an hour.
+    pub(super) async fn pass(&self, target: &Target) -> Result<Pass, CallError> {
         let credentials = self.keyring.credentials(&self.clock).await?;
         let app = match &*credentials {
-            Credentials::Token(token) => return Ok(token.clone()),
+            Credentials::Token(token) => {
+                return Ok(Pass {
+                    token: token.clone(),
+                    credentials: Rc::clone(&credentials),
+                    account: None,
+                });
+            }
             Credentials::App(app) => app,
         };
-        // What was looked up is newer than what the secret or the payload says.
-        let looked_up = || self.keyring.installations.borrow().get(&target.owner).copied();
-        let installation = match looked_up().or(app.installation).or(target.installation) {
-            Some(installation) => installation,
-            None => self.look_up_installation(target).await?,
+        // Logins are the same in upper and lower case, and ORGANIZATION may be written otherwise than payloads.
+        let login = target.owner.to_lowercase();
+        let place = Rc::clone(self.keyring.accounts.borrow_mut().entry(login).or_default());
+        let mut account = place.lock().await;
+        let now = self.clock.now();
+        let token = match account.token.take_if(|token| token.expires_at - now > SPARE) {
+            Some(token) => token,
+            // On the heap: it happens once an hour, and would be a part of every call's future.
+            None => Box::pin(self.new_token(app, target, &mut account.installation)).await?,
         };
-        if let Some(token) = self.installation_token(installation).await? {
+        let token = account.token.insert(token).token.clone();
+        drop(account);
+        Ok(Pass { token, credentials: Rc::clone(&credentials), account: Some(place) })
+    }
+
+    /// A new token, of the installation that GitHub told, or else the secret or the payload; `looked_up` is that
+    /// of GitHub.
+    async fn new_token(
+        &self,
+        app: &App,
+        target: &Target,
+        looked_up: &mut Option<InstallationId>,
+    ) -> Result<Token, CallError> {
+        let payload = match self.scope {
+            // A payload names the organisation's or the account's.
+            Scope::Enterprise(_) => None,
+            Scope::Org | Scope::Repo => target.installation,
+        };
+        if let Some(installation) = looked_up.or(app.installation).or(payload)
+            && let Some(token) = self.installation_token(installation).await?
+        {
             return Ok(token);
         }
-        // 404: the App was installed anew, and the id is that of before. Somebody else may know by now.
-        let installation = match looked_up().filter(|id| *id != installation) {
-            Some(installation) => installation,
-            None => self.look_up_installation(target).await?,
-        };
+        // Nobody named it, or 404: the App was installed anew, and the id is that of before.
+        let installation = *looked_up.insert(self.look_up_installation(target).await?);
         self.installation_token(installation).await?.ok_or_else(|| {
             CallError::new(
                 Class::NeedsOperator,
@@ -235,45 +279,53 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         })
     }
 
-    /// One request at a time for an installation; everybody else waits for its answer. `None` when there is no
-    /// such installation.
-    async fn installation_token(
-        &self,
-        installation: InstallationId,
-    ) -> Result<Option<SecretString>, CallError> {
-        let place = Rc::clone(self.keyring.tokens.borrow_mut().entry(installation).or_default());
-        let mut place = place.lock().await;
-        if let Some(token) = &*place
-            && token.expires_at - self.clock.now() > SPARE
-        {
-            return Ok(Some(token.token.clone()));
-        }
+    /// `None` when there is no such installation.
+    async fn installation_token(&self, installation: InstallationId) -> Result<Option<Token>, CallError> {
         let call = Call::new("POST", format!("/app/installations/{installation}/access_tokens"), Need::App);
         let reply = self.ask_as_app(&call, |status| matches!(status, 201 | 404)).await?;
         if reply.status == 404 {
             return Ok(None);
         }
         let answer: wire::AccessToken = super::read(&call, &reply)?;
-        let token = Token { token: answer.token, expires_at: answer.expires_at };
-        Ok(Some(place.insert(token).token.clone()))
+        let got_at = self.clock.now();
+        Ok(Some(Token { token: answer.token, got_at, expires_at: answer.expires_at }))
     }
 
     async fn look_up_installation(&self, target: &Target) -> Result<InstallationId, CallError> {
         let path = match (&self.scope, &target.repository) {
+            (Scope::Enterprise(slug), _) => format!("/enterprises/{}/installation", segment(slug)),
             (Scope::Repo, Some(_)) => format!("{}/installation", super::repository_path(target)?),
             _ => format!("/orgs/{}/installation", segment(&target.owner)),
         };
-        let call = Call::new("GET", path, Need::App);
+        let call = Call::new("GET", path, Need::Installed);
         let reply = self.ask_as_app(&call, super::is_ok).await?;
-        let installation: wire::Installation = super::read(&call, &reply)?;
-        self.keyring.installations.borrow_mut().insert(target.owner.clone(), installation.id);
-        Ok(installation.id)
+        super::read(&call, &reply).map(|installation: wire::Installation| installation.id)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Made for the tests: no App has ever had it.
+    const PKCS1: &str = include_str!("../../../tests/world/app-key.pem");
+    const PKCS8: &str = include_str!("../../../tests/world/app-key.pkcs8.pem");
+
+    #[test]
+    fn an_app_in_all_its_forms() {
+        let one_line = PKCS1.replace('\n', "\\n");
+        for pem in [PKCS1, PKCS8, &one_line] {
+            for id in [serde_json::json!(7), serde_json::json!("7")] {
+                let secret = serde_json::json!({"app_id": id, "private_key": pem, "installation_id": id});
+                let Ok(Credentials::App(app)) = Credentials::parse(&format!(" {secret}\n").into()) else {
+                    panic!("{id}")
+                };
+                assert_eq!((app.id.as_str(), app.installation), ("7", Some(InstallationId(7))));
+                let header = Header::new(Algorithm::RS256);
+                assert!(jsonwebtoken::encode(&header, &(), &app.key).is_ok(), "it signs");
+            }
+        }
+    }
 
     #[test]
     fn what_is_no_secret_is_told_without_its_content() {
