@@ -6,7 +6,9 @@ use std::{process::ExitCode, time::Instant};
 #[path = "../tests/sim/mod.rs"]
 mod sim;
 
-use sim::{chance::Chance, lambda::History, plan::Plan, planted, shrink, world::Settings};
+use sim::{
+    chance::Chance, explore, lambda::History, plan::Plan, planted, scenarios, shrink, world::Settings,
+};
 
 const USAGE: &str = "\
 Simulates a fleet, and checks that no job is lost, doubled or left behind.
@@ -17,6 +19,7 @@ Simulates a fleet, and checks that no job is lost, doubled or left behind.
   --pool N       WARM_POOL_SIZE (0)
   --faults N     how much goes wrong, in percent of the usual (100)
   --plot FILE    jobs waiting and runners live over time, as SVG (sim.svg)
+  --exhaustive   every two things that can go wrong in small histories, instead of a long one
   --planted      what the checks say when a rule of the protocol is broken, for each rule
   --costs        calls a job at 1,000, 10,000 and 100,000 jobs an hour, and which limit is reached first
 ";
@@ -29,6 +32,7 @@ struct Arguments {
     faults: u32,
     plot: Option<String>,
     planted: bool,
+    exhaustive: bool,
     costs: bool,
 }
 
@@ -41,6 +45,7 @@ fn arguments() -> Result<Arguments, String> {
         faults: 100,
         plot: Some("sim.svg".to_owned()),
         planted: false,
+        exhaustive: false,
         costs: false,
     };
     let mut given = std::env::args().skip(1);
@@ -54,6 +59,7 @@ fn arguments() -> Result<Arguments, String> {
             "--pool" => arguments.pool = number(value()?)? as u32,
             "--faults" => arguments.faults = number(value()?)? as u32,
             "--plot" => arguments.plot = Some(value()?),
+            "--exhaustive" => arguments.exhaustive = true,
             "--planted" => arguments.planted = true,
             "--costs" => arguments.costs = true,
             _ => return Err(USAGE.to_owned()),
@@ -72,6 +78,9 @@ fn main() -> ExitCode {
     };
     if arguments.planted {
         return plant();
+    }
+    if arguments.exhaustive {
+        return exhaust();
     }
     if arguments.costs {
         print!("{}", sim::report::costs());
@@ -137,6 +146,20 @@ fn tell_one(arguments: &Arguments, settings: &Settings, job: u64) -> String {
     history.run(|_| {});
     let world = history.world.borrow();
     world.lines.iter().map(|(at, _, line)| format!("\n  {:>10.1} {line}", *at as f64 / 1_000.0)).collect()
+}
+
+fn exhaust() -> ExitCode {
+    let mut failures = 0;
+    for scenario in scenarios::all(true) {
+        let began = Instant::now();
+        let (histories, failing) = explore::shortest(&scenario);
+        println!("{histories:>8} histories, {:>5.1} s: {}", began.elapsed().as_secs_f64(), scenario.name);
+        if let Some(failing) = failing {
+            failures += 1;
+            println!("{}", failing.story());
+        }
+    }
+    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn plant() -> ExitCode {

@@ -19,7 +19,7 @@ use super::{
     ecs::{self, Ran},
     github::{self, Status},
     sqs::Which,
-    world::{Ev, MAX_ATTEMPTS, Todo, World, arn, from_arn, tell, time},
+    world::{Ev, MAX_ATTEMPTS, Todo, World, arn, from_arn, labels, tell, time},
 };
 
 /// A request.
@@ -311,7 +311,9 @@ impl World {
         if is_github(point) {
             // GET: one point; POST, PATCH, PUT, DELETE: five.
             let points = if is_read(point) { 1 } else { 5 };
-            if let Err(limited) = self.github.limits.take(points, now) {
+            if !self.settings.unlimited
+                && let Err(limited) = self.github.limits.take(points, now)
+            {
                 let after = Duration::from_millis(limited.until - now);
                 return Err(CallError::new(Class::RateLimited { after }, "rate limit"));
             }
@@ -347,6 +349,7 @@ impl World {
                     Status::Completed => JobStatus::Completed,
                 },
                 runner_name: job.runner.as_ref().map(Purpose::runner_name),
+                labels: labels(&job.plan),
             })),
             Request::ListDeliveries(cursor) => {
                 let before = cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or(u64::MAX);

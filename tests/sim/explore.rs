@@ -3,10 +3,11 @@
 use std::{collections::VecDeque, sync::Mutex, thread};
 
 use super::{
-    chance::{Chance, Key, Script},
+    chance::{Chance, Script},
     check::Violation,
     lambda::History,
     plan::{Job, Plan},
+    shrink::Failing,
     world::Settings,
 };
 
@@ -108,7 +109,15 @@ pub fn explore(scenario: &Scenario) -> Found {
     found
 }
 
-/// A key of a script, in one line.
-pub fn decision(job: u64, point: super::chance::Point, nth: u16, choice: u8) -> (Key, u8) {
-    (Key { job, point, nth }, choice)
+/// The shortest failing history near a scenario, if there is one; and how many histories were tried.
+pub fn shortest(scenario: &Scenario) -> (u64, Option<Failing>) {
+    let found = explore(scenario);
+    let failing = found.failures.first().map(|(script, violation)| Failing {
+        jobs: scenario.jobs.clone(),
+        script: script.clone(),
+        latencies: None,
+        settings: scenario.settings.clone(),
+        kind: violation.kind,
+    });
+    (found.histories, failing.map(Failing::shrink))
 }

@@ -271,6 +271,7 @@ impl History {
     fn finish(&mut self, invocation: Invocation, answer: Answer) {
         let world = &mut *self.world.borrow_mut();
         let now = world.now;
+        world.stats.lambda_ms += now - invocation.began;
         match (invocation.trigger, answer) {
             (Trigger::Batch(which, messages), Answer::Batch { failed, metrics }) => {
                 for message in messages {

@@ -14,7 +14,8 @@
 //! | [`lambda`] | the functions, their invocations, and the loop |
 //! | [`check`] | what must hold at every step, and at the end |
 //! | [`planted`] | faults planted on purpose, each of which the checks must catch |
-//! | [`explore`], [`shrink`] | all histories near a plan; the shortest history that still fails |
+//! | [`scenarios`], [`explore`] | small plans, and all histories near them |
+//! | [`shrink`] | the shortest history that still fails, as a story |
 //! | [`report`] | the table, the plot and the costs |
 #![allow(dead_code, reason = "the tests use one half of it, the example the other")]
 
@@ -29,6 +30,7 @@ pub mod plan;
 pub mod planted;
 pub mod ports;
 pub mod report;
+pub mod scenarios;
 pub mod shrink;
 pub mod sqs;
 pub mod world;

@@ -144,7 +144,7 @@ impl Github for Crooked {
     async fn job(&self, target: &Target, job: JobId) -> Result<Option<JobState>, CallError> {
         let state = self.port.job(target, job).await?;
         if self.is(Planted::AlwaysQueued) {
-            return Ok(Some(JobState { status: JobStatus::Queued, runner_name: None }));
+            return Ok(state.map(|state| JobState { status: JobStatus::Queued, runner_name: None, ..state }));
         }
         Ok(state)
     }

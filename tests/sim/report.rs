@@ -7,9 +7,12 @@ use gha_fargate_runners::metrics::Metrics;
 use super::{
     HOUR, Ms,
     calls::{is_ecs, is_github},
-    chance::POINTS,
+    chance::{Chance, POINTS, Point},
     check::Kind,
-    world::World,
+    github::{POINTS_A_MINUTE, REQUESTS_AN_HOUR},
+    lambda::History,
+    plan::Plan,
+    world::{Settings, World},
 };
 
 /// What is counted.
@@ -27,6 +30,8 @@ pub struct Stats {
     pub deleted: u64,
     pub deleted_online: u64,
     pub peak_waiting: u64,
+    /// Milliseconds that functions ran.
+    pub lambda_ms: u64,
     pub calls: [u64; POINTS as usize],
     /// From queued to taken, in hundredths of a second.
     pub delays: Vec<u32>,
@@ -62,7 +67,7 @@ impl Stats {
         delays.get(index).map_or(0.0, |delay| f64::from(*delay) / 100.0)
     }
 
-    fn calls_of(&self, which: impl Fn(super::chance::Point) -> bool) -> u64 {
+    fn calls_of(&self, which: impl Fn(Point) -> bool) -> u64 {
         POINT_LIST.iter().filter(|point| which(**point)).map(|point| self.calls[*point as usize]).sum()
     }
 
@@ -108,8 +113,6 @@ impl Stats {
         )
     }
 }
-
-use super::chance::Point;
 
 const POINT_LIST: [Point; 19] = [
     Point::Mint,
@@ -191,7 +194,43 @@ impl World {
     }
 }
 
-/// Calls a job at three loads, without faults, and which outside limit is reached first.
+/// Calls a job at three loads, when nothing goes wrong and no limit stands in the way, and which outside limit is
+/// reached first: the one of which most is used.
 pub fn costs() -> String {
-    String::new()
+    let mut text = String::from(
+        "| jobs an hour | GitHub calls a job | GitHub points a job | ECS calls a job | Lambda ms a job | reached first | \
+         of it used |\n| ---: | ---: | ---: | ---: | ---: | --- | ---: |\n",
+    );
+    for (per_hour, jobs) in [(1_000, 2_000), (10_000, 10_000), (100_000, 50_000)] {
+        let settings = Settings { faults: 0, unlimited: true, ..Settings::default() };
+        let plan = Plan::Seeded { seed: 1, jobs, per_hour, from: 1 };
+        let mut history = History::new(plan, Chance::seeded(1), settings, 1);
+        history.run(|_| {});
+        let world = history.world.borrow();
+        let stats = &world.stats;
+        let a_job = |count: u64| count as f64 / jobs as f64;
+        let writes = stats.calls_of(|point| matches!(point, Point::Mint | Point::DeleteRunner | Point::Redeliver));
+        let github = a_job(stats.github_calls());
+        let points = github + 4.0 * a_job(writes);
+        let mints = a_job(stats.calls[Point::Mint as usize]);
+        let launches = a_job(stats.calls[Point::RunTask as usize]);
+        let rate = per_hour as f64;
+        // What an hour of this load needs of each limit, as a share of it.
+        let used = [
+            ("GitHub: 15,000 requests an hour for an App", rate * github / f64::from(REQUESTS_AN_HOUR)),
+            ("GitHub: 900 points a minute for an App", rate * points / 60.0 / f64::from(POINTS_A_MINUTE)),
+            ("GitHub: 1,500 registrations in 5 minutes for an organisation", rate * mints / 18_000.0),
+            ("Fargate: 20 launches a second", rate * launches / 72_000.0),
+        ];
+        let first = used.iter().max_by(|a, b| a.1.total_cmp(&b.1)).expect("there are four");
+        let _ = writeln!(
+            text,
+            "| {per_hour} | {github:.2} | {points:.2} | {:.2} | {:.0} | {} | {:.0} % |",
+            a_job(stats.ecs_calls()),
+            a_job(stats.lambda_ms),
+            first.0,
+            first.1 * 100.0,
+        );
+    }
+    text
 }

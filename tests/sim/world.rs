@@ -40,6 +40,8 @@ pub struct Settings {
     pub telling: bool,
     /// Of one job only.
     pub tell_only: Option<u64>,
+    /// No rate limit, to see what would be called without.
+    pub unlimited: bool,
     /// Stop at the first violation.
     pub stop_at_violation: bool,
 }
@@ -54,6 +56,7 @@ impl Default for Settings {
             planted: Planted::Nothing,
             telling: false,
             tell_only: None,
+            unlimited: false,
             stop_at_violation: true,
         }
     }
@@ -154,6 +157,8 @@ const EPOCH: i64 = 1_767_225_600;
 
 impl World {
     pub fn new(plan: Plan, chance: Chance, settings: Settings, seed: u64) -> Self {
+        let mut ecs = Ecs::new();
+        ecs.unlimited = settings.unlimited;
         let mut world = World {
             now: 0,
             seq: 0,
@@ -161,7 +166,7 @@ impl World {
             settings,
             chance,
             github: Github::default(),
-            ecs: Ecs::new(),
+            ecs,
             // `template.yaml`: six times the functions' time-outs, and the redrive policies.
             jobs: Queue::new(180 * SECOND, 1000),
             lifecycle: Queue::new(720 * SECOND, 1000),
