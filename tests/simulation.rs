@@ -1,9 +1,18 @@
-//! The promise, tried: every history near a few small plans, with everything that can go wrong in it.
+//! The promise, tried: every history near a few small plans, with everything that can go wrong in it; histories
+//! that once broke it; and faults planted on purpose, each of which must be found.
 #![forbid(unsafe_code)]
 
 mod sim;
 
-use sim::{explore, scenarios};
+use sim::{
+    chance::{Chance, Key, Point},
+    explore,
+    lambda::History,
+    plan::{Job, Plan},
+    planted,
+    scenarios::{self, first, job},
+    world::Settings,
+};
 
 #[test]
 fn nothing_that_goes_wrong_breaks_the_promise() {
@@ -17,4 +26,87 @@ fn nothing_that_goes_wrong_breaks_the_promise() {
     }
     println!("{histories} histories");
     assert!(histories > 10_000, "only {histories} histories were tried");
+}
+
+/// The history in which just this goes wrong.
+fn holds(name: &'static str, jobs: Vec<Job>, given: &[(Key, u8)]) {
+    let (_, failing) = explore::shortest(&scenarios::new(name, 0, jobs, given));
+    if let Some(failing) = failing {
+        panic!("{name}:\n{}", failing.story());
+    }
+}
+
+/// `fewer` may take the runner of `more`, and not the other way round.
+fn more_and_fewer() -> Vec<Job> {
+    vec![Job { unique: true, ..job(1, 0) }, job(2, 1)]
+}
+
+#[test]
+fn a_runner_taken_by_a_job_with_fewer_labels_is_owed_again() {
+    let taken = first(1, Point::Assign, 1);
+    holds("taken", more_and_fewer(), &[taken]);
+    holds("taken, and nobody tells", more_and_fewer(), &[taken, first(2, Point::ListLag, 1)]);
+    let (unlisted, stays) = (first(1, Point::ListLag, 1), first(1, Point::Exit, 1));
+    holds("taken, not listed, and it stays", more_and_fewer(), &[taken, unlisted, stays]);
+    for boot in [6, 7] {
+        holds("taken, and it dies with the other job", more_and_fewer(), &[taken, first(1, Point::Boot, boot)]);
+    }
+}
+
+#[test]
+fn a_job_whose_runner_lost_it_gets_another() {
+    let lost = first(1, Point::Acquire, 1);
+    holds("lost", vec![job(1, 0)], &[lost]);
+    holds("lost by another's", vec![job(1, 0), job(2, 0)], &[lost, first(1, Point::Assign, 1)]);
+    let (fails, late) = (first(1, Point::Boot, 1), first(1, Point::StoppedEvent, 3));
+    holds("lost by a runner that nobody knows the repository of", vec![job(1, 0)], &[lost, fails, late]);
+}
+
+#[test]
+fn an_announced_runner_does_not_wait_for_the_one_that_it_replaces() {
+    let (hangs, late) = (first(1, Point::Boot, 4), first(1, Point::DeleteRunner, 6));
+    holds("its DELETE comes late", vec![job(1, 0)], &[hangs, late]);
+}
+
+#[test]
+fn an_attempt_is_not_started_again_when_capacity_comes_back() {
+    let (dry, twice) = (first(1, Point::Supply, 1), first(1, Point::Bus, 3));
+    for boot in 0..=7 {
+        holds("Spot was dry", vec![job(1, 0)], &[dry, twice, first(1, Point::Boot, boot)]);
+    }
+}
+
+#[test]
+fn what_goes_wrong_often_breaks_nothing_either() {
+    for seed in 1..=6 {
+        let settings = Settings { faults: 400, ..Settings::default() };
+        let plan = Plan::Seeded { seed, jobs: 300, per_hour: 3_600, from: 1 };
+        let mut history = History::new(plan, Chance::seeded(seed), settings, seed);
+        history.run(|_| {});
+        let world = history.world.borrow();
+        assert!(world.stats.ran > 250, "only {} jobs ran", world.stats.ran);
+        assert!(world.checks.violations.is_empty(), "seed {seed}: {:?}", world.checks.violations);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_history() {
+    let digest = |seed| {
+        let plan = Plan::Seeded { seed, jobs: 200, per_hour: 3_600, from: 1 };
+        let mut history = History::new(plan, Chance::seeded(seed), Settings::default(), seed);
+        history.run(|_| {});
+        let digest = history.world.borrow().digest;
+        digest
+    };
+    assert_eq!(digest(1), digest(1));
+    assert_ne!(digest(1), digest(2));
+}
+
+#[test]
+fn every_planted_fault_is_caught() {
+    for (fault, name) in planted::ALL {
+        let failing = planted::catch(fault).unwrap_or_else(|| panic!("not caught: {name}"));
+        println!("{name}:\n{}", failing.story());
+        assert!(failing.jobs.len() <= 5, "{name}: no short history");
+    }
 }

@@ -15,7 +15,8 @@ use gha_fargate_runners::{
 };
 
 use super::{
-    chance::Chance, lambda::History, plan::Plan, ports::Port, shrink::Failing, world::Settings,
+    chance::Chance, explore::shortest, lambda::History, plan::Plan, ports::Port, scenarios, shrink::Failing,
+    world::Settings,
 };
 
 /// What is wrong.
@@ -244,29 +245,36 @@ impl Bus for Crooked {
     }
 }
 
-/// Looks for a history in which the fault shows, by seed: small fleets, in which much goes wrong. The shortest that
-/// was found.
+/// The shortest history found in which the fault shows: near one of the small plans, or else by seed, in a small
+/// fleet in which much goes wrong.
 pub fn catch(planted: Planted) -> Option<Failing> {
-    (1..=400).find_map(|seed| {
-        let settings = Settings { planted, faults: 1_500, ..Settings::default() };
-        let plan = Plan::Seeded { seed, jobs: 40, per_hour: 3_600, from: 1 };
-        let mut jobs = Vec::new();
-        while let Some(job) = plan.next(jobs.last()) {
-            jobs.push(job);
-        }
-        let mut chance = Chance::seeded(seed);
-        chance.write_down();
-        let mut history = History::new(plan, chance, settings.clone(), seed);
-        history.run(|_| {});
-        let world = history.world.borrow();
-        let violation = world.checks.violations.first()?;
-        let failing = Failing {
-            jobs,
-            script: world.chance.taken().cloned().unwrap_or_default(),
-            latencies: Some(seed),
-            settings,
-            kind: violation.kind,
-        };
-        failing.fails().then(|| failing.shrink())
-    })
+    let near = scenarios::all(false).into_iter().find_map(|mut scenario| {
+        scenario.depth = 1;
+        scenario.settings.planted = planted;
+        shortest(&scenario).1
+    });
+    near.or_else(|| (1..=400).find_map(|seed| by_seed(planted, seed)))
+}
+
+fn by_seed(planted: Planted, seed: u64) -> Option<Failing> {
+    let settings = Settings { planted, faults: 1_500, ..Settings::default() };
+    let plan = Plan::Seeded { seed, jobs: 40, per_hour: 3_600, from: 1 };
+    let mut jobs = Vec::new();
+    while let Some(job) = plan.next(jobs.last()) {
+        jobs.push(job);
+    }
+    let mut chance = Chance::seeded(seed);
+    chance.write_down();
+    let mut history = History::new(plan, chance, settings.clone(), seed);
+    history.run(|_| {});
+    let world = history.world.borrow();
+    let violation = world.checks.violations.first()?;
+    let failing = Failing {
+        jobs,
+        script: world.chance.taken().cloned().unwrap_or_default(),
+        latencies: Some(seed),
+        settings,
+        kind: violation.kind,
+    };
+    failing.fails().then(|| failing.shrink())
 }

@@ -8,7 +8,8 @@ use super::{
     world::Settings,
 };
 
-fn job(number: u64, labels: u8) -> Job {
+/// The job of that number, ten seconds after the one before.
+pub fn job(number: u64, labels: u8) -> Job {
     Job { number, at: number * 10 * SECOND, labels, unique: false, takes: 2 * MINUTE, cancelled_after: None }
 }
 
@@ -16,7 +17,8 @@ fn cancelled(job: Job, after: u64) -> Job {
     Job { cancelled_after: Some(after * SECOND), ..job }
 }
 
-fn first(job: u64, point: Point, choice: u8) -> (Key, u8) {
+/// The first decision about a job at a point.
+pub fn first(job: u64, point: Point, choice: u8) -> (Key, u8) {
     (Key { job, point, nth: 0 }, choice)
 }
 
@@ -58,7 +60,8 @@ pub fn all(deep: bool) -> Vec<Scenario> {
     all
 }
 
-fn new(name: &'static str, depth: usize, jobs: Vec<Job>, given: &[(Key, u8)]) -> Scenario {
+/// A plan, and what goes wrong in any case.
+pub fn new(name: &'static str, depth: usize, jobs: Vec<Job>, given: &[(Key, u8)]) -> Scenario {
     Scenario { name, jobs, given: given.iter().copied().collect(), depth, settings: Settings::default() }
 }
 
