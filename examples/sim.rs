@@ -128,8 +128,12 @@ fn simulate(arguments: &Arguments) -> ExitCode {
     if let Some(violation) = world.checks.violations.first() {
         println!("{}: {}", violation.kind, violation.text);
         match shrink::from_seed(seed, per_hour, &settings, violation) {
-            Some(failing) => println!("The shortest history found that does the same:\n{}", failing.shrink().story()),
-            None => println!("No shorter history was found: {}", tell_one(arguments, &settings, violation.job)),
+            Some(failing) => {
+                println!("The shortest history found that does the same:\n{}", failing.shrink().story())
+            }
+            None => {
+                println!("No shorter history was found: {}", tell_one(arguments, &settings, violation.job))
+            }
         }
     }
     println!("{}", world.verdict());

@@ -49,7 +49,11 @@ fn a_runner_taken_by_a_job_with_fewer_labels_is_owed_again() {
     let (unlisted, stays) = (first(1, Point::ListLag, 1), first(1, Point::Exit, 1));
     holds("taken, not listed, and it stays", more_and_fewer(), &[taken, unlisted, stays]);
     for boot in [6, 7] {
-        holds("taken, and it dies with the other job", more_and_fewer(), &[taken, first(1, Point::Boot, boot)]);
+        holds(
+            "taken, and it dies with the other job",
+            more_and_fewer(),
+            &[taken, first(1, Point::Boot, boot)],
+        );
     }
 }
 
@@ -95,8 +99,8 @@ fn the_same_seed_gives_the_same_history() {
         let plan = Plan::Seeded { seed, jobs: 200, per_hour: 3_600, from: 1 };
         let mut history = History::new(plan, Chance::seeded(seed), Settings::default(), seed);
         history.run(|_| {});
-        let digest = history.world.borrow().digest;
-        digest
+
+        history.world.borrow().digest
     };
     assert_eq!(digest(1), digest(1));
     assert_ne!(digest(1), digest(2));

@@ -198,15 +198,8 @@ impl World {
         }
         let there = self.takes(20, 180, 20, id);
         let back = self.takes(20, 120, 21, id);
-        let mut call = Call {
-            invocation,
-            request: Some(request),
-            reply: None,
-            waker: Some(waker),
-            fate,
-            job,
-            point,
-        };
+        let mut call =
+            Call { invocation, request: Some(request), reply: None, waker: Some(waker), fate, job, point };
         match fate {
             REFUSED | LIMITED => {
                 call.request = None;
@@ -240,7 +233,8 @@ impl World {
 
     /// Whose call it is.
     fn subject(&self, request: &Request) -> u64 {
-        let of_name = |name: &str| Purpose::from_runner_name(name).and_then(|it| it.job()).map_or(0, |it| it.0);
+        let of_name =
+            |name: &str| Purpose::from_runner_name(name).and_then(|it| it.job()).map_or(0, |it| it.0);
         match request {
             Request::Mint { name, .. } | Request::FindRunner(name) => of_name(name),
             Request::GetRunner(id) | Request::DeleteRunner(id) => {
@@ -258,9 +252,7 @@ impl World {
             Request::Announce(body, _) | Request::Reject { body, .. } => number_after(body, "\"job_id\":")
                 .or_else(|| number_after(body, "\"workflow_job\":{\"id\":"))
                 .unwrap_or(0),
-            Request::PutEvents(detail) => {
-                number_after(detail, "\"workflow_job\":{\"id\":").unwrap_or(0)
-            }
+            Request::PutEvents(detail) => number_after(detail, "\"workflow_job\":{\"id\":").unwrap_or(0),
             Request::Redeliver(id) => {
                 let first = self.github.deliveries.front().map_or(0, |it| it.id);
                 self.github.deliveries.get(id.saturating_sub(first) as usize).map_or(0, |it| it.event.job)
@@ -413,8 +405,9 @@ impl World {
                     true => Which::Jobs,
                     false => Which::Lifecycle,
                 };
-                let body =
-                    format!("{{\"source\":\"github.com\",\"detail-type\":\"workflow_job\",\"detail\":{detail}}}");
+                let body = format!(
+                    "{{\"source\":\"github.com\",\"detail-type\":\"workflow_job\",\"detail\":{detail}}}"
+                );
                 self.publish(which, body.into(), job);
                 Reply::Done
             }
@@ -482,7 +475,11 @@ impl World {
         }
         tell!(self, job, "task {id} is stopped");
         if let Some(busy) = self.github.registrations.get(&registration).and_then(|it| it.busy) {
-            self.violation(Kind::Lost, busy, format!("task {id} is stopped while its runner runs job {busy}"));
+            self.violation(
+                Kind::Lost,
+                busy,
+                format!("task {id} is stopped while its runner runs job {busy}"),
+            );
         }
         let takes = self.takes(2 * SECOND, 40 * SECOND, 13, id);
         self.after(takes, Ev::End(id, "UserInitiated", Some(143)));
@@ -594,4 +591,3 @@ fn about(job: u64) -> String {
 pub fn is_replacement(body: &str) -> bool {
     body.starts_with("{\"replacement\":")
 }
-

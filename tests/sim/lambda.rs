@@ -163,7 +163,7 @@ impl History {
                 Todo::Webhook(event, delivery, answer_lost) => self.webhook(&event, delivery, answer_lost),
             }
             steps += 1;
-            if steps % 1_000_000 == 0 {
+            if steps.is_multiple_of(1_000_000) {
                 progress(&self.world.borrow());
             }
         }

@@ -66,7 +66,7 @@ impl Plan {
 /// nights are quiet.
 fn seeded(seed: u64, number: u64, before: Ms, per_hour: u64) -> Job {
     let draw = |what: u64| hash(&[seed, number, 0x706c_616e, what]);
-    let fan_out = (number / 40) % 5 == 0 && hash(&[seed, number / 40, 7]) % 2 == 0;
+    let fan_out = (number / 40).is_multiple_of(5) && hash(&[seed, number / 40, 7]).is_multiple_of(2);
     let is_night = (before / HOUR) % 24 >= 20;
     let mean = HOUR / per_hour.max(1);
     let gap = match (fan_out, is_night) {
@@ -75,7 +75,7 @@ fn seeded(seed: u64, number: u64, before: Ms, per_hour: u64) -> Job {
         (false, false) => draw(0) % (2 * mean + mean / 3),
     };
     // From 15 seconds to 34 minutes, short ones more often.
-    let takes = (15 * SECOND << (draw(1) % 6)) + draw(2) % (15 * SECOND << (draw(1) % 6).max(1));
+    let takes = ((15 * SECOND) << (draw(1) % 6)) + draw(2) % ((15 * SECOND) << (draw(1) % 6).max(1));
     let cancelled_after = match draw(3) % 100 {
         0..3 => Some(draw(4) % (2 * MINUTE)),
         3 => Some(draw(4) % (20 * MINUTE)),

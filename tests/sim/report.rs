@@ -209,7 +209,8 @@ pub fn costs() -> String {
         let world = history.world.borrow();
         let stats = &world.stats;
         let a_job = |count: u64| count as f64 / jobs as f64;
-        let writes = stats.calls_of(|point| matches!(point, Point::Mint | Point::DeleteRunner | Point::Redeliver));
+        let writes =
+            stats.calls_of(|point| matches!(point, Point::Mint | Point::DeleteRunner | Point::Redeliver));
         let github = a_job(stats.github_calls());
         let points = github + 4.0 * a_job(writes);
         let mints = a_job(stats.calls[Point::Mint as usize]);

@@ -53,7 +53,9 @@ pub fn all(deep: bool) -> Vec<Scenario> {
         new("three jobs, two label sets", 1, vec![job(1, 0), job(2, 1), cancelled(job(3, 1), 40)], &[]),
         with_pool(new("a warm pool", 1, vec![job(40, 0), job(41, 1)], &[])),
     ];
-    all.extend((1..=7).map(|boot| new("its runner dies", 1, vec![job(1, 0)], &[first(1, Point::Boot, boot)])));
+    all.extend(
+        (1..=7).map(|boot| new("its runner dies", 1, vec![job(1, 0)], &[first(1, Point::Boot, boot)])),
+    );
     if deep {
         all.iter_mut().for_each(|scenario| scenario.depth = 2);
     }

@@ -23,6 +23,9 @@ pub struct Failing {
     pub kind: Kind,
 }
 
+/// One way to make a history simpler.
+type Simplification = Box<dyn Fn(&mut Failing)>;
+
 impl Failing {
     fn run(&self, telling: bool) -> History {
         let chance = Chance::scripted(self.script.clone(), self.latencies);
@@ -94,7 +97,7 @@ impl Failing {
 
     /// Plain latencies, plain jobs, numbers from 1, and a beginning at noon.
     fn simplify(&mut self) {
-        let mut attempts: Vec<Box<dyn Fn(&mut Self)>> = vec![
+        let mut attempts: Vec<Simplification> = vec![
             Box::new(|it| it.latencies = None),
             Box::new(|it| it.jobs.iter_mut().for_each(|job| job.unique = false)),
             Box::new(|it| {
@@ -189,10 +192,12 @@ pub fn describe(key: &Key, choice: u8) -> String {
         Point::Assign => "goes to another",
         Point::Acquire => "is lost by the runner",
         Point::Exit => "does not happen",
-        Point::StoppedEvent => ["", "comes twice", "never comes", "is late", "comes after ECS forgot the task"]
-            .get(usize::from(choice))
-            .copied()
-            .unwrap_or("goes wrong"),
+        Point::StoppedEvent => {
+            ["", "comes twice", "never comes", "is late", "comes after ECS forgot the task"]
+                .get(usize::from(choice))
+                .copied()
+                .unwrap_or("goes wrong")
+        }
         Point::Schedule => ["", "is left out", "runs twice"].get(usize::from(choice)).copied().unwrap_or("?"),
         _ => fate::describe(choice),
     };

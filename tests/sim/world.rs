@@ -294,8 +294,7 @@ impl World {
                     let own = self.github.registrations.get(&registration).map_or(0, |it| it.job);
                     let mut choice = 0;
                     if jobs.len() > 1 {
-                        choice =
-                            self.decide(own, Point::Assign, &[(1, 25_000), (2, 25_000), (3, 20_000)]);
+                        choice = self.decide(own, Point::Assign, &[(1, 25_000), (2, 25_000), (3, 20_000)]);
                     }
                     let job = match choice {
                         0 if jobs.contains(&own) => own,
@@ -425,9 +424,10 @@ impl World {
     }
 
     fn finish(&mut self, job: u64, registration: u64) {
-        let is_running = self.github.job(job).is_some_and(|it| {
-            it.status == Status::InProgress && it.registration == Some(registration)
-        });
+        let is_running = self
+            .github
+            .job(job)
+            .is_some_and(|it| it.status == Status::InProgress && it.registration == Some(registration));
         let task = match self.github.registrations.get(&registration) {
             Some(runner) if is_running && runner.online => runner.task,
             _ => return,
@@ -466,8 +466,7 @@ impl World {
         let (job, action, now) = (event.job, event.action, self.now);
         let delivery = self.github.deliver(event, now);
         let out = self.is_out(11, 1, 20);
-        let odds: [Odds; 5] =
-            [(2, if out { 90_000 } else { 300 }), (1, 200), (3, 200), (4, 200), (5, 30)];
+        let odds: [Odds; 5] = [(2, if out { 90_000 } else { 300 }), (1, 200), (3, 200), (4, 200), (5, 30)];
         let (delay, answer_lost) = match self.decide(job, Point::Webhook, &odds) {
             0 => (self.takes(300, 2_000, 4, delivery), false),
             1 => {
@@ -534,13 +533,22 @@ impl World {
                     Some(Ok(message)) => {
                         let (id, job) = (message.id, message.job);
                         if self.decide(job, Point::Receive, &[(1, 100)]) == 1 {
-                            tell!(self, job, "SQS will deliver a message about job {job} again, although it is deleted");
+                            tell!(
+                                self,
+                                job,
+                                "SQS will deliver a message about job {job} again, although it is deleted"
+                            );
                             self.queue(which).set_again(id);
                         }
                         batch.push(message);
                     }
                     Some(Err(dead)) => {
-                        tell!(self, dead.job, "a message about job {} goes to the dead-letter queue", dead.job);
+                        tell!(
+                            self,
+                            dead.job,
+                            "a message about job {} goes to the dead-letter queue",
+                            dead.job
+                        );
                         self.stats.redriven += 1;
                     }
                 }
