@@ -265,6 +265,24 @@ async fn an_enterprise_s_runners_are_the_enterprise_installation_s() {
 }
 
 #[tokio::test]
+async fn each_scope_has_its_path_below_the_api_s_root() {
+    let server = Server::start(|_| Box::pin(ready(minted()))).await;
+    for root in ["", "/api/v3"] {
+        for (scope, path) in [
+            (Scope::Org, "/orgs/octo-org"),
+            (Scope::Repo, "/repos/octo-org/octo-repo"),
+            (Scope::Enterprise("octo-corp".to_owned()), "/enterprises/octo-corp"),
+        ] {
+            let client = Client::with(format!("{}{root}", server.url), "ghp_x", scope, Http::new());
+            client.mints(None, 1).await;
+            let asked = std::mem::take(&mut *server.asked.lock().expect("a lock"));
+            let asked: Vec<String> = asked.into_iter().map(|asked| asked.what).collect();
+            assert_eq!(asked, [format!("POST {root}{path}/actions/runners/generate-jitconfig")]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_revoked_token_is_replaced_for_everybody_who_used_it() {
     let (server, revoked) = with_installation_2().await;
     let client = Client::new(&server, &app(Some(2)));
