@@ -238,10 +238,11 @@ impl Bench {
         if Command::new("valgrind").arg("--version").output().is_err() {
             return;
         }
+        // Not the webhook: under valgrind it is too slow for its own time-outs, which answer within GitHub's ten
+        // seconds.
         let events = [
             ("empty", "{}".to_owned()),
             ("dispatch", batch(1)),
-            ("webhook", delivery(30_000)),
             ("reconcile", json!({ "detail-type": "push", "detail": {} }).to_string()),
         ];
         for (name, event) in events {
