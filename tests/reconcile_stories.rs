@@ -4,7 +4,17 @@
 mod fleet;
 mod world;
 
+#[path = "reconcile_stories/pool.rs"]
+mod pool;
+#[path = "reconcile_stories/races.rs"]
+mod races;
+#[path = "reconcile_stories/scopes.rs"]
+mod scopes;
+#[path = "reconcile_stories/sweeps.rs"]
+mod sweeps;
+
 use fleet::Fleet;
+use gha_fargate_runners::metrics::Metrics;
 use serde_json::{Value, json};
 use time::{Duration, format_description::well_known::Rfc3339};
 use world::{DEAD_LETTERS, JOB_QUEUE, LIFECYCLE_QUEUE, Op, World};
@@ -64,9 +74,29 @@ impl Story {
         assert!(self.tell(&self.world.state_change(task)).await);
     }
 
-    async fn sweep(&self) {
+    /// The same events, with so much time for them all: what was counted.
+    async fn tell_within(&self, events: &[Value], time: Duration) -> Metrics {
+        let bodies: Vec<String> = events.iter().map(Value::to_string).collect();
+        let batch = self.world.deliver_to(LIFECYCLE_QUEUE, &bodies);
+        let (answer, metrics) = self.fleet.reconcile_until(&batch, self.fleet.now() + time).await;
+        self.world.acknowledge(LIFECYCLE_QUEUE, &batch, &answer);
+        metrics
+    }
+
+    /// The schedule's event, due now.
+    fn schedule(&self) -> Value {
         let time = self.fleet.now().format(&Rfc3339).expect("a time");
-        assert!(self.tell(&json!({ "detail-type": "Scheduled Event", "time": time, "detail": {} })).await);
+        json!({ "detail-type": "Scheduled Event", "time": time, "detail": {} })
+    }
+
+    async fn sweep(&self) -> Metrics {
+        self.tell_within(&[self.schedule()], Duration::minutes(2)).await
+    }
+
+    /// A sweep finds what has been so for longer than `IDLE_TIMEOUT_SECONDS`.
+    async fn sweep_after_the_timeout(&self) -> Metrics {
+        self.world.advance(Duration::minutes(11));
+        self.sweep().await
     }
 
     fn task(&self) -> u64 {
@@ -89,6 +119,19 @@ impl Story {
 
     fn runner_of(&self, task: u64) -> u64 {
         self.world.runner_of(task).expect("a runner")
+    }
+
+    /// The operations called so far, in order, of those that are asked for.
+    fn order(&self, ops: &[Op]) -> Vec<Op> {
+        self.world.calls().0.iter().map(|call| call.op).filter(|op| ops.contains(op)).collect()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.world.github().runners().map(|runner| runner.name.clone()).collect()
+    }
+
+    fn status(&self, job: u64) -> &'static str {
+        self.world.github().job(job).map_or("", |job| job.status.as_str())
     }
 
     fn count(&self, op: Op) -> usize {
@@ -377,46 +420,4 @@ async fn one_runner_that_cannot_be_seen_to_does_not_stop_the_rest() {
     story.sweep().await;
     assert_eq!(story.live(), 0);
     story.end();
-}
-
-#[tokio::test]
-async fn without_githubs_credentials_a_task_that_does_not_start_is_replaced() {
-    let story = Story::with(&[("GITHUB_SECRET_ARN", "")]).await;
-    story.start_job().await;
-    let stuck = story.task();
-    story.world.advance(Duration::minutes(11));
-    story.sweep().await;
-    story.tell_stopped(stuck).await;
-    story.dispatch_announced().await;
-    assert_eq!(story.live(), 1, "{}", story.world.books());
-    assert_ne!(story.task(), stuck);
-    assert_eq!(story.world.calls().to(world::Service::Github).len(), 0);
-    story.world.finish();
-}
-
-#[tokio::test]
-async fn ten_thousand_registrations_cost_their_pages_and_two_calls_a_candidate() {
-    let story = Story::begin().await;
-    let now = story.fleet.now();
-    for other in 0..9_999 {
-        let scope = world::github::Scope::organization(world::OWNER);
-        story
-            .world
-            .github()
-            .mint(&scope, &format!("other-{other}"), 1, &["gpu"], now)
-            .expect("a registration");
-    }
-    let job = story.start_job().await;
-    story.world.boot();
-    story.cancel(job);
-    story.world.advance(Duration::minutes(11));
-    story.world.take_calls();
-    story.sweep().await;
-    let calls = story.world.calls();
-    let pages = calls.count(Op::ListRunners);
-    assert_eq!(pages, 100);
-    let credentials = calls.count(Op::AccessToken) + calls.count(Op::FindInstallation);
-    let github = calls.to(world::Service::Github).len() - credentials;
-    assert_eq!(github, pages + calls.count(Op::ListDeliveries) + 2, "a GET of the job and a DELETE");
-    assert_eq!(story.live(), 0);
 }

@@ -112,10 +112,14 @@ impl Fleet {
 
     /// Lambda's answer to a batch of the lifecycle queue.
     pub async fn reconcile(&self, event: &Value) -> Value {
-        let deadline = self.now() + Duration::seconds(120);
+        self.reconcile_until(event, self.now() + Duration::seconds(120)).await.0
+    }
+
+    /// The same with so much time, and what was counted.
+    pub async fn reconcile_until(&self, event: &Value, deadline: OffsetDateTime) -> (Value, Metrics) {
         let handle = |body, _| self.reconciler.handle(body, deadline);
-        let answer = batch::invoke(&raw(event), &self.reconciler.queue, &self.clock, handle).await.0;
-        answer.expect("a batch never fails")
+        let (answer, metrics) = batch::invoke(&raw(event), &self.reconciler.queue, &self.clock, handle).await;
+        (answer.expect("a batch never fails"), metrics)
     }
 }
 

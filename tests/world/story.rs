@@ -210,8 +210,10 @@ impl World {
             Launch::Type(launch_type) => detail["launchType"] = json!(launch_type),
             Launch::Provider(provider) => detail["capacityProviderName"] = json!(provider),
         }
-        if let Some(at) = task.stopped_at {
-            detail["stoppedAt"] = json!(rfc3339(at));
+        for (name, at) in [("startedAt", task.started_at), ("stoppedAt", task.stopped_at)] {
+            if let Some(at) = at {
+                detail[name] = json!(rfc3339(at));
+            }
         }
         for (name, text) in [("stopCode", &task.stop_code), ("stoppedReason", &task.stopped_reason)] {
             if let Some(text) = text {

@@ -1,0 +1,130 @@
+//! What happens in the same moment: the one DELETE that gets 204 decides.
+
+use super::{LABELS, Op, Story};
+use time::Duration;
+
+/// Two jobs with a runner each, both online: a, a's runner, b.
+async fn two_jobs(story: &Story) -> (u64, u64, u64) {
+    let a = story.start_job().await;
+    let runner = story.runner_of(story.task());
+    let b = story.start_job().await;
+    story.world.boot();
+    (a, runner, b)
+}
+
+/// B is at work on A's runner. B's own is owed to nobody any more, and goes when it has been idle.
+async fn only_b_is_left(story: Story, b: u64) {
+    assert_eq!(story.status(b), "in_progress");
+    assert_eq!(story.count(Op::StopTask), 0, "nobody stopped the runner under its job");
+    let swept = story.sweep_after_the_timeout().await;
+    assert_eq!(swept.get("Retired"), 1);
+    assert_eq!(story.live(), 1);
+    story.world.finish_job(b);
+    story.end();
+}
+
+#[tokio::test]
+async fn a_runner_that_gets_a_job_while_its_own_is_cancelled_keeps_it() {
+    let story = Story::begin().await;
+    let (a, runner, b) = two_jobs(&story).await;
+    story.cancel(a);
+    let delete = story.world.fail(Op::DeleteRunner).before().hold();
+    tokio::join!(story.tell_job(a, "completed"), async {
+        delete.struck().await;
+        story.assign(b, runner);
+        delete.release();
+    });
+    only_b_is_left(story, b).await;
+}
+
+#[tokio::test]
+async fn a_runner_that_gets_a_job_while_a_sweep_retires_it_keeps_it() {
+    let story = Story::begin().await;
+    let a = story.start_job().await;
+    let runner = story.runner_of(story.task());
+    story.world.boot();
+    story.cancel(a);
+    story.world.advance(Duration::minutes(11));
+    let b = story.start_job().await;
+    let delete = story.world.fail(Op::DeleteRunner).before().hold();
+    let (swept, ()) = tokio::join!(story.sweep(), async {
+        delete.struck().await;
+        story.assign(b, runner);
+        delete.release();
+    });
+    assert_eq!(swept.get("Retired"), 0);
+    story.world.boot();
+    only_b_is_left(story, b).await;
+}
+
+#[tokio::test]
+async fn a_job_that_runs_on_the_runner_of_a_cancelled_one_goes_on() {
+    let story = Story::begin().await;
+    let (a, runner, b) = two_jobs(&story).await;
+    story.assign(b, runner);
+    story.tell_job(b, "in_progress").await;
+    story.cancel(a);
+    story.tell_job(a, "completed").await;
+    only_b_is_left(story, b).await;
+}
+
+#[tokio::test]
+async fn two_reconcilers_retire_one_runner_and_one_of_them_stops_its_task() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    story.world.boot();
+    story.cancel(job);
+    story.world.advance(Duration::minutes(11));
+    let slower = story.world.fail(Op::DeleteRunner).before().hold();
+    tokio::join!(story.sweep(), async {
+        slower.struck().await;
+        story.tell_job(job, "completed").await;
+        slower.release();
+    });
+    let calls = story.world.calls();
+    let answers: Vec<&str> = calls.of(Op::DeleteRunner).map(|call| call.outcome.as_str()).collect();
+    assert_eq!(answers, ["404", "204"], "in the order in which they were asked");
+    assert_eq!(story.count(Op::StopTask), 1);
+    assert_eq!(story.live(), 0);
+    story.end();
+}
+
+#[tokio::test]
+async fn a_job_lost_with_its_task_is_counted_and_the_other_one_is_not_left_waiting() {
+    let story = Story::begin().await;
+    let (a, runner, b) = two_jobs(&story).await;
+    story.assign(b, runner);
+    let task = story.world.ecs().live().next().map(|task| task.number).expect("a's task");
+    let now = story.fleet.now();
+    story.world.ecs().stopped(task, "SpotInterruption", "Your Spot Task was interrupted.", None, now);
+    let told = story.tell_within(&[story.world.state_change(task)], Duration::minutes(2)).await;
+    assert_eq!(told.get("Lost"), 1);
+    story.world.github().complete(b, "failure", now);
+
+    // A waits still: b's runner takes it, or the one that came in doubt, which then goes when idle.
+    story.dispatch_announced().await;
+    story.world.boot();
+    story.world.assign();
+    assert_eq!(story.status(a), "in_progress");
+    story.tell_job(a, "in_progress").await;
+    story.sweep_after_the_timeout().await;
+    assert_eq!(story.live(), 1, "{}", story.world.books());
+    story.end();
+}
+
+#[tokio::test]
+async fn a_job_that_was_taken_is_done_when_its_events_come_twice() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    let task = story.task();
+    story.world.boot();
+    assert_eq!(story.world.assign().len(), 1, "the job asks for {LABELS:?}");
+    let in_progress = story.world.payload(job, "in_progress");
+    story.world.finish_job(job);
+    let events = [in_progress.clone(), story.world.payload(job, "completed"), story.world.state_change(task)];
+    for _ in 0..2 {
+        let told = story.tell_within(&events, Duration::minutes(2)).await;
+        assert_eq!((told.get("Received"), told.get("Deferred"), told.get("Replaced")), (3, 0, 0));
+    }
+    story.end();
+}
