@@ -1,17 +1,19 @@
 //! The safety net, every five minutes: what never came as an event is found here.
 
 use std::{
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream};
 use time::OffsetDateTime;
 
 use crate::{
     books::{self, Finding, Registered},
     config::Scope,
     error::{CallError, Class},
-    ids::{Attempt, JobId, Purpose},
+    ids::{Attempt, JobId, Purpose, started_by},
     job::Replacement,
     outcome::{Done, Outcome},
     owed::{Owed, owed},
@@ -38,9 +40,12 @@ const DELIVERY_PAGES: usize = 30;
 const HAND_BACK_DELAY: Duration = Duration::from_secs(60);
 /// Time that one step may take: a sweep begins none when less is left.
 const ONE_STEP: time::Duration = time::Duration::seconds(20);
+/// Findings seen to at a time: one after the other, a sweep of a busy fleet would not be done before the next.
+const AT_ONCE: usize = 4;
 
-/// Jobs that took each other's runners, one after the other: so far a sweep looks for the one that has none.
-const LONGEST_CHAIN: usize = 8;
+/// Jobs that took each other's runners, one after the other: so far a sweep looks for the one that has none. Each
+/// is a call to GitHub for each idle runner; a longer chain is found link by link, at the link's own idle runner.
+const LONGEST_CHAIN: usize = 2;
 
 /// A job that waits, and the attempt that was its last so far.
 struct Waiting {
@@ -108,17 +113,24 @@ where
                 // Registrations first: see `books::compare`.
                 let registered = self.registered(github).await?;
                 let tasks = self.ecs.live_tasks().await?;
-                let books = books::compare(&registered, &tasks, self.clock.now(), self.idle_timeout);
+                let mut books = books::compare(&registered, &tasks, self.clock.now(), self.idle_timeout);
                 oldest_waiting = books.oldest_waiting.unwrap_or_default();
-                pool_size = books.pool;
-                for finding in books.findings {
-                    if self.clock.now() + ONE_STEP > deadline {
-                        tally.left += 1;
-                        continue;
-                    }
-                    let result = self.see_to(github, finding, &mut pool_size, &mut tally).await;
-                    tally.note(result);
-                }
+                // What costs most money and fewest calls comes first: GitHub's rate limit may end the rest.
+                books.findings.sort_by_key(|finding| !matches!(finding, Finding::NoRegistration(_)));
+                let (pool, noted) = (Cell::new(books.pool), RefCell::new(tally));
+                let (pool, noted) = (&pool, &noted);
+                stream::iter(books.findings)
+                    .for_each_concurrent(AT_ONCE, |finding| async move {
+                        if self.clock.now() + ONE_STEP > deadline {
+                            noted.borrow_mut().left += 1;
+                            return;
+                        }
+                        let result = self.see_to(github, finding, pool, noted).await;
+                        noted.borrow_mut().note(result);
+                    })
+                    .await;
+                pool_size = pool.get();
+                tally = noted.take();
                 if let Some(pool) = &self.pool {
                     let filled = self.fill(github, pool, scheduled, deadline, &mut pool_size).await;
                     tally.note(filled);
@@ -177,8 +189,8 @@ where
         &self,
         github: &G,
         finding: Finding,
-        pool_size: &mut u32,
-        tally: &mut Tally,
+        pool_size: &Cell<u32>,
+        tally: &RefCell<Tally>,
     ) -> Result<(), CallError> {
         match finding {
             Finding::Idle(runner, task) => {
@@ -186,7 +198,7 @@ where
                     return Ok(());
                 }
                 if retire(github, &self.ecs, &runner, &task, "idle past IDLE_TIMEOUT_SECONDS").await? {
-                    tally.retired += 1;
+                    tally.borrow_mut().retired += 1;
                 }
             }
             Finding::Hung(runner, task) => {
@@ -196,11 +208,11 @@ where
                 if deleted != Deleted::Busy {
                     self.ecs.stop(&task.arn, "the runner holds no connection to GitHub").await?;
                 }
-                tally.add(&done);
+                tally.borrow_mut().add(&done);
             }
             Finding::NoTask(registered, purpose) => {
                 self.hand_back(github, registered, purpose).await?;
-                tally.settled += 1;
+                tally.borrow_mut().settled += 1;
             }
             Finding::NoRegistration(task) => {
                 let tags = TaskTags(&task.tags);
@@ -211,7 +223,7 @@ where
                 };
                 if spent {
                     self.ecs.stop(&task.arn, "its registration is spent").await?;
-                    tally.stopped += 1;
+                    tally.borrow_mut().stopped += 1;
                 }
             }
         }
@@ -224,19 +236,22 @@ where
         github: &G,
         runner: &Runner,
         task: &Task,
-        pool_size: &mut u32,
-        tally: &mut Tally,
+        pool_size: &Cell<u32>,
+        tally: &RefCell<Tally>,
     ) -> Result<bool, CallError> {
         let full = self.pool.as_ref().map_or(0, |pool| pool.size);
         let Some(Purpose::Job(job, attempt)) = Purpose::from_runner_name(&runner.name) else {
-            let wanted = *pool_size <= full;
+            let wanted = pool_size.get() <= full;
             if !wanted {
-                *pool_size -= 1;
+                pool_size.set(pool_size.get() - 1);
             }
             return Ok(wanted);
         };
         let target = target(TaskTags(&task.tags));
         if let Some(waiting) = self.waits_for(github, &target, job, attempt, runner).await? {
+            if waiting.job != job && self.has_runner(waiting.job).await? {
+                return Ok(false);
+            }
             // The last attempt stays: waiting is then all that is left.
             if waiting.attempt.0 >= self.max_attempts {
                 return Ok(waiting.job == job);
@@ -244,13 +259,14 @@ where
             let why = "it was idle while its job was queued";
             let tags = TaskTags(&task.tags);
             let done = self.announce_next(waiting.job, waiting.attempt, waiting.labels, tags, why).await?;
-            tally.add(&done);
+            tally.borrow_mut().add(&done);
             return Ok(false);
         }
         // Left over from a job that another runner took: with the pool's labels it is as good as a new one.
-        let joins = *pool_size < full && self.pool.as_ref().is_some_and(|pool| pool.has_labels_of(runner));
+        let joins =
+            pool_size.get() < full && self.pool.as_ref().is_some_and(|pool| pool.has_labels_of(runner));
         if joins {
-            *pool_size += 1;
+            pool_size.set(pool_size.get() + 1);
         }
         Ok(joins)
     }
@@ -285,6 +301,12 @@ where
             }
         }
         Ok(None)
+    }
+
+    /// Whether a runner of that job is there or on its way: then the sweep sees to that one.
+    async fn has_runner(&self, job: JobId) -> Result<bool, CallError> {
+        let tasks = self.ecs.tasks_started_by(&started_by(job)).await?;
+        Ok(tasks.iter().any(|task| task.live && !TaskTags(&task.tags).ran_a_job()))
     }
 
     /// A registration without a task goes back to the queue as the very attempt that it is. `dispatch` meets
