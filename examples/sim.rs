@@ -15,7 +15,7 @@ Simulates a fleet, and checks that no job is lost, doubled or left behind.
 
   --jobs N       how many jobs come (100000)
   --seed N       the same seed gives the same history, to the byte (1)
-  --per-hour N   jobs an hour, on average (3600)
+  --per-hour N   jobs an hour, on average (2000)
   --pool N       WARM_POOL_SIZE (0)
   --faults N     how much goes wrong, in percent of the usual (100)
   --plot FILE    jobs waiting and runners live over time, as SVG (sim.svg)
@@ -40,7 +40,7 @@ fn arguments() -> Result<Arguments, String> {
     let mut arguments = Arguments {
         jobs: 100_000,
         seed: 1,
-        per_hour: 3_600,
+        per_hour: 2_000,
         pool: 0,
         faults: 100,
         plot: Some("sim.svg".to_owned()),

@@ -68,6 +68,8 @@ impl Checks {
 /// A job that waits longer than this while nothing stands in its way is lost. A failed delivery comes again after
 /// 5, 15, 35 minutes; a runner that dies is replaced; none of them takes so long.
 const LOST_AFTER: Ms = 3 * HOUR;
+/// However many sweeps did not get through.
+const LEAKED_AFTER: Ms = 2 * HOUR;
 /// A task that was asked to stop takes up to two minutes, and an answer or two may be on their way.
 const GRACE: Ms = 3 * MINUTE;
 
@@ -113,13 +115,16 @@ impl World {
         }
     }
 
-    /// A sweep in which every step worked is over: nothing may be left that it, or the ones before, should have
-    /// seen to.
+    /// A sweep in which every step worked is over.
     pub fn swept(&mut self, began: Ms) {
         self.checks.clean_sweeps.push_back(began);
         if self.checks.clean_sweeps.len() > 64 {
             self.checks.clean_sweeps.pop_front();
         }
+    }
+
+    /// Nothing may be left that the sweeps so far should have seen to.
+    pub fn check_all(&mut self) {
         self.check_jobs();
         self.check_tasks();
         self.check_registrations();
@@ -153,7 +158,8 @@ impl World {
             let begin = task.started_at.unwrap_or(task.created_at);
             // Seen by the first sweep that begins after the time-out and lists it; gone by the next but one.
             let due = useless_since.max(begin + IDLE_TIMEOUT).max(task.listed_from) + SECOND;
-            if self.checks.sweeps_since(due) >= 2 && now > due + GRACE && !task.leaked {
+            let seen = self.checks.sweeps_since(due) >= 2 && now > due + GRACE;
+            if (seen || now > due + LEAKED_AFTER) && !task.leaked {
                 leaked.push((*id, task.job, now - due));
             }
         }

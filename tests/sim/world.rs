@@ -738,6 +738,9 @@ impl World {
         self.after(MINUTE, Ev::Sample);
         let (waiting, live) = (self.github.waiting_count(), self.ecs.running.len());
         self.stats.sample(self.now, waiting, live);
+        if self.now / MINUTE % 5 == 0 {
+            self.check_all();
+        }
         let Some(over) = self.arrivals_over else { return };
         if !self.chance.is_calm() && !self.chance.is_scripted() && self.now > over + 40 * MINUTE {
             self.chance.be_calm();

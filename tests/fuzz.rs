@@ -1,0 +1,118 @@
+//! What comes from outside, changed at random: it is read or refused, and nothing panics. Inputs that once failed
+//! are kept in `tests/fuzz.proptest-regressions`.
+#![forbid(unsafe_code)]
+
+use gha_fargate_runners::{
+    ids::Purpose,
+    job,
+    labels::{self, Offered},
+    lifecycle,
+    signature::WebhookSecrets,
+};
+use proptest::prelude::*;
+
+const EXAMPLES: &str = include_str!("fixtures/github/workflow_job.json");
+
+/// GitHub's published examples, one a line.
+fn examples() -> Vec<String> {
+    let examples: Vec<serde_json::Value> = serde_json::from_str(EXAMPLES).expect("the examples are JSON");
+    examples.iter().map(ToString::to_string).collect()
+}
+
+/// One change of a text: cut it, double a piece, or put something else in.
+#[derive(Debug, Clone)]
+enum Change {
+    Cut(prop::sample::Index, usize),
+    Double(prop::sample::Index, usize),
+    Put(prop::sample::Index, String),
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let place = any::<prop::sample::Index>;
+    let piece = prop_oneof![
+        "[\\[\\]{}:,\"0-9a-z\\\\]{1,6}",
+        Just("null".to_owned()),
+        Just("-1".to_owned()),
+        Just("1e400".to_owned()),
+        Just("\\ud800".to_owned()),
+        ".{0,8}",
+    ];
+    prop::collection::vec(
+        prop_oneof![
+            (place(), 1usize..200).prop_map(|(at, length)| Change::Cut(at, length)),
+            (place(), 1usize..200).prop_map(|(at, length)| Change::Double(at, length)),
+            (place(), piece).prop_map(|(at, text)| Change::Put(at, text)),
+        ],
+        1..4,
+    )
+}
+
+fn apply(text: &str, changes: &[Change]) -> String {
+    let mut characters: Vec<char> = text.chars().collect();
+    for change in changes {
+        let at = |index: &prop::sample::Index| index.index(characters.len() + 1);
+        match change {
+            Change::Cut(index, length) => {
+                let from = at(index);
+                let to = (from + length).min(characters.len());
+                characters.drain(from..to);
+            }
+            Change::Double(index, length) => {
+                let from = at(index);
+                let piece = characters[from..(from + length).min(characters.len())].to_vec();
+                characters.splice(from..from, piece);
+            }
+            Change::Put(index, piece) => {
+                let from = at(index);
+                characters.splice(from..from, piece.chars());
+            }
+        }
+    }
+    characters.into_iter().collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn payloads_and_envelopes(example in any::<prop::sample::Index>(), changes in changes(), wrapped: bool) {
+        let examples = examples();
+        let example = &examples[example.index(examples.len())];
+        let whole = match wrapped {
+            true => format!("{{\"detail-type\":\"workflow_job\",\"detail\":{example}}}"),
+            false => example.clone(),
+        };
+        prop_assert!(job::read(&whole).is_ok(), "as published, it is read");
+        let changed = apply(&whole, &changes);
+        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&changed).is_ok();
+        let read = job::read(&changed);
+        prop_assert!(is_json || read.is_err(), "what is no JSON is refused");
+        if let Err(refused) = read {
+            prop_assert!(refused.to_string().len() < 300, "a reason fit for a log line");
+        }
+        let _ = lifecycle::read(&changed);
+        let _ = job::trimmed(&changed);
+    }
+
+    #[test]
+    fn labels_of_any_kind(labels in prop::collection::vec("[a-z0-9=/_.-]{0,20}|.{0,8}|(cpu|ram|disk)=[0-9]{0,12}", 0..6)) {
+        for offered in [Offered::new(["self-hosted", "fargate"]), Offered::Any] {
+            if let Ok(sizing) = labels::read(&labels, &offered) {
+                prop_assert!(sizing.disk_gib.is_none_or(|gib| (21..=200).contains(&gib)));
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_runners(name in "(fargate-)?(pool-)?[0-9+-]{0,24}(-[0-9]{0,12})?|.{0,20}") {
+        if let Some(purpose) = Purpose::from_runner_name(&name) {
+            prop_assert_eq!(purpose.runner_name(), name);
+        }
+    }
+
+    #[test]
+    fn signatures(header in "sha256=[0-9a-fA-F]{0,70}|.{0,90}", body: Vec<u8>) {
+        let secrets = WebhookSecrets::parse(&"a secret".into()).expect("a secret");
+        prop_assert!(!secrets.verify(&header, &body));
+    }
+}
