@@ -738,7 +738,7 @@ impl World {
         self.after(MINUTE, Ev::Sample);
         let (waiting, live) = (self.github.waiting_count(), self.ecs.running.len());
         self.stats.sample(self.now, waiting, live);
-        if self.now / MINUTE % 5 == 0 {
+        if (self.now / MINUTE).is_multiple_of(5) {
             self.check_all();
         }
         let Some(over) = self.arrivals_over else { return };
