@@ -18,6 +18,7 @@ Simulates a fleet, and checks that no job is lost, doubled or left behind.
   --per-hour N   jobs an hour, on average (2000)
   --pool N       WARM_POOL_SIZE (0)
   --faults N     how much goes wrong, in percent of the usual (100)
+  --tell N       what happens to job N, too
   --plot FILE    jobs waiting and runners live over time, as SVG (sim.svg)
   --exhaustive   every two things that can go wrong in small histories, instead of a long one
   --planted      what the checks say when a rule of the protocol is broken, for each rule
@@ -30,6 +31,7 @@ struct Arguments {
     per_hour: u64,
     pool: u32,
     faults: u32,
+    tell: Option<u64>,
     plot: Option<String>,
     planted: bool,
     exhaustive: bool,
@@ -43,6 +45,7 @@ fn arguments() -> Result<Arguments, String> {
         per_hour: 2_000,
         pool: 0,
         faults: 100,
+        tell: None,
         plot: Some("sim.svg".to_owned()),
         planted: false,
         exhaustive: false,
@@ -58,6 +61,7 @@ fn arguments() -> Result<Arguments, String> {
             "--per-hour" => arguments.per_hour = number(value()?)?,
             "--pool" => arguments.pool = number(value()?)? as u32,
             "--faults" => arguments.faults = number(value()?)? as u32,
+            "--tell" => arguments.tell = Some(number(value()?)?),
             "--plot" => arguments.plot = Some(value()?),
             "--exhaustive" => arguments.exhaustive = true,
             "--planted" => arguments.planted = true,
@@ -135,6 +139,9 @@ fn simulate(arguments: &Arguments) -> ExitCode {
                 println!("No shorter history was found: {}", tell_one(arguments, &settings, violation.job))
             }
         }
+    }
+    if let Some(job) = arguments.tell {
+        println!("Job {job}: {}", tell_one(arguments, &settings, job));
     }
     println!("{}", world.verdict());
     println!("digest={:016x}", world.digest.0);

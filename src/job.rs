@@ -120,6 +120,7 @@ impl Replacement {
 
     /// The job to start a runner for.
     pub fn into_job(self) -> Job {
+        let target = self.target();
         Job {
             id: self.job_id,
             attempt: self.attempt,
@@ -128,11 +129,16 @@ impl Replacement {
             workflow: None,
             labels: self.labels,
             created_at: None,
-            target: Target {
-                owner: self.owner,
-                repository: self.repository,
-                installation: self.installation_id,
-            },
+            target,
+        }
+    }
+
+    /// Where its job and its registration are.
+    pub fn target(&self) -> Target {
+        Target {
+            owner: self.owner.clone(),
+            repository: self.repository.clone(),
+            installation: self.installation_id,
         }
     }
 }

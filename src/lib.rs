@@ -69,6 +69,7 @@
 pub mod adapters;
 pub mod batch;
 pub mod books;
+mod chain;
 pub mod config;
 pub mod dispatch;
 pub mod error;

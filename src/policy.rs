@@ -59,6 +59,14 @@ impl RepositoryGlob {
     pub fn new(pattern: &str) -> Self {
         RepositoryGlob(WildMatch::new(&pattern.to_lowercase()))
     }
+
+    /// The owner, if the pattern names one, and the repository, if it names that as well.
+    pub fn names(&self) -> Option<(String, Option<String>)> {
+        let pattern = self.0.pattern();
+        let (owner, repository) = pattern.split_once('/')?;
+        let name = |text: &str| (!text.contains(['*', '?'])).then(|| text.to_owned());
+        Some((name(owner)?, name(repository)))
+    }
 }
 
 impl Policy {

@@ -261,6 +261,10 @@ pub trait TendTasks {
     /// Every live task of this fleet: ListTasks, all pages, then DescribeTasks with TAGS.
     fn live_tasks(&self) -> impl Future<Output = Result<Vec<Task>, CallError>>;
 
+    /// The tasks of one `startedBy`, or all of this fleet, that have stopped, as long as ECS shows them (about an
+    /// hour).
+    fn ended_tasks(&self, started_by: Option<&str>) -> impl Future<Output = Result<Vec<Task>, CallError>>;
+
     /// StopTask. A task that is stopped already, or forgotten, is a success.
     fn stop(&self, arn: &TaskArn, reason: &str) -> impl Future<Output = Result<(), CallError>>;
 

@@ -90,11 +90,17 @@ where
 
     async fn job(&self, event: &WorkflowJob) -> Result<Outcome, CallError> {
         match (event.action, event.runner_name.as_deref()) {
-            (Action::InProgress, Some(runner)) => match Purpose::from_runner_name(runner) {
-                Some(purpose) => self.in_progress(&event.job, &purpose).await,
+            (Action::InProgress | Action::Completed, Some(runner)) => match Purpose::from_runner_name(runner)
+            {
                 None => Ok(skip("runner", "the job runs on a runner of another fleet")),
+                // That another's runner was taken may have been missed.
+                Some(Purpose::Job(owner, _))
+                    if event.action == Action::Completed && owner == event.job.id =>
+                {
+                    Ok(skip("runner", "the job ran; its runner goes by itself"))
+                }
+                Some(purpose) => self.taken(&event.job, &purpose).await,
             },
-            (Action::Completed, Some(_)) => Ok(skip("runner", "the job ran; its runner goes by itself")),
             (Action::Completed, None) => match self.policy.excludes(event) {
                 Some(excluded) => Ok(Outcome::Skipped(excluded)),
                 None => self.retire_unneeded(&event.job).await,
@@ -103,20 +109,30 @@ where
         }
     }
 
-    /// Job in progress on one of our runners: tag its task with the job that it really runs.
-    async fn in_progress(&self, job: &Job, purpose: &Purpose) -> Result<Outcome, CallError> {
+    /// A job runs, or ran, on one of our runners: tag its task with the job that it really runs.
+    async fn taken(&self, job: &Job, purpose: &Purpose) -> Result<Outcome, CallError> {
         let name = purpose.runner_name();
-        let tasks = self.ecs.tasks_started_by(&purpose.started_by()).await?;
-        let Some(task) = tasks.iter().find(|task| TaskTags(&task.tags).runner_name() == Some(&name)) else {
-            return Ok(skip("task", "the runner's task is gone already"));
+        let started_by = purpose.started_by();
+        let named = |task: &Task| TaskTags(&task.tags).runner_name() == Some(&name);
+        let owed_to = match *purpose {
+            Purpose::Job(owner, attempt) if owner != job.id => Some((owner, attempt)),
+            _ => None,
         };
+        let mut task = self.ecs.tasks_started_by(&started_by).await?.into_iter().find(named);
+        if task.is_none() && owed_to.is_some() {
+            // The event comes late, or ListTasks does not show the task yet.
+            task = self.ecs.ended_tasks(Some(&started_by)).await?.into_iter().find(named);
+        }
+        let Some(task) = task else { return Ok(skip("task", "the runner's task is gone already")) };
         let tags = TaskTags(&task.tags);
-        if let Purpose::Job(owner, attempt) = *purpose
-            && owner != job.id
+        if let Some((owner, attempt)) = owed_to
             && !tags.ran_a_job()
             && !tags.has_labels(&job.labels)
         {
             self.replace_taken(owner, attempt, tags).await?;
+        }
+        if !task.live {
+            return Ok(skip("task", "the runner's task is gone already"));
         }
         let ran = [
             (tags::RAN_JOB.to_owned(), job.id.to_string()),
@@ -223,8 +239,8 @@ where
         if !self.owed(github, &target(tags), job).await?.is_owed() {
             return Ok(settled);
         }
-        let body = replacement(job, attempt, tags.labels(), tags).to_body();
-        self.queue.announce(&body, replacement_delay(attempt)).await?;
+        let next = replacement(job, attempt, tags.labels(), tags);
+        self.queue.announce(&next.to_body(), replacement_delay(next.attempt)).await?;
         Ok(Done::new("Replaced", format!("attempt {attempt} for job {job} ran some other job")))
     }
 
@@ -250,7 +266,7 @@ where
         let done = match Purpose::from_runner_name(&runner.name) {
             Some(Purpose::Job(job, attempt)) => match self.owed(github, &target, job).await? {
                 Owed::ToNobody(reason) => Done::new("Settled", reason),
-                _ => self.announce_next(job, attempt, runner.labels.clone(), tags, why).await?,
+                _ => self.announce(replacement(job, attempt, runner.labels.clone(), tags), why).await?,
             },
             // The pool is filled up by the sweep.
             _ => Done::new("Settled", "a runner of the warm pool"),
@@ -267,7 +283,7 @@ where
     ) -> Result<Done, CallError> {
         match tags.runner_name().and_then(Purpose::from_runner_name) {
             Some(Purpose::Job(job, attempt)) => {
-                self.announce_next(job, attempt, tags.labels(), tags, why).await
+                self.announce(replacement(job, attempt, tags.labels(), tags), why).await
             }
             _ => Ok(Done::new("Settled", "the task was started for no job")),
         }
@@ -281,27 +297,23 @@ where
     }
 
     /// Puts the job back on its queue for the next attempt, or rejects it when there were enough.
-    pub(crate) async fn announce_next(
-        &self,
-        job: JobId,
-        attempt: Attempt,
-        labels: Vec<String>,
-        tags: TaskTags<'_>,
-        why: &str,
-    ) -> Result<Done, CallError> {
-        let body = replacement(job, attempt, labels, tags).to_body();
-        if attempt.0 >= self.max_attempts {
+    pub(crate) async fn announce(&self, replacement: Replacement, why: &str) -> Result<Done, CallError> {
+        let (job, attempt, body) = (replacement.job_id, replacement.attempt, replacement.to_body());
+        if attempt.0 > self.max_attempts {
             let reason = format!(
                 "MAX_ATTEMPTS: {} runners were started for job {job} and none took a job; the last one stopped: \
                  {why}; mend that, then send this message to the job queue",
-                attempt.0
+                self.max_attempts
             );
             tracing::error!(job = job.0, "{reason}");
             self.queue.reject(&body, &reason).await?;
             return Ok(Done::new("Rejected", reason));
         }
         self.queue.announce(&body, replacement_delay(attempt)).await?;
-        Ok(Done::new("Replaced", format!("attempt {attempt} for job {job} took no job: {why}")))
+        Ok(Done::new(
+            "Replaced",
+            format!("attempt {attempt} for job {job}, since the one before took no job: {why}"),
+        ))
     }
 
     fn is_our_cluster(&self, arn: &str) -> bool {
@@ -336,7 +348,12 @@ pub(crate) fn target(tags: TaskTags<'_>) -> Target {
 }
 
 /// The runner after that attempt.
-fn replacement(job: JobId, attempt: Attempt, labels: Vec<String>, tags: TaskTags<'_>) -> Replacement {
+pub(crate) fn replacement(
+    job: JobId,
+    attempt: Attempt,
+    labels: Vec<String>,
+    tags: TaskTags<'_>,
+) -> Replacement {
     let target = target(tags);
     Replacement {
         job_id: job,
@@ -349,8 +366,9 @@ fn replacement(job: JobId, attempt: Attempt, labels: Vec<String>, tags: TaskTags
     }
 }
 
+/// Before that attempt, which is the second or a later one.
 fn replacement_delay(attempt: Attempt) -> Duration {
-    REPLACEMENT_DELAY.saturating_mul(1 << attempt.0.saturating_sub(1).min(16)).min(LONGEST_DELAY)
+    REPLACEMENT_DELAY.saturating_mul(1 << attempt.0.saturating_sub(2).min(16)).min(LONGEST_DELAY)
 }
 
 fn skip(reason: &'static str, detail: impl Into<String>) -> Outcome {

@@ -11,19 +11,19 @@ use time::OffsetDateTime;
 
 use crate::{
     books::{self, Finding, Registered},
+    chain::{Taken, Waits},
     config::Scope,
     error::{CallError, Class},
-    ids::{Attempt, JobId, Purpose, started_by},
+    ids::{JobId, Purpose, started_by},
     job::Replacement,
     outcome::{Done, Outcome},
-    owed::{Owed, owed},
     plan::Plan,
-    policy::Skip,
+    policy::{RepositoryGlob, Skip},
     ports::{
         Clock, Deleted, Deliveries, Delivery, FindTasks, Github, Minted, Queue, RunTask, Runner, StartTasks,
         Target, Task, TendTasks,
     },
-    reconcile::{Pool, Reconciler, retire, target},
+    reconcile::{Pool, Reconciler, replacement, retire, target},
     start::{discard, run_task},
     tags::TaskTags,
 };
@@ -40,18 +40,16 @@ const DELIVERY_PAGES: usize = 30;
 const HAND_BACK_DELAY: Duration = Duration::from_secs(60);
 /// Time that one step may take: a sweep begins none when less is left.
 const ONE_STEP: time::Duration = time::Duration::seconds(20);
+/// About as many findings as a sweep has time for, if each needs a few calls.
+const FINDINGS_A_SWEEP: usize = 500;
 /// Findings seen to at a time: one after the other, a sweep of a busy fleet would not be done before the next.
 const AT_ONCE: usize = 4;
 
-/// Jobs that took each other's runners, one after the other: so far a sweep looks for the one that has none. Each
-/// is a call to GitHub for each idle runner; a longer chain is found link by link, at the link's own idle runner.
-const LONGEST_CHAIN: usize = 2;
-
-/// A job that waits, and the attempt that was its last so far.
-struct Waiting {
-    job: JobId,
-    attempt: Attempt,
-    labels: Vec<String>,
+/// What the steps of a sweep share.
+struct Course {
+    taken: Taken,
+    pool_size: Cell<u32>,
+    tally: RefCell<Tally>,
 }
 
 /// What a sweep did.
@@ -108,29 +106,38 @@ where
         match &self.github {
             None => self.stop_stuck(deadline, &mut tally).await?,
             Some(github) => {
-                let redelivered = self.redeliver(github, deadline, &mut tally).await;
+                // However many deliveries failed, the books get half of the time.
+                let now = self.clock.now();
+                let redelivered = self.redeliver(github, now + (deadline - now) / 2, &mut tally).await;
                 tally.note(redelivered);
                 // Registrations first: see `books::compare`.
-                let registered = self.registered(github).await?;
+                let registered = self.registered(github, deadline).await?;
                 let tasks = self.ecs.live_tasks().await?;
                 let mut books = books::compare(&registered, &tasks, self.clock.now(), self.idle_timeout);
                 oldest_waiting = books.oldest_waiting.unwrap_or_default();
+                // Where one sweep ends for lack of time, the next does not begin with the same ones.
+                let nth = usize::try_from(scheduled.unix_timestamp() / 300).unwrap_or_default();
+                let first = nth.wrapping_mul(FINDINGS_A_SWEEP) % books.findings.len().max(1);
+                books.findings.rotate_left(first);
                 // What costs most money and fewest calls comes first: GitHub's rate limit may end the rest.
                 books.findings.sort_by_key(|finding| !matches!(finding, Finding::NoRegistration(_)));
-                let (pool, noted) = (Cell::new(books.pool), RefCell::new(tally));
-                let (pool, noted) = (&pool, &noted);
+                let taken = match books.findings.iter().any(|it| matches!(it, Finding::Idle(..))) {
+                    true => self.read_taken(&tasks, &mut tally).await,
+                    false => Taken::default(),
+                };
+                let course = &Course { taken, pool_size: Cell::new(books.pool), tally: RefCell::new(tally) };
                 stream::iter(books.findings)
                     .for_each_concurrent(AT_ONCE, |finding| async move {
                         if self.clock.now() + ONE_STEP > deadline {
-                            noted.borrow_mut().left += 1;
+                            course.tally.borrow_mut().left += 1;
                             return;
                         }
-                        let result = self.see_to(github, finding, pool, noted).await;
-                        noted.borrow_mut().note(result);
+                        let result = self.see_to(github, finding, course).await;
+                        course.tally.borrow_mut().note(result);
                     })
                     .await;
-                pool_size = pool.get();
-                tally = noted.take();
+                pool_size = course.pool_size.get();
+                tally = course.tally.take();
                 if let Some(pool) = &self.pool {
                     let filled = self.fill(github, pool, scheduled, deadline, &mut pool_size).await;
                     tally.note(filled);
@@ -141,11 +148,16 @@ where
     }
 
     /// All registrations of the fleet, in every place where there may be some.
-    async fn registered(&self, github: &G) -> Result<Vec<Registered>, CallError> {
+    async fn registered(&self, github: &G, deadline: OffsetDateTime) -> Result<Vec<Registered>, CallError> {
         let mut registered = Vec::new();
         for place in self.places().await? {
             let mut page = 1;
             loop {
+                if self.clock.now() > deadline {
+                    // Half of a list would make the other half's tasks look as if they had no runner.
+                    let why = "GitHub took so long to list the runners that no time was left for them";
+                    return Err(CallError::new(Class::Transient, why));
+                }
                 let (runners, more) = github.runners(&place, page).await?;
                 let ours =
                     runners.into_iter().filter(|runner| Purpose::from_runner_name(&runner.name).is_some());
@@ -159,7 +171,8 @@ where
         Ok(registered)
     }
 
-    /// One organisation or enterprise, if it is known; else every owner or repository that has a task.
+    /// One organisation or enterprise, if it is known; else every owner or repository that has a task, or is named
+    /// in `ALLOWED_REPOSITORIES`.
     async fn places(&self) -> Result<Vec<Target>, CallError> {
         let known = match (&self.scope, &self.policy.organization) {
             (Scope::Repo, _) | (Scope::Org, None) => None,
@@ -172,33 +185,41 @@ where
         if let Some(owner) = known {
             return Ok(vec![Target { owner, repository: None, installation: None }]);
         }
+        let named = self.policy.repositories.iter().filter_map(RepositoryGlob::names);
+        let named = named.map(|(owner, repository)| Target { owner, repository, installation: None });
+        let tasks = self.ecs.live_tasks().await?;
         let mut places = BTreeMap::new();
-        for task in self.ecs.live_tasks().await? {
-            let mut place = target(TaskTags(&task.tags));
+        for mut place in named.chain(tasks.iter().map(|task| target(TaskTags(&task.tags)))) {
             if self.scope == Scope::Org {
                 place.repository = None;
+            } else if place.repository.is_none() {
+                continue;
             }
             if !place.owner.is_empty() {
-                places.insert((place.owner.clone(), place.repository.clone()), place);
+                let key = (place.owner.to_lowercase(), place.repository.as_deref().map(str::to_lowercase));
+                places.insert(key, place);
             }
         }
         Ok(places.into_values().collect())
     }
 
-    async fn see_to(
-        &self,
-        github: &G,
-        finding: Finding,
-        pool_size: &Cell<u32>,
-        tally: &RefCell<Tally>,
-    ) -> Result<(), CallError> {
+    /// Which job got whose runner, by the tags of the tasks of the last hour: that spares GitHub most questions.
+    async fn read_taken(&self, live: &[Task], tally: &mut Tally) -> Taken {
+        let ended = self.ecs.ended_tasks(None).await.unwrap_or_else(|error| {
+            tally.note(Err(error));
+            Vec::new()
+        });
+        Taken::read(ended.iter().chain(live))
+    }
+
+    async fn see_to(&self, github: &G, finding: Finding, course: &Course) -> Result<(), CallError> {
         match finding {
             Finding::Idle(runner, task) => {
-                if self.is_wanted(github, &runner, &task, pool_size, tally).await? {
+                if self.is_wanted(github, &runner, &task, course).await? {
                     return Ok(());
                 }
                 if retire(github, &self.ecs, &runner, &task, "idle past IDLE_TIMEOUT_SECONDS").await? {
-                    tally.borrow_mut().retired += 1;
+                    course.tally.borrow_mut().retired += 1;
                 }
             }
             Finding::Hung(runner, task) => {
@@ -208,11 +229,11 @@ where
                 if deleted != Deleted::Busy {
                     self.ecs.stop(&task.arn, "the runner holds no connection to GitHub").await?;
                 }
-                tally.borrow_mut().add(&done);
+                course.tally.borrow_mut().add(&done);
             }
             Finding::NoTask(registered, purpose) => {
                 self.hand_back(github, registered, purpose).await?;
-                tally.borrow_mut().settled += 1;
+                course.tally.borrow_mut().settled += 1;
             }
             Finding::NoRegistration(task) => {
                 let tags = TaskTags(&task.tags);
@@ -223,7 +244,7 @@ where
                 };
                 if spent {
                     self.ecs.stop(&task.arn, "its registration is spent").await?;
-                    tally.borrow_mut().stopped += 1;
+                    course.tally.borrow_mut().stopped += 1;
                 }
             }
         }
@@ -236,71 +257,43 @@ where
         github: &G,
         runner: &Runner,
         task: &Task,
-        pool_size: &Cell<u32>,
-        tally: &RefCell<Tally>,
+        course: &Course,
     ) -> Result<bool, CallError> {
         let full = self.pool.as_ref().map_or(0, |pool| pool.size);
         let Some(Purpose::Job(job, attempt)) = Purpose::from_runner_name(&runner.name) else {
-            let wanted = pool_size.get() <= full;
+            let wanted = course.pool_size.get() <= full;
             if !wanted {
-                pool_size.set(pool_size.get() - 1);
+                course.pool_size.set(course.pool_size.get() - 1);
             }
             return Ok(wanted);
         };
-        let target = target(TaskTags(&task.tags));
-        if let Some(waiting) = self.waits_for(github, &target, job, attempt, runner).await? {
-            if waiting.job != job && self.has_runner(waiting.job).await? {
+        let own = replacement(job, attempt, runner.labels.clone(), TaskTags(&task.tags));
+        let next = match course.taken.waits_for(github, own).await? {
+            Waits::Unsettled => return Ok(true),
+            Waits::Job(next) | Waits::Perhaps(next)
+                if next.job_id != job && self.has_runner(next.job_id).await? =>
+            {
                 return Ok(false);
             }
             // The last attempt stays: waiting is then all that is left.
-            if waiting.attempt.0 >= self.max_attempts {
-                return Ok(waiting.job == job);
-            }
-            let why = "it was idle while its job was queued";
-            let tags = TaskTags(&task.tags);
-            let done = self.announce_next(waiting.job, waiting.attempt, waiting.labels, tags, why).await?;
-            tally.borrow_mut().add(&done);
+            Waits::Job(next) if next.attempt.0 > self.max_attempts => return Ok(next.job_id == job),
+            Waits::Job(next) => Some(next),
+            // When in doubt, start; but not for ever.
+            Waits::Perhaps(next) => Some(next).filter(|next| next.attempt.0 <= self.max_attempts),
+            Waits::Nobody => None,
+        };
+        if let Some(next) = next {
+            let done = self.announce(next, "a runner was idle while the job was queued").await?;
+            course.tally.borrow_mut().add(&done);
             return Ok(false);
         }
         // Left over from a job that another runner took: with the pool's labels it is as good as a new one.
-        let joins =
-            pool_size.get() < full && self.pool.as_ref().is_some_and(|pool| pool.has_labels_of(runner));
+        let joins = course.pool_size.get() < full
+            && self.pool.as_ref().is_some_and(|pool| pool.has_labels_of(runner));
         if joins {
-            pool_size.set(pool_size.get() + 1);
+            course.pool_size.set(course.pool_size.get() + 1);
         }
         Ok(joins)
-    }
-
-    /// The job that waits for an idle runner: its own, or one whose runner was taken by its own, or by one whose
-    /// runner was taken by that, and so on. Such a runner has most likely lost the job ("Skipping message Job" in
-    /// its log), polls for ever and is given no other; or the job has labels that this runner has not.
-    async fn waits_for(
-        &self,
-        github: &G,
-        target: &Target,
-        job: JobId,
-        attempt: Attempt,
-        runner: &Runner,
-    ) -> Result<Option<Waiting>, CallError> {
-        let mut next = (job, attempt);
-        if target.repository.is_none() {
-            // Nobody can be asked: when in doubt, start.
-            let unknown = Waiting { job, attempt, labels: runner.labels.clone() };
-            return Ok(Some(unknown).filter(|waiting| waiting.attempt.0 < self.max_attempts));
-        }
-        for _ in 0..LONGEST_CHAIN {
-            let (job, attempt) = next;
-            let Some(state) = github.job(target, job).await? else { return Ok(None) };
-            match owed(job, Some(&state)) {
-                Owed::ToTheJob => return Ok(Some(Waiting { job, attempt, labels: state.labels })),
-                Owed::ToAnother => match state.runner_name.as_deref().and_then(Purpose::from_runner_name) {
-                    Some(Purpose::Job(another, attempt)) => next = (another, attempt),
-                    _ => return Ok(None),
-                },
-                Owed::Unknown | Owed::ToNobody(_) => return Ok(None),
-            }
-        }
-        Ok(None)
     }
 
     /// Whether a runner of that job is there or on its way: then the sweep sees to that one.

@@ -99,6 +99,11 @@ impl<'a> TaskTags<'a> {
         self.number(INSTALLATION_ID).map(InstallationId)
     }
 
+    /// [`RAN_JOB`].
+    pub fn ran_job(self) -> Option<JobId> {
+        self.number(RAN_JOB).map(JobId)
+    }
+
     /// Whether the runner is known to have run a job.
     pub fn ran_a_job(self) -> bool {
         self.0.contains_key(RAN_JOB)

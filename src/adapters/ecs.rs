@@ -57,16 +57,15 @@ impl Ecs {
         Ok(EcsStarter { tasks: self, container, network })
     }
 
-    async fn list(&self, started_by: Option<&str>) -> Result<Vec<String>, CallError> {
+    async fn list(&self, status: DesiredStatus, started_by: Option<&str>) -> Result<Vec<String>, CallError> {
         let mut arns = Vec::new();
         let mut next = None;
         loop {
-            // RUNNING is the desired status of every task that is not stopped or stopping, PENDING ones too.
             let page = self
                 .client
                 .list_tasks()
                 .cluster(&self.cluster)
-                .desired_status(DesiredStatus::Running)
+                .desired_status(status.clone())
                 .set_started_by(started_by.map(str::to_owned))
                 .set_next_token(next)
                 .send()
@@ -124,7 +123,8 @@ fn read_task(task: aws_sdk_ecs::types::Task) -> Option<Task> {
 
 impl FindTasks for Ecs {
     async fn tasks_started_by(&self, started_by: &str) -> Result<Vec<Task>, CallError> {
-        let arns = self.list(Some(started_by)).await?;
+        // RUNNING is the desired status of every task that is not stopped or stopping, PENDING ones too.
+        let arns = self.list(DesiredStatus::Running, Some(started_by)).await?;
         self.describe_all(&arns).await
     }
 
@@ -136,7 +136,12 @@ impl FindTasks for Ecs {
 
 impl TendTasks for Ecs {
     async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
-        let arns = self.list(None).await?;
+        let arns = self.list(DesiredStatus::Running, None).await?;
+        self.describe_all(&arns).await
+    }
+
+    async fn ended_tasks(&self, started_by: Option<&str>) -> Result<Vec<Task>, CallError> {
+        let arns = self.list(DesiredStatus::Stopped, started_by).await?;
         self.describe_all(&arns).await
     }
 

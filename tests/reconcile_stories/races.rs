@@ -128,3 +128,30 @@ async fn a_job_that_was_taken_is_done_when_its_events_come_twice() {
     }
     story.end();
 }
+
+#[tokio::test]
+async fn that_a_runner_was_taken_is_heard_when_its_task_is_gone_already() {
+    for action in ["in_progress", "completed"] {
+        let story = Story::begin().await;
+        let a = story.world.queue_job(&[LABELS[0], LABELS[1], "cpu=2"]);
+        story.dispatch(&[story.world.queued(a)]).await;
+        let (task, runner) = (story.task(), story.runner_of(story.task()));
+        let b = story.start_job().await;
+        story.world.boot();
+        story.assign(b, runner);
+        let event = story.world.payload(b, action);
+        story.world.finish_job(b);
+        assert!(story.world.ecs().live().all(|it| it.number != task), "it is gone with its job");
+        story.world.take_calls();
+        assert!(story.tell(&event).await);
+        assert_eq!(story.count(Op::SendMessage), 1, "{action}: another runner is announced for a");
+        story.dispatch_announced().await;
+        story.world.boot();
+        story.world.assign();
+        assert_eq!(story.status(a), "in_progress", "{action}");
+        story.tell_job(a, "in_progress").await;
+        story.sweep_after_the_timeout().await;
+        assert_eq!(story.live(), 1, "b's own runner goes, {action}: {}", story.world.books());
+        story.end();
+    }
+}

@@ -19,7 +19,7 @@ use super::{
     ecs::{self, Ran},
     github::{self, Status},
     sqs::Which,
-    world::{Ev, MAX_ATTEMPTS, Todo, World, arn, from_arn, labels, tell, time},
+    world::{self, Ev, MAX_ATTEMPTS, Todo, World, arn, from_arn, labels, tell, time},
 };
 
 /// A request.
@@ -29,7 +29,7 @@ pub enum Request {
     GetRunner(u64),
     ListRunners(u32),
     DeleteRunner(u64),
-    GetJob(u64),
+    GetJob(u64, Option<String>),
     ListDeliveries(Option<String>),
     Redeliver(u64),
     TasksStartedBy(String),
@@ -37,6 +37,7 @@ pub enum Request {
     RunTask(Box<TaskRequest>),
     CountTasks,
     LiveTasks,
+    EndedTasks(Option<String>),
     StopTask(TaskArn),
     TagTask(TaskArn, Vec<(String, String)>),
     Defer(Source, Duration),
@@ -131,7 +132,7 @@ impl Request {
             Request::GetRunner(_) => Point::GetRunner,
             Request::ListRunners(_) => Point::ListRunners,
             Request::DeleteRunner(_) => Point::DeleteRunner,
-            Request::GetJob(_) => Point::GetJob,
+            Request::GetJob(..) => Point::GetJob,
             Request::ListDeliveries(_) => Point::ListDeliveries,
             Request::Redeliver(_) => Point::Redeliver,
             Request::TasksStartedBy(_) => Point::TasksStartedBy,
@@ -139,6 +140,7 @@ impl Request {
             Request::RunTask(_) => Point::RunTask,
             Request::CountTasks => Point::CountTasks,
             Request::LiveTasks => Point::LiveTasks,
+            Request::EndedTasks(_) => Point::EndedTasks,
             Request::StopTask(_) => Point::StopTask,
             Request::TagTask(..) => Point::TagTask,
             Request::Defer(..) => Point::Defer,
@@ -170,6 +172,7 @@ fn is_read(point: Point) -> bool {
             | Describe
             | CountTasks
             | LiveTasks
+            | EndedTasks
     )
 }
 
@@ -240,8 +243,8 @@ impl World {
             Request::GetRunner(id) | Request::DeleteRunner(id) => {
                 self.minted_for.get(*id as usize).copied().unwrap_or(0)
             }
-            Request::GetJob(job) => *job,
-            Request::TasksStartedBy(started_by) => {
+            Request::GetJob(job, _) => *job,
+            Request::TasksStartedBy(started_by) | Request::EndedTasks(Some(started_by)) => {
                 started_by.strip_prefix("gha-").and_then(|job| job.parse().ok()).unwrap_or(0)
             }
             Request::Describe(arn) | Request::StopTask(arn) | Request::TagTask(arn, _) => from_arn(&arn.0).1,
@@ -260,6 +263,7 @@ impl World {
             Request::ListRunners(_)
             | Request::ListDeliveries(_)
             | Request::CountTasks
+            | Request::EndedTasks(None)
             | Request::LiveTasks => 0,
         }
     }
@@ -334,15 +338,10 @@ impl World {
                 Reply::Runners(runners, self.github.registrations.len() > skip + 100)
             }
             Request::DeleteRunner(id) => Reply::Deleted(self.delete_runner(id)),
-            Request::GetJob(id) => Reply::Job(self.github.job(id).map(|job| JobState {
-                status: match job.status {
-                    Status::Queued => JobStatus::Queued,
-                    Status::InProgress => JobStatus::InProgress,
-                    Status::Completed => JobStatus::Completed,
-                },
-                runner_name: job.runner.as_ref().map(Purpose::runner_name),
-                labels: labels(&job.plan),
-            })),
+            Request::GetJob(id, repository) => {
+                let job = self.github.job(id).filter(|job| repository == Some(world::repository(&job.plan)));
+                Reply::Job(job.map(as_state))
+            }
             Request::ListDeliveries(cursor) => {
                 let before = cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or(u64::MAX);
                 let page: Vec<Delivery> = self.github.deliveries_before(before).map(as_delivery).collect();
@@ -365,7 +364,19 @@ impl World {
             Request::CountTasks => Reply::Count(self.ecs.running.len() as u32),
             Request::LiveTasks => {
                 let live = self.ecs.live.iter().filter_map(|id| self.ecs.tasks.get(id));
-                Reply::Tasks(live.filter(|task| task.listed_from <= now).map(as_task).collect())
+                let tasks: Vec<Task> = live.filter(|task| task.listed_from <= now).map(as_task).collect();
+                self.stats.calls[point as usize] += 2 * tasks.len() as u64 / 100;
+                Reply::Tasks(tasks)
+            }
+            Request::EndedTasks(started_by) => {
+                let ended = |task: &&ecs::Task| !task.is_live() && task.listed_from <= now;
+                let tasks: Vec<Task> = match started_by {
+                    Some(started_by) => self.ecs.of_starter(&started_by).filter(ended).map(as_task).collect(),
+                    None => self.ecs.tasks.values().filter(ended).map(as_task).collect(),
+                };
+                // A hundred at a time, each listed and described.
+                self.stats.calls[point as usize] += 2 * tasks.len() as u64 / 100;
+                Reply::Tasks(tasks)
             }
             Request::StopTask(arn) => {
                 self.stop_task(from_arn(&arn.0).0);
@@ -522,6 +533,18 @@ fn as_runner(registration: &github::Registration) -> Runner {
         online: registration.online,
         busy: registration.busy.is_some(),
         labels: registration.texts.iter().map(|label| label.to_lowercase()).collect(),
+    }
+}
+
+fn as_state(job: &github::Job) -> JobState {
+    JobState {
+        status: match job.status {
+            Status::Queued => JobStatus::Queued,
+            Status::InProgress => JobStatus::InProgress,
+            Status::Completed => JobStatus::Completed,
+        },
+        runner_name: job.runner.as_ref().map(Purpose::runner_name),
+        labels: labels(&job.plan),
     }
 }
 

@@ -25,6 +25,7 @@ pub enum Point {
     RunTask,
     CountTasks,
     LiveTasks,
+    EndedTasks,
     StopTask,
     TagTask,
     Defer,

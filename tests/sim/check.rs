@@ -5,7 +5,7 @@ use std::{collections::VecDeque, fmt};
 use super::{
     HOUR, MINUTE, Ms, SECOND,
     github::Status,
-    world::{IDLE_TIMEOUT, World},
+    world::{IDLE_TIMEOUT, MAX_ATTEMPTS, World},
 };
 
 /// What can be violated.
@@ -112,6 +112,27 @@ impl World {
         }
         if let Some(text) = found {
             self.violation(Kind::Doubled, job, text);
+        }
+    }
+
+    /// A message about the job is acknowledged: a registration that it left without a task would be nobody's any
+    /// more. (The sweep would find it, but that is for functions that die.)
+    pub fn check_acknowledged(&mut self, job: u64) {
+        if self.github.job(job).is_none_or(|it| it.status != Status::Queued || it.rejected) {
+            return;
+        }
+        for attempt in 1..=MAX_ATTEMPTS {
+            let name = format!("fargate-{job}-{attempt}");
+            let was_started = |starter: &str| {
+                self.ecs.of_starter(starter).any(|task| task.tags.get("gha:runner-name") == Some(&name))
+            };
+            if self.github.by_name(&name).is_some_and(|it| it.task.is_none() && !it.given_up)
+                && !was_started(&format!("gha-{job}"))
+                && !self.jobs.messages().any(|message| message.job == job)
+            {
+                let text = format!("its message is acknowledged, and the registration {name} has no task");
+                self.violation(Kind::Lost, job, text);
+            }
         }
     }
 

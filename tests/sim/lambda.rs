@@ -278,6 +278,9 @@ impl History {
                     let is_failed = failed.contains(&format!("{which:?}-{}", message.id));
                     if !is_failed || world.settings.planted == Planted::NoPartialFailures {
                         world.queue(which).delete(message.id, message.receipt, now);
+                        if which == Which::Jobs {
+                            world.check_acknowledged(message.job);
+                        }
                     }
                 }
                 world.freed(which);

@@ -26,6 +26,8 @@ pub struct Job {
     pub at: Ms,
     /// Which of [`LABELS`].
     pub labels: u8,
+    /// Which of the organisation's repositories it is of.
+    pub repository: u8,
     /// Whether it has a `run=…` label as well.
     pub unique: bool,
     /// How long it runs.
@@ -88,5 +90,7 @@ fn seeded(seed: u64, number: u64, before: Ms, per_hour: u64) -> Job {
         80..92 => 3,
         _ => 4,
     };
-    Job { number, at: before + gap, labels, unique: draw(6) % 20 == 0, takes, cancelled_after }
+    // One repository has most of the jobs.
+    let repository = [0, 0, 0, 1, 2][(draw(7) % 5) as usize];
+    Job { number, at: before + gap, labels, repository, unique: draw(6) % 20 == 0, takes, cancelled_after }
 }

@@ -14,7 +14,10 @@ use gha_fargate_runners::{
     task::TaskRequest,
 };
 
-use super::{chance::Chance, lambda::History, plan::Plan, ports::Port, shrink::Failing, world::Settings};
+use super::{
+    chance::Chance, explore, lambda::History, plan::Plan, ports::Port, scenarios, shrink::Failing,
+    world::Settings,
+};
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -194,6 +197,10 @@ impl StartTasks for Crooked {
 }
 
 impl TendTasks for Crooked {
+    async fn ended_tasks(&self, started_by: Option<&str>) -> Result<Vec<Task>, CallError> {
+        self.port.ended_tasks(started_by).await
+    }
+
     async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
         self.port.live_tasks().await
     }
@@ -242,30 +249,11 @@ impl Bus for Crooked {
     }
 }
 
-/// A short history in which the fault shows: found by seed, in small fleets in which much goes wrong.
+/// The shortest history in which the fault shows.
 pub fn catch(planted: Planted) -> Option<Failing> {
-    (1..=400).find_map(|seed| by_seed(planted, seed))
-}
-
-fn by_seed(planted: Planted, seed: u64) -> Option<Failing> {
-    let settings = Settings { planted, faults: 1_500, ..Settings::default() };
-    let plan = Plan::Seeded { seed, jobs: 40, per_hour: 3_600, from: 1 };
-    let mut jobs = Vec::new();
-    while let Some(job) = plan.next(jobs.last()) {
-        jobs.push(job);
-    }
-    let mut chance = Chance::seeded(seed);
-    chance.write_down();
-    let mut history = History::new(plan, chance, settings.clone(), seed);
-    history.run(|_| {});
-    let world = history.world.borrow();
-    let violation = world.checks.violations.first()?;
-    let failing = Failing {
-        jobs,
-        script: world.chance.taken().cloned().unwrap_or_default(),
-        latencies: Some(seed),
-        settings,
-        kind: violation.kind,
-    };
-    failing.fails().then(|| failing.shrink())
+    scenarios::all(false).into_iter().find_map(|mut scenario| {
+        scenario.settings.planted = planted;
+        scenario.depth = 1;
+        explore::shortest(&scenario).1
+    })
 }

@@ -100,8 +100,8 @@ impl Github for Port {
         answer!(self.call(Request::DeleteRunner(id.0)), Reply::Deleted(deleted) => deleted)
     }
 
-    async fn job(&self, _: &Target, job: JobId) -> Result<Option<JobState>, CallError> {
-        answer!(self.call(Request::GetJob(job.0)), Reply::Job(state) => state)
+    async fn job(&self, target: &Target, job: JobId) -> Result<Option<JobState>, CallError> {
+        answer!(self.call(Request::GetJob(job.0, target.repository.clone())), Reply::Job(state) => state)
     }
 }
 
@@ -143,6 +143,10 @@ impl StartTasks for Port {
 impl TendTasks for Port {
     async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
         answer!(self.call(Request::LiveTasks), Reply::Tasks(tasks) => tasks)
+    }
+
+    async fn ended_tasks(&self, started_by: Option<&str>) -> Result<Vec<Task>, CallError> {
+        answer!(self.call(Request::EndedTasks(started_by.map(str::to_owned))), Reply::Tasks(tasks) => tasks)
     }
 
     async fn stop(&self, arn: &TaskArn, _: &str) -> Result<(), CallError> {

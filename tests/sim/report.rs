@@ -114,7 +114,7 @@ impl Stats {
     }
 }
 
-const POINT_LIST: [Point; 19] = [
+const POINT_LIST: [Point; 20] = [
     Point::Mint,
     Point::FindRunner,
     Point::GetRunner,
@@ -128,6 +128,7 @@ const POINT_LIST: [Point; 19] = [
     Point::RunTask,
     Point::CountTasks,
     Point::LiveTasks,
+    Point::EndedTasks,
     Point::StopTask,
     Point::TagTask,
     Point::Defer,

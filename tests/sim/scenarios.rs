@@ -10,7 +10,8 @@ use super::{
 
 /// The job of that number, ten seconds after the one before.
 pub fn job(number: u64, labels: u8) -> Job {
-    Job { number, at: number * 10 * SECOND, labels, unique: false, takes: 2 * MINUTE, cancelled_after: None }
+    let at = number * 10 * SECOND;
+    Job { number, at, labels, repository: 0, unique: false, takes: 2 * MINUTE, cancelled_after: None }
 }
 
 fn cancelled(job: Job, after: u64) -> Job {
@@ -49,6 +50,13 @@ pub fn all(deep: bool) -> Vec<Scenario> {
             1,
             vec![job(1, 0), cancelled(job(2, 0), 50)],
             &[stolen(1)],
+        ),
+        // Its runner connects after 29.45 s, and is given the other job 0.4 s later.
+        new(
+            "a job is cancelled in the moment in which its runner gets another",
+            1,
+            vec![Job { cancelled_after: Some(29_450), ..job(1, 0) }, job(2, 0)],
+            &[],
         ),
         new("three jobs, two label sets", 1, vec![job(1, 0), job(2, 1), cancelled(job(3, 1), 40)], &[]),
         with_pool(new("a warm pool", 1, vec![job(40, 0), job(41, 1)], &[])),

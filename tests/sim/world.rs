@@ -142,9 +142,9 @@ pub struct World {
 /// Adds a line to the story, if it is told.
 macro_rules! tell {
     ($world:expr, $job:expr, $($text:tt)*) => {
-        if $world.settings.telling && $world.settings.tell_only.is_none_or(|only| only == $job) {
-            let line = (($world).now, $job, format!($($text)*));
-            $world.lines.push(line);
+        if $world.settings.telling {
+            let line = format!($($text)*);
+            $world.tell($job, line);
         }
     };
 }
@@ -226,6 +226,14 @@ impl World {
         let scaled: Vec<Odds> =
             odds.iter().map(|&(choice, odds)| (choice, odds * self.settings.faults / 100)).collect();
         self.chance.decide(job, point, &scaled)
+    }
+
+    /// A line of the story; of one job's, if it names that job.
+    pub fn tell(&mut self, job: u64, line: String) {
+        let names = |only| line.split(|c: char| !c.is_ascii_digit()).any(|number| number.parse() == Ok(only));
+        if self.settings.tell_only.is_none_or(|only| only == job || names(only)) {
+            self.lines.push((self.now, job, line));
+        }
     }
 
     pub fn note(&mut self, what: u64, a: u64, b: u64) {
@@ -835,6 +843,11 @@ pub fn arn(task: u64, job: u64) -> String {
     format!("arn:aws:ecs:eu-central-1:1:task/runners/{task}x{job}")
 }
 
+/// The repository of a job.
+pub fn repository(job: &plan::Job) -> String {
+    format!("app-{}", job.repository)
+}
+
 /// Task and job of an ARN.
 pub fn from_arn(arn: &str) -> (u64, u64) {
     let id = arn.rsplit('/').next().unwrap_or_default();
@@ -859,8 +872,9 @@ pub fn payload(world: &World, event: &Event) -> String {
     format!(
         "{{\"action\":\"{action}\",\"workflow_job\":{{\"id\":{job},\"run_id\":{job},\"status\":\"{status}\",\
          \"labels\":[{labels}],\"name\":\"build\",\"workflow_name\":\"ci\",\"created_at\":\"{}\",\
-         \"runner_name\":{runner}}},\"repository\":{{\"name\":\"app\",\"private\":true,\
+         \"runner_name\":{runner}}},\"repository\":{{\"name\":\"{}\",\"private\":true,\
          \"owner\":{{\"login\":\"acme\"}}}},\"installation\":{{\"id\":7}}}}",
         rfc3339(plan.at),
+        repository(plan),
     )
 }
