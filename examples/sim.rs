@@ -129,8 +129,10 @@ fn simulate(arguments: &Arguments) -> ExitCode {
     println!("  {:<34} {seconds:>14.1}", "seconds");
     println!("  {:<34} {:>14.0}", "jobs simulated a second", jobs as f64 / seconds.max(0.001));
     println!();
+    for violation in &world.checks.violations {
+        println!("{}, job {}: {}", violation.kind, violation.job, violation.text);
+    }
     if let Some(violation) = world.checks.violations.first() {
-        println!("{}: {}", violation.kind, violation.text);
         match shrink::from_seed(seed, per_hour, &settings, violation) {
             Some(failing) => {
                 println!("The shortest history found that does the same:\n{}", failing.shrink().story())

@@ -73,14 +73,25 @@ pub fn call_error<E: ProvideErrorMetadata>(
         SdkError::TimeoutError(_) => (lost, "no answer in time".to_owned()),
         SdkError::DispatchFailure(_) => (lost, "the connection could not be made, or broke".to_owned()),
         SdkError::ServiceError(context) => {
-            let code = context.err().code().unwrap_or("an error without a code");
+            let code = context.err().code().filter(|code| is_code(code)).unwrap_or_default();
             let status = context.raw().status().as_u16();
             let text = context.err().message().unwrap_or_default();
-            (classify(code, text, status, lost), format!("{code} ({status}){}", fix(code, call)))
+            let what = match code {
+                "" if status < 300 => format!("{status} with an unreadable body"),
+                "" => format!("an error without a code ({status})"),
+                _ => format!("{code} ({status}){}", fix(code, call)),
+            };
+            (classify(code, text, status, lost), what)
         }
         _ => (lost, "the answer could not be read".to_owned()),
     };
     CallError::new(class, format!("{call}: {what}"))
+}
+
+/// The code goes into the log, and is a part of the answer: what does not look like one is not passed on. AWS's are
+/// words written together, some with dots in between.
+fn is_code(code: &str) -> bool {
+    (1..=64).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.')
 }
 
 fn classify(code: &str, text: &str, status: u16, lost: Class) -> Class {
@@ -91,7 +102,12 @@ fn classify(code: &str, text: &str, status: u16, lost: Class) -> Class {
     if no_capacity(text) {
         return Class::NoCapacity;
     }
-    if status >= 500 { lost } else { Class::NeedsOperator }
+    match status {
+        408 => lost,
+        400..=499 => Class::NeedsOperator,
+        // A success whose body the SDK cannot read comes as an error too: it may have happened.
+        _ => lost,
+    }
 }
 
 /// Fargate's words for "not now": "Capacity is unavailable at this time. Please try again later or in a
@@ -144,6 +160,8 @@ mod tests {
             ("AccessDeniedException", "…", 400, Class::NeedsOperator),
             ("ClusterNotFoundException", "Cluster not found.", 400, Class::NeedsOperator),
             ("InvalidParameterException", "…", 400, Class::NeedsOperator),
+            ("", "", 200, Class::Unknown),
+            ("", "", 408, Class::Unknown),
         ];
         for (code, text, status, want) in table {
             assert_eq!(classify(code, text, status, Class::Unknown), want, "{code}: {text}");

@@ -22,6 +22,9 @@ use crate::{
 
 /// DescribeTasks: "a list of up to 100 task IDs or full ARN entries".
 const DESCRIBE_AT_ONCE: usize = 100;
+/// Pages of 100 tasks that one list may have: more tasks than GitHub takes registrations in an hour (1,500 in five
+/// minutes). A list that is said to be longer has no end.
+const MOST_PAGES: usize = 200;
 
 /// The tasks of one cluster.
 #[derive(Debug, Clone)]
@@ -60,23 +63,29 @@ impl Ecs {
     async fn list(&self, status: DesiredStatus, started_by: Option<&str>) -> Result<Vec<String>, CallError> {
         let mut arns = Vec::new();
         let mut next = None;
-        loop {
+        for _ in 0..MOST_PAGES {
             let page = self
                 .client
                 .list_tasks()
                 .cluster(&self.cluster)
                 .desired_status(status.clone())
                 .set_started_by(started_by.map(str::to_owned))
-                .set_next_token(next)
+                .set_next_token(next.clone())
                 .send()
                 .await
                 .map_err(|error| call_error(&error, "ecs:ListTasks", true))?;
             arns.extend(page.task_arns.unwrap_or_default());
-            next = page.next_token;
-            if next.is_none() {
+            let token = page.next_token.filter(|token| !token.is_empty());
+            if token.is_none() {
                 return Ok(arns);
             }
+            // The page that was just read again: so it would go on for ever.
+            if token == next {
+                break;
+            }
+            next = token;
         }
+        Err(CallError::new(Class::Transient, "ecs:ListTasks: the list does not end"))
     }
 
     async fn describe_all(&self, arns: &[String]) -> Result<Vec<Task>, CallError> {
@@ -270,14 +279,17 @@ impl EcsStarter {
     }
 }
 
-/// 200 OK is no success by itself: what could not be placed is in `failures`.
+/// 200 OK is no success by itself: what could not be placed is in `failures`. An answer that names neither a task
+/// nor a failure tells nothing: another capacity must not be tried, the task may be there.
 fn read_answer(answer: RunTaskOutput) -> Result<RunTask, CallError> {
     if let Some(arn) = answer.tasks().first().and_then(|task| task.task_arn()) {
         return Ok(RunTask::Started(TaskArn(arn.to_owned())));
     }
-    let reason = answer.failures().first().and_then(|failure| failure.reason()).unwrap_or_default();
-    Err(match reason {
-        "MISSING" | "INACTIVE" => CallError::new(
+    let failure = answer.failures().first().filter(|_| answer.tasks().is_empty()).ok_or_else(|| {
+        CallError::new(Class::Unknown, "ecs:RunTask: the answer names neither a task nor a failure")
+    })?;
+    Err(match failure.reason().unwrap_or_default() {
+        reason @ ("MISSING" | "INACTIVE") => CallError::new(
             Class::NeedsOperator,
             format!("ecs:RunTask: failure {reason}: check ECS_CLUSTER and TASK_DEFINITION"),
         ),

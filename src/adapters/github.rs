@@ -29,6 +29,9 @@ use crate::{
 const API_VERSION: &str = "2022-11-28";
 const USER_AGENT: &str = concat!("gha-fargate-runners/", env!("CARGO_PKG_VERSION"));
 const PER_PAGE: u32 = 100;
+/// Pages of runners that one list may have: twelve sweeps an hour that read as many would use up an
+/// installation's 5,000 requests. A list that is said to be longer has no end.
+const MOST_PAGES: u32 = 400;
 
 /// GitHub, asked with the credentials of a secret.
 #[derive(Debug)]
@@ -194,6 +197,9 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
         let call = self.runners_call("GET", target, &format!("?per_page={PER_PAGE}&page={page}"))?;
         let list: wire::Runners = read(&call, &self.ask(target, &call, None, is_ok).await?)?;
         let more = u64::from(page) * u64::from(PER_PAGE) < list.total_count && !list.runners.is_empty();
+        if more && page >= MOST_PAGES {
+            return Err(CallError::new(call.lost(), format!("GitHub: {call}: the list does not end")));
+        }
         Ok((list.runners.into_iter().map(Runner::from).collect(), more))
     }
 
@@ -250,9 +256,11 @@ fn is_ok(status: u16) -> bool {
 }
 
 fn read<T: DeserializeOwned>(call: &Call, reply: &Reply) -> Result<T, CallError> {
-    serde_json::from_slice(&reply.body).map_err(|_| {
-        CallError::new(call.lost(), format!("GitHub: {call}: {} with an unreadable body", reply.status))
-    })
+    serde_json::from_slice(&reply.body).map_err(|_| unreadable(call, reply))
+}
+
+fn unreadable(call: &Call, reply: &Reply) -> CallError {
+    CallError::new(call.lost(), format!("GitHub: {call}: {} with an unreadable body", reply.status))
 }
 
 /// `/repos/{owner}/{repo}`.

@@ -14,10 +14,7 @@ use gha_fargate_runners::{
     task::TaskRequest,
 };
 
-use super::{
-    chance::Chance, explore, lambda::History, plan::Plan, ports::Port, scenarios, shrink::Failing,
-    world::Settings,
-};
+use super::{explore, ports::Port, scenarios, shrink::Failing};
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

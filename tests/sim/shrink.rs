@@ -223,7 +223,8 @@ pub fn from_seed(seed: u64, per_hour: u64, settings: &Settings, violation: &Viol
         let mut history = History::new(Plan::These(window.clone()), chance, once, seed);
         history.run(|_| {});
         let world = history.world.borrow();
-        let Some(again) = world.checks.violations.first() else { continue };
+        let again = world.checks.violations.first().filter(|again| again.kind == violation.kind);
+        let Some(again) = again else { continue };
         let failing = Failing {
             jobs: window.into_iter().filter(|job| job.at <= again.at).collect(),
             script: world.chance.taken().cloned().unwrap_or_default(),

@@ -10,6 +10,9 @@ use crate::error::{CallError, Class};
 /// "If neither header is there, wait for at least one minute" (GitHub, "Best practices for using the REST
 /// API", secondary rate limits).
 const SECONDARY_LIMIT: Duration = Duration::from_secs(60);
+/// SQS holds no message back for longer ("12 hours" from the receive), and GitHub's primary limit is renewed every
+/// hour. A wait beyond that is no honest answer, and a very long one is more than can be added to a clock.
+const LONGEST_LIMIT: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// A call, for its errors.
 #[derive(Debug)]
@@ -55,8 +58,9 @@ pub(super) fn classify(call: &Call, reply: &Reply, now: OffsetDateTime) -> CallE
             Some(after) => Class::RateLimited { after },
             None => Class::NeedsOperator,
         },
-        // A success that is not the one expected, or a server that gave up waiting: it may have happened.
-        200..=299 | 408 | 500.. => call.lost(),
+        // No final answer, a success that is not the one expected, or a server that gave up waiting: it may have
+        // happened.
+        ..=299 | 408 | 500.. => call.lost(),
         _ => Class::NeedsOperator,
     };
     let request_id = reply.headers.get("x-github-request-id").unwrap_or("none");
@@ -72,13 +76,14 @@ pub(super) fn classify(call: &Call, reply: &Reply, now: OffsetDateTime) -> CallE
 /// header.
 fn rate_limit(reply: &Reply, now: OffsetDateTime) -> Option<Duration> {
     let number = |name| reply.headers.get(name).and_then(|value: &str| value.trim().parse::<i64>().ok());
+    let wait = |seconds: i64| Some(Duration::from_secs(seconds.max(1).unsigned_abs()).min(LONGEST_LIMIT));
     if let Some(seconds) = number("retry-after") {
-        return Some(Duration::from_secs(seconds.max(1).unsigned_abs()));
+        return wait(seconds);
     }
     if number("x-ratelimit-remaining") == Some(0)
         && let Some(reset) = number("x-ratelimit-reset")
     {
-        return Some(Duration::from_secs((reset - now.unix_timestamp()).max(1).unsigned_abs()));
+        return wait(reset.saturating_sub(now.unix_timestamp()));
     }
     let body = String::from_utf8_lossy(&reply.body).to_lowercase();
     let secondary = body.contains("secondary rate limit") || body.contains("abuse detection");
@@ -161,6 +166,7 @@ mod tests {
             (reply(403, &exhausted, ""), limited(90)),
             (reply(429, &exhausted, ""), limited(90)),
             (reply(403, &past, ""), limited(1)),
+            (reply(429, &[("retry-after", "99999999999999")], ""), limited(12 * 60 * 60)),
             (reply(429, &[], ""), limited(60)),
             (reply(403, &[], secondary), limited(60)),
             (reply(403, &some_left, secondary), limited(60)),

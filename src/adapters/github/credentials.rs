@@ -68,8 +68,7 @@ impl Credentials {
         }
         let text = text.expose_secret().trim();
         if !text.starts_with('{') {
-            let is_token = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-            return if is_token { Ok(Credentials::Token(text.into())) } else { Err("it is no token") };
+            return if is_token(text) { Ok(Credentials::Token(text.into())) } else { Err("it is no token") };
         }
         let secret: AppSecret =
             serde_json::from_str(text).map_err(|_| "it is JSON without a usable app_id and private_key")?;
@@ -89,6 +88,11 @@ impl Credentials {
         };
         Ok(Credentials::App(App { id, key, installation }))
     }
+}
+
+/// Whether a header can hold it.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// What one call is made with, and where it came from.
@@ -287,6 +291,10 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
             return Ok(None);
         }
         let answer: wire::AccessToken = super::read(&call, &reply)?;
+        // It would be kept for an hour, and fail every call before GitHub could refuse it.
+        if !is_token(answer.token.expose_secret()) {
+            return Err(super::unreadable(&call, &reply));
+        }
         let got_at = self.clock.now();
         Ok(Some(Token { token: answer.token, got_at, expires_at: answer.expires_at }))
     }
