@@ -19,7 +19,8 @@ use super::{
     ecs::{self, Ran},
     github::{self, Status},
     sqs::Which,
-    world::{self, Ev, MAX_ATTEMPTS, Todo, World, arn, from_arn, labels, tell, time},
+    text::{arn, from_arn, labels, repository, time},
+    world::{Ev, MAX_ATTEMPTS, Todo, World, tell},
 };
 
 /// A request.
@@ -338,8 +339,8 @@ impl World {
                 Reply::Runners(runners, self.github.registrations.len() > skip + 100)
             }
             Request::DeleteRunner(id) => Reply::Deleted(self.delete_runner(id)),
-            Request::GetJob(id, repository) => {
-                let job = self.github.job(id).filter(|job| repository == Some(world::repository(&job.plan)));
+            Request::GetJob(id, of) => {
+                let job = self.github.job(id).filter(|job| of == Some(repository(&job.plan)));
                 Reply::Job(job.map(as_state))
             }
             Request::ListDeliveries(cursor) => {

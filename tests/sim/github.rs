@@ -83,6 +83,8 @@ pub struct Event {
     pub job: u64,
     pub action: Action,
     pub runner: Option<Purpose>,
+    /// Deliveries of it so far.
+    pub tries: u8,
 }
 
 #[derive(Debug, Clone)]
@@ -358,7 +360,7 @@ impl Github {
     pub fn event(&mut self, job: u64, action: Action) -> Event {
         self.last_guid += 1;
         let runner = self.job(job).and_then(|job| job.runner.clone());
-        Event { guid: self.last_guid, job, action, runner }
+        Event { guid: self.last_guid, job, action, runner, tries: 0 }
     }
 
     /// Writes a delivery into the log; it has failed until it is known to have succeeded.

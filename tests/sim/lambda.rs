@@ -30,7 +30,8 @@ use super::{
     planted::{Crooked, Planted},
     ports::Port,
     sqs::{Message, Which},
-    world::{Ev, MAX_ATTEMPTS, Settings, Shared, Todo, World, payload, tell, time},
+    text::{payload, time},
+    world::{Ev, MAX_ATTEMPTS, Settings, Shared, Todo, World, tell},
 };
 
 pub const WEBHOOK_SECRET: &str = "It's a Secret to Everybody";

@@ -8,7 +8,9 @@
 //! | [`chance`] | decisions: by seed, by script, and written down |
 //! | [`plan`] | which jobs come, and when |
 //! | [`github`], [`ecs`], [`sqs`] | the state of the outside |
-//! | [`world`] | the clock, the events to come, and what each of them does |
+//! | [`world`] | the clock, the events to come, and what is done about each |
+//! | [`jobs`], [`tasks`], [`messages`] | what jobs, tasks and messages do |
+//! | [`text`] | facts as texts: times, labels, ARNs, payloads |
 //! | [`calls`] | what a call of a port does to the world, and what it answers |
 //! | [`ports`] | the library's ports, each call a point where the process can die or the answer be lost |
 //! | [`lambda`] | the functions, their invocations, and the loop |
@@ -25,7 +27,9 @@ pub mod check;
 pub mod ecs;
 pub mod explore;
 pub mod github;
+pub mod jobs;
 pub mod lambda;
+pub mod messages;
 pub mod plan;
 pub mod planted;
 pub mod ports;
@@ -33,6 +37,8 @@ pub mod report;
 pub mod scenarios;
 pub mod shrink;
 pub mod sqs;
+pub mod tasks;
+pub mod text;
 pub mod world;
 
 /// Milliseconds since the history began.

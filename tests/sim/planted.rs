@@ -90,7 +90,7 @@ impl Crooked {
     fn task_of(&self, id: RunnerId) -> Option<TaskArn> {
         let world = self.port.0.borrow();
         let registration = world.github.registrations.get(&id.0)?;
-        Some(TaskArn(super::world::arn(registration.task?, registration.job)))
+        Some(TaskArn(super::text::arn(registration.task?, registration.job)))
     }
 }
 
@@ -174,7 +174,7 @@ impl FindTasks for Crooked {
 
 impl StartTasks for Crooked {
     async fn run_task(&self, request: &TaskRequest) -> Result<RunTask, CallError> {
-        let pretended = || RunTask::Started(TaskArn(super::world::arn(0, 0)));
+        let pretended = || RunTask::Started(TaskArn(super::text::arn(0, 0)));
         let mut request = request.clone();
         if self.is(Planted::NoClientToken) {
             request.client_token = format!("{}-{}", request.client_token, self.count());

@@ -1,0 +1,175 @@
+//! What is sent: webhook deliveries, events, the schedule; and how queues hand it out.
+
+use std::rc::Rc;
+
+use super::{
+    MINUTE, Ms, SECOND,
+    chance::{Odds, Point},
+    github::{Action, Event},
+    planted::Planted,
+    sqs::Which,
+    text::rfc3339,
+    world::{Ev, SWEEP_EVERY, Todo, World, tell},
+};
+
+/// How many functions may run at a time: `DispatchMaxConcurrency`, and the lifecycle queue's.
+const CONCURRENCY: [u32; 2] = [5, 5];
+
+/// A webhook that is delivered again and again comes through in the end: the world allows the job to run.
+const MOST_FAILURES: u8 = 4;
+
+impl World {
+    // Webhook deliveries
+
+    pub(super) fn send_event(&mut self, job: u64, action: Action) {
+        let event = self.github.event(job, action);
+        self.send(event);
+    }
+
+    /// Sends an event, for the first time or again.
+    pub fn send(&mut self, mut event: Event) {
+        event.tries += 1;
+        let (job, action, now) = (event.job, event.action, self.now);
+        let is_last = event.tries > MOST_FAILURES;
+        let delivery = self.github.deliver(event, now);
+        if is_last {
+            let delay = self.takes(300, 2_000, 4, delivery);
+            self.after(delay, Ev::Deliver(delivery, false));
+            return;
+        }
+        let out = self.is_out(11, 1, 20);
+        let odds: [Odds; 5] = [(2, if out { 90_000 } else { 300 }), (1, 200), (3, 200), (4, 200), (5, 30)];
+        let (delay, answer_lost) = match self.decide(job, Point::Webhook, &odds) {
+            0 => (self.takes(300, 2_000, 4, delivery), false),
+            1 => {
+                tell!(self, job, "the webhook of job {job} ({action:?}) comes twice");
+                self.after(800, Ev::Deliver(delivery, false));
+                (self.takes(900, 90 * SECOND, 4, delivery), false)
+            }
+            2 => {
+                tell!(self, job, "the webhook of job {job} ({action:?}) never comes");
+                return;
+            }
+            3 => {
+                tell!(self, job, "the webhook of job {job} ({action:?}) comes three minutes late");
+                (3 * MINUTE, false)
+            }
+            4 => {
+                tell!(self, job, "the answer to the webhook of job {job} ({action:?}) will be lost");
+                (self.takes(300, 2_000, 4, delivery), true)
+            }
+            _ => {
+                tell!(self, job, "the webhook of job {job} ({action:?}) comes 25 minutes late");
+                (25 * MINUTE, false)
+            }
+        };
+        self.after(delay, Ev::Deliver(delivery, answer_lost));
+    }
+
+    /// EventBridge takes an event and delivers it at least once.
+    pub fn publish(&mut self, which: Which, body: Rc<str>, job: u64) {
+        let delay = self.takes(50, 500, 5, self.seq);
+        match self.decide(job, Point::Bus, &[(1, 150), (2, 100), (3, 30)]) {
+            0 => self.after(delay, Ev::Bus(which, body, job)),
+            2 => self.after(MINUTE, Ev::Bus(which, body, job)),
+            choice => {
+                tell!(self, job, "EventBridge delivers an event of job {job} twice");
+                self.after(delay, Ev::Bus(which, body.clone(), job));
+                let later = if choice == 1 { 2 * SECOND } else { 100 * SECOND };
+                self.after(later, Ev::Bus(which, body, job));
+            }
+        }
+    }
+
+    // Queues
+
+    pub fn poll_soon(&mut self, which: Which, at: Ms) {
+        let at = at.max(self.now) + 20;
+        let slot = &mut self.poll_at[which as usize];
+        if slot.is_none_or(|earlier| earlier > at) {
+            *slot = Some(at);
+            self.at(at, Ev::Poll(which));
+        }
+    }
+
+    pub(super) fn poll(&mut self, which: Which) -> Todo {
+        let now = self.now;
+        if self.poll_at[which as usize].is_some_and(|at| at <= now) {
+            self.poll_at[which as usize] = None;
+        }
+        let mut batch = Vec::new();
+        if self.running[which as usize] < CONCURRENCY[which as usize] {
+            while batch.len() < 10 {
+                match self.queue(which).receive(now) {
+                    None => break,
+                    Some(Ok(message)) => {
+                        let (id, job) = (message.id, message.job);
+                        if self.decide(job, Point::Receive, &[(1, 100)]) == 1 {
+                            tell!(
+                                self,
+                                job,
+                                "SQS will deliver a message about job {job} again, although it is deleted"
+                            );
+                            self.queue(which).set_again(id);
+                        }
+                        batch.push(message);
+                    }
+                    Some(Err(dead)) => {
+                        tell!(
+                            self,
+                            dead.job,
+                            "a message about job {} goes to the dead-letter queue",
+                            dead.job
+                        );
+                        self.stats.redriven += 1;
+                    }
+                }
+            }
+            if let Some(next) = self.queue(which).next_visible()
+                && (next > now || self.running[which as usize] + 1 < CONCURRENCY[which as usize])
+            {
+                self.poll_soon(which, next);
+            }
+        }
+        if batch.is_empty() {
+            return Todo::Nothing;
+        }
+        self.running[which as usize] += 1;
+        Todo::Batch(which, batch)
+    }
+
+    /// An invocation is over: its queue may be polled again.
+    pub fn freed(&mut self, which: Which) {
+        self.running[which as usize] -= 1;
+        if let Some(next) = self.queue(which).next_visible() {
+            self.poll_soon(which, next);
+        }
+    }
+
+    pub(super) fn queue_lifecycle(&mut self, body: Rc<str>, job: u64) {
+        let now = self.now;
+        self.lifecycle.send(body, job, now);
+        self.poll_soon(Which::Lifecycle, now);
+    }
+
+    // The schedule
+
+    pub(super) fn schedule_sweep(&mut self) {
+        self.after(SWEEP_EVERY, Ev::Sweep);
+        if self.settings.planted == Planted::NoSweep {
+            return;
+        }
+        let time = rfc3339(self.now);
+        let body: Rc<str> =
+            format!("{{\"source\":\"aws.events\",\"detail-type\":\"Scheduled Event\",\"time\":\"{time}\",\"detail\":{{}}}}")
+                .into();
+        match self.decide(0, Point::Schedule, &[(1, 500), (2, 1_000)]) {
+            0 => self.queue_lifecycle(body, 0),
+            1 => {
+                self.queue_lifecycle(body.clone(), 0);
+                self.queue_lifecycle(body, 0);
+            }
+            _ => tell!(self, 0, "a sweep is not run"),
+        }
+    }
+}

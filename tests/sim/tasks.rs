@@ -1,0 +1,139 @@
+//! What tasks do: they start, or do not; their runners connect; they end, and ECS says so.
+
+use super::{
+    MINUTE, SECOND,
+    chance::{Odds, Point},
+    text::arn,
+    world::{Ev, IDLE_TIMEOUT, World, tell},
+};
+
+impl World {
+    /// ECS has accepted a task: how will it come up?
+    pub fn launch(&mut self, id: u64) {
+        let Some(task) = self.ecs.tasks.get(&id) else { return };
+        let (job, is_spot) = (task.job, task.is_spot);
+        let spot = if is_spot { 300 } else { 20 };
+        let odds: [Odds; 7] = [(1, 400), (2, 100), (3, spot), (4, 40), (5, 60), (6, spot), (7, spot)];
+        let boot = self.decide(job, Point::Boot, &odds);
+        let lag = match self.decide(job, Point::ListLag, &[(1, 300)]) {
+            0 => self.takes(0, 2 * SECOND, 6, id),
+            _ => 40 * SECOND,
+        };
+        let now = self.now;
+        if let Some(task) = self.ecs.tasks.get_mut(&id) {
+            task.boot = boot;
+            task.listed_from = now + lag;
+        }
+        let start_up = self.takes(25 * SECOND, 75 * SECOND, 7, id);
+        match boot {
+            1 => {
+                tell!(self, job, "task {id} will fail to start");
+                self.after(start_up, Ev::End(id, "TaskFailedToStart", None));
+            }
+            _ => self.after(start_up, Ev::Started(id)),
+        }
+    }
+
+    pub(super) fn started(&mut self, id: u64) {
+        let now = self.now;
+        let Some(task) = self.ecs.tasks.get_mut(&id).filter(|task| task.stopped_at.is_none()) else { return };
+        task.started_at = Some(now);
+        let (job, boot) = (task.job, task.boot);
+        let slow = self.takes(IDLE_TIMEOUT + 30 * SECOND, IDLE_TIMEOUT + 6 * MINUTE, 8, id);
+        let connects = self.takes(4 * SECOND, 12 * SECOND, 9, id);
+        match boot {
+            2 => {
+                tell!(self, job, "task {id} exits 0 without having run anything");
+                self.after(3 * SECOND, Ev::End(id, "EssentialContainerExited", Some(0)));
+            }
+            3 => {
+                tell!(self, job, "task {id} is interrupted before its runner connects");
+                self.after(2 * SECOND, Ev::End(id, "SpotInterruption", Some(137)));
+            }
+            4 => tell!(self, job, "the runner of task {id} hangs, and never connects"),
+            5 => {
+                tell!(self, job, "the runner of task {id} is slow to connect");
+                self.after(slow, Ev::Connect(id));
+            }
+            _ => self.after(connects, Ev::Connect(id)),
+        }
+    }
+
+    pub(super) fn connect(&mut self, id: u64) {
+        let now = self.now;
+        let Some(task) = self.ecs.tasks.get(&id).filter(|task| task.stopped_at.is_none()) else { return };
+        let (job, boot, registration) = (task.job, task.boot, task.registration);
+        if !self.github.connect(registration, now) {
+            tell!(self, job, "the runner of task {id} finds its registration gone, and exits");
+            self.after(SECOND, Ev::End(id, "EssentialContainerExited", Some(0)));
+            return;
+        }
+        let name = &self.github.registrations[&registration].name;
+        tell!(self, job, "runner {name} connects");
+        let delay = self.takes(300, 1_500, 10, id);
+        self.after(delay, Ev::AssignRunner(registration));
+        let interrupted = match boot {
+            6 => Some(self.takes(100, 3_000, 11, id)),
+            7 => Some(self.takes(10_000, 90_000, 11, id)),
+            _ => None,
+        };
+        if let Some(after) = interrupted {
+            self.after(after, Ev::End(id, "SpotInterruption", Some(137)));
+        }
+    }
+
+    /// The processes of a task end.
+    pub fn end(&mut self, id: u64, code: &'static str, exit: Option<i32>) {
+        let now = self.now;
+        let Some(task) = self.ecs.tasks.get(&id) else { return };
+        let (job, registration) = (task.job, task.registration);
+        if !self.ecs.stop(id, code, exit, now) {
+            return;
+        }
+        tell!(self, job, "task {id} stops: {}", self.ecs.tasks[&id].stop_code);
+        if let Some(runner) = self.github.registrations.get(&registration) {
+            let busy = runner.busy.filter(|_| !runner.ghost);
+            self.github.disconnect(registration);
+            match busy {
+                // GitHub waits about ten minutes for a runner to come back.
+                Some(busy) => self.after(10 * MINUTE, Ev::Notice(busy)),
+                None => {
+                    if let Some(it) = self.github.job_mut(job) {
+                        it.died += 1;
+                    }
+                }
+            }
+        }
+        let delay = self.takes(2 * SECOND, 20 * SECOND, 12, id);
+        match self.decide(job, Point::StoppedEvent, &[(1, 200), (2, 200), (3, 100), (4, 20)]) {
+            0 => self.after(delay, Ev::StoppedEvent(id)),
+            1 => {
+                self.after(delay, Ev::StoppedEvent(id));
+                self.after(delay + 3 * SECOND, Ev::StoppedEvent(id));
+            }
+            2 => tell!(self, job, "the event that task {id} has stopped never comes"),
+            3 => self.after(12 * MINUTE, Ev::StoppedEvent(id)),
+            _ => self.after(70 * MINUTE, Ev::StoppedEvent(id)),
+        }
+    }
+
+    pub(super) fn tell_stopped(&mut self, id: u64) {
+        let Some(task) = self.ecs.tasks.get(&id) else { return };
+        let started = match task.started_at {
+            Some(_) => "\"startedAt\":\"2026-01-01T00:00:00Z\",",
+            None => "",
+        };
+        let exit = task.exit_code.map_or(String::new(), |exit| format!("\"exitCode\":{exit},"));
+        let body = format!(
+            "{{\"source\":\"aws.ecs\",\"detail-type\":\"ECS Task State Change\",\"detail\":{{\"taskArn\":\"{}\",\
+             \"clusterArn\":\"arn:aws:ecs:eu-central-1:1:cluster/runners\",\"lastStatus\":\"STOPPED\",\
+             \"startedBy\":\"{}\",{started}\"stopCode\":\"{}\",\"stoppedReason\":\"simulated\",\
+             \"containers\":[{{{exit}\"name\":\"runner\"}}]}}}}",
+            arn(id, task.job),
+            task.started_by,
+            task.stop_code,
+        );
+        let job = task.job;
+        self.queue_lifecycle(body.into(), job);
+    }
+}

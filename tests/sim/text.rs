@@ -1,0 +1,86 @@
+//! The world's facts as texts: times, labels, ARNs, payloads.
+
+use gha_fargate_runners::ids::Purpose;
+use time::OffsetDateTime;
+
+use super::{
+    Ms,
+    github::{Action, Event},
+    plan::{self, LABELS},
+    world::World,
+};
+
+/// 2026-01-01T00:00:00Z.
+const EPOCH: i64 = 1_767_225_600;
+
+/// A time of the history, as the flows see it.
+pub fn time(at: Ms) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp_nanos((i128::from(EPOCH) * 1_000 + i128::from(at)) * 1_000_000)
+        .expect("a time of this century")
+}
+
+/// As GitHub and EventBridge write it.
+pub fn rfc3339(at: Ms) -> String {
+    let time = time(at);
+    let (date, clock) = (time.date(), time.time());
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
+        date.year(),
+        u8::from(date.month()),
+        date.day(),
+        clock.hour(),
+        clock.minute(),
+        clock.second()
+    )
+}
+
+/// The labels of a job, as its workflow writes them.
+pub fn labels(job: &plan::Job) -> Vec<String> {
+    let mut labels: Vec<String> =
+        LABELS[usize::from(job.labels)].iter().map(|label| (*label).to_owned()).collect();
+    if job.unique {
+        labels.push(format!("run={}", job.number));
+    }
+    labels
+}
+
+/// The ARN of a task: the job is in it, so that what was said of a task can be told of its job.
+pub fn arn(task: u64, job: u64) -> String {
+    format!("arn:aws:ecs:eu-central-1:1:task/runners/{task}x{job}")
+}
+
+/// The repository of a job.
+pub fn repository(job: &plan::Job) -> String {
+    format!("app-{}", job.repository)
+}
+
+/// Task and job of an ARN.
+pub fn from_arn(arn: &str) -> (u64, u64) {
+    let id = arn.rsplit('/').next().unwrap_or_default();
+    let (task, job) = id.split_once('x').unwrap_or_default();
+    (task.parse().unwrap_or_default(), job.parse().unwrap_or_default())
+}
+
+/// GitHub's payload of an event.
+pub fn payload(world: &World, event: &Event) -> String {
+    let (action, status) = match event.action {
+        Action::Queued => ("queued", "queued"),
+        Action::InProgress => ("in_progress", "in_progress"),
+        Action::Completed => ("completed", "completed"),
+    };
+    let job = event.job;
+    let plan = &world.github.job(job).expect("an event is about a job").plan;
+    let labels = labels(plan).iter().map(|label| format!("\"{label}\"")).collect::<Vec<_>>().join(",");
+    let runner = match event.runner.as_ref().map(Purpose::runner_name) {
+        Some(name) => format!("\"{name}\""),
+        None => "null".to_owned(),
+    };
+    format!(
+        "{{\"action\":\"{action}\",\"workflow_job\":{{\"id\":{job},\"run_id\":{job},\"status\":\"{status}\",\
+         \"labels\":[{labels}],\"name\":\"build\",\"workflow_name\":\"ci\",\"created_at\":\"{}\",\
+         \"runner_name\":{runner}}},\"repository\":{{\"name\":\"{}\",\"private\":true,\
+         \"owner\":{{\"login\":\"acme\"}}}},\"installation\":{{\"id\":7}}}}",
+        rfc3339(plan.at),
+        repository(plan),
+    )
+}
