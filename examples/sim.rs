@@ -1,7 +1,7 @@
 //! `make sim`: a long history in which everything goes wrong, and whether the promise held.
 #![forbid(unsafe_code)]
 
-use std::{process::ExitCode, time::Instant};
+use std::{collections::BTreeSet, process::ExitCode, time::Instant};
 
 #[path = "../tests/sim/mod.rs"]
 mod sim;
@@ -18,7 +18,7 @@ Simulates a fleet, and checks that no job is lost, doubled or left behind.
   --per-hour N   jobs an hour, on average (2000)
   --pool N       WARM_POOL_SIZE (0)
   --faults N     how much goes wrong, in percent of the usual (100)
-  --tell N       what happens to job N, too
+  --tell N       what happens to job N, too; may be given several times
   --plot FILE    jobs waiting and runners live over time, as SVG (sim.svg)
   --exhaustive   every two things that can go wrong in small histories, instead of a long one
   --planted      what the checks say when a rule of the protocol is broken, for each rule
@@ -31,7 +31,7 @@ struct Arguments {
     per_hour: u64,
     pool: u32,
     faults: u32,
-    tell: Option<u64>,
+    tell: BTreeSet<u64>,
     plot: Option<String>,
     planted: bool,
     exhaustive: bool,
@@ -45,7 +45,7 @@ fn arguments() -> Result<Arguments, String> {
         per_hour: 2_000,
         pool: 0,
         faults: 100,
-        tell: None,
+        tell: BTreeSet::new(),
         plot: Some("sim.svg".to_owned()),
         planted: false,
         exhaustive: false,
@@ -61,7 +61,7 @@ fn arguments() -> Result<Arguments, String> {
             "--per-hour" => arguments.per_hour = number(value()?)?,
             "--pool" => arguments.pool = number(value()?)? as u32,
             "--faults" => arguments.faults = number(value()?)? as u32,
-            "--tell" => arguments.tell = Some(number(value()?)?),
+            "--tell" => drop(arguments.tell.insert(number(value()?)?)),
             "--plot" => arguments.plot = Some(value()?),
             "--exhaustive" => arguments.exhaustive = true,
             "--planted" => arguments.planted = true,
@@ -138,23 +138,24 @@ fn simulate(arguments: &Arguments) -> ExitCode {
                 println!("The shortest history found that does the same:\n{}", failing.shrink().story())
             }
             None => {
-                println!("No shorter history was found: {}", tell_one(arguments, &settings, violation.job))
+                let story = tell(arguments, &settings, &BTreeSet::from([violation.job]));
+                println!("No shorter history was found: {story}");
             }
         }
     }
-    if let Some(job) = arguments.tell {
-        println!("Job {job}: {}", tell_one(arguments, &settings, job));
+    if !arguments.tell.is_empty() {
+        println!("{}", tell(arguments, &settings, &arguments.tell));
     }
     println!("{}", world.verdict());
     println!("digest={:016x}", world.digest.0);
     if world.checks.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The whole history again, and what it says of one job.
-fn tell_one(arguments: &Arguments, settings: &Settings, job: u64) -> String {
+/// The whole history again, and what it says of these jobs.
+fn tell(arguments: &Arguments, settings: &Settings, jobs: &BTreeSet<u64>) -> String {
     let plan =
         Plan::Seeded { seed: arguments.seed, jobs: arguments.jobs, per_hour: arguments.per_hour, from: 1 };
-    let settings = Settings { telling: true, tell_only: Some(job), ..settings.clone() };
+    let settings = Settings { telling: true, tell_only: jobs.clone(), ..settings.clone() };
     let mut history = History::new(plan, Chance::seeded(arguments.seed), settings, arguments.seed);
     history.run(|_| {});
     let world = history.world.borrow();

@@ -76,7 +76,7 @@ pub fn compare(
             continue;
         };
         with_registration.insert(&task.arn);
-        if runner.busy || TaskTags(&task.tags).ran_a_job() {
+        if runner.busy {
             continue;
         }
         let is_pool = purpose.job().is_none();
@@ -114,13 +114,14 @@ pub fn stuck(tasks: &[Task], now: OffsetDateTime, idle_timeout: Duration) -> imp
 const OLDEST_JOB: Duration = Duration::days(6);
 
 /// The deliveries to ask GitHub for once more: failed ones that no other delivery of the same event made good,
-/// each again after 4 minutes, 8 minutes, 16 minutes, … since its last try.
+/// each again after 4 minutes, 8 minutes, and then every 16 minutes since its last try. Jobs that wait come first.
 pub fn due_redeliveries(deliveries: &[Delivery], now: OffsetDateTime) -> Vec<u64> {
     struct Event {
         last: OffsetDateTime,
         id: u64,
         tries: u32,
         delivered: bool,
+        waits: bool,
     }
     let mut events: BTreeMap<&str, Event> = BTreeMap::new();
     for delivery in deliveries.iter().filter(|delivery| delivery.event == "workflow_job") {
@@ -129,6 +130,7 @@ pub fn due_redeliveries(deliveries: &[Delivery], now: OffsetDateTime) -> Vec<u64
             id: delivery.id,
             tries: 0,
             delivered: false,
+            waits: delivery.action.as_deref() == Some("queued"),
         });
         event.tries += 1;
         event.delivered |= delivery.delivered;
@@ -136,18 +138,19 @@ pub fn due_redeliveries(deliveries: &[Delivery], now: OffsetDateTime) -> Vec<u64
             (event.last, event.id) = (delivery.delivered_at, delivery.id);
         }
     }
-    events
+    let mut due: Vec<Event> = events
         .into_values()
         .filter(|event| {
-            let pause = REDELIVER_AFTER.saturating_mul(1 << event.tries.saturating_sub(1).min(6));
+            let pause = REDELIVER_AFTER * (1 << event.tries.saturating_sub(1).min(2));
             !event.delivered && now - event.last >= pause
         })
-        .map(|event| event.id)
-        .collect()
+        .collect();
+    due.sort_by_key(|event| (!event.waits, event.last));
+    due.into_iter().map(|event| event.id).collect()
 }
 
 /// Less than one sweep's interval, so that the first sweep after a failure sees to it.
-const REDELIVER_AFTER: Duration = Duration::minutes(4);
+pub(crate) const REDELIVER_AFTER: Duration = Duration::minutes(4);
 
 #[cfg(test)]
 mod tests {
@@ -227,18 +230,25 @@ mod tests {
             delivered_at: NOW - Duration::minutes(minutes),
             delivered,
             event: "workflow_job".into(),
+            action: Some("in_progress".into()),
         }
     }
 
     #[test]
     fn redeliveries() {
-        let table: [(&str, Vec<Delivery>, Vec<u64>); 7] = [
+        let queued = |delivery| Delivery { action: Some("queued".into()), ..delivery };
+        let table: [(&str, Vec<Delivery>, Vec<u64>); 8] = [
             ("failed", vec![delivery(1, "a", 5, false)], vec![1]),
             ("just failed", vec![delivery(1, "a", 3, false)], vec![]),
             ("made good", vec![delivery(2, "a", 5, true), delivery(1, "a", 9, false)], vec![]),
             ("failed again, too soon", vec![delivery(2, "a", 5, false), delivery(1, "a", 9, false)], vec![]),
             ("failed again", vec![delivery(2, "a", 8, false), delivery(1, "a", 12, false)], vec![2]),
             ("two events", vec![delivery(1, "a", 9, false), delivery(2, "b", 9, false)], vec![1, 2]),
+            (
+                "a job that waits",
+                vec![delivery(1, "a", 9, false), queued(delivery(2, "b", 8, false))],
+                vec![2, 1],
+            ),
             ("another kind", vec![Delivery { event: "push".into(), ..delivery(1, "a", 9, false) }], vec![]),
         ];
         for (what, deliveries, want) in table {

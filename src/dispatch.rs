@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use crate::{
     error::{CallError, Class},
-    ids::{JobId, Purpose},
+    ids::{Attempt, JobId, Purpose},
     job::{self, Job, Message},
     labels::Sizing,
     outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
@@ -154,13 +154,33 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         {
             return Ok(skip("not-queued", why));
         }
-        if delivery.may_have_runner
-            && let Some(why) = self.other_runner(github, &plan).await?
-        {
-            return Ok(skip("duplicate", why));
+        let mut ended = Vec::new();
+        if delivery.may_have_runner {
+            if let Some(why) = self.other_runner(github, &plan).await? {
+                return Ok(skip("duplicate", why));
+            }
+            ended = self.ecs.ended_tasks(Some(&plan.purpose.started_by())).await?;
         }
         let mut attempt = job.attempt;
         loop {
+            let name = plan.runner_name();
+            let spent = ended.iter().find(|task| TaskTags(&task.tags).runner_name() == Some(&name));
+            if let Some(task) = spent {
+                // RunTask would say so for the capacity that it was started on only.
+                if TaskTags(&task.tags).ran_a_job() {
+                    return Ok(skip("duplicate", "the runner of this attempt has run a job"));
+                }
+                if let Some(runner) = github.find_runner(&plan.target, &name).await?
+                    && github.delete_runner(&plan.target, runner.id).await? == Deleted::Busy
+                {
+                    return Ok(skip("duplicate", "its runner runs a job"));
+                }
+                if let Some(nobody) = self.next_attempt(github, job, &mut attempt).await? {
+                    return Ok(nobody);
+                }
+                plan = plan.with_attempt(attempt);
+                continue;
+            }
             let registration = match self.mint(github, &plan, batch).await? {
                 Minted::Created(registration) => registration,
                 Minted::NameTaken => match self.take_over(github, job.id, &plan, delivery).await? {
@@ -180,12 +200,8 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                     if let Some(why) = self.done_by(github, &plan, &tasks).await? {
                         return Ok(skip("duplicate", why));
                     }
-                    if let Owed::ToNobody(why) = self.owed(github, job).await? {
-                        return Ok(skip("not-queued", why));
-                    }
-                    attempt = attempt.next();
-                    if attempt.0 > self.max_attempts {
-                        return Ok(exhausted(self.max_attempts));
+                    if let Some(nobody) = self.next_attempt(github, job, &mut attempt).await? {
+                        return Ok(nobody);
                     }
                     plan = plan.with_attempt(attempt);
                 }
@@ -197,6 +213,20 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                 }
             }
         }
+    }
+
+    /// The runner of that attempt took no job: the next one's turn, if a runner is owed still. The answer is why not.
+    async fn next_attempt(
+        &self,
+        github: &G,
+        job: &Job,
+        attempt: &mut Attempt,
+    ) -> Result<Option<Outcome>, CallError> {
+        if let Owed::ToNobody(why) = self.owed(github, job).await? {
+            return Ok(Some(skip("not-queued", why)));
+        }
+        *attempt = attempt.next();
+        Ok((attempt.0 > self.max_attempts).then(|| exhausted(self.max_attempts)))
     }
 
     /// Container-minted: RunTask alone. The same request names the same task, so a repetition is harmless; only

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, value::RawValue};
 use time::OffsetDateTime;
 
 use crate::{
-    ids::{Attempt, InstallationId, JobId, RunId},
+    ids::{Attempt, InstallationId, JobId, RunId, RunnerId},
     ports::{JobStatus, Target},
 };
 
@@ -85,6 +85,8 @@ pub struct WorkflowJob {
     pub public: bool,
     /// `workflow_job.runner_name`: none while it is queued, or when it ended without a runner.
     pub runner_name: Option<String>,
+    /// `workflow_job.runner_id`: its registration.
+    pub runner_id: Option<RunnerId>,
 }
 
 /// A message of this system's own on the job queue: a runner is owed to the job, whatever GitHub says its
@@ -217,6 +219,7 @@ pub fn read_workflow_job(json: &str, path: &str) -> Result<WorkflowJob, Unreadab
         },
         public: !wire.repository.private,
         runner_name: wire.workflow_job.runner_name.filter(|name| !name.is_empty()),
+        runner_id: wire.workflow_job.runner_id.and_then(|id| id.as_u64()).filter(|id| *id != 0).map(RunnerId),
     })
 }
 
@@ -301,6 +304,8 @@ struct WireJob {
     workflow_name: Option<String>,
     created_at: Option<String>,
     runner_name: Option<String>,
+    /// No job is refused for what only its end says.
+    runner_id: Option<Value>,
 }
 
 #[derive(Deserialize)]

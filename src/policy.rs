@@ -155,6 +155,7 @@ mod tests {
             },
             public: false,
             runner_name: None,
+            runner_id: None,
         }
     }
 

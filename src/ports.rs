@@ -186,6 +186,8 @@ pub struct Delivery {
     pub delivered: bool,
     /// The event's name, e.g. `workflow_job`.
     pub event: String,
+    /// What happened, e.g. `queued`, where the event has actions.
+    pub action: Option<String>,
 }
 
 /// The App's webhook deliveries. Only an App has these: a PAT cannot read them.
@@ -243,6 +245,10 @@ pub trait FindTasks {
     /// The live tasks of one `startedBy`: ListTasks, then DescribeTasks with TAGS when there are any.
     fn tasks_started_by(&self, started_by: &str) -> impl Future<Output = Result<Vec<Task>, CallError>>;
 
+    /// The tasks of one `startedBy`, or all of this fleet, that have stopped, as long as ECS shows them (about an
+    /// hour).
+    fn ended_tasks(&self, started_by: Option<&str>) -> impl Future<Output = Result<Vec<Task>, CallError>>;
+
     /// DescribeTasks with TAGS of one task; `None` once ECS has forgotten it (about an hour after it stopped).
     fn describe(&self, arn: &TaskArn) -> impl Future<Output = Result<Option<Task>, CallError>>;
 }
@@ -260,10 +266,6 @@ pub trait StartTasks {
 pub trait TendTasks {
     /// Every live task of this fleet: ListTasks, all pages, then DescribeTasks with TAGS.
     fn live_tasks(&self) -> impl Future<Output = Result<Vec<Task>, CallError>>;
-
-    /// The tasks of one `startedBy`, or all of this fleet, that have stopped, as long as ECS shows them (about an
-    /// hour).
-    fn ended_tasks(&self, started_by: Option<&str>) -> impl Future<Output = Result<Vec<Task>, CallError>>;
 
     /// StopTask. A task that is stopped already, or forgotten, is a success.
     fn stop(&self, arn: &TaskArn, reason: &str) -> impl Future<Output = Result<(), CallError>>;

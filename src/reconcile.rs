@@ -99,7 +99,7 @@ where
                 {
                     Ok(skip("runner", "the job ran; its runner goes by itself"))
                 }
-                Some(purpose) => self.taken(&event.job, &purpose).await,
+                Some(purpose) => self.taken(event, &purpose).await,
             },
             (Action::Completed, None) => match self.policy.excludes(event) {
                 Some(excluded) => Ok(Outcome::Skipped(excluded)),
@@ -110,10 +110,17 @@ where
     }
 
     /// A job runs, or ran, on one of our runners: tag its task with the job that it really runs.
-    async fn taken(&self, job: &Job, purpose: &Purpose) -> Result<Outcome, CallError> {
+    async fn taken(&self, event: &WorkflowJob, purpose: &Purpose) -> Result<Outcome, CallError> {
+        let job = &event.job;
         let name = purpose.runner_name();
         let started_by = purpose.started_by();
-        let named = |task: &Task| TaskTags(&task.tags).runner_name() == Some(&name);
+        // A name may have been given to two registrations, one after the other.
+        let named = |task: &Task| {
+            let tags = TaskTags(&task.tags);
+            let is_other =
+                event.runner_id.is_some() && tags.runner_id().is_some_and(|id| Some(id) != event.runner_id);
+            tags.runner_name() == Some(&name) && !is_other
+        };
         let owed_to = match *purpose {
             Purpose::Job(owner, attempt) if owner != job.id => Some((owner, attempt)),
             _ => None,

@@ -30,11 +30,13 @@ use crate::{
 
 /// A sweep that waited longer than this on its queue has been overtaken by the next one.
 const STALE: time::Duration = time::Duration::minutes(10);
-/// How far back failed webhook deliveries are looked for.
-const LOOK_BACK: time::Duration = time::Duration::hours(3);
-/// Pages of 100 deliveries that one sweep reads at most: 3,000 deliveries are what 12,000 jobs an hour send in
-/// five minutes.
-const DELIVERY_PAGES: usize = 30;
+/// How far back failed webhook deliveries are looked for: further than the longest pause between two tries, so that
+/// none is forgotten as long as sweeps run.
+const LOOK_BACK: time::Duration = time::Duration::minutes(40);
+/// And so far once an hour, for the time in which no sweep ran.
+const LONG_LOOK_BACK: time::Duration = time::Duration::hours(3);
+/// Pages of 100 deliveries that one sweep reads at most: forty minutes of 5,000 jobs an hour.
+const DELIVERY_PAGES: usize = 100;
 /// The registration of a crashed `dispatch` goes back to the queue; a `dispatch` that is only slow gets this long
 /// to finish first.
 const HAND_BACK_DELAY: Duration = Duration::from_secs(60);
@@ -108,7 +110,8 @@ where
             Some(github) => {
                 // However many deliveries failed, the books get half of the time.
                 let now = self.clock.now();
-                let redelivered = self.redeliver(github, now + (deadline - now) / 2, &mut tally).await;
+                let redelivered =
+                    self.redeliver(github, scheduled, now + (deadline - now) / 2, &mut tally).await;
                 tally.note(redelivered);
                 // Registrations first: see `books::compare`.
                 let registered = self.registered(github, deadline).await?;
@@ -363,13 +366,14 @@ where
     async fn redeliver(
         &self,
         github: &G,
+        scheduled: OffsetDateTime,
         deadline: OffsetDateTime,
         tally: &mut Tally,
     ) -> Result<(), CallError> {
         if !github.available().await? {
             return Ok(());
         }
-        let since = self.clock.now() - LOOK_BACK;
+        let since = self.clock.now() - if scheduled.minute() < 5 { LONG_LOOK_BACK } else { LOOK_BACK };
         let mut deliveries: Vec<Delivery> = Vec::new();
         let mut cursor = None;
         for _ in 0..DELIVERY_PAGES {
@@ -388,6 +392,10 @@ where
                 continue;
             }
             let result = github.redeliver(id).await;
+            if let Err(CallError { class: Class::RateLimited { .. }, .. }) = result {
+                // The rest of the limit is for jobs.
+                return result;
+            }
             tally.redelivered += u64::from(result.is_ok());
             tally.note(result);
         }

@@ -137,6 +137,11 @@ impl FindTasks for Ecs {
         self.describe_all(&arns).await
     }
 
+    async fn ended_tasks(&self, started_by: Option<&str>) -> Result<Vec<Task>, CallError> {
+        let arns = self.list(DesiredStatus::Stopped, started_by).await?;
+        self.describe_all(&arns).await
+    }
+
     async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {
         let tasks = self.describe_all(std::slice::from_ref(&arn.0)).await?;
         Ok(tasks.into_iter().next())
@@ -146,11 +151,6 @@ impl FindTasks for Ecs {
 impl TendTasks for Ecs {
     async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
         let arns = self.list(DesiredStatus::Running, None).await?;
-        self.describe_all(&arns).await
-    }
-
-    async fn ended_tasks(&self, started_by: Option<&str>) -> Result<Vec<Task>, CallError> {
-        let arns = self.list(DesiredStatus::Stopped, started_by).await?;
         self.describe_all(&arns).await
     }
 
@@ -194,6 +194,10 @@ fn sdk_tags(tags: &[(String, String)]) -> Vec<Tag> {
 impl FindTasks for EcsStarter {
     async fn tasks_started_by(&self, started_by: &str) -> Result<Vec<Task>, CallError> {
         self.tasks.tasks_started_by(started_by).await
+    }
+
+    async fn ended_tasks(&self, started_by: Option<&str>) -> Result<Vec<Task>, CallError> {
+        self.tasks.ended_tasks(started_by).await
     }
 
     async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {

@@ -19,7 +19,7 @@ use super::{
     ecs::{self, Ran},
     github::{self, Status},
     sqs::Which,
-    text::{arn, from_arn, labels, repository, time},
+    text::{action_name, arn, from_arn, labels, repository, time},
     world::{Ev, MAX_ATTEMPTS, Todo, World, tell},
 };
 
@@ -556,6 +556,7 @@ fn as_delivery(delivery: &github::Delivery) -> Delivery {
         delivered_at: time(delivery.at),
         delivered: delivery.delivered,
         event: "workflow_job".to_owned(),
+        action: Some(action_name(delivery.event.action).to_owned()),
     }
 }
 

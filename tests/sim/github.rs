@@ -83,6 +83,7 @@ pub struct Event {
     pub job: u64,
     pub action: Action,
     pub runner: Option<Purpose>,
+    pub registration: Option<u64>,
     /// Deliveries of it so far.
     pub tries: u8,
 }
@@ -359,8 +360,9 @@ impl Github {
 
     pub fn event(&mut self, job: u64, action: Action) -> Event {
         self.last_guid += 1;
-        let runner = self.job(job).and_then(|job| job.runner.clone());
-        Event { guid: self.last_guid, job, action, runner, tries: 0 }
+        let of = self.job(job);
+        let (runner, registration) = (of.and_then(|it| it.runner.clone()), of.and_then(|it| it.registration));
+        Event { guid: self.last_guid, job, action, runner, registration, tries: 0 }
     }
 
     /// Writes a delivery into the log; it has failed until it is known to have succeeded.

@@ -167,6 +167,10 @@ impl FindTasks for Crooked {
         self.port.tasks_started_by(started_by).await
     }
 
+    async fn ended_tasks(&self, started_by: Option<&str>) -> Result<Vec<Task>, CallError> {
+        self.port.ended_tasks(started_by).await
+    }
+
     async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {
         self.port.describe(arn).await
     }
@@ -194,10 +198,6 @@ impl StartTasks for Crooked {
 }
 
 impl TendTasks for Crooked {
-    async fn ended_tasks(&self, started_by: Option<&str>) -> Result<Vec<Task>, CallError> {
-        self.port.ended_tasks(started_by).await
-    }
-
     async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
         self.port.live_tasks().await
     }

@@ -125,6 +125,10 @@ impl FindTasks for Port {
         answer!(self.call(Request::TasksStartedBy(started_by.to_owned())), Reply::Tasks(tasks) => tasks)
     }
 
+    async fn ended_tasks(&self, started_by: Option<&str>) -> Result<Vec<Task>, CallError> {
+        answer!(self.call(Request::EndedTasks(started_by.map(str::to_owned))), Reply::Tasks(tasks) => tasks)
+    }
+
     async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {
         answer!(self.call(Request::Describe(arn.clone())), Reply::Task(task) => task)
     }
@@ -143,10 +147,6 @@ impl StartTasks for Port {
 impl TendTasks for Port {
     async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
         answer!(self.call(Request::LiveTasks), Reply::Tasks(tasks) => tasks)
-    }
-
-    async fn ended_tasks(&self, started_by: Option<&str>) -> Result<Vec<Task>, CallError> {
-        answer!(self.call(Request::EndedTasks(started_by.map(str::to_owned))), Reply::Tasks(tasks) => tasks)
     }
 
     async fn stop(&self, arn: &TaskArn, _: &str) -> Result<(), CallError> {

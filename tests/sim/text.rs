@@ -61,13 +61,19 @@ pub fn from_arn(arn: &str) -> (u64, u64) {
     (task.parse().unwrap_or_default(), job.parse().unwrap_or_default())
 }
 
+/// GitHub's word for it.
+pub fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::Queued => "queued",
+        Action::InProgress => "in_progress",
+        Action::Completed => "completed",
+    }
+}
+
 /// GitHub's payload of an event.
 pub fn payload(world: &World, event: &Event) -> String {
-    let (action, status) = match event.action {
-        Action::Queued => ("queued", "queued"),
-        Action::InProgress => ("in_progress", "in_progress"),
-        Action::Completed => ("completed", "completed"),
-    };
+    // The job's status has the same name.
+    let action = action_name(event.action);
     let job = event.job;
     let plan = &world.github.job(job).expect("an event is about a job").plan;
     let labels = labels(plan).iter().map(|label| format!("\"{label}\"")).collect::<Vec<_>>().join(",");
@@ -76,11 +82,12 @@ pub fn payload(world: &World, event: &Event) -> String {
         None => "null".to_owned(),
     };
     format!(
-        "{{\"action\":\"{action}\",\"workflow_job\":{{\"id\":{job},\"run_id\":{job},\"status\":\"{status}\",\
+        "{{\"action\":\"{action}\",\"workflow_job\":{{\"id\":{job},\"run_id\":{job},\"status\":\"{action}\",\
          \"labels\":[{labels}],\"name\":\"build\",\"workflow_name\":\"ci\",\"created_at\":\"{}\",\
-         \"runner_name\":{runner}}},\"repository\":{{\"name\":\"{}\",\"private\":true,\
+         \"runner_id\":{},\"runner_name\":{runner}}},\"repository\":{{\"name\":\"{}\",\"private\":true,\
          \"owner\":{{\"login\":\"acme\"}}}},\"installation\":{{\"id\":7}}}}",
         rfc3339(plan.at),
+        event.registration.unwrap_or_default(),
         repository(plan),
     )
 }

@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     rc::Rc,
 };
 
@@ -38,8 +38,8 @@ pub struct Settings {
     pub planted: Planted,
     /// Whether the history is told, and not only counted.
     pub telling: bool,
-    /// Of one job only.
-    pub tell_only: Option<u64>,
+    /// Only what names one of these jobs; all of it when there are none.
+    pub tell_only: BTreeSet<u64>,
     /// No rate limit, to see what would be called without.
     pub unlimited: bool,
     /// Stop at the first violation.
@@ -55,7 +55,7 @@ impl Default for Settings {
             faults: 100,
             planted: Planted::Nothing,
             telling: false,
-            tell_only: None,
+            tell_only: BTreeSet::new(),
             unlimited: false,
             stop_at_violation: true,
         }
@@ -225,8 +225,9 @@ impl World {
 
     /// A line of the story; of one job's, if it names that job.
     pub fn tell(&mut self, job: u64, line: String) {
-        let names = |only| line.split(|c: char| !c.is_ascii_digit()).any(|number| number.parse() == Ok(only));
-        if self.settings.tell_only.is_none_or(|only| only == job || names(only)) {
+        let only = &self.settings.tell_only;
+        let mut numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok());
+        if only.is_empty() || only.contains(&job) || numbers.any(|number: u64| only.contains(&number)) {
             self.lines.push((self.now, job, line));
         }
     }

@@ -68,6 +68,7 @@ pub(super) struct Delivery {
     delivered_at: OffsetDateTime,
     status_code: u16,
     event: String,
+    action: Option<String>,
 }
 
 impl From<Delivery> for ports::Delivery {
@@ -79,6 +80,7 @@ impl From<Delivery> for ports::Delivery {
             // 0 stands for no answer at all.
             delivered: (200..400).contains(&delivery.status_code),
             event: delivery.event,
+            action: delivery.action,
         }
     }
 }
