@@ -16,7 +16,7 @@ use crate::{
 
 /// Links of one chain that GitHub is asked for at most; where the tasks' tags tell, nobody is asked. A longer chain
 /// is followed on at the runner that is started at its end.
-const LONGEST_CHAIN: usize = 8;
+const LONGEST_CHAIN: usize = 4;
 
 /// Who needs the place of an idle runner: as the runner that would be theirs.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,8 +71,11 @@ impl Taken {
             }
             let purpose = match self.runners.get(&job) {
                 Some(purpose) => Some(purpose.clone()),
-                None if next.repository.is_none() || asked == LONGEST_CHAIN => {
-                    return Ok(Waits::Perhaps(next));
+                None if next.repository.is_none() => return Ok(Waits::Perhaps(next)),
+                None if asked == LONGEST_CHAIN => {
+                    // Without its repository, nobody could ever say what became of it.
+                    let known = self.repositories.contains_key(&job);
+                    return Ok(if known { Waits::Perhaps(next) } else { Waits::Nobody });
                 }
                 None => {
                     asked += 1;

@@ -64,6 +64,8 @@ struct Tally {
     redelivered: u64,
     stopped: u64,
     left: u64,
+    pool_size: u32,
+    oldest_waiting: time::Duration,
     first_error: Option<CallError>,
 }
 
@@ -104,50 +106,70 @@ where
             return Ok(Outcome::Skipped(Skip::new("stale", "a later sweep is due")));
         }
         let mut tally = Tally::default();
-        let (mut pool_size, mut oldest_waiting) = (0, time::Duration::ZERO);
-        match &self.github {
-            None => self.stop_stuck(deadline, &mut tally).await?,
-            Some(github) => {
-                // However many deliveries failed, the books get half of the time.
-                let now = self.clock.now();
-                let redelivered =
-                    self.redeliver(github, scheduled, now + (deadline - now) / 2, &mut tally).await;
-                tally.note(redelivered);
-                // Registrations first: see `books::compare`.
-                let registered = self.registered(github, deadline).await?;
-                let tasks = self.ecs.live_tasks().await?;
-                let mut books = books::compare(&registered, &tasks, self.clock.now(), self.idle_timeout);
-                oldest_waiting = books.oldest_waiting.unwrap_or_default();
-                // Where one sweep ends for lack of time, the next does not begin with the same ones.
-                let nth = usize::try_from(scheduled.unix_timestamp() / 300).unwrap_or_default();
-                let first = nth.wrapping_mul(FINDINGS_A_SWEEP) % books.findings.len().max(1);
-                books.findings.rotate_left(first);
-                // What costs most money and fewest calls comes first: GitHub's rate limit may end the rest.
-                books.findings.sort_by_key(|finding| !matches!(finding, Finding::NoRegistration(_)));
-                let taken = match books.findings.iter().any(|it| matches!(it, Finding::Idle(..))) {
-                    true => self.read_taken(&tasks, &mut tally).await,
-                    false => Taken::default(),
-                };
-                let course = &Course { taken, pool_size: Cell::new(books.pool), tally: RefCell::new(tally) };
-                stream::iter(books.findings)
-                    .for_each_concurrent(AT_ONCE, |finding| async move {
-                        if self.clock.now() + ONE_STEP > deadline {
-                            course.tally.borrow_mut().left += 1;
-                            return;
-                        }
-                        let result = self.see_to(github, finding, course).await;
-                        course.tally.borrow_mut().note(result);
-                    })
-                    .await;
-                pool_size = course.pool_size.get();
-                tally = course.tally.take();
-                if let Some(pool) = &self.pool {
-                    let filled = self.fill(github, pool, scheduled, deadline, &mut pool_size).await;
-                    tally.note(filled);
-                }
-            }
+        let Some(github) = &self.github else {
+            self.stop_stuck(deadline, &mut tally).await?;
+            return Ok(tally.into_outcome());
+        };
+        // Each part may use up GitHub's rate limit: they take turns in being first.
+        let nth = scheduled.unix_timestamp().unsigned_abs() / 300;
+        if nth.is_multiple_of(2) {
+            // A sweep that could not even look is repeated.
+            self.keep_books(github, scheduled, deadline, &mut tally).await?;
+            let redelivered = self.redeliver(github, scheduled, deadline, &mut tally).await;
+            tally.note(redelivered);
+        } else {
+            // However many deliveries failed, the books get half of the time.
+            let now = self.clock.now();
+            let redelivered = self.redeliver(github, scheduled, now + (deadline - now) / 2, &mut tally).await;
+            tally.note(redelivered);
+            let kept = self.keep_books(github, scheduled, deadline, &mut tally).await;
+            tally.note(kept);
         }
-        Ok(tally.into_outcome(pool_size, oldest_waiting))
+        Ok(tally.into_outcome())
+    }
+
+    /// Compares registrations with tasks, and sees to what does not fit.
+    async fn keep_books(
+        &self,
+        github: &G,
+        scheduled: OffsetDateTime,
+        deadline: OffsetDateTime,
+        tally: &mut Tally,
+    ) -> Result<(), CallError> {
+        // Registrations first: see `books::compare`.
+        let registered = self.registered(github, deadline).await?;
+        let tasks = self.ecs.live_tasks().await?;
+        let mut books = books::compare(&registered, &tasks, self.clock.now(), self.idle_timeout);
+        tally.oldest_waiting = books.oldest_waiting.unwrap_or_default();
+        // Where one sweep ends for lack of time, the next does not begin with the same ones.
+        let nth = usize::try_from(scheduled.unix_timestamp() / 300).unwrap_or_default();
+        let first = nth.wrapping_mul(FINDINGS_A_SWEEP) % books.findings.len().max(1);
+        books.findings.rotate_left(first);
+        // What costs most money and fewest calls comes first: GitHub's rate limit may end the rest.
+        books.findings.sort_by_key(|finding| !matches!(finding, Finding::NoRegistration(_)));
+        let taken = match books.findings.iter().any(|it| matches!(it, Finding::Idle(..))) {
+            true => self.read_taken(&tasks, tally).await,
+            false => Taken::default(),
+        };
+        let pool_size = Cell::new(books.pool);
+        let course = &Course { taken, pool_size, tally: RefCell::new(std::mem::take(tally)) };
+        stream::iter(books.findings)
+            .for_each_concurrent(AT_ONCE, |finding| async move {
+                if self.clock.now() + ONE_STEP > deadline {
+                    course.tally.borrow_mut().left += 1;
+                    return;
+                }
+                let result = self.see_to(github, finding, course).await;
+                course.tally.borrow_mut().note(result);
+            })
+            .await;
+        *tally = course.tally.take();
+        tally.pool_size = course.pool_size.get();
+        if let Some(pool) = &self.pool {
+            let filled = self.fill(github, pool, scheduled, deadline, tally).await;
+            tally.note(filled);
+        }
+        Ok(())
     }
 
     /// All registrations of the fleet, in every place where there may be some.
@@ -335,12 +357,12 @@ where
         pool: &Pool<S>,
         scheduled: OffsetDateTime,
         deadline: OffsetDateTime,
-        pool_size: &mut u32,
+        tally: &mut Tally,
     ) -> Result<(), CallError> {
         let owner = self.policy.organization.clone().unwrap_or_default();
         let place = Target { owner, repository: None, installation: None };
         let window = u64::try_from(scheduled.unix_timestamp()).unwrap_or_default();
-        for slot in 0..pool.size.saturating_sub(*pool_size) {
+        for slot in 0..pool.size.saturating_sub(tally.pool_size) {
             if self.clock.now() + ONE_STEP > deadline {
                 return Ok(());
             }
@@ -349,7 +371,7 @@ where
             let minted = github.mint(&place, &plan.runner_name(), &plan.labels).await?;
             let Minted::Created(registration) = minted else { continue };
             match run_task(&pool.ecs, &pool.fleet.container, &plan, Some(&registration)).await {
-                Ok((RunTask::Started(_), _)) => *pool_size += 1,
+                Ok((RunTask::Started(_), _)) => tally.pool_size += 1,
                 Ok((RunTask::Conflict(_), _)) => discard(github, &plan, &registration).await,
                 Err(error) => {
                     // If the task was started all the same, it finds its registration gone and ends.
@@ -439,7 +461,7 @@ impl<S> Pool<S> {
 }
 
 impl Tally {
-    fn into_outcome(self, pool_size: u32, oldest_waiting: time::Duration) -> Outcome {
+    fn into_outcome(self) -> Outcome {
         let needs_operator =
             self.first_error.as_ref().is_some_and(|error| error.class == Class::NeedsOperator);
         let counts = vec![
@@ -450,8 +472,8 @@ impl Tally {
             ("Settled", self.settled + self.stopped),
             ("Lost", self.lost),
             ("LeftToNextSweep", self.left),
-            ("PoolSize", pool_size.into()),
-            ("OldestWaitingJob", oldest_waiting.whole_seconds().max(0).unsigned_abs()),
+            ("PoolSize", self.pool_size.into()),
+            ("OldestWaitingJob", self.oldest_waiting.whole_seconds().max(0).unsigned_abs()),
             ("NeedsOperator", needs_operator.into()),
         ];
         let mut detail = format!(

@@ -13,12 +13,9 @@ use aws_sdk_ecs::{
     config::{BehaviorVersion, Region, retry::RetryConfig},
     types::{AssignPublicIp, AwsVpcConfiguration, LaunchType, NetworkConfiguration, Tag},
 };
-use aws_smithy_http_client::{
-    Builder,
-    tls::{Provider, rustls_provider::CryptoMode},
-};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use expect_test::expect;
+use gha_fargate_runners::adapters::http::Http;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -69,7 +66,7 @@ fn jwt(now: OffsetDateTime, lifetime: i64, issuer: Value, algorithm: Algorithm) 
 }
 
 fn http() -> SharedHttpClient {
-    Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
+    Http::new().for_aws()
 }
 
 fn ecs(world: &World) -> aws_sdk_ecs::Client {

@@ -8,7 +8,6 @@ use gha_fargate_runners::{
         self,
         aws::{self, Patience},
         ecs::Ecs,
-        http::Http,
         sqs::Sqs,
     },
     batch,
@@ -30,7 +29,7 @@ async fn main() -> ExitCode {
 
 async fn dispatch() -> Result<(), Error> {
     let config = DispatchConfig::read(function::environment)?;
-    let http = Http::new();
+    let http = function::http();
     let aws = aws::sdk_config(http.for_aws(), Patience::Queue).await;
     let queue = Sqs::new(&aws, config.queues);
     let dispatcher = Dispatcher {

@@ -8,7 +8,6 @@ use gha_fargate_runners::{
         self,
         aws::{self, Patience},
         ecs::Ecs,
-        http::Http,
         sqs::Sqs,
     },
     batch,
@@ -32,7 +31,7 @@ async fn main() -> ExitCode {
 
 async fn reconcile() -> Result<(), Error> {
     let config = ReconcileConfig::read(function::environment)?;
-    let http = Http::new();
+    let http = function::http();
     let aws = aws::sdk_config(http.for_aws(), Patience::Queue).await;
     let scope = config.github.as_ref().map_or(Scope::Org, |settings| settings.scope.clone());
     let github = config.github.map(|settings| adapters::github(settings, &http, &aws));

@@ -8,7 +8,6 @@ use gha_fargate_runners::{
     adapters::{
         aws::{self, Patience},
         bus::EventBus,
-        http::Http,
         secrets::Secret,
     },
     config::WebhookConfig,
@@ -29,7 +28,7 @@ async fn main() -> ExitCode {
 
 async fn webhook() -> Result<(), Error> {
     let config = WebhookConfig::read(function::environment)?;
-    let aws = aws::sdk_config(Http::new().for_aws(), Patience::Webhook).await;
+    let aws = aws::sdk_config(function::http().for_aws(), Patience::Webhook).await;
     let webhook = Webhook {
         bus: EventBus::new(&aws, config.event_bus),
         secret: Secret::new(&aws, config.secret_arn),

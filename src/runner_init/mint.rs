@@ -40,7 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Asks GitHub for the JIT configuration. SIGTERM and SIGINT, which the caller has blocked, end it.
 pub(super) async fn mint(settings: &Settings, token: SecretString) -> Result<SecretString, End> {
     let api_url = settings.api_url.clone();
-    let github = GitHub::new(Http::new(), api_url, Scope::Org, settings.group_id, Token(token));
+    let github = GitHub::new(Http::with_system_roots(), api_url, Scope::Org, settings.group_id, Token(token));
     tokio::select! {
         biased;
         signal = stop_signal() => Err(signal.err().unwrap_or_else(|| End::new(ExitReason::Stopped, "before it was registered"))),

@@ -41,6 +41,9 @@ const DISPATCH_TIME_OUT: Ms = 30 * SECOND;
 const RECONCILE_TIME_OUT: Ms = 120 * SECOND;
 const WEBHOOK_TIME_OUT: Ms = 10 * SECOND;
 
+/// What the story says of a sweep.
+const SWEEP_COUNTS: [&str; 5] = ["Retired", "Replaced", "Redelivered", "Settled", "LeftToNextSweep"];
+
 type Dispatch = Dispatcher<Crooked, Crooked, Port>;
 type Reconcile = Reconciler<Crooked, Crooked, Crooked, Crooked, Port>;
 
@@ -286,6 +289,10 @@ impl History {
                 }
                 world.freed(which);
                 world.count(&metrics);
+                if metrics.get("Swept") > 0 {
+                    let counts = SWEEP_COUNTS.map(|name| format!("{name} {}", metrics.get(name)));
+                    tell!(world, 0, "the sweep of {} ms ends: {}", now - invocation.began, counts.join(", "));
+                }
                 if metrics.get("Swept") > 0 && metrics.get("LeftToNextSweep") == 0 {
                     world.swept(invocation.began);
                 }
