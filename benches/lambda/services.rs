@@ -28,8 +28,8 @@ pub const WEBHOOK_SECRET: &str = "It's a Secret to Everybody";
 /// The stand-ins.
 pub struct Services {
     pub url: String,
-    /// The system's root certificates and the stand-ins' own: for `SSL_CERT_FILE`.
-    pub roots: PathBuf,
+    /// The stand-ins' root certificate: for `SSL_CERT_FILE`.
+    pub root: PathBuf,
     state: Arc<State>,
 }
 
@@ -55,16 +55,13 @@ impl Services {
             .with_single_cert(vec![cert.der().clone()], key)
             .expect("a configuration");
 
-        // As many root certificates as a function finds in Lambda, since reading them is part of its start.
-        let mut roots = fs::read_to_string("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default();
-        roots.push_str(&cert.pem());
-        let path = folder.join("roots.pem");
-        fs::write(&path, roots).expect("the roots");
+        let path = folder.join("root.pem");
+        fs::write(&path, cert.pem()).expect("the root");
 
         let listener = TcpListener::bind(("localhost", 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let services =
-            Services { url: format!("https://localhost:{port}"), roots: path, state: Arc::default() };
+            Services { url: format!("https://localhost:{port}"), root: path, state: Arc::default() };
         let (state, config) = (Arc::clone(&services.state), Arc::new(config));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {

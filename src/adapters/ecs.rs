@@ -3,12 +3,20 @@
 use aws_sdk_ecs::{
     Client,
     error::SdkError,
-    operation::run_task::{RunTaskError, RunTaskOutput},
+    operation::run_task::{RunTaskError, RunTaskOutput, builders::RunTaskFluentBuilder},
     types::{
         AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, ContainerOverride, DesiredStatus,
         EphemeralStorage, KeyValuePair, LaunchType, NetworkConfiguration, Tag, TaskField, TaskOverride,
     },
 };
+use aws_smithy_runtime_api::{
+    box_error::BoxError,
+    client::{
+        interceptors::{Intercept, context::BeforeTransmitInterceptorContextRef, dyn_dispatch_hint},
+        runtime_components::RuntimeComponents,
+    },
+};
+use aws_smithy_types::config_bag::ConfigBag;
 use time::OffsetDateTime;
 
 use super::aws::call_error;
@@ -207,31 +215,7 @@ impl FindTasks for EcsStarter {
 
 impl StartTasks for EcsStarter {
     async fn run_task(&self, request: &TaskRequest) -> Result<RunTask, CallError> {
-        let mut call = self
-            .tasks
-            .client
-            .run_task()
-            .cluster(&self.tasks.cluster)
-            .task_definition(&request.task_definition)
-            .count(1)
-            .client_token(&request.client_token)
-            .started_by(&request.started_by)
-            .network_configuration(self.network.clone())
-            .overrides(self.overrides(request))
-            .enable_ecs_managed_tags(true)
-            .set_tags(Some(sdk_tags(&request.tags)));
-        // One or the other: ECS refuses both together.
-        call = match request.capacity.provider() {
-            Some(provider) => {
-                let item =
-                    CapacityProviderStrategyItem::builder().capacity_provider(provider).weight(1).build();
-                call.set_capacity_provider_strategy(Some(vec![item.map_err(|_| {
-                    CallError::new(Class::Invalid, "ecs:RunTask: a capacity provider without a name")
-                })?]))
-            }
-            None => call.launch_type(LaunchType::Fargate),
-        };
-        match call.send().await {
+        match self.request(request)?.send().await {
             Ok(answer) => read_answer(answer),
             Err(error) => match error.as_service_error() {
                 // The token was used with other parameters. That is news, not an error.
@@ -264,6 +248,41 @@ impl StartTasks for EcsStarter {
 }
 
 impl EcsStarter {
+    /// Goes through a RunTask but for sending it: the first one in earnest then finds all of its code in memory.
+    pub async fn rehearse(&self, request: &TaskRequest) {
+        if let Ok(call) = self.request(request) {
+            // That it fails is the point.
+            let _ = call.customize().interceptor(Unsent).send().await;
+        }
+    }
+
+    fn request(&self, request: &TaskRequest) -> Result<RunTaskFluentBuilder, CallError> {
+        let call = self
+            .tasks
+            .client
+            .run_task()
+            .cluster(&self.tasks.cluster)
+            .task_definition(&request.task_definition)
+            .count(1)
+            .client_token(&request.client_token)
+            .started_by(&request.started_by)
+            .network_configuration(self.network.clone())
+            .overrides(self.overrides(request))
+            .enable_ecs_managed_tags(true)
+            .set_tags(Some(sdk_tags(&request.tags)));
+        // One or the other: ECS refuses both together.
+        Ok(match request.capacity.provider() {
+            Some(provider) => {
+                let item =
+                    CapacityProviderStrategyItem::builder().capacity_provider(provider).weight(1).build();
+                call.set_capacity_provider_strategy(Some(vec![item.map_err(|_| {
+                    CallError::new(Class::Invalid, "ecs:RunTask: a capacity provider without a name")
+                })?]))
+            }
+            None => call.launch_type(LaunchType::Fargate),
+        })
+    }
+
     fn overrides(&self, request: &TaskRequest) -> TaskOverride {
         let environment = request
             .environment()
@@ -280,6 +299,26 @@ impl EcsStarter {
                 EphemeralStorage::builder().size_in_gib(i32::try_from(gib).unwrap_or(i32::MAX)).build()
             }))
             .build()
+    }
+}
+
+/// Ends a call when its request is complete.
+#[derive(Debug)]
+struct Unsent;
+
+#[dyn_dispatch_hint]
+impl Intercept for Unsent {
+    fn name(&self) -> &'static str {
+        "Unsent"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        Err("not to be sent".into())
     }
 }
 

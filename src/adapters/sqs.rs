@@ -1,7 +1,8 @@
 //! SQS: the queues.
 
-use std::time::Duration;
+use std::{cell::OnceCell, time::Duration};
 
+use aws_config::SdkConfig;
 use aws_sdk_sqs::{Client, types::MessageAttributeValue};
 
 use super::aws::call_error;
@@ -14,7 +15,9 @@ use crate::{
 /// The queues of a function.
 #[derive(Debug, Clone)]
 pub struct Sqs {
-    client: Client,
+    config: SdkConfig,
+    /// Made when it is needed first: in the good case, no message is sent or put off.
+    client: OnceCell<Client>,
     queues: Queues,
 }
 
@@ -25,8 +28,12 @@ const LONGEST_REASON: usize = 1024;
 
 impl Sqs {
     /// The queues of `queues`, and those that records come from.
-    pub fn new(config: &aws_config::SdkConfig, queues: Queues) -> Self {
-        Sqs { client: Client::new(config), queues }
+    pub fn new(config: &SdkConfig, queues: Queues) -> Self {
+        Sqs { config: config.clone(), client: OnceCell::new(), queues }
+    }
+
+    fn client(&self) -> &Client {
+        self.client.get_or_init(|| Client::new(&self.config))
     }
 }
 
@@ -35,7 +42,7 @@ impl Queue for Sqs {
         let url = queue_url(&source.queue_arn).ok_or_else(|| {
             CallError::new(Class::Invalid, "sqs:ChangeMessageVisibility: the record names no queue")
         })?;
-        self.client
+        self.client()
             .change_message_visibility()
             .queue_url(url)
             .receipt_handle(&source.receipt_handle)
@@ -54,7 +61,7 @@ impl Queue for Sqs {
         let reason: String =
             reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_REASON).collect();
         let reason = MessageAttributeValue::builder().data_type("String").string_value(reason).build();
-        self.client
+        self.client()
             .send_message()
             .queue_url(url)
             .message_body(body)
@@ -76,7 +83,7 @@ impl Queue for Sqs {
         let Some(url) = &self.queues.jobs else {
             return Err(CallError::new(Class::NeedsOperator, "JOB_QUEUE_URL is not set"));
         };
-        self.client
+        self.client()
             .send_message()
             .queue_url(url)
             .message_body(body)

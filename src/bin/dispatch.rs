@@ -14,7 +14,10 @@ use gha_fargate_runners::{
     config::DispatchConfig,
     dispatch::Dispatcher,
     function::{self, Error},
-    ports::{StartTasks, SystemClock},
+    ids::Purpose,
+    plan::{Fleet, Plan},
+    ports::{StartTasks, SystemClock, Target},
+    task::{Capacity, Identity, TaskRequest},
 };
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
@@ -48,7 +51,11 @@ async fn dispatch() -> Result<(), Error> {
                 None => Ok(()),
             }
         };
-        let (github, ecs) = tokio::join!(github, dispatcher.ecs.task_count());
+        let ecs = async {
+            dispatcher.ecs.rehearse(&rehearsal(&dispatcher.fleet)).await;
+            dispatcher.ecs.task_count().await
+        };
+        let (github, ecs) = tokio::join!(github, ecs);
         github.and(ecs.map(drop))
     })
     .await;
@@ -61,4 +68,11 @@ async fn dispatch() -> Result<(), Error> {
         answer
     }))
     .await
+}
+
+/// A request like those to come, for nobody.
+fn rehearsal(fleet: &Fleet) -> TaskRequest {
+    let nobody = Target { owner: String::new(), repository: None, installation: None };
+    let plan = Plan::for_pool(Purpose::Pool { window: 0, slot: 0 }, Vec::new(), nobody, fleet);
+    plan.request(Capacity::Fargate, Identity::Minted("".into()), None)
 }
