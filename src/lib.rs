@@ -58,6 +58,7 @@
 //! | `WARM_POOL_SIZE` | reconcile | `0` | idle runners kept ready |
 //! | `EVENT_BUS_NAME` | webhook | `git-actions-event-bus` | |
 //! | `WEBHOOK_SECRET_ARN` | webhook | required | the secret, or JSON `{"current", "previous"}` |
+//! | `SSL_CERT_FILE`, `SSL_CERT_DIR` | all | unset | PEM files of root certificates, trusted beside Mozilla's |
 //! | `RUST_LOG` | all | `info` | |
 //!
 //! "Pool" is `reconcile` with `WARM_POOL_SIZE` set. The AWS SDK's own variables are honoured,

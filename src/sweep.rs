@@ -28,6 +28,9 @@ use crate::{
     tags::TaskTags,
 };
 
+/// Redeliveries that one sweep asks for at most: at five points each, half of what GitHub allows in a minute. The
+/// other half is for the jobs.
+const REDELIVERIES: usize = 90;
 /// A sweep that waited longer than this on its queue has been overtaken by the next one.
 const STALE: time::Duration = time::Duration::minutes(10);
 /// How far back failed webhook deliveries are looked for: further than the longest pause between two tries, so that
@@ -110,21 +113,11 @@ where
             self.stop_stuck(deadline, &mut tally).await?;
             return Ok(tally.into_outcome());
         };
-        // Each part may use up GitHub's rate limit: they take turns in being first.
-        let nth = scheduled.unix_timestamp().unsigned_abs() / 300;
-        if nth.is_multiple_of(2) {
-            // A sweep that could not even look is repeated.
-            self.keep_books(github, scheduled, deadline, &mut tally).await?;
-            let redelivered = self.redeliver(github, scheduled, deadline, &mut tally).await;
-            tally.note(redelivered);
-        } else {
-            // However many deliveries failed, the books get half of the time.
-            let now = self.clock.now();
-            let redelivered = self.redeliver(github, scheduled, now + (deadline - now) / 2, &mut tally).await;
-            tally.note(redelivered);
-            let kept = self.keep_books(github, scheduled, deadline, &mut tally).await;
-            tally.note(kept);
-        }
+        // However many deliveries failed, the books get half of the time.
+        let now = self.clock.now();
+        let redelivered = self.redeliver(github, scheduled, now + (deadline - now) / 2, &mut tally).await;
+        tally.note(redelivered);
+        self.keep_books(github, scheduled, deadline, &mut tally).await?;
         Ok(tally.into_outcome())
     }
 
@@ -408,8 +401,8 @@ where
             }
         }
         deliveries.retain(|delivery| delivery.delivered_at >= since);
-        for id in books::due_redeliveries(&deliveries, self.clock.now()) {
-            if self.clock.now() + ONE_STEP > deadline {
+        for (nth, id) in books::due_redeliveries(&deliveries, self.clock.now()).into_iter().enumerate() {
+            if nth >= REDELIVERIES || self.clock.now() + ONE_STEP > deadline {
                 tally.left += 1;
                 continue;
             }
