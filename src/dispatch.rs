@@ -166,14 +166,15 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
             let name = plan.runner_name();
             let spent = ended.iter().find(|task| TaskTags(&task.tags).runner_name() == Some(&name));
             if let Some(task) = spent {
-                // RunTask would say so for the capacity that it was started on only.
-                if TaskTags(&task.tags).ran_a_job() {
-                    return Ok(skip("duplicate", "the runner of this attempt has run a job"));
-                }
+                // RunTask would say so for the capacity that it was started on only. A registration of that name is
+                // the dead runner's, or was made by a delivery that did not get to delete it.
                 if let Some(runner) = github.find_runner(&plan.target, &name).await?
                     && github.delete_runner(&plan.target, runner.id).await? == Deleted::Busy
                 {
                     return Ok(skip("duplicate", "its runner runs a job"));
+                }
+                if TaskTags(&task.tags).ran_a_job() {
+                    return Ok(skip("duplicate", "the runner of this attempt has run a job"));
                 }
                 if let Some(nobody) = self.next_attempt(github, job, &mut attempt).await? {
                     return Ok(nobody);

@@ -5,7 +5,7 @@
 mod sim;
 
 use sim::{
-    MINUTE,
+    MINUTE, SECOND,
     calls::fate,
     chance::{Chance, Key, Point},
     explore,
@@ -91,6 +91,15 @@ fn a_job_whose_runner_lost_it_gets_another() {
 fn an_announced_runner_does_not_wait_for_the_one_that_it_replaces() {
     let (hangs, late) = (first(1, Point::Boot, 4), first(1, Point::DeleteRunner, 6));
     holds("its DELETE comes late", vec![job(1, 0)], &[hangs, late]);
+}
+
+#[test]
+fn a_registration_too_many_is_spent_by_the_delivery_that_finds_it() {
+    // Its event comes again when its runner is gone with the other job; the function dies with the new registration.
+    let short = |number| Job { takes: 20 * SECOND, ..job(number, 0) };
+    let (taken, again) = (first(1, Point::Assign, 1), first(1, Point::Bus, 3));
+    let dies = first(1, Point::DeleteRunner, fate::DIES_BEFORE);
+    holds("it dies before it deletes", vec![short(1), short(2)], &[taken, again, dies]);
 }
 
 #[test]
