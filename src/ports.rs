@@ -22,6 +22,12 @@ pub trait Clock {
     fn now(&self) -> OffsetDateTime;
 }
 
+/// A clock that one can wait by.
+pub trait Timer: Clock {
+    /// Returns after that time.
+    fn wait(&self, time: Duration) -> impl Future<Output = ()>;
+}
+
 /// The system's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
@@ -29,6 +35,12 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> OffsetDateTime {
         OffsetDateTime::now_utc()
+    }
+}
+
+impl Timer for SystemClock {
+    async fn wait(&self, time: Duration) {
+        tokio::time::sleep(time).await;
     }
 }
 

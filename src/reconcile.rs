@@ -19,7 +19,7 @@ use crate::{
     plan::Fleet,
     policy::{Policy, Skip},
     ports::{
-        Clock, Deleted, Deliveries, FindTasks, Github, Queue, Runner, StartTasks, Target, Task, TendTasks,
+        Deleted, Deliveries, FindTasks, Github, Queue, Runner, StartTasks, Target, Task, TendTasks, Timer,
     },
     tags::{self, TaskTags},
 };
@@ -74,7 +74,7 @@ where
     E: FindTasks + TendTasks,
     S: StartTasks,
     Q: Queue,
-    C: Clock,
+    C: Timer,
 {
     /// One message. A sweep stops by itself before `deadline`, and leaves the rest to the next.
     pub async fn handle(&self, body: String, deadline: OffsetDateTime) -> Handled {

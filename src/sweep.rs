@@ -20,8 +20,8 @@ use crate::{
     plan::Plan,
     policy::{RepositoryGlob, Skip},
     ports::{
-        Clock, Deleted, Deliveries, Delivery, FindTasks, Github, Minted, Queue, RunTask, Runner, StartTasks,
-        Target, Task, TendTasks,
+        Deleted, Deliveries, Delivery, FindTasks, Github, Minted, Queue, RunTask, Runner, StartTasks, Target,
+        Task, TendTasks, Timer,
     },
     reconcile::{Pool, Reconciler, replacement, retire, target},
     start::{discard, run_task},
@@ -31,6 +31,8 @@ use crate::{
 /// Redeliveries that one sweep asks for at most: at five points each, half of what GitHub allows in a minute. The
 /// other half is for the jobs.
 const REDELIVERIES: usize = 90;
+/// GitHub's "after" is in whole seconds, and may be none.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// A sweep that waited longer than this on its queue has been overtaken by the next one.
 const STALE: time::Duration = time::Duration::minutes(10);
 /// How far back failed webhook deliveries are looked for: further than the longest pause between two tries, so that
@@ -97,7 +99,7 @@ where
     E: FindTasks + TendTasks,
     S: StartTasks,
     Q: Queue,
-    C: Clock,
+    C: Timer,
 {
     /// One sweep. It fails as a whole only when it could not even look.
     pub(crate) async fn sweep(
@@ -117,7 +119,11 @@ where
         let now = self.clock.now();
         let redelivered = self.redeliver(github, scheduled, now + (deadline - now) / 2, &mut tally).await;
         tally.note(redelivered);
-        self.keep_books(github, scheduled, deadline, &mut tally).await?;
+        match self.keep_books(github, scheduled, deadline, &mut tally).await {
+            // The next sweep comes sooner than a repetition of this one could do more.
+            Err(error) if matches!(error.class, Class::RateLimited { .. }) => tally.note(Err(error)),
+            kept => kept?,
+        }
         Ok(tally.into_outcome())
     }
 
@@ -152,7 +158,7 @@ where
                     course.tally.borrow_mut().left += 1;
                     return;
                 }
-                let result = self.see_to(github, finding, course).await;
+                let result = self.patiently(deadline, || self.see_to(github, &finding, course)).await;
                 course.tally.borrow_mut().note(result);
             })
             .await;
@@ -163,6 +169,25 @@ where
             tally.note(filled);
         }
         Ok(())
+    }
+
+    /// Waits for GitHub's rate limit, and tries again, as long as there is time. A sweep has time, and what it used up of
+    /// the limit would be lost if it gave up.
+    async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
+        &self,
+        deadline: OffsetDateTime,
+        step: impl Fn() -> F,
+    ) -> Result<T, CallError> {
+        loop {
+            match step().await {
+                Err(CallError { class: Class::RateLimited { after }, .. })
+                    if self.clock.now() + after + ONE_STEP < deadline =>
+                {
+                    self.clock.wait(after.max(SHORTEST_WAIT)).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// All registrations of the fleet, in every place where there may be some.
@@ -176,7 +201,7 @@ where
                     let why = "GitHub took so long to list the runners that no time was left for them";
                     return Err(CallError::new(Class::Transient, why));
                 }
-                let (runners, more) = github.runners(&place, page).await?;
+                let (runners, more) = self.patiently(deadline, || github.runners(&place, page)).await?;
                 let ours =
                     runners.into_iter().filter(|runner| Purpose::from_runner_name(&runner.name).is_some());
                 registered.extend(ours.map(|runner| Registered { runner, place: place.clone() }));
@@ -230,19 +255,19 @@ where
         Taken::read(ended.iter().chain(live))
     }
 
-    async fn see_to(&self, github: &G, finding: Finding, course: &Course) -> Result<(), CallError> {
+    async fn see_to(&self, github: &G, finding: &Finding, course: &Course) -> Result<(), CallError> {
         match finding {
             Finding::Idle(runner, task) => {
-                if self.is_wanted(github, &runner, &task, course).await? {
+                if self.is_wanted(github, runner, task, course).await? {
                     return Ok(());
                 }
-                if retire(github, &self.ecs, &runner, &task, "idle past IDLE_TIMEOUT_SECONDS").await? {
+                if retire(github, &self.ecs, runner, task, "idle past IDLE_TIMEOUT_SECONDS").await? {
                     course.tally.borrow_mut().retired += 1;
                 }
             }
             Finding::Hung(runner, task) => {
                 let (done, deleted) =
-                    self.settle(github, &runner, TaskTags(&task.tags), "its runner never connected").await?;
+                    self.settle(github, runner, TaskTags(&task.tags), "its runner never connected").await?;
                 // It may have connected since, and taken a job: then it lives.
                 if deleted != Deleted::Busy {
                     self.ecs.stop(&task.arn, "the runner holds no connection to GitHub").await?;
@@ -323,22 +348,27 @@ where
     /// A registration without a task goes back to the queue as the very attempt that it is. `dispatch` meets
     /// its name, and decides as after any crash: the task is there after all, or the registration is spent and
     /// another one minted.
-    async fn hand_back(&self, github: &G, registered: Registered, purpose: Purpose) -> Result<(), CallError> {
+    async fn hand_back(
+        &self,
+        github: &G,
+        registered: &Registered,
+        purpose: &Purpose,
+    ) -> Result<(), CallError> {
         let Registered { runner, place } = registered;
-        match purpose {
+        match *purpose {
             Purpose::Job(job_id, attempt) => {
                 let replacement = Replacement {
                     job_id,
                     attempt,
-                    labels: runner.labels,
-                    owner: place.owner,
-                    repository: place.repository,
+                    labels: runner.labels.clone(),
+                    owner: place.owner.clone(),
+                    repository: place.repository.clone(),
                     run_id: None,
                     installation_id: place.installation,
                 };
                 self.queue.announce(&replacement.to_body(), HAND_BACK_DELAY).await
             }
-            Purpose::Pool { .. } => github.delete_runner(&place, runner.id).await.map(drop),
+            Purpose::Pool { .. } => github.delete_runner(place, runner.id).await.map(drop),
         }
     }
 

@@ -45,6 +45,7 @@ pub enum Request {
     Reject { body: String, reason: String },
     Announce(String, Duration),
     PutEvents(String),
+    Wait(Duration),
 }
 
 /// An answer.
@@ -148,6 +149,7 @@ impl Request {
             Request::Reject { .. } => Point::Reject,
             Request::Announce(..) => Point::Announce,
             Request::PutEvents(_) => Point::PutEvents,
+            Request::Wait(_) => Point::Wait,
         }
     }
 }
@@ -178,8 +180,24 @@ fn is_read(point: Point) -> bool {
 }
 
 impl World {
+    /// A flow waits: nothing can go wrong with that.
+    fn wait(&mut self, time: Duration, waker: Waker) -> u64 {
+        self.last_call += 1;
+        let (id, invocation) = (self.last_call, self.current);
+        let (reply, point) = (Some(Ok(Reply::Done)), Point::Wait);
+        self.calls.insert(
+            id,
+            Call { invocation, request: None, reply, waker: Some(waker), fate: 0, job: 0, point },
+        );
+        self.after(time.as_millis() as Ms, Ev::Answer(id));
+        id
+    }
+
     /// A flow makes a call.
     pub fn submit(&mut self, request: Request, waker: Waker) -> u64 {
+        if let Request::Wait(time) = request {
+            return self.wait(time, waker);
+        }
         let point = request.point();
         let job = self.subject(&request);
         self.stats.calls[point as usize] += 1;
@@ -265,6 +283,7 @@ impl World {
             | Request::ListDeliveries(_)
             | Request::CountTasks
             | Request::EndedTasks(None)
+            | Request::Wait(_)
             | Request::LiveTasks => 0,
         }
     }
@@ -412,6 +431,7 @@ impl World {
                 self.poll_soon(Which::Jobs, now + delay);
                 Reply::Done
             }
+            Request::Wait(_) => Reply::Done,
             Request::PutEvents(detail) => {
                 let which = match detail.contains("\"action\":\"queued\"") {
                     true => Which::Jobs,

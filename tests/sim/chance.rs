@@ -32,6 +32,7 @@ pub enum Point {
     Reject,
     Announce,
     PutEvents,
+    Wait,
     // The world.
     Webhook,
     Bus,
@@ -44,11 +45,10 @@ pub enum Point {
     Exit,
     StoppedEvent,
     Schedule,
-    Outage,
 }
 
 /// How many points there are.
-pub const POINTS: u8 = Point::Outage as u8 + 1;
+pub const POINTS: u8 = Point::Schedule as u8 + 1;
 
 /// The name of a decision: the job that it is about (0 for none), the point, and the how manieth there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,7 +12,7 @@ use gha_fargate_runners::{
     ids::{JobId, RunnerId},
     ports::{
         Bus, Clock, Deleted, Deliveries, Delivery, FindTasks, Github, JobState, Minted, Queue, RunTask,
-        Runner, SecretSource, Source, StartTasks, Target, Task, TaskArn, TendTasks,
+        Runner, SecretSource, Source, StartTasks, Target, Task, TaskArn, TendTasks, Timer,
     },
     task::TaskRequest,
 };
@@ -75,6 +75,13 @@ macro_rules! answer {
 impl Clock for Port {
     fn now(&self) -> OffsetDateTime {
         self.0.borrow().time()
+    }
+}
+
+impl Timer for Port {
+    async fn wait(&self, time: Duration) {
+        // It always comes to its end.
+        let _ = self.call(Request::Wait(time)).await;
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use gha_fargate_runners::ports::Clock;
+use gha_fargate_runners::ports::{Clock, Timer};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
@@ -21,6 +21,12 @@ use super::{
 impl Clock for WorldClock {
     fn now(&self) -> OffsetDateTime {
         WorldClock::now(self)
+    }
+}
+
+impl Timer for WorldClock {
+    async fn wait(&self, time: std::time::Duration) {
+        self.set(self.now() + time);
     }
 }
 
