@@ -80,11 +80,9 @@ impl Answer {
 }
 
 impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
-    /// Reads the secret before the first delivery; that it cannot be read shows then.
-    pub async fn warm(&self) {
-        if let Err(error) = self.read_secrets().await {
-            tracing::error!(%error, "the webhook secret could not be read");
-        }
+    /// Reads the secret before the first delivery.
+    pub async fn warm(&self) -> Result<(), CallError> {
+        self.read_secrets().await.map(drop)
     }
 
     /// One delivery.

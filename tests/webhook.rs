@@ -392,7 +392,7 @@ async fn what_does_not_answer_is_given_up_before_github_gives_up() {
             .build();
         let door = front_door_over(&world, &aws, &[]);
         if !cold {
-            door.warm().await;
+            door.warm().await.expect("the secret");
         }
         let held = world.fail(silent).always().before().hold();
         let began = tokio::time::Instant::now();
@@ -415,7 +415,7 @@ async fn what_does_not_answer_is_given_up_before_github_gives_up() {
 async fn whatever_anybody_sends_there_is_no_5xx_and_no_panic() {
     let world = World::start();
     let door = front_door(&world);
-    door.warm().await;
+    door.warm().await.expect("the secret");
     let anything = (
         prop_oneof![Just("POST".to_owned()), "[A-Z]{0,6}"],
         proptest::collection::btree_map(

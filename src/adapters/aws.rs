@@ -7,10 +7,16 @@ use aws_config::{
     environment::EnvironmentVariableRegionProvider, retry::RetryConfig, timeout::TimeoutConfig,
 };
 use aws_smithy_runtime_api::{
-    client::{http::SharedHttpClient, result::SdkError},
+    box_error::BoxError,
+    client::{
+        http::SharedHttpClient,
+        interceptors::{Intercept, context::BeforeTransmitInterceptorContextRef, dyn_dispatch_hint},
+        result::SdkError,
+        runtime_components::RuntimeComponents,
+    },
     http::Response,
 };
-use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_smithy_types::{config_bag::ConfigBag, error::metadata::ProvideErrorMetadata};
 
 use crate::error::{CallError, Class};
 
@@ -136,6 +142,27 @@ fn fix(code: &str, call: &str) -> String {
                 .to_owned()
         }
         _ => String::new(),
+    }
+}
+
+/// Ends a call when its request is complete: a rehearsal in the init phase, where a function has a full CPU. The first
+/// call in earnest then finds all of its code in memory.
+#[derive(Debug)]
+pub(super) struct Unsent;
+
+#[dyn_dispatch_hint]
+impl Intercept for Unsent {
+    fn name(&self) -> &'static str {
+        "Unsent"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        Err("not to be sent".into())
     }
 }
 

@@ -9,17 +9,9 @@ use aws_sdk_ecs::{
         EphemeralStorage, KeyValuePair, LaunchType, NetworkConfiguration, Tag, TaskField, TaskOverride,
     },
 };
-use aws_smithy_runtime_api::{
-    box_error::BoxError,
-    client::{
-        interceptors::{Intercept, context::BeforeTransmitInterceptorContextRef, dyn_dispatch_hint},
-        runtime_components::RuntimeComponents,
-    },
-};
-use aws_smithy_types::config_bag::ConfigBag;
 use time::OffsetDateTime;
 
-use super::aws::call_error;
+use super::aws::{Unsent, call_error};
 use crate::{
     config::Network,
     error::{CallError, Class},
@@ -299,26 +291,6 @@ impl EcsStarter {
                 EphemeralStorage::builder().size_in_gib(i32::try_from(gib).unwrap_or(i32::MAX)).build()
             }))
             .build()
-    }
-}
-
-/// Ends a call when its request is complete.
-#[derive(Debug)]
-struct Unsent;
-
-#[dyn_dispatch_hint]
-impl Intercept for Unsent {
-    fn name(&self) -> &'static str {
-        "Unsent"
-    }
-
-    fn read_before_transmit(
-        &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        Err("not to be sent".into())
     }
 }
 

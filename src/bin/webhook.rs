@@ -6,6 +6,7 @@ use std::{cell::RefCell, process::ExitCode};
 use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
 use gha_fargate_runners::{
     adapters::{
+        self,
         aws::{self, Patience},
         bus::EventBus,
         secrets::Secret,
@@ -36,7 +37,12 @@ async fn webhook() -> Result<(), Error> {
         policy: config.policy,
         known: RefCell::default(),
     };
-    webhook.warm().await;
+    adapters::warm(async {
+        webhook.warm().await?;
+        webhook.bus.rehearse().await;
+        Ok(())
+    })
+    .await;
     let (webhook, function) = (&webhook, &config.function);
     lambda_runtime::run(service_fn(|event: LambdaEvent<LambdaFunctionUrlRequest>| async move {
         let answer = webhook.answer(&event.payload).await;
