@@ -132,7 +132,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
     for violation in &world.checks.violations {
         println!("{}, job {}: {}", violation.kind, violation.job, violation.text);
     }
-    if let Some(violation) = world.checks.violations.first() {
+    if let Some(violation) = world.checks.violations.first().filter(|_| arguments.tell.is_empty()) {
         match shrink::from_seed(seed, per_hour, &settings, violation) {
             Some(failing) => {
                 println!("The shortest history found that does the same:\n{}", failing.shrink().story())

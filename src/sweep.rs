@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::Duration,
 };
 
@@ -28,17 +28,17 @@ use crate::{
     tags::TaskTags,
 };
 
-/// Redeliveries that one sweep asks for at most: at five points each, half of what GitHub allows in a minute. The
-/// other half is for the jobs.
-const REDELIVERIES: usize = 90;
+/// Redeliveries that one sweep asks for at most: at five points each, two thirds of what GitHub allows in a minute. The
+/// rest, and the other minutes, are for the jobs.
+const REDELIVERIES: usize = 120;
 /// GitHub's "after" is in whole seconds, and may be none.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// A sweep that waited longer than this on its queue has been overtaken by the next one.
 const STALE: time::Duration = time::Duration::minutes(10);
-/// How far back failed webhook deliveries are looked for: further than the longest pause between two tries, so that
-/// none is forgotten as long as sweeps run.
+/// How far back failed webhook deliveries are looked for when there are none: further than the longest pause between
+/// two tries.
 const LOOK_BACK: time::Duration = time::Duration::minutes(40);
-/// And so far once an hour, for the time in which no sweep ran.
+/// And when there are some; and once an hour, for the time in which no sweep ran.
 const LONG_LOOK_BACK: time::Duration = time::Duration::hours(3);
 /// Pages of 100 deliveries that one sweep reads at most: forty minutes of 5,000 jobs an hour.
 const DELIVERY_PAGES: usize = 100;
@@ -418,32 +418,41 @@ where
         if !github.available().await? {
             return Ok(());
         }
-        let since = self.clock.now() - if scheduled.minute() < 5 { LONG_LOOK_BACK } else { LOOK_BACK };
+        let now = self.clock.now();
+        let oldest = now - LONG_LOOK_BACK;
+        let enough = if scheduled.minute() < 5 { oldest } else { now - LOOK_BACK };
+        let mut made_good = HashSet::new();
         let mut deliveries: Vec<Delivery> = Vec::new();
         let mut cursor = None;
         for _ in 0..DELIVERY_PAGES {
-            let (page, next) = github.deliveries(cursor.as_deref()).await?;
-            let reached = page.last().is_none_or(|delivery| delivery.delivered_at < since);
+            let (page, next) = self.patiently(deadline, || github.deliveries(cursor.as_deref())).await?;
+            made_good.extend(page.iter().filter(|it| it.delivered).map(|it| it.guid.clone()));
+            // Where there is a failed one, there may be more behind it.
+            let is_good = |it: &Delivery| it.event != "workflow_job" || made_good.contains(&it.guid);
+            let until = if page.iter().all(is_good) { enough } else { oldest };
+            let reached = page.last().is_none_or(|delivery| delivery.delivered_at < until);
             deliveries.extend(page);
             cursor = next;
             if reached || cursor.is_none() || self.clock.now() + ONE_STEP > deadline {
                 break;
             }
         }
-        deliveries.retain(|delivery| delivery.delivered_at >= since);
-        for (nth, id) in books::due_redeliveries(&deliveries, self.clock.now()).into_iter().enumerate() {
-            if nth >= REDELIVERIES || self.clock.now() + ONE_STEP > deadline {
-                tally.left += 1;
-                continue;
-            }
-            let result = github.redeliver(id).await;
-            if let Err(CallError { class: Class::RateLimited { .. }, .. }) = result {
-                // The rest of the limit is for jobs.
-                return result;
-            }
-            tally.redelivered += u64::from(result.is_ok());
-            tally.note(result);
-        }
+        deliveries.retain(|delivery| delivery.delivered_at >= oldest);
+        let due = books::due_redeliveries(&deliveries, self.clock.now());
+        tally.left += due.len().saturating_sub(REDELIVERIES) as u64;
+        let noted = &RefCell::new(std::mem::take(tally));
+        stream::iter(due.into_iter().take(REDELIVERIES))
+            .for_each_concurrent(AT_ONCE, |id| async move {
+                if self.clock.now() + ONE_STEP > deadline {
+                    noted.borrow_mut().left += 1;
+                    return;
+                }
+                let result = self.patiently(deadline, || github.redeliver(id)).await;
+                noted.borrow_mut().redelivered += u64::from(result.is_ok());
+                noted.borrow_mut().note(result);
+            })
+            .await;
+        *tally = noted.take();
         Ok(())
     }
 

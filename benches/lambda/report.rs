@@ -193,15 +193,22 @@ const GB_SECOND: f64 = 0.000_016_666_7;
 const REQUEST: f64 = 0.20 / 1e6;
 
 fn costs(figures: &Figures) -> String {
-    // Two round trips of 50 ms are what a job waits for; batches of one are the dearest case.
-    let job = wall(&figures.get("dispatch, 50 ms a call").warm) / 1e3;
-    let per_million = 1e6 * (job * 0.25 * GB_SECOND + REQUEST);
+    let wall_of = |series| wall(&figures.get(series).warm) / 1e3;
+    let million = |invocations: f64, seconds: f64| 1e6 * (seconds * 0.25 * GB_SECOND + invocations * REQUEST);
+    // What a job waits for; batches of one are the dearest case.
+    let (job, event) = (wall_of("dispatch, 50 ms a call"), wall_of("webhook, 50 ms a call"));
+    let dispatch = million(1.0, job);
+    let webhook = million(3.0, 3.0 * event);
+    // Job taken: ListTasks, DescribeTasks, TagResource; task stopped: DescribeTasks; job over: no call.
+    let reconcile = million(3.0, 4.0 * 0.05);
     format!(
-        "\n## Cost\n\nA million jobs, each in an invocation of its own that takes {:.0} ms with 50 ms a call, cost {:.2} USD of \
-         `dispatch` at 256 MB ({GB_SECOND} USD a GB-second and {:.2} USD a million requests, x86, us-east-1: prices \
-         as assumed, not measured). The other two functions see three and two events a job, each shorter.\n",
+        "\n## Cost\n\nA million jobs cost {dispatch:.2} USD of `dispatch` (an invocation of its own for each, of {:.0} ms with \
+         50 ms a call), {webhook:.2} USD of `webhook` (three deliveries of {:.0} ms) and, by its calls, {reconcile:.2} USD of \
+         `reconcile`: {:.2} USD together, at 256 MB and without batching ({GB_SECOND} USD a GB-second and {:.2} USD a \
+         million requests, x86, us-east-1: prices as assumed, not measured).\n",
         job * 1e3,
-        per_million,
+        event * 1e3,
+        dispatch + webhook + reconcile,
         REQUEST * 1e6,
     )
 }
