@@ -38,7 +38,7 @@ const STALE: time::Duration = time::Duration::minutes(10);
 /// How far back failed webhook deliveries are looked for when there are none: further than the longest pause between
 /// two tries.
 const LOOK_BACK: time::Duration = time::Duration::minutes(40);
-/// And when there are some; and once an hour, for the time in which no sweep ran.
+/// And when there are some; and every third time, for what was missed while no sweep got through.
 const LONG_LOOK_BACK: time::Duration = time::Duration::hours(3);
 /// Pages of 100 deliveries that one sweep reads at most: forty minutes of 5,000 jobs an hour.
 const DELIVERY_PAGES: usize = 100;
@@ -420,7 +420,7 @@ where
         }
         let now = self.clock.now();
         let oldest = now - LONG_LOOK_BACK;
-        let enough = if scheduled.minute() < 5 { oldest } else { now - LOOK_BACK };
+        let enough = if scheduled.minute() % 15 < 5 { oldest } else { now - LOOK_BACK };
         let mut made_good = HashSet::new();
         let mut deliveries: Vec<Delivery> = Vec::new();
         let mut cursor = None;
