@@ -26,6 +26,10 @@ use crate::{
 /// Older than this, a job may have been cancelled or taken by another runner: one GET comes first.
 const OLD: time::Duration = time::Duration::minutes(2);
 
+/// The same where an attempt may be started on several capacities, each under a token of its own, so that RunTask does
+/// not say that another one had it. No runner is up, and its name free again, sooner.
+const OLD_FOR_SEVERAL: time::Duration = time::Duration::seconds(20);
+
 /// How long a delivery that meets a registration without a task waits before it takes over, if it is the first
 /// receive of its message: another delivery of the same job may be between its mint and its RunTask, or
 /// ListTasks may not show its task yet.
@@ -86,7 +90,8 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                     Verdict::Skip(skip) => Outcome::Skipped(skip),
                     Verdict::Reject(reason) => Outcome::Rejected(reason),
                     Verdict::Run(sizing) => {
-                        let again = self.is_old(&event.job) || receives.is_some_and(|count| count > 1);
+                        let again =
+                            self.is_old(&event.job, sizing) || receives.is_some_and(|count| count > 1);
                         let delivery = Delivery {
                             check_first: again,
                             may_have_runner: again,
@@ -118,8 +123,10 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         }
     }
 
-    fn is_old(&self, job: &Job) -> bool {
-        job.created_at.is_some_and(|created_at| self.clock.now() - created_at > OLD)
+    fn is_old(&self, job: &Job, sizing: Sizing) -> bool {
+        let has_several = sizing.capacity.is_none() && self.fleet.capacities.len() > 1;
+        let old = if has_several { OLD_FOR_SEVERAL } else { OLD };
+        job.created_at.is_some_and(|created_at| self.clock.now() - created_at > old)
     }
 
     async fn start(&self, job: &Job, sizing: Sizing, delivery: Delivery, batch: &Batch) -> Outcome {

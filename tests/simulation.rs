@@ -111,6 +111,15 @@ fn an_attempt_is_not_started_again_when_capacity_comes_back() {
 }
 
 #[test]
+fn a_young_job_whose_event_comes_twice_is_not_started_on_another_capacity() {
+    // Spot was dry; its runner was taken; the next one is on its way when the event comes again, 100 s later.
+    let (dry, taken, twice) =
+        (first(1, Point::Supply, 1), first(1, Point::Assign, 1), first(1, Point::Bus, 3));
+    let slow = (Key { job: 1, point: Point::Boot, nth: 1 }, 5);
+    holds("Spot came back", vec![job(1, 0), Job { takes: MINUTE, ..job(2, 1) }], &[dry, taken, twice, slow]);
+}
+
+#[test]
 fn what_goes_wrong_often_breaks_nothing_either() {
     for seed in 1..=6 {
         let settings = Settings { faults: 400, ..Settings::default() };
