@@ -86,6 +86,7 @@ pub mod plan;
 pub mod policy;
 pub mod ports;
 pub mod reconcile;
+mod redeliver;
 pub mod runner_init;
 pub mod signature;
 pub mod size;

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -20,37 +20,27 @@ use crate::{
     plan::Plan,
     policy::{RepositoryGlob, Skip},
     ports::{
-        Deleted, Deliveries, Delivery, FindTasks, Github, Minted, Queue, RunTask, Runner, StartTasks, Target,
-        Task, TendTasks, Timer,
+        Deleted, Deliveries, FindTasks, Github, Minted, Queue, RunTask, Runner, StartTasks, Target, Task,
+        TendTasks, Timer,
     },
     reconcile::{Pool, Reconciler, replacement, retire, target},
     start::{discard, run_task},
     tags::TaskTags,
 };
 
-/// Redeliveries that one sweep asks for at most: at five points each, two thirds of what GitHub allows in a minute. The
-/// rest, and the other minutes, are for the jobs.
-const REDELIVERIES: usize = 120;
 /// GitHub's "after" is in whole seconds, and may be none.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// A sweep that waited longer than this on its queue has been overtaken by the next one.
 const STALE: time::Duration = time::Duration::minutes(10);
-/// How far back failed webhook deliveries are looked for when there are none: further than the longest pause between
-/// two tries.
-const LOOK_BACK: time::Duration = time::Duration::minutes(40);
-/// And when there are some; and every third time, for what was missed while no sweep got through.
-const LONG_LOOK_BACK: time::Duration = time::Duration::hours(3);
-/// Pages of 100 deliveries that one sweep reads at most: forty minutes of 5,000 jobs an hour.
-const DELIVERY_PAGES: usize = 100;
 /// The registration of a crashed `dispatch` goes back to the queue; a `dispatch` that is only slow gets this long
 /// to finish first.
 const HAND_BACK_DELAY: Duration = Duration::from_secs(60);
 /// Time that one step may take: a sweep begins none when less is left.
-const ONE_STEP: time::Duration = time::Duration::seconds(20);
+pub(crate) const ONE_STEP: time::Duration = time::Duration::seconds(20);
 /// About as many findings as a sweep has time for, if each needs a few calls.
 const FINDINGS_A_SWEEP: usize = 500;
 /// Findings seen to at a time: one after the other, a sweep of a busy fleet would not be done before the next.
-const AT_ONCE: usize = 4;
+pub(crate) const AT_ONCE: usize = 4;
 
 /// What the steps of a sweep share.
 struct Course {
@@ -61,14 +51,14 @@ struct Course {
 
 /// What a sweep did.
 #[derive(Debug, Default)]
-struct Tally {
+pub(crate) struct Tally {
     retired: u64,
     replaced: u64,
     settled: u64,
     lost: u64,
-    redelivered: u64,
+    pub(crate) redelivered: u64,
     stopped: u64,
-    left: u64,
+    pub(crate) left: u64,
     pool_size: u32,
     oldest_waiting: time::Duration,
     first_error: Option<CallError>,
@@ -76,7 +66,7 @@ struct Tally {
 
 impl Tally {
     /// One failure does not stop the rest; the first is reported with the whole.
-    fn note(&mut self, result: Result<(), CallError>) {
+    pub(crate) fn note(&mut self, result: Result<(), CallError>) {
         if let Err(error) = result {
             tracing::warn!(%error, "one step of the sweep failed: left to the next");
             self.left += 1;
@@ -173,7 +163,7 @@ where
 
     /// Waits for GitHub's rate limit, and tries again, as long as there is time. A sweep has time, and what it used up of
     /// the limit would be lost if it gave up.
-    async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
+    pub(crate) async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
         &self,
         deadline: OffsetDateTime,
         step: impl Fn() -> F,
@@ -403,56 +393,6 @@ where
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Asks GitHub to send failed webhook deliveries again. What was tried before is read from GitHub's own
-    /// list: nothing is remembered here.
-    async fn redeliver(
-        &self,
-        github: &G,
-        scheduled: OffsetDateTime,
-        deadline: OffsetDateTime,
-        tally: &mut Tally,
-    ) -> Result<(), CallError> {
-        if !github.available().await? {
-            return Ok(());
-        }
-        let now = self.clock.now();
-        let oldest = now - LONG_LOOK_BACK;
-        let enough = if scheduled.minute() % 15 < 5 { oldest } else { now - LOOK_BACK };
-        let mut made_good = HashSet::new();
-        let mut deliveries: Vec<Delivery> = Vec::new();
-        let mut cursor = None;
-        for _ in 0..DELIVERY_PAGES {
-            let (page, next) = self.patiently(deadline, || github.deliveries(cursor.as_deref())).await?;
-            made_good.extend(page.iter().filter(|it| it.delivered).map(|it| it.guid.clone()));
-            // Where there is a failed one, there may be more behind it.
-            let is_good = |it: &Delivery| it.event != "workflow_job" || made_good.contains(&it.guid);
-            let until = if page.iter().all(is_good) { enough } else { oldest };
-            let reached = page.last().is_none_or(|delivery| delivery.delivered_at < until);
-            deliveries.extend(page);
-            cursor = next;
-            if reached || cursor.is_none() || self.clock.now() + ONE_STEP > deadline {
-                break;
-            }
-        }
-        deliveries.retain(|delivery| delivery.delivered_at >= oldest);
-        let due = books::due_redeliveries(&deliveries, self.clock.now());
-        tally.left += due.len().saturating_sub(REDELIVERIES) as u64;
-        let noted = &RefCell::new(std::mem::take(tally));
-        stream::iter(due.into_iter().take(REDELIVERIES))
-            .for_each_concurrent(AT_ONCE, |id| async move {
-                if self.clock.now() + ONE_STEP > deadline {
-                    noted.borrow_mut().left += 1;
-                    return;
-                }
-                let result = self.patiently(deadline, || github.redeliver(id)).await;
-                noted.borrow_mut().redelivered += u64::from(result.is_ok());
-                noted.borrow_mut().note(result);
-            })
-            .await;
-        *tally = noted.take();
         Ok(())
     }
 
