@@ -24,6 +24,9 @@
 //! | [`webhook`] | GitHub → event bus |
 //! | [`dispatch`] | queued job → task |
 //! | [`reconcile`] | retire, replace, settle; and the sweep |
+//! | `sweep` | what `reconcile` does every five minutes |
+//! | `redeliver` | … about webhook deliveries that failed |
+//! | `chain` | … to find out who needs an idle runner |
 //! | [`start`] | one RunTask over the capacities of its plan |
 //! | [`batch`] | records in isolation, partial failures |
 //!

@@ -127,7 +127,7 @@ where
         };
         let mut task = self.ecs.tasks_started_by(&started_by).await?.into_iter().find(named);
         if task.is_none() && owed_to.is_some() {
-            // The event comes late, or ListTasks does not show the task yet.
+            // The event comes late.
             task = self.ecs.ended_tasks(Some(&started_by)).await?.into_iter().find(named);
         }
         let Some(task) = task else { return Ok(skip("task", "the runner's task is gone already")) };
@@ -140,6 +140,9 @@ where
         }
         if !task.live {
             return Ok(skip("task", "the runner's task is gone already"));
+        }
+        if tags.ran_job() == Some(job.id) {
+            return Ok(skip("task", "the runner's task says so already"));
         }
         let ran = [
             (tags::RAN_JOB.to_owned(), job.id.to_string()),

@@ -8,9 +8,8 @@ use time::{Duration, OffsetDateTime};
 use crate::{
     books,
     error::CallError,
-    ports::{Deliveries, Delivery, FindTasks, Github, Queue, StartTasks, TendTasks, Timer},
-    reconcile::Reconciler,
-    sweep::{AT_ONCE, ONE_STEP, Tally},
+    ports::{Deliveries, Delivery, Timer},
+    sweep::{AT_ONCE, ONE_STEP, Tally, patiently},
 };
 
 /// Redeliveries that one sweep asks for at most: at five points each, two thirds of what GitHub allows in a minute. The
@@ -24,61 +23,52 @@ const LONG_LOOK_BACK: Duration = Duration::hours(3);
 /// Pages of 100 deliveries that one sweep reads at most: forty minutes of 5,000 jobs an hour.
 const DELIVERY_PAGES: usize = 100;
 
-impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
-where
-    G: Github + Deliveries,
-    E: FindTasks + TendTasks,
-    S: StartTasks,
-    Q: Queue,
-    C: Timer,
-{
-    /// Asks GitHub to send failed webhook deliveries again. What was tried before is read from GitHub's own
-    /// list: nothing is remembered here.
-    pub(crate) async fn redeliver(
-        &self,
-        github: &G,
-        scheduled: OffsetDateTime,
-        deadline: OffsetDateTime,
-        tally: &mut Tally,
-    ) -> Result<(), CallError> {
-        if !github.available().await? {
-            return Ok(());
-        }
-        let now = self.clock.now();
-        let oldest = now - LONG_LOOK_BACK;
-        let enough = if scheduled.minute() % 15 < 5 { oldest } else { now - LOOK_BACK };
-        let mut made_good = HashSet::new();
-        let mut deliveries: Vec<Delivery> = Vec::new();
-        let mut cursor = None;
-        for _ in 0..DELIVERY_PAGES {
-            let (page, next) = self.patiently(deadline, || github.deliveries(cursor.as_deref())).await?;
-            made_good.extend(page.iter().filter(|it| it.delivered).map(|it| it.guid.clone()));
-            // Where there is a failed one, there may be more behind it.
-            let is_good = |it: &Delivery| it.event != "workflow_job" || made_good.contains(&it.guid);
-            let until = if page.iter().all(is_good) { enough } else { oldest };
-            let reached = page.last().is_none_or(|delivery| delivery.delivered_at < until);
-            deliveries.extend(page);
-            cursor = next;
-            if reached || cursor.is_none() || self.clock.now() + ONE_STEP > deadline {
-                break;
-            }
-        }
-        deliveries.retain(|delivery| delivery.delivered_at >= oldest);
-        let due = books::due_redeliveries(&deliveries, self.clock.now());
-        tally.left += due.len().saturating_sub(REDELIVERIES) as u64;
-        let noted = &RefCell::new(std::mem::take(tally));
-        stream::iter(due.into_iter().take(REDELIVERIES))
-            .for_each_concurrent(AT_ONCE, |id| async move {
-                if self.clock.now() + ONE_STEP > deadline {
-                    noted.borrow_mut().left += 1;
-                    return;
-                }
-                let result = self.patiently(deadline, || github.redeliver(id)).await;
-                noted.borrow_mut().redelivered += u64::from(result.is_ok());
-                noted.borrow_mut().note(result);
-            })
-            .await;
-        *tally = noted.take();
-        Ok(())
+/// Asks GitHub to send failed webhook deliveries again. What was tried before is read from GitHub's own
+/// list: nothing is remembered here.
+pub(crate) async fn redeliver<G: Deliveries, C: Timer>(
+    github: &G,
+    clock: &C,
+    scheduled: OffsetDateTime,
+    deadline: OffsetDateTime,
+    tally: &mut Tally,
+) -> Result<(), CallError> {
+    if !github.available().await? {
+        return Ok(());
     }
+    let now = clock.now();
+    let oldest = now - LONG_LOOK_BACK;
+    let enough = if scheduled.minute() % 15 < 5 { oldest } else { now - LOOK_BACK };
+    let mut made_good = HashSet::new();
+    let mut deliveries: Vec<Delivery> = Vec::new();
+    let mut cursor = None;
+    for _ in 0..DELIVERY_PAGES {
+        let (page, next) = patiently(clock, deadline, || github.deliveries(cursor.as_deref())).await?;
+        made_good.extend(page.iter().filter(|it| it.delivered).map(|it| it.guid.clone()));
+        // Where there is a failed one, there may be more behind it.
+        let is_good = |it: &Delivery| it.event != "workflow_job" || made_good.contains(&it.guid);
+        let until = if page.iter().all(is_good) { enough } else { oldest };
+        let reached = page.last().is_none_or(|delivery| delivery.delivered_at < until);
+        deliveries.extend(page);
+        cursor = next;
+        if reached || cursor.is_none() || clock.now() + ONE_STEP > deadline {
+            break;
+        }
+    }
+    deliveries.retain(|delivery| delivery.delivered_at >= oldest);
+    let due = books::due_redeliveries(&deliveries, clock.now());
+    tally.left += due.len().saturating_sub(REDELIVERIES) as u64;
+    let noted = &RefCell::new(std::mem::take(tally));
+    stream::iter(due.into_iter().take(REDELIVERIES))
+        .for_each_concurrent(AT_ONCE, |id| async move {
+            if clock.now() + ONE_STEP > deadline {
+                noted.borrow_mut().left += 1;
+                return;
+            }
+            let result = patiently(clock, deadline, || github.redeliver(id)).await;
+            noted.borrow_mut().redelivered += u64::from(result.is_ok());
+            noted.borrow_mut().note(result);
+        })
+        .await;
+    *tally = noted.take();
+    Ok(())
 }

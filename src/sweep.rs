@@ -24,6 +24,7 @@ use crate::{
         TendTasks, Timer,
     },
     reconcile::{Pool, Reconciler, replacement, retire, target},
+    redeliver::redeliver,
     start::{discard, run_task},
     tags::TaskTags,
 };
@@ -107,7 +108,8 @@ where
         };
         // However many deliveries failed, the books get half of the time.
         let now = self.clock.now();
-        let redelivered = self.redeliver(github, scheduled, now + (deadline - now) / 2, &mut tally).await;
+        let redelivered =
+            redeliver(github, &self.clock, scheduled, now + (deadline - now) / 2, &mut tally).await;
         tally.note(redelivered);
         match self.keep_books(github, scheduled, deadline, &mut tally).await {
             // The next sweep comes sooner than a repetition of this one could do more.
@@ -148,7 +150,7 @@ where
                     course.tally.borrow_mut().left += 1;
                     return;
                 }
-                let result = self.patiently(deadline, || self.see_to(github, &finding, course)).await;
+                let result = patiently(&self.clock, deadline, || self.see_to(github, &finding, course)).await;
                 course.tally.borrow_mut().note(result);
             })
             .await;
@@ -159,25 +161,6 @@ where
             tally.note(filled);
         }
         Ok(())
-    }
-
-    /// Waits for GitHub's rate limit, and tries again, as long as there is time. A sweep has time, and what it used up of
-    /// the limit would be lost if it gave up.
-    pub(crate) async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
-        &self,
-        deadline: OffsetDateTime,
-        step: impl Fn() -> F,
-    ) -> Result<T, CallError> {
-        loop {
-            match step().await {
-                Err(CallError { class: Class::RateLimited { after }, .. })
-                    if self.clock.now() + after + ONE_STEP < deadline =>
-                {
-                    self.clock.wait(after.max(SHORTEST_WAIT)).await;
-                }
-                answer => return answer,
-            }
-        }
     }
 
     /// All registrations of the fleet, in every place where there may be some.
@@ -191,7 +174,8 @@ where
                     let why = "GitHub took so long to list the runners that no time was left for them";
                     return Err(CallError::new(Class::Transient, why));
                 }
-                let (runners, more) = self.patiently(deadline, || github.runners(&place, page)).await?;
+                let (runners, more) =
+                    patiently(&self.clock, deadline, || github.runners(&place, page)).await?;
                 let ours =
                     runners.into_iter().filter(|runner| Purpose::from_runner_name(&runner.name).is_some());
                 registered.extend(ours.map(|runner| Registered { runner, place: place.clone() }));
@@ -419,6 +403,25 @@ where
             tally.add(&self.replace_unregistered(TaskTags(&task.tags), why).await?);
         }
         self.ecs.stop(&task.arn, "stuck: it did not start in time, or is older than any job").await
+    }
+}
+
+/// Waits for GitHub's rate limit, and tries again, as long as there is time. A sweep has time, and what it used up of the
+/// limit would be lost if it gave up.
+pub(crate) async fn patiently<C: Timer, T, F: Future<Output = Result<T, CallError>>>(
+    clock: &C,
+    deadline: OffsetDateTime,
+    step: impl Fn() -> F,
+) -> Result<T, CallError> {
+    loop {
+        match step().await {
+            Err(CallError { class: Class::RateLimited { after }, .. })
+                if clock.now() + after + ONE_STEP < deadline =>
+            {
+                clock.wait(after.max(SHORTEST_WAIT)).await;
+            }
+            answer => return answer,
+        }
     }
 }
 

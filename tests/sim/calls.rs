@@ -5,10 +5,7 @@ use std::{task::Waker, time::Duration};
 use gha_fargate_runners::{
     error::{CallError, Class},
     ids::{Purpose, RunnerId},
-    ports::{
-        Deleted, Delivery, JobState, JobStatus, Minted, Registration, RunTask, Runner, Source, Task, TaskArn,
-    },
-    tags,
+    ports::{Deleted, Delivery, JobState, Minted, Registration, RunTask, Runner, Source, Task, TaskArn},
     task::{Capacity, TaskRequest},
 };
 
@@ -17,9 +14,9 @@ use super::{
     chance::{Odds, Point},
     check::Kind,
     ecs::{self, Ran},
-    github::{self, Status},
+    forms::{as_delivery, as_runner, as_state, as_task, number_after, receipt, unacceptable},
     sqs::Which,
-    text::{action_name, arn, from_arn, labels, repository, time},
+    text::{arn, from_arn, repository},
     world::{Ev, MAX_ATTEMPTS, Todo, World, tell},
 };
 
@@ -547,92 +544,6 @@ impl World {
     }
 }
 
-fn as_runner(registration: &github::Registration) -> Runner {
-    Runner {
-        id: RunnerId(registration.id),
-        name: registration.name.clone(),
-        online: registration.online,
-        busy: registration.busy.is_some(),
-        labels: registration.texts.iter().map(|label| label.to_lowercase()).collect(),
-    }
-}
-
-fn as_state(job: &github::Job) -> JobState {
-    JobState {
-        status: match job.status {
-            Status::Queued => JobStatus::Queued,
-            Status::InProgress => JobStatus::InProgress,
-            Status::Completed => JobStatus::Completed,
-        },
-        runner_name: job.runner.as_ref().map(Purpose::runner_name),
-        labels: labels(&job.plan),
-    }
-}
-
-fn as_delivery(delivery: &github::Delivery) -> Delivery {
-    Delivery {
-        id: delivery.id,
-        guid: format!("{:016x}", delivery.event.guid),
-        delivered_at: time(delivery.at),
-        delivered: delivery.delivered,
-        event: "workflow_job".to_owned(),
-        action: Some(action_name(delivery.event.action).to_owned()),
-    }
-}
-
-fn as_task(task: &ecs::Task) -> Task {
-    Task {
-        arn: TaskArn(arn(task.id, task.job)),
-        live: task.is_live(),
-        created_at: Some(time(task.created_at)),
-        started_at: task.started_at.map(time),
-        tags: task.tags.clone(),
-    }
-}
-
-/// What ECS would not take.
-fn unacceptable(request: &TaskRequest) -> Option<&'static str> {
-    let valid = |text: &str| text.chars().all(|c| c.is_alphanumeric() || " +-=._:/@".contains(c));
-    match () {
-        () if request.client_token.len() > 64 => Some("a clientToken of more than 64 characters"),
-        () if request.started_by.len() > 128 => Some("a startedBy of more than 128 characters"),
-        () if request.tags.len() > 50 => Some("more than 50 tags"),
-        () if request.tags.iter().any(|(_, value)| value.chars().count() > 256 || !valid(value)) => {
-            Some("a tag value that AWS does not take")
-        }
-        () if !request.tags.iter().any(|(key, _)| key == tags::RUNNER_NAME) => Some("no runner's name"),
-        () if request.overrides_length("runner") > 8192 => Some("overrides of more than 8192 characters"),
-        () => None,
-    }
-}
-
-/// A receipt handle: queue, message, receipt, job.
-pub fn source(which: Which, message: u64, receipt: u64, job: u64) -> Source {
-    let queue = if which == Which::Jobs { "jobs" } else { "lifecycle" };
-    Source {
-        queue_arn: format!("arn:aws:sqs:eu-central-1:1:{queue}"),
-        receipt_handle: format!("{queue}/{message}/{receipt}/{job}"),
-    }
-}
-
-fn receipt(source: &Source) -> (Which, u64, u64, u64) {
-    let mut parts = source.receipt_handle.split('/');
-    let which = if parts.next() == Some("jobs") { Which::Jobs } else { Which::Lifecycle };
-    let mut number = || parts.next().and_then(|part| part.parse().ok()).unwrap_or_default();
-    (which, number(), number(), number())
-}
-
-fn number_after(text: &str, mark: &str) -> Option<u64> {
-    let rest = &text[text.find(mark)? + mark.len()..];
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    rest[..end].parse().ok()
-}
-
 fn about(job: u64) -> String {
     if job == 0 { String::new() } else { format!(" for job {job}") }
-}
-
-/// Named so that the story can say what a message was.
-pub fn is_replacement(body: &str) -> bool {
-    body.starts_with("{\"replacement\":")
 }

@@ -23,8 +23,8 @@ use ring::hmac;
 
 use super::{
     Ms, SECOND,
-    calls::{self, is_replacement},
     chance::Chance,
+    forms::{self, is_replacement},
     github::Event,
     plan::Plan,
     planted::{Crooked, Planted},
@@ -178,7 +178,7 @@ impl History {
             .iter()
             .map(|message| Record {
                 message_id: format!("{which:?}-{}", message.id),
-                source: Some(calls::source(which, message.id, message.receipt, message.job)),
+                source: Some(forms::source(which, message.id, message.receipt, message.job)),
                 receives: Some(message.receives),
                 body: message.body.to_string(),
             })

@@ -12,6 +12,7 @@
 //! | [`jobs`], [`tasks`], [`messages`] | what jobs, tasks and messages do |
 //! | [`text`] | facts as texts: times, labels, ARNs, payloads |
 //! | [`calls`] | what a call of a port does to the world, and what it answers |
+//! | [`forms`] | facts in the library's own types |
 //! | [`ports`] | the library's ports, each call a point where the process can die or the answer be lost |
 //! | [`lambda`] | the functions, their invocations, and the loop |
 //! | [`check`] | what must hold at every step, and at the end |
@@ -26,6 +27,7 @@ pub mod chance;
 pub mod check;
 pub mod ecs;
 pub mod explore;
+pub mod forms;
 pub mod github;
 pub mod jobs;
 pub mod lambda;
