@@ -8,7 +8,7 @@ pub mod http;
 pub mod secrets;
 pub mod sqs;
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use crate::{config::GitHubSettings, error::CallError};
 
@@ -25,8 +25,8 @@ pub fn github(
 /// Opens connections, reads the secret and gets a token in the init phase, where a function has a full CPU: the
 /// first job then pays for two round trips and nothing else. What fails here fails again, and is dealt with, at
 /// the first event.
-pub async fn warm(calls: impl Future<Output = Result<(), CallError>>) {
-    match tokio::time::timeout(WARM_TIMEOUT, calls).await {
+pub async fn warm(calls: impl AsyncFnOnce() -> Result<(), CallError>) {
+    match tokio::time::timeout(WARM_TIMEOUT, calls()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "warming up failed"),
         Err(_) => tracing::warn!("warming up took too long"),

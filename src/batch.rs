@@ -147,8 +147,9 @@ async fn settle<Q: Queue>(record: &Record, outcome: &Outcome, queue: &Q) -> bool
 }
 
 /// Runs the handler; a panic is a failure like any other.
-async fn attempt(handling: impl Future<Output = Handled>) -> Handled {
-    AssertUnwindSafe(handling).catch_unwind().await.unwrap_or_else(|_| panicked())
+// No `async fn`: that would keep the future, which is the largest there is, twice.
+fn attempt(handling: impl Future<Output = Handled>) -> impl Future<Output = Handled> {
+    AssertUnwindSafe(handling).catch_unwind().map(|done| done.unwrap_or_else(|_| panicked()))
 }
 
 fn panicked() -> Handled {

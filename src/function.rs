@@ -1,6 +1,6 @@
 //! What the three functions have in common around their flows: logs, start, and the line of metrics.
 
-use std::{future::Future, process::ExitCode};
+use std::process::ExitCode;
 
 use time::OffsetDateTime;
 use tracing_subscriber::{
@@ -16,14 +16,16 @@ use crate::{adapters::http::Http, metrics::Metrics};
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs a function: JSON lines on standard output, and one line that says why if it cannot start.
-pub async fn run(function: impl Future<Output = Result<(), Error>>) -> ExitCode {
+///
+/// (A future that is passed on is kept twice, and is moved as a whole. So it is made here.)
+pub async fn run(function: impl AsyncFnOnce() -> Result<(), Error>) -> ExitCode {
     log_to(std::io::stdout);
     // A panic is one line of JSON too; its message is ours and holds no input.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panic");
     }));
-    match function.await {
+    match function().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -62,10 +62,10 @@
 //! | `EVENT_BUS_NAME` | webhook | `git-actions-event-bus` | |
 //! | `WEBHOOK_SECRET_ARN` | webhook | required | the secret, or JSON `{"current", "previous"}` |
 //! | `SSL_CERT_FILE`, `SSL_CERT_DIR` | all | unset | PEM files of root certificates, trusted beside Mozilla's |
-//! | `RUST_LOG` | all | `info` | |
+//! | `RUST_LOG` | all | `info` | `error`, `warn` or `info`; a release build has nothing finer |
 //!
-//! "Pool" is `reconcile` with `WARM_POOL_SIZE` set. The AWS SDK's own variables are honoured,
-//! `AWS_ENDPOINT_URL` and its per-service forms included.
+//! "Pool" is `reconcile` with `WARM_POOL_SIZE` set. Of the AWS SDK's own variables those count that
+//! [`adapters::aws::sdk_config`] names.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -14,7 +14,7 @@
 //! | `IDLE_TIMEOUT_SECONDS` | `600` | a runner that has taken no job for so long is stopped |
 //! | `STOP_TIMEOUT_SECONDS` | `110` | how long the runner may take to stop; a little less than the container's stop timeout |
 //! | `RUNNER_SCRIPT` | `/home/runner/run.sh` | what starts the runner |
-//! | `RUST_LOG` | `info` | |
+//! | `RUST_LOG` | `info` | `error`, `warn` or `info` |
 //!
 //! # What a job can read
 //!

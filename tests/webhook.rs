@@ -383,12 +383,11 @@ async fn what_does_not_answer_is_given_up_before_github_gives_up() {
         let world = World::start();
         // The function's own patience, and its own repetitions.
         let http = Http::new();
-        let deployed = aws::sdk_config(http.for_aws(), Patience::Webhook).await;
+        let deployed = aws::sdk_config(|_| None, http.for_aws(), Patience::Webhook);
         let aws = fleet::sdk_config(&world, &http)
             .into_builder()
             .timeout_config(deployed.timeout_config().expect("time-outs").clone())
             .retry_config(deployed.retry_config().expect("repetitions").clone())
-            .sleep_impl(deployed.sleep_impl().expect("a timer"))
             .build();
         let door = front_door_over(&world, &aws, &[]);
         if !cold {
@@ -409,6 +408,19 @@ async fn what_does_not_answer_is_given_up_before_github_gives_up() {
         world.heal();
         world.finish();
     }
+}
+
+#[tokio::test]
+async fn the_first_delivery_finds_its_connections_open() {
+    let world = World::start();
+    let door = front_door(&world);
+    let (secret, ()) = tokio::join!(door.warm(), door.bus.warm());
+    secret.expect("the secret");
+    assert_eq!(world.take_violations(), ["PutEvents: 1 to 10 entries"], "that is how it is opened");
+    assert_eq!((world.connections(), details(&world).len()), (2, 0));
+    assert_eq!(status(&door, &post("workflow_job", SIGNED, QUEUED)).await, 202);
+    assert_eq!(world.connections(), 2);
+    world.finish();
 }
 
 #[tokio::test]

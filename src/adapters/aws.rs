@@ -3,20 +3,16 @@
 use std::time::Duration;
 
 use aws_config::{
-    BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider,
-    environment::EnvironmentVariableRegionProvider, retry::RetryConfig, timeout::TimeoutConfig,
+    BehaviorVersion, Region, SdkConfig, environment::EnvironmentVariableCredentialsProvider,
+    retry::RetryConfig, timeout::TimeoutConfig,
 };
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_runtime_api::{
-    box_error::BoxError,
-    client::{
-        http::SharedHttpClient,
-        interceptors::{Intercept, context::BeforeTransmitInterceptorContextRef, dyn_dispatch_hint},
-        result::SdkError,
-        runtime_components::RuntimeComponents,
-    },
+    client::{http::SharedHttpClient, result::SdkError},
     http::Response,
 };
-use aws_smithy_types::{config_bag::ConfigBag, error::metadata::ProvideErrorMetadata};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
 use crate::error::{CallError, Class};
 
@@ -41,13 +37,25 @@ impl Patience {
     }
 }
 
-/// The SDK's settings. Region and credentials come from the environment alone, as Lambda gives them: no other
-/// source is asked at a cold start. `AWS_ENDPOINT_URL` and its per-service forms are honoured.
-pub async fn sdk_config(http: SharedHttpClient, patience: Patience) -> SdkConfig {
-    aws_config::defaults(BehaviorVersion::latest())
+/// A variable of the environment, e.g. `|name| std::env::var(name).ok()`.
+pub type Variable = fn(&str) -> Option<String>;
+
+/// The SDK's settings. Region and credentials come from the environment alone, as Lambda gives them.
+///
+/// They are put together here and not by `aws_config::load`, which brings every other source along: files, the
+/// services that hand out credentials, a sixth of the program. Of the SDK's variables these count: `AWS_REGION`
+/// (or `AWS_DEFAULT_REGION`), `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_ENDPOINT_URL`
+/// and its forms for one service, `AWS_USE_FIPS_ENDPOINT`, `AWS_USE_DUALSTACK_ENDPOINT`.
+pub fn sdk_config(get: Variable, http: SharedHttpClient, patience: Patience) -> SdkConfig {
+    let is_true = |name| get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
         .http_client(http)
-        .region(EnvironmentVariableRegionProvider::new())
-        .credentials_provider(EnvironmentVariableCredentialsProvider::new())
+        .region(get("AWS_REGION").or_else(|| get("AWS_DEFAULT_REGION")).map(Region::new))
+        .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
+        .use_fips(is_true("AWS_USE_FIPS_ENDPOINT"))
+        .use_dual_stack(is_true("AWS_USE_DUALSTACK_ENDPOINT"))
+        .service_config(Endpoints(get))
         .retry_config(RetryConfig::standard())
         .timeout_config(
             TimeoutConfig::builder()
@@ -56,8 +64,19 @@ pub async fn sdk_config(http: SharedHttpClient, patience: Patience) -> SdkConfig
                 .operation_timeout(patience.call())
                 .build(),
         )
-        .load()
-        .await
+        .build()
+}
+
+/// `AWS_ENDPOINT_URL`, or its form for one service, e.g. `AWS_ENDPOINT_URL_SECRETS_MANAGER`.
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
+#[derive(Debug)]
+struct Endpoints(Variable);
+
+impl LoadServiceConfig for Endpoints {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let service = key.service_id().to_uppercase().replace(' ', "_");
+        (self.0)(&format!("{}_{service}", key.env())).or_else(|| (self.0)(key.env()))
+    }
 }
 
 /// Reads an error by its code. The service's own text is not passed on: it may quote the request.
@@ -145,30 +164,29 @@ fn fix(code: &str, call: &str) -> String {
     }
 }
 
-/// Ends a call when its request is complete: a rehearsal in the init phase, where a function has a full CPU. The first
-/// call in earnest then finds all of its code in memory.
-#[derive(Debug)]
-pub(super) struct Unsent;
-
-#[dyn_dispatch_hint]
-impl Intercept for Unsent {
-    fn name(&self) -> &'static str {
-        "Unsent"
-    }
-
-    fn read_before_transmit(
-        &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        Err("not to be sent".into())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_endpoint_of_one_service_goes_before_that_of_all() {
+        let get: Variable = |name| match name {
+            "AWS_ENDPOINT_URL" => Some("https://all".into()),
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER" => Some("https://secrets".into()),
+            _ => None,
+        };
+        let endpoint = |service| {
+            let key = ServiceConfigKey::builder()
+                .service_id(service)
+                .env("AWS_ENDPOINT_URL")
+                .profile("endpoint_url")
+                .build()
+                .expect("a key");
+            Endpoints(get).load_config(key)
+        };
+        assert_eq!(endpoint("Secrets Manager").as_deref(), Some("https://secrets"));
+        assert_eq!(endpoint("ECS").as_deref(), Some("https://all"));
+    }
 
     #[test]
     fn classes() {

@@ -11,7 +11,7 @@ use aws_sdk_ecs::{
 };
 use time::OffsetDateTime;
 
-use super::aws::{Unsent, call_error};
+use super::aws::call_error;
 use crate::{
     config::Network,
     error::{CallError, Class},
@@ -240,14 +240,6 @@ impl StartTasks for EcsStarter {
 }
 
 impl EcsStarter {
-    /// Goes through a RunTask but for sending it: the first one in earnest then finds all of its code in memory.
-    pub async fn rehearse(&self, request: &TaskRequest) {
-        if let Ok(call) = self.request(request) {
-            // That it fails is the point.
-            let _ = call.customize().interceptor(Unsent).send().await;
-        }
-    }
-
     fn request(&self, request: &TaskRequest) -> Result<RunTaskFluentBuilder, CallError> {
         let call = self
             .tasks

@@ -14,10 +14,7 @@ use gha_fargate_runners::{
     config::DispatchConfig,
     dispatch::Dispatcher,
     function::{self, Error},
-    ids::Purpose,
-    plan::{Fleet, Plan},
-    ports::{StartTasks, SystemClock, Target},
-    task::{Capacity, Identity, TaskRequest},
+    ports::{StartTasks, SystemClock},
 };
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
@@ -27,13 +24,13 @@ const ALWAYS: [&str; 6] = ["Received", "Started", "Skipped", "Rejected", "Deferr
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    function::run(dispatch()).await
+    function::run(dispatch).await
 }
 
 async fn dispatch() -> Result<(), Error> {
     let config = DispatchConfig::read(function::environment)?;
     let http = function::http();
-    let aws = aws::sdk_config(http.for_aws(), Patience::Queue).await;
+    let aws = aws::sdk_config(function::environment, http.for_aws(), Patience::Queue);
     let queue = Sqs::new(&aws, config.queues);
     let dispatcher = Dispatcher {
         github: config.github.map(|settings| adapters::github(settings, &http, &aws)),
@@ -44,35 +41,27 @@ async fn dispatch() -> Result<(), Error> {
         max_runners: config.max_runners,
         max_attempts: config.max_attempts,
     };
-    adapters::warm(async {
+    adapters::warm(async || {
         let github = async {
             match &dispatcher.github {
                 Some(github) => github.warm(dispatcher.policy.organization.as_deref()).await,
                 None => Ok(()),
             }
         };
-        let ecs = async {
-            dispatcher.ecs.rehearse(&rehearsal(&dispatcher.fleet)).await;
-            dispatcher.ecs.task_count().await
-        };
-        let (github, ecs) = tokio::join!(github, ecs);
+        let (github, ecs) = tokio::join!(github, dispatcher.ecs.task_count());
         github.and(ecs.map(drop))
     })
     .await;
     let (dispatcher, queue, function) = (&dispatcher, &queue, &config.function);
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| async move {
-        let records = dispatcher.begin_batch().await;
-        let handle = |body, receives| dispatcher.handle(body, receives, &records);
-        let (answer, metrics) = batch::invoke(&event.payload, queue, &SystemClock, handle).await;
-        function::print_metrics(&metrics, function, &ALWAYS);
-        answer
+    // Boxed, since the runtime moves a handler's future from layer to layer, and this one is large.
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| {
+        Box::pin(async move {
+            let records = dispatcher.begin_batch().await;
+            let handle = |body, receives| dispatcher.handle(body, receives, &records);
+            let (answer, metrics) = batch::invoke(&event.payload, queue, &SystemClock, handle).await;
+            function::print_metrics(&metrics, function, &ALWAYS);
+            answer
+        })
     }))
     .await
-}
-
-/// A request like those to come, for nobody.
-fn rehearsal(fleet: &Fleet) -> TaskRequest {
-    let nobody = Target { owner: String::new(), repository: None, installation: None };
-    let plan = Plan::for_pool(Purpose::Pool { window: 0, slot: 0 }, Vec::new(), nobody, fleet);
-    plan.request(Capacity::Fargate, Identity::Minted("".into()), None)
 }

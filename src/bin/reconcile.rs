@@ -26,13 +26,13 @@ const ALWAYS: [&str; 7] =
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    function::run(reconcile()).await
+    function::run(reconcile).await
 }
 
 async fn reconcile() -> Result<(), Error> {
     let config = ReconcileConfig::read(function::environment)?;
     let http = function::http();
-    let aws = aws::sdk_config(http.for_aws(), Patience::Queue).await;
+    let aws = aws::sdk_config(function::environment, http.for_aws(), Patience::Queue);
     let scope = config.github.as_ref().map_or(Scope::Org, |settings| settings.scope.clone());
     let github = config.github.map(|settings| adapters::github(settings, &http, &aws));
     match &github {

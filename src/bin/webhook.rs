@@ -24,12 +24,12 @@ const ALWAYS: [&str; 3] = ["Received", "Forwarded", "Failed"];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    function::run(webhook()).await
+    function::run(webhook).await
 }
 
 async fn webhook() -> Result<(), Error> {
     let config = WebhookConfig::read(function::environment)?;
-    let aws = aws::sdk_config(function::http().for_aws(), Patience::Webhook).await;
+    let aws = aws::sdk_config(function::environment, function::http().for_aws(), Patience::Webhook);
     let webhook = Webhook {
         bus: EventBus::new(&aws, config.event_bus),
         secret: Secret::new(&aws, config.secret_arn),
@@ -37,10 +37,9 @@ async fn webhook() -> Result<(), Error> {
         policy: config.policy,
         known: RefCell::default(),
     };
-    adapters::warm(async {
-        webhook.warm().await?;
-        webhook.bus.rehearse().await;
-        Ok(())
+    adapters::warm(async || {
+        let (secret, ()) = tokio::join!(webhook.warm(), webhook.bus.warm());
+        secret
     })
     .await;
     let (webhook, function) = (&webhook, &config.function);
