@@ -27,7 +27,10 @@ pub const WEBHOOK_SECRET: &str = "It's a Secret to Everybody";
 
 /// The stand-ins.
 pub struct Services {
-    pub url: String,
+    /// GitHub, Secrets Manager and the rest of AWS: hosts of their own, so that each needs a connection of its own.
+    pub github: String,
+    pub secrets: String,
+    pub aws: String,
     /// The stand-ins' root certificate: for `SSL_CERT_FILE`.
     pub root: PathBuf,
     state: Arc<State>,
@@ -58,23 +61,14 @@ impl Services {
         let path = folder.join("root.pem");
         fs::write(&path, cert.pem()).expect("the root");
 
-        let listener = TcpListener::bind(("localhost", 0)).expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let services =
-            Services { url: format!("https://localhost:{port}"), root: path, state: Arc::default() };
-        let (state, config) = (Arc::clone(&services.state), Arc::new(config));
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                if state.closed.load(Ordering::SeqCst) {
-                    continue;
-                }
-                let cut = stream.try_clone().expect("a second handle");
-                state.connections.lock().expect("the connections").push(cut);
-                let (config, state) = (Arc::clone(&config), Arc::clone(&state));
-                thread::spawn(move || serve(stream, config, &state));
-            }
-        });
-        services
+        let (state, config) = (Arc::default(), Arc::new(config));
+        Services {
+            github: listen(&config, &state),
+            secrets: listen(&config, &state),
+            aws: listen(&config, &state),
+            root: path,
+            state,
+        }
     }
 
     /// How long every answer takes.
@@ -102,6 +96,25 @@ impl Services {
         }
         connections.len()
     }
+}
+
+/// Starts a server; the answer is its URL.
+fn listen(config: &Arc<ServerConfig>, state: &Arc<State>) -> String {
+    let (config, state) = (Arc::clone(config), Arc::clone(state));
+    let listener = TcpListener::bind(("localhost", 0)).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            if state.closed.load(Ordering::SeqCst) {
+                continue;
+            }
+            let cut = stream.try_clone().expect("a second handle");
+            state.connections.lock().expect("the connections").push(cut);
+            let (config, state) = (Arc::clone(&config), Arc::clone(&state));
+            thread::spawn(move || serve(stream, config, &state));
+        }
+    });
+    format!("https://localhost:{port}")
 }
 
 fn serve(stream: TcpStream, config: Arc<ServerConfig>, state: &State) {
