@@ -142,9 +142,10 @@ impl Runner {
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(error) => return tracing::warn!(%error, "waitpid"),
             };
-            // The others are orphans, and reaped with that.
             if pid == self.pid {
                 self.exit_code = Some(code);
+            } else {
+                tracing::debug!(pid = pid.as_raw(), "reaped an orphan");
             }
         }
     }
