@@ -308,18 +308,28 @@ where
 
     /// Puts the job back on its queue for the next attempt, or rejects it when there were enough.
     pub(crate) async fn announce(&self, replacement: Replacement, why: &str) -> Result<Done, CallError> {
-        let (job, attempt, body) = (replacement.job_id, replacement.attempt, replacement.to_body());
-        if attempt.0 > self.max_attempts {
+        let job = replacement.job_id;
+        if replacement.attempt.0 > self.max_attempts {
             let reason = format!(
                 "MAX_ATTEMPTS: {} runners were started for job {job} and none took a job; the last one stopped: \
                  {why}; mend that, then send this message to the job queue",
                 self.max_attempts
             );
             tracing::error!(job = job.0, "{reason}");
-            self.queue.reject(&body, &reason).await?;
+            self.queue.reject(&replacement.to_body(), &reason).await?;
             return Ok(Done::new("Rejected", reason));
         }
-        self.queue.announce(&body, replacement_delay(attempt)).await?;
+        self.announce_anyway(replacement, why).await
+    }
+
+    /// Puts the job back on its queue for the next attempt.
+    pub(crate) async fn announce_anyway(
+        &self,
+        replacement: Replacement,
+        why: &str,
+    ) -> Result<Done, CallError> {
+        let (job, attempt) = (replacement.job_id, replacement.attempt);
+        self.queue.announce(&replacement.to_body(), replacement_delay(attempt)).await?;
         Ok(Done::new(
             "Replaced",
             format!("attempt {attempt} for job {job}, since the one before took no job: {why}"),

@@ -43,6 +43,9 @@ const FINDINGS_A_SWEEP: usize = 500;
 /// Findings seen to at a time: one after the other, a sweep of a busy fleet would not be done before the next.
 pub(crate) const AT_ONCE: usize = 4;
 
+/// Of the time that an idle runner gets beyond MAX_ATTEMPTS: GitHub cancels a job that has waited for a day.
+const MOST_DOUBLINGS: u32 = 6;
+
 /// What the steps of a sweep share.
 struct Course {
     taken: Taken,
@@ -292,15 +295,14 @@ where
             {
                 return Ok(false);
             }
-            // The last attempt stays: waiting is then all that is left.
-            Waits::Job(next) if next.attempt.0 > self.max_attempts => return Ok(next.job_id == job),
+            Waits::Job(next) if next.job_id == job && self.may_still_come(&next, task) => return Ok(true),
             Waits::Job(next) => Some(next),
             // When in doubt, start; but not for ever.
             Waits::Perhaps(next) => Some(next).filter(|next| next.attempt.0 <= self.max_attempts),
             Waits::Nobody => None,
         };
         if let Some(next) = next {
-            let done = self.announce(next, "a runner was idle while the job was queued").await?;
+            let done = self.announce_anyway(next, "a runner was idle while the job was queued").await?;
             course.tally.borrow_mut().add(&done);
             return Ok(false);
         }
@@ -311,6 +313,15 @@ where
             course.pool_size.set(course.pool_size.get() + 1);
         }
         Ok(joins)
+    }
+
+    /// An idle runner is no runner that died: the job may have been taken from it, or may never be given to it. So a
+    /// job that waits is never given up, but beyond MAX_ATTEMPTS each runner is left twice as much time as the one
+    /// before.
+    fn may_still_come(&self, next: &Replacement, task: &Task) -> bool {
+        let beyond = next.attempt.0.saturating_sub(self.max_attempts).min(MOST_DOUBLINGS);
+        let patience = self.idle_timeout * 2_i32.pow(beyond);
+        task.started_at.is_some_and(|started_at| self.clock.now() - started_at < patience)
     }
 
     /// Whether a runner of that job is there or on its way: then the sweep sees to that one.

@@ -320,6 +320,31 @@ async fn an_idle_runner_goes_only_after_the_timeout_and_not_while_its_job_waits(
 }
 
 #[tokio::test]
+async fn a_job_that_is_given_to_no_runner_gets_others_ever_more_rarely() {
+    let story = Story::with(&[("MAX_ATTEMPTS", "3")]).await;
+    let job = story.start_job().await;
+    for patience in [10, 10, 20, 40, 80].map(Duration::minutes) {
+        story.world.boot();
+        let (task, since) = (story.task(), story.fleet.now());
+        while story.task() == task {
+            let idle = story.fleet.now() - since;
+            assert!(idle < patience + Duration::minutes(15), "idle for {idle}, and {patience} is the most");
+            story.world.advance(Duration::minutes(1));
+            story.sweep().await;
+            story.dispatch_announced().await;
+            assert_eq!(story.live(), 1);
+        }
+        let idle = story.fleet.now() - since;
+        assert!(idle > patience, "replaced after {idle}, and {patience} is the least");
+    }
+    assert_eq!(story.world.letters(DEAD_LETTERS), []);
+    story.world.boot();
+    story.world.assign();
+    story.world.finish_job(job);
+    story.end();
+}
+
+#[tokio::test]
 async fn a_runner_that_lives_on_without_its_registration_is_stopped() {
     let story = Story::begin().await;
     let job = story.start_job().await;

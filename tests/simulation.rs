@@ -9,8 +9,9 @@ use sim::{
     calls::fate,
     chance::{Chance, Key, Point},
     explore,
+    github::{Github, Status},
     lambda::History,
-    plan::{Job, Plan},
+    plan::{Job, LABELS, Plan},
     planted,
     scenarios::{self, first, job},
     world::Settings,
@@ -83,6 +84,10 @@ fn a_job_whose_runner_lost_it_gets_another() {
     let lost = first(1, Point::Acquire, 1);
     holds("lost", vec![job(1, 0)], &[lost]);
     holds("lost by another's", vec![job(1, 0), job(2, 0)], &[lost, first(1, Point::Assign, 1)]);
+    for times in [5, 6] {
+        let always: Vec<_> = (0..times).map(|nth| (Key { job: 1, point: Point::Acquire, nth }, 1)).collect();
+        holds("lost by MAX_ATTEMPTS runners and more", vec![job(1, 0)], &always);
+    }
     let (fails, late) = (first(1, Point::Boot, 1), first(1, Point::StoppedEvent, 3));
     holds("lost by a runner that nobody knows the repository of", vec![job(1, 0)], &[lost, fails, late]);
 }
@@ -130,6 +135,32 @@ fn what_goes_wrong_often_breaks_nothing_either() {
         assert!(world.stats.ran > 250, "only {} jobs ran", world.stats.ran);
         assert!(world.checks.violations.is_empty(), "seed {seed}: {:?}", world.checks.violations);
     }
+}
+
+#[test]
+fn a_late_copy_shows_what_was_there_a_minute_ago() {
+    let mut github = Github::default();
+    let at = |github: &mut Github, seconds| github.now = seconds * SECOND;
+    at(&mut github, 100);
+    github.queue(job(1, 0));
+    let labels: Vec<String> = LABELS[0].iter().map(|label| (*label).to_owned()).collect();
+    let runner = github.mint("fargate-1-1", &labels, github.now).expect("a free name");
+    let job_is = |github: &Github| github.shown_job(1, true).map(|job| job.status);
+    let is_online = |github: &Github| github.shown_by_name("fargate-1-1", true).map(|it| it.online);
+    assert_eq!((job_is(&github), is_online(&github)), (None, None));
+    at(&mut github, 170);
+    github.connect(runner, github.now);
+    assert_eq!((job_is(&github), is_online(&github)), (Some(Status::Queued), Some(false)));
+    at(&mut github, 200);
+    github.assign(1, runner, github.now);
+    at(&mut github, 240);
+    github.complete(1, github.now);
+    assert_eq!((job_is(&github), is_online(&github)), (Some(Status::Queued), Some(true)));
+    assert!(github.shown_by_name("fargate-1-1", false).is_none());
+    at(&mut github, 270);
+    assert_eq!((job_is(&github), is_online(&github)), (Some(Status::InProgress), Some(true)));
+    at(&mut github, 301);
+    assert_eq!((job_is(&github), is_online(&github)), (Some(Status::Completed), None));
 }
 
 #[test]

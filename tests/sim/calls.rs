@@ -13,7 +13,7 @@ use super::{
     MINUTE, Ms, SECOND,
     chance::{Odds, Point},
     check::Kind,
-    ecs::{self, Ran},
+    ecs::Ran,
     forms::{as_delivery, as_runner, as_state, as_task, number_after, receipt, unacceptable},
     sqs::Which,
     text::{arn, from_arn, repository},
@@ -91,6 +91,8 @@ pub mod fate {
     pub const SLOW_ANSWER: u8 = 8;
     /// GitHub's secondary rate limit.
     pub const LIMITED: u8 = 9;
+    /// The answer is what was there a moment ago.
+    pub const LATE_COPY: u8 = 10;
 
     pub fn describe(fate: u8) -> &'static str {
         match fate {
@@ -103,6 +105,7 @@ pub mod fate {
             LATE_EFFECT => "is on its way when the process dies, and has its effect 40 s later",
             SLOW => "takes 9 s to have its effect",
             SLOW_ANSWER => "has its effect, and the answer takes 9 s",
+            LATE_COPY => "shows what was there a minute ago",
             _ => "meets a rate limit",
         }
     }
@@ -207,6 +210,9 @@ impl World {
         } else if is_ecs(point) && self.is_out(2, 1, 8) {
             odds.insert(0, (REFUSED, 80_000));
         }
+        if is_read(point) {
+            odds.push((LATE_COPY, 10_000));
+        }
         let fate = self.decide(job, point, &odds);
         self.last_call += 1;
         let id = self.last_call;
@@ -290,7 +296,7 @@ impl World {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(request) = call.request.take() else { return };
         let (fate, job, point, invocation) = (call.fate, call.job, call.point, call.invocation);
-        let reply = self.apply(request, point, job);
+        let reply = self.apply(request, point, job, fate == LATE_COPY);
         let back = self.takes(20, 120, 21, id);
         let Some(call) = self.calls.get_mut(&id) else { return };
         match fate {
@@ -319,7 +325,7 @@ impl World {
         Todo::Poll(call.invocation)
     }
 
-    fn apply(&mut self, request: Request, point: Point, job: u64) -> Result<Reply, CallError> {
+    fn apply(&mut self, request: Request, point: Point, job: u64, late: bool) -> Result<Reply, CallError> {
         let now = self.now;
         if is_github(point) {
             // GET: one point; POST, PATCH, PUT, DELETE: five.
@@ -346,22 +352,23 @@ impl World {
                     }
                 }
             }
-            Request::FindRunner(name) => Reply::Runner(self.github.by_name(&name).map(as_runner)),
-            Request::GetRunner(id) => Reply::Runner(self.github.registrations.get(&id).map(as_runner)),
+            Request::FindRunner(name) => Reply::Runner(self.github.shown_by_name(&name, late).map(as_runner)),
+            Request::GetRunner(id) => Reply::Runner(self.github.shown(id, late).map(as_runner)),
             Request::ListRunners(page) => {
                 let skip = 100 * (page as usize - 1);
                 let runners: Vec<Runner> =
-                    self.github.registrations.values().skip(skip).take(100).map(as_runner).collect();
+                    self.github.page_shown(skip, late).into_iter().map(as_runner).collect();
                 Reply::Runners(runners, self.github.registrations.len() > skip + 100)
             }
             Request::DeleteRunner(id) => Reply::Deleted(self.delete_runner(id)),
             Request::GetJob(id, of) => {
-                let job = self.github.job(id).filter(|job| of == Some(repository(&job.plan)));
+                let job = self.github.shown_job(id, late).filter(|job| of == Some(repository(&job.plan)));
                 Reply::Job(job.map(as_state))
             }
             Request::ListDeliveries(cursor) => {
                 let before = cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or(u64::MAX);
-                let page: Vec<Delivery> = self.github.deliveries_before(before).map(as_delivery).collect();
+                let page: Vec<Delivery> =
+                    self.github.deliveries_before(before, late).map(as_delivery).collect();
                 let next = page.last().filter(|_| page.len() == 100).map(|last| last.id.to_string());
                 Reply::Deliveries(page, next)
             }
@@ -373,23 +380,27 @@ impl World {
                 Reply::Done
             }
             Request::TasksStartedBy(started_by) => {
-                let listed = |task: &&ecs::Task| task.is_live() && task.listed_from <= now;
-                Reply::Tasks(self.ecs.of_starter(&started_by).filter(listed).map(as_task).collect())
+                let ids = self.ecs.of_starter(&started_by).map(|task| task.id);
+                Reply::Tasks(self.listed(ids, late, true))
             }
-            Request::Describe(arn) => Reply::Task(self.ecs.tasks.get(&from_arn(&arn.0).0).map(as_task)),
+            Request::Describe(arn) => {
+                Reply::Task(self.ecs.shown(from_arn(&arn.0).0, now, late).as_deref().map(as_task))
+            }
             Request::RunTask(request) => return self.run_task(&request, job),
             Request::CountTasks => Reply::Count(self.ecs.running.len() as u32),
             Request::LiveTasks => {
-                let live = self.ecs.live.iter().filter_map(|id| self.ecs.tasks.get(id));
-                let tasks: Vec<Task> = live.filter(|task| task.listed_from <= now).map(as_task).collect();
+                // A late copy has those as well that have stopped since.
+                let tasks = match late {
+                    false => self.listed(self.ecs.live.iter().copied(), false, true),
+                    true => self.listed(self.ecs.tasks.keys().copied(), true, true),
+                };
                 self.stats.calls[point as usize] += 2 * tasks.len() as u64 / 100;
                 Reply::Tasks(tasks)
             }
             Request::EndedTasks(started_by) => {
-                let ended = |task: &&ecs::Task| !task.is_live() && task.listed_from <= now;
-                let tasks: Vec<Task> = match started_by {
-                    Some(started_by) => self.ecs.of_starter(&started_by).filter(ended).map(as_task).collect(),
-                    None => self.ecs.tasks.values().filter(ended).map(as_task).collect(),
+                let tasks = match started_by {
+                    Some(of) => self.listed(self.ecs.of_starter(&of).map(|task| task.id), late, false),
+                    None => self.listed(self.ecs.tasks.keys().copied(), late, false),
                 };
                 // A hundred at a time, each listed and described.
                 self.stats.calls[point as usize] += 2 * tasks.len() as u64 / 100;
@@ -400,9 +411,7 @@ impl World {
                 Reply::Done
             }
             Request::TagTask(arn, tags) => {
-                if let Some(task) = self.ecs.tasks.get_mut(&from_arn(&arn.0).0).filter(|it| it.is_live()) {
-                    task.tags.extend(tags);
-                }
+                self.ecs.tag(from_arn(&arn.0).0, tags, now);
                 Reply::Done
             }
             Request::Defer(source, delay) => {
@@ -441,6 +450,14 @@ impl World {
                 Reply::Done
             }
         })
+    }
+
+    /// The live or the ended ones among these tasks, as ListTasks and DescribeTasks show them.
+    fn listed(&self, ids: impl Iterator<Item = u64>, late: bool, live: bool) -> Vec<Task> {
+        ids.filter_map(|id| self.ecs.shown(id, self.now, late))
+            .filter(|task| task.is_live() == live && task.listed_from <= self.now)
+            .map(|task| as_task(&task))
+            .collect()
     }
 
     fn run_task(&mut self, request: &TaskRequest, job: u64) -> Result<Reply, CallError> {
@@ -499,7 +516,7 @@ impl World {
     pub fn stop_task(&mut self, id: u64) {
         let Some(task) = self.ecs.tasks.get(&id) else { return };
         let (job, registration) = (task.job, task.registration);
-        if !self.ecs.ask_to_stop(id) {
+        if !self.ecs.ask_to_stop(id, self.now) {
             return;
         }
         tell!(self, job, "task {id} is stopped");

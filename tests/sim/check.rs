@@ -197,7 +197,7 @@ impl World {
     /// Since when nobody needs the task; `None` while somebody does.
     fn useless_since(&self, id: u64) -> Option<Ms> {
         let task = &self.ecs.tasks[&id];
-        if task.asked_to_stop {
+        if task.asked_to_stop.is_some() {
             return None;
         }
         let Some(registration) = self.github.registrations.get(&task.registration) else {

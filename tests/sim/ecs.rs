@@ -1,10 +1,13 @@
 //! ECS on Fargate: tasks, `clientToken`, ListTasks that lags behind, capacity, and the launch rate.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+};
 
 use gha_fargate_runners::task::{Capacity, TaskRequest};
 
-use super::{HOUR, Ms};
+use super::{HOUR, Ms, past::LAG};
 
 /// "Stopped tasks appear in the returned results for at least one hour" (DescribeTasks).
 const REMEMBERED_FOR: Ms = HOUR;
@@ -20,10 +23,12 @@ pub struct Task {
     pub started_by: String,
     pub registration: u64,
     pub tags: BTreeMap<String, String>,
+    /// What its tags were until when.
+    tags_until: Vec<(Ms, BTreeMap<String, String>)>,
     pub created_at: Ms,
     pub started_at: Option<Ms>,
     pub stopped_at: Option<Ms>,
-    pub asked_to_stop: bool,
+    pub asked_to_stop: Option<Ms>,
     /// ListTasks shows it from then on.
     pub listed_from: Ms,
     pub stop_code: &'static str,
@@ -41,7 +46,26 @@ pub struct Task {
 
 impl Task {
     pub fn is_live(&self) -> bool {
-        self.stopped_at.is_none() && !self.asked_to_stop
+        self.stopped_at.is_none() && self.asked_to_stop.is_none()
+    }
+
+    /// As it was then; `None` when ListTasks and DescribeTasks did not show it yet.
+    fn as_of(&self, then: Ms) -> Option<Task> {
+        if self.created_at > then || self.listed_from > then {
+            return None;
+        }
+        let mut task = self.clone();
+        for at in [&mut task.started_at, &mut task.stopped_at, &mut task.asked_to_stop] {
+            *at = at.filter(|at| *at <= then);
+        }
+        if let Some((_, tags)) = task.tags_until.iter().find(|(until, _)| *until > then) {
+            task.tags = tags.clone();
+        }
+        Some(task)
+    }
+
+    fn tags_change(&mut self, now: Ms) {
+        self.tags_until.push((now, self.tags.clone()));
     }
 }
 
@@ -114,10 +138,11 @@ impl Ecs {
             started_by: request.started_by.clone(),
             registration: number("gha:runner-id"),
             tags,
+            tags_until: Vec::new(),
             created_at: now,
             started_at: None,
             stopped_at: None,
-            asked_to_stop: false,
+            asked_to_stop: None,
             listed_from: now,
             stop_code: "",
             exit_code: None,
@@ -140,9 +165,23 @@ impl Ecs {
         self.by_starter.get(started_by).into_iter().flatten().filter_map(|id| self.tasks.get(id))
     }
 
-    pub fn ask_to_stop(&mut self, id: u64) -> bool {
+    /// A task as DescribeTasks shows it: as it is, or as it was a moment ago.
+    pub fn shown(&self, id: u64, now: Ms, late: bool) -> Option<Cow<'_, Task>> {
+        let task = self.tasks.get(&id)?;
+        if late { task.as_of(now.saturating_sub(LAG)).map(Cow::Owned) } else { Some(Cow::Borrowed(task)) }
+    }
+
+    pub fn tag(&mut self, id: u64, tags: impl IntoIterator<Item = (String, String)>, now: Ms) {
+        if let Some(task) = self.tasks.get_mut(&id).filter(|task| task.is_live()) {
+            task.tags_change(now);
+            task.tags.extend(tags);
+        }
+    }
+
+    pub fn ask_to_stop(&mut self, id: u64, now: Ms) -> bool {
         let Some(task) = self.tasks.get_mut(&id).filter(|task| task.is_live()) else { return false };
-        task.asked_to_stop = true;
+        task.asked_to_stop = Some(now);
+        task.tags_change(now);
         task.stop_code = "UserInitiated";
         // "Any tags associated with the task will be deleted" (StopTask).
         task.tags.clear();

@@ -9,6 +9,7 @@ use gha_fargate_runners::ids::Purpose;
 
 use super::{
     HOUR, MINUTE, Ms,
+    past::{LAG, Past},
     plan::{self, LABELS, covers},
 };
 
@@ -160,6 +161,8 @@ pub struct Github {
     last_guid: u64,
     last_delivery: u64,
     pub limits: Limits,
+    pub now: Ms,
+    past: Past,
 }
 
 impl Github {
@@ -174,6 +177,7 @@ impl Github {
             self.jobs.resize(index + 1, None);
         }
         self.waiting[usize::from(plan.labels)].insert(plan.number);
+        self.past.of_job(self.now, plan.number, None);
         self.jobs[index] = Some(Job {
             plan,
             status: Status::Queued,
@@ -192,6 +196,18 @@ impl Github {
 
     pub fn job_mut(&mut self, number: u64) -> Option<&mut Job> {
         self.jobs.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)?.as_mut()
+    }
+
+    /// The job as a GET shows it: as it is, or as it was a moment ago.
+    pub fn shown_job(&self, number: u64, late: bool) -> Option<&Job> {
+        let before = if late { self.past.job(self.now, number) } else { None };
+        before.unwrap_or_else(|| self.job(number))
+    }
+
+    /// Before a change of a job.
+    fn job_changes(&mut self, number: u64) {
+        let before = self.jobs.get((number - self.first) as usize).and_then(Option::as_ref);
+        self.past.of_job(self.now, number, before);
     }
 
     pub fn jobs(&self) -> impl Iterator<Item = &Job> {
@@ -245,6 +261,8 @@ impl Github {
     }
 
     pub fn assign(&mut self, job: u64, registration: u64, now: Ms) {
+        self.job_changes(job);
+        self.registration_changes(registration);
         let Some(runner) = self.registrations.get_mut(&registration) else { return };
         runner.busy = Some(job);
         let purpose = runner.purpose.clone();
@@ -260,6 +278,7 @@ impl Github {
 
     /// The runner lost its job: it polls for ever, and is given no other.
     pub fn lose(&mut self, registration: u64) {
+        self.registration_changes(registration);
         if let Some(runner) = self.registrations.get_mut(&registration) {
             runner.ghost = true;
             runner.busy = None;
@@ -269,6 +288,7 @@ impl Github {
 
     /// The job waits again.
     pub fn requeue(&mut self, job: u64) {
+        self.job_changes(job);
         let Some(it) = self.job_mut(job) else { return };
         it.status = Status::Queued;
         it.runner = None;
@@ -280,6 +300,7 @@ impl Github {
 
     /// The job is over; the registration of its runner goes with it.
     pub fn complete(&mut self, job: u64, now: Ms) -> Option<Registration> {
+        self.job_changes(job);
         let it = self.job_mut(job).filter(|job| job.status != Status::Completed)?;
         it.status = Status::Completed;
         it.left_at.get_or_insert(now);
@@ -306,6 +327,7 @@ impl Github {
         });
         self.last_registration += 1;
         let id = self.last_registration;
+        self.past.of_registration(now, id, None);
         self.by_name.insert(name.to_owned(), id);
         self.registrations.insert(
             id,
@@ -330,11 +352,42 @@ impl Github {
         Some(id)
     }
 
+    /// The registration as a GET shows it.
+    pub fn shown(&self, id: u64, late: bool) -> Option<&Registration> {
+        let before = if late { self.past.registration(self.now, id) } else { None };
+        before.unwrap_or_else(|| self.registrations.get(&id))
+    }
+
+    /// A page of 100 of them as a GET shows them.
+    pub fn page_shown(&self, skip: usize, late: bool) -> Vec<&Registration> {
+        if !late {
+            return self.registrations.values().skip(skip).take(100).collect();
+        }
+        let mut ids: BTreeSet<u64> = self.registrations.keys().copied().collect();
+        ids.extend(self.past.registrations(self.now));
+        ids.into_iter().filter_map(|id| self.shown(id, true)).skip(skip).take(100).collect()
+    }
+
+    /// The one of this name as a GET shows it.
+    pub fn shown_by_name(&self, name: &str, late: bool) -> Option<&Registration> {
+        if !late {
+            return self.by_name(name);
+        }
+        let ids = self.past.registrations(self.now).chain(self.by_name.get(name).copied());
+        ids.filter_map(|id| self.shown(id, true)).find(|registration| registration.name == name)
+    }
+
+    /// Before a change of a registration.
+    fn registration_changes(&mut self, id: u64) {
+        self.past.of_registration(self.now, id, self.registrations.get(&id));
+    }
+
     pub fn by_name(&self, name: &str) -> Option<&Registration> {
         self.registrations.get(self.by_name.get(name)?)
     }
 
     pub fn remove(&mut self, id: u64) -> Option<Registration> {
+        self.registration_changes(id);
         let registration = self.registrations.remove(&id)?;
         self.by_name.remove(&registration.name);
         self.idle[usize::from(registration.labels)].remove(&id);
@@ -342,6 +395,7 @@ impl Github {
     }
 
     pub fn connect(&mut self, id: u64, now: Ms) -> bool {
+        self.registration_changes(id);
         let Some(runner) = self.registrations.get_mut(&id) else { return false };
         runner.online = true;
         runner.online_at = Some(now);
@@ -350,6 +404,7 @@ impl Github {
     }
 
     pub fn disconnect(&mut self, id: u64) {
+        self.registration_changes(id);
         if let Some(runner) = self.registrations.get_mut(&id) {
             runner.online = false;
             self.idle[usize::from(runner.labels)].remove(&id);
@@ -380,11 +435,12 @@ impl Github {
         self.deliveries.get_mut(usize::try_from(id.checked_sub(first)?).ok()?)
     }
 
-    /// Up to 100 deliveries older than `before`, newest first.
-    pub fn deliveries_before(&self, before: u64) -> impl Iterator<Item = &Delivery> {
+    /// Up to 100 deliveries older than `before`, newest first; a late copy does not know the newest.
+    pub fn deliveries_before(&self, before: u64, late: bool) -> impl Iterator<Item = &Delivery> {
+        let until = if late { self.now.saturating_sub(LAG) } else { self.now };
         let first = self.deliveries.front().map_or(0, |delivery| delivery.id);
         let end = (before.saturating_sub(first) as usize).min(self.deliveries.len());
-        self.deliveries.range(..end).rev().take(100)
+        self.deliveries.range(..end).rev().filter(move |it| it.at <= until).take(100)
     }
 }
 

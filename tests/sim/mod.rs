@@ -32,6 +32,7 @@ pub mod github;
 pub mod jobs;
 pub mod lambda;
 pub mod messages;
+pub mod past;
 pub mod plan;
 pub mod planted;
 pub mod ports;

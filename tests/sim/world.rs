@@ -264,6 +264,7 @@ impl World {
         }
         let Reverse((at, _, event)) = self.heap.pop()?;
         self.now = at;
+        self.github.now = at;
         self.stats.events += 1;
         let (tag, a, b) = fingerprint(&event);
         self.note(tag, a, b);
