@@ -34,6 +34,8 @@ const OLD_FOR_SEVERAL: time::Duration = time::Duration::seconds(20);
 /// receive of its message: another delivery of the same job may be between its mint and its RunTask, or
 /// ListTasks may not show its task yet.
 const IN_FLIGHT: Duration = Duration::from_secs(30);
+/// How far ListTasks and DescribeTasks may lag behind, and a little more.
+const LAG: Duration = Duration::from_secs(75);
 
 /// Starts runners for jobs.
 #[derive(Debug)]
@@ -96,6 +98,7 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                             check_first: again,
                             may_have_runner: again,
                             is_first: receives == Some(1),
+                            registered: false,
                         };
                         self.start(&event.job, sizing, delivery, batch).await
                     }
@@ -103,6 +106,7 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                 Handled { job: Some(event.job), outcome }
             }
             Ok(Message::Replacement(replacement)) => {
+                let registered = replacement.registered;
                 let job = replacement.into_job();
                 let excluded = self.policy.excludes_target(&job.target);
                 let outcome = match (excluded, self.policy.size(&job.labels)) {
@@ -114,6 +118,7 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                             check_first: false,
                             may_have_runner: true,
                             is_first: receives == Some(1),
+                            registered,
                         };
                         self.start(&job, sizing, delivery, batch).await
                     }
@@ -190,6 +195,14 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                 continue;
             }
             let registration = match self.mint(github, &plan, batch).await? {
+                // Whoever spent the registration that the sweep found has seen to the job, and may have done it within
+                // the moment that ECS lags behind: asked again later, it shows the task.
+                Minted::Created(registration)
+                    if delivery.registered && delivery.is_first && attempt == job.attempt =>
+                {
+                    github.delete_runner(&plan.target, registration.id).await?;
+                    return Ok(in_flight(LAG));
+                }
                 Minted::Created(registration) => registration,
                 Minted::NameTaken => match self.take_over(github, job.id, &plan, delivery).await? {
                     TakeOver::Alive(why) => return Ok(skip("duplicate", why)),
@@ -375,6 +388,8 @@ struct Delivery {
     may_have_runner: bool,
     /// Certainly the first receive of this message.
     is_first: bool,
+    /// The sweep found the attempt registered.
+    registered: bool,
 }
 
 enum TakeOver {

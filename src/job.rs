@@ -111,6 +111,9 @@ pub struct Replacement {
     /// The App's installation, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installation_id: Option<InstallationId>,
+    /// The attempt is registered already, and has no task: so the sweep found it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub registered: bool,
 }
 
 impl Replacement {
@@ -436,6 +439,7 @@ mod tests {
             repository: None,
             run_id: None,
             installation_id: Some(InstallationId(7)),
+            registered: true,
         };
         assert_eq!(read(&replacement.to_body()), Ok(Message::Replacement(replacement)));
     }

@@ -383,6 +383,7 @@ pub(crate) fn replacement(
         repository: target.repository,
         run_id: tags.run_id().map(RunId),
         installation_id: target.installation,
+        registered: false,
     }
 }
 

@@ -50,6 +50,8 @@ const MOST_DOUBLINGS: u32 = 6;
 struct Course {
     taken: Taken,
     pool_size: Cell<u32>,
+    /// Jobs that another runner was announced for.
+    announced: RefCell<BTreeSet<JobId>>,
     tally: RefCell<Tally>,
 }
 
@@ -146,7 +148,8 @@ where
             false => Taken::default(),
         };
         let pool_size = Cell::new(books.pool);
-        let course = &Course { taken, pool_size, tally: RefCell::new(std::mem::take(tally)) };
+        let announced = RefCell::default();
+        let course = &Course { taken, pool_size, announced, tally: RefCell::new(std::mem::take(tally)) };
         stream::iter(books.findings)
             .for_each_concurrent(AT_ONCE, |finding| async move {
                 if self.clock.now() + ONE_STEP > deadline {
@@ -291,7 +294,7 @@ where
         let next = match course.taken.waits_for(github, own).await? {
             Waits::Unsettled => return Ok(true),
             Waits::Job(next) | Waits::Perhaps(next)
-                if next.job_id != job && self.has_runner(next.job_id).await? =>
+                if next.job_id != job && self.has_runner(github, &next).await? =>
             {
                 return Ok(false);
             }
@@ -302,6 +305,10 @@ where
             Waits::Nobody => None,
         };
         if let Some(next) = next {
+            // Another idle runner has led to the same job in this sweep. The next sees whether that brought it a runner.
+            if !course.announced.borrow_mut().insert(next.job_id) {
+                return Ok(true);
+            }
             let done = self.announce_anyway(next, "a runner was idle while the job was queued").await?;
             course.tally.borrow_mut().add(&done);
             return Ok(false);
@@ -324,10 +331,19 @@ where
         task.started_at.is_some_and(|started_at| self.clock.now() - started_at < patience)
     }
 
-    /// Whether a runner of that job is there or on its way: then the sweep sees to that one.
-    async fn has_runner(&self, job: JobId) -> Result<bool, CallError> {
-        let tasks = self.ecs.tasks_started_by(&started_by(job)).await?;
-        Ok(tasks.iter().any(|task| task.live && !TaskTags(&task.tags).ran_a_job()))
+    /// Whether a runner of that job is there or on its way, and runs no other: then the sweep sees to that one.
+    async fn has_runner(&self, github: &G, next: &Replacement) -> Result<bool, CallError> {
+        for task in self.ecs.tasks_started_by(&started_by(next.job_id)).await? {
+            let tags = TaskTags(&task.tags);
+            if task.live
+                && !tags.ran_a_job()
+                && let Some(id) = tags.runner_id()
+                && github.runner(&target(tags), id).await?.is_some_and(|runner| !runner.busy)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A registration without a task goes back to the queue as the very attempt that it is. `dispatch` meets
@@ -350,6 +366,7 @@ where
                     repository: place.repository.clone(),
                     run_id: None,
                     installation_id: place.installation,
+                    registered: true,
                 };
                 self.queue.announce(&replacement.to_body(), HAND_BACK_DELAY).await
             }

@@ -345,6 +345,53 @@ async fn a_job_that_is_given_to_no_runner_gets_others_ever_more_rarely() {
 }
 
 #[tokio::test]
+async fn what_the_sweep_hands_back_waits_when_its_name_is_free() {
+    let story = Story::begin().await;
+    let job = story.world.queue_job(&LABELS);
+    let body = json!({ "replacement": {
+        "job_id": job, "attempt": 1, "labels": LABELS, "owner": world::OWNER, "registered": true,
+    } });
+    story.dispatch(&[body.to_string()]).await;
+    // Somebody may just have seen to it, and ECS not show that yet.
+    assert_eq!((story.live(), story.names().len()), (0, 0));
+    story.dispatch_announced().await;
+    assert_eq!(story.live(), 1);
+    story.world.boot();
+    story.world.assign();
+    story.world.finish_job(job);
+    story.end();
+}
+
+#[tokio::test]
+async fn two_idle_runners_that_lead_to_one_job_bring_it_one_runner() {
+    let story = Story::begin().await;
+    let more = story.world.queue_job(&["self-hosted", "fargate", "cpu=2"]);
+    story.dispatch(&[story.world.queued(more)]).await;
+    let fewer = [story.start_job().await, story.start_job().await];
+    let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+    story.world.boot();
+    story.assign(fewer[0], story.runner_of(tasks[0]));
+    story.tell_job(fewer[0], "in_progress").await;
+    story.dispatch_announced().await;
+    let second = story.task();
+    story.world.boot();
+    // The second time nobody says so.
+    story.assign(fewer[1], story.runner_of(second));
+    for _ in 0..2 {
+        story.sweep_after_the_timeout().await;
+        story.dispatch_announced().await;
+    }
+    let of_more = story.names().iter().filter(|name| name.starts_with(&format!("fargate-{more}-"))).count();
+    assert_eq!(of_more, 3, "two that run the others, and one: {:?}", story.names());
+    story.world.boot();
+    story.world.assign();
+    for job in fewer.into_iter().chain([more]) {
+        story.world.finish_job(job);
+    }
+    story.end();
+}
+
+#[tokio::test]
 async fn a_runner_that_lives_on_without_its_registration_is_stopped() {
     let story = Story::begin().await;
     let job = story.start_job().await;

@@ -211,7 +211,7 @@ impl World {
             odds.insert(0, (REFUSED, 80_000));
         }
         if is_read(point) {
-            odds.push((LATE_COPY, 10_000));
+            odds.push((LATE_COPY, 3_000));
         }
         let fate = self.decide(job, point, &odds);
         self.last_call += 1;
