@@ -246,6 +246,12 @@ where
                 }
             }
             Finding::Hung(runner, task) => {
+                // Its job gets the next runner: no idle one that leads to the job brings it another.
+                if let Some(Purpose::Job(job, _)) = Purpose::from_runner_name(&runner.name)
+                    && !course.announced.borrow_mut().insert(job)
+                {
+                    return Ok(());
+                }
                 let (done, deleted) =
                     self.settle(github, runner, TaskTags(&task.tags), "its runner never connected").await?;
                 // It may have connected since, and taken a job: then it lives.
