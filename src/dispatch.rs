@@ -168,8 +168,12 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         }
         let mut ended = Vec::new();
         if delivery.may_have_runner {
-            if let Some(why) = self.other_runner(github, &plan).await? {
-                return Ok(skip("duplicate", why));
+            if let Some(waiting) = self.other_runner(github, &plan).await? {
+                // A later one gives this attempt up, and the sweep found it registered without a task.
+                if delivery.registered && waiting > plan.purpose {
+                    spend_by_name(github, &plan).await?;
+                }
+                return Ok(skip("duplicate", "a runner for it is there already"));
             }
             ended = self.ecs.ended_tasks(Some(&plan.purpose.started_by())).await?;
         }
@@ -180,9 +184,7 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
             if let Some(task) = spent {
                 // RunTask would say so for the capacity that it was started on only. A registration of that name is
                 // the dead runner's, or was made by a delivery that did not get to delete it.
-                if let Some(runner) = github.find_runner(&plan.target, &name).await?
-                    && github.delete_runner(&plan.target, runner.id).await? == Deleted::Busy
-                {
+                if spend_by_name(github, &plan).await? == Deleted::Busy {
                     return Ok(skip("duplicate", "its runner runs a job"));
                 }
                 if TaskTags(&task.tags).ran_a_job() {
@@ -339,17 +341,17 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
     /// Whether a runner of this attempt, or of a later one, waits for work: the next is announced when the one
     /// before is spent or given up. RunTask's token alone does not tell, since an attempt has one for each
     /// capacity, and capacity comes and goes.
-    async fn other_runner(&self, github: &G, plan: &Plan) -> Result<Option<&'static str>, CallError> {
+    async fn other_runner(&self, github: &G, plan: &Plan) -> Result<Option<Purpose>, CallError> {
         for task in self.ecs.tasks_started_by(&plan.purpose.started_by()).await? {
             let tags = TaskTags(&task.tags);
             let purpose = tags.runner_name().and_then(Purpose::from_runner_name);
-            if purpose.is_some_and(|purpose| purpose >= plan.purpose)
+            if let Some(purpose) = purpose.filter(|purpose| *purpose >= plan.purpose)
                 && let Some(id) = tags.runner_id()
                 && task.live
                 && !tags.ran_a_job()
                 && github.runner(&plan.target, id).await?.is_some_and(|runner| !runner.busy)
             {
-                return Ok(Some("a runner for it is there already"));
+                return Ok(Some(purpose));
             }
         }
         Ok(None)
@@ -376,6 +378,14 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
             }
         }
         Ok(None)
+    }
+}
+
+/// Spends the registration of that name, if there is one.
+async fn spend_by_name<G: Github>(github: &G, plan: &Plan) -> Result<Deleted, CallError> {
+    match github.find_runner(&plan.target, &plan.runner_name()).await? {
+        Some(runner) => github.delete_runner(&plan.target, runner.id).await,
+        None => Ok(Deleted::Gone),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     chain::{Taken, Waits},
     config::Scope,
     error::{CallError, Class},
-    ids::{JobId, Purpose, started_by},
+    ids::{JobId, Purpose, RunnerId, started_by},
     job::Replacement,
     outcome::{Done, Outcome},
     plan::Plan,
@@ -50,9 +50,16 @@ const MOST_DOUBLINGS: u32 = 6;
 struct Course {
     taken: Taken,
     pool_size: Cell<u32>,
-    /// Jobs that another runner was announced for.
-    announced: RefCell<BTreeSet<JobId>>,
+    /// Jobs that another runner is announced for, and the runner that led to that.
+    announced: RefCell<BTreeMap<JobId, RunnerId>>,
     tally: RefCell<Tally>,
+}
+
+impl Course {
+    /// One job gets one runner from a sweep. A step that is repeated after a rate limit may announce again.
+    fn may_announce(&self, job: JobId, runner: &Runner) -> bool {
+        *self.announced.borrow_mut().entry(job).or_insert(runner.id) == runner.id
+    }
 }
 
 /// What a sweep did.
@@ -248,7 +255,7 @@ where
             Finding::Hung(runner, task) => {
                 // Its job gets the next runner: no idle one that leads to the job brings it another.
                 if let Some(Purpose::Job(job, _)) = Purpose::from_runner_name(&runner.name)
-                    && !course.announced.borrow_mut().insert(job)
+                    && !course.may_announce(job, runner)
                 {
                     return Ok(());
                 }
@@ -312,7 +319,7 @@ where
         };
         if let Some(next) = next {
             // Another idle runner has led to the same job in this sweep. The next sees whether that brought it a runner.
-            if !course.announced.borrow_mut().insert(next.job_id) {
+            if !course.may_announce(next.job_id, runner) {
                 return Ok(true);
             }
             let done = self.announce_anyway(next, "a runner was idle while the job was queued").await?;

@@ -363,6 +363,29 @@ async fn what_the_sweep_hands_back_waits_when_its_name_is_free() {
 }
 
 #[tokio::test]
+async fn what_the_sweep_hands_back_is_spent_when_a_later_runner_is_there() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    // Its runner died, the next one was announced, and nobody got to delete the first registration.
+    story.world.kill_task(story.task(), "SpotInterruption", "Your Spot Task was interrupted.", None);
+    let attempt = |attempt: u64, registered: bool| {
+        json!({ "replacement": {
+            "job_id": job, "attempt": attempt, "labels": LABELS, "owner": world::OWNER, "registered": registered,
+        } })
+        .to_string()
+    };
+    story.dispatch(&[attempt(2, false)]).await;
+    assert_eq!(story.names().len(), 2);
+    story.dispatch(&[attempt(1, true)]).await;
+    assert_eq!(story.names(), [format!("fargate-{job}-2")]);
+    assert_eq!(story.live(), 1);
+    story.world.boot();
+    story.world.assign();
+    story.world.finish_job(job);
+    story.end();
+}
+
+#[tokio::test]
 async fn two_idle_runners_that_lead_to_one_job_bring_it_one_runner() {
     let story = Story::begin().await;
     let more = story.world.queue_job(&["self-hosted", "fargate", "cpu=2"]);
