@@ -4,6 +4,7 @@ use std::{collections::VecDeque, fmt};
 
 use super::{
     HOUR, MINUTE, Ms, SECOND,
+    ecs::Task,
     github::Status,
     world::{IDLE_TIMEOUT, MAX_ATTEMPTS, World},
 };
@@ -157,11 +158,18 @@ impl World {
             .github
             .waiting()
             .filter(|job| {
-                self.github.job(*job).is_some_and(|it| now - it.plan.at > LOST_AFTER && !it.rejected)
+                let Some(it) = self.github.job(*job).filter(|it| !it.rejected) else { return false };
+                let waited = now - it.plan.at;
+                // Spot alone may be dry for hours: a job is not lost yet while its message or a task is there.
+                let is_seen_to = || {
+                    self.jobs.messages().any(|message| message.job == *job)
+                        || self.ecs.of_starter(&format!("gha-{job}")).any(Task::is_live)
+                };
+                waited > LOST_AFTER && (waited > 2 * LOST_AFTER || !is_seen_to())
             })
             .collect();
         for job in late {
-            self.violation(Kind::Lost, job, format!("job {job} has waited for more than three hours"));
+            self.violation(Kind::Lost, job, format!("job {job} has waited for hours"));
             // Once is enough.
             if let Some(it) = self.github.job_mut(job) {
                 it.rejected = true;
