@@ -12,6 +12,15 @@ use std::time::Duration;
 
 use crate::{config::GitHubSettings, error::CallError};
 
+/// The HTTP client of a function. No file of certificates is read at a cold start, unless there are some of the
+/// operator's own.
+pub fn http(environment: impl Fn(&str) -> Option<String>) -> http::Http {
+    match environment("SSL_CERT_FILE").or_else(|| environment("SSL_CERT_DIR")) {
+        Some(_) => http::Http::with_system_roots(),
+        None => http::Http::new(),
+    }
+}
+
 /// GitHub, with the credentials of a secret in Secrets Manager.
 pub fn github(
     settings: GitHubSettings,

@@ -6,33 +6,13 @@ use std::fmt::{self, Display};
 use time::Duration;
 
 use crate::{
-    labels::Offered,
-    plan::Fleet,
-    policy::{Policy, RepositoryGlob},
-    task::Capacity,
+    fargate::fleet::{Capacity, Fleet, Network},
+    intake::{
+        labels::Offered,
+        policy::{Policy, RepositoryGlob},
+    },
+    ports::Scope,
 };
-
-/// Which registrations are made: of an organisation, a repository or an enterprise.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// `/orgs/{org}`.
-    Org,
-    /// `/repos/{owner}/{repo}`.
-    Repo,
-    /// `/enterprises/{slug}`.
-    Enterprise(String),
-}
-
-/// Where tasks get their network from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Network {
-    /// `SUBNET_IDS`.
-    pub subnets: Vec<String>,
-    /// `SECURITY_GROUP_IDS`.
-    pub security_groups: Vec<String>,
-    /// `ASSIGN_PUBLIC_IP`.
-    pub public_ip: bool,
-}
 
 /// How GitHub is asked, and with which credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]

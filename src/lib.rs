@@ -1,38 +1,21 @@
 //! One fresh just-in-time GitHub Actions runner on AWS Fargate for every queued job: none lost, none started
 //! twice, none left behind, and no database.
 //!
-//! # Table of contents
+//! # Where what is
 //!
-//! Decisions are plain functions of values: they do no I/O and read no clock.
+//! Lower folders know nothing of higher ones.
 //!
-//! | module | what it decides |
+//! | folder | what is in it |
 //! | --- | --- |
-//! | [`job`] | what a message is: payloads and envelopes, read strictly |
-//! | [`labels`], [`size`] | what the labels ask for, and the size of Fargate's that is large enough |
-//! | [`policy`] | which jobs are served: skip, reject or run |
-//! | [`plan`], [`task`], [`tags`] | the RunTask request, the same for the same job and attempt |
-//! | [`owed`] | whether a runner is still owed, and to whom |
-//! | [`books`] | what a sweep has to do |
-//! | [`lifecycle`] | what a message of the lifecycle queue is |
-//! | [`outcome`], [`error`] | what became of a message, and when it comes back |
-//! | [`signature`] | whether GitHub sent it |
-//!
-//! Flows are short scripts over the ports, and read like the rows of the protocol in `docs/protocol.md`.
-//!
-//! | module | its flow |
-//! | --- | --- |
-//! | [`webhook`] | GitHub → event bus |
-//! | [`dispatch`] | queued job → task |
-//! | [`reconcile`] | retire, replace, settle; and the sweep |
-//! | `sweep` | what `reconcile` does every five minutes |
-//! | `redeliver` | … about webhook deliveries that failed |
-//! | `chain` | … to find out who needs an idle runner |
-//! | [`start`] | one RunTask over the capacities of its plan |
-//! | [`batch`] | records in isolation, partial failures |
-//!
-//! Around them: [`ports`] (what the flows need of the outside), [`adapters`] (the ports over AWS and GitHub),
-//! [`config`] (the environment), [`metrics`], [`function`] (what the three binaries have in common), and
-//! [`runner_init`], the entrypoint of the container that mints its own configuration.
+//! | `bin/` | the three functions and the container's entrypoint: wiring |
+//! | [`config`], [`adapters`], [`runner_init`] | the environment; the ports over AWS and GitHub; the container's side |
+//! | [`flows`] | webhook, dispatch, reconcile: look, ask the protocol, do |
+//! | [`lambda`] | batches in isolation, outcomes, metrics |
+//! | [`intake`] | what comes in: payloads, labels, policy, signature |
+//! | [`protocol`] | what comes next: pure functions, no I/O, no clock |
+//! | [`ports`] | what the flows need of the outside |
+//! | [`fargate`] | what Fargate takes: sizes, requests, tags |
+//! | [`error`], [`ids`] | ground words |
 //!
 //! # Environment variables
 //!
@@ -71,30 +54,13 @@
 #![warn(missing_docs)]
 
 pub mod adapters;
-pub mod batch;
-pub mod books;
-mod chain;
 pub mod config;
-pub mod dispatch;
 pub mod error;
-pub mod function;
+pub mod fargate;
+pub mod flows;
 pub mod ids;
-pub mod job;
-pub mod labels;
-pub mod lifecycle;
-pub mod metrics;
-pub mod outcome;
-pub mod owed;
-pub mod plan;
-pub mod policy;
+pub mod intake;
+pub mod lambda;
 pub mod ports;
-pub mod reconcile;
-mod redeliver;
+pub mod protocol;
 pub mod runner_init;
-pub mod signature;
-pub mod size;
-pub mod start;
-mod sweep;
-pub mod tags;
-pub mod task;
-pub mod webhook;

@@ -57,7 +57,7 @@ use std::{
 use secrecy::SecretString;
 use tokio::runtime::Runtime;
 
-use crate::function;
+use crate::lambda::function;
 use settings::{Mistakes, Settings};
 
 /// Why `runner-init` ended. The codes are apart from those that the runner's own scripts give (0 to 5 and 7:

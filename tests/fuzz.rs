@@ -7,10 +7,11 @@ mod changes;
 use changes::{apply, changes};
 use gha_fargate_runners::{
     ids::Purpose,
-    job,
-    labels::{self, Offered},
-    lifecycle,
-    signature::WebhookSecrets,
+    intake::{
+        labels::{self, Offered},
+        lifecycle, payload,
+        signature::WebhookSecrets,
+    },
 };
 use proptest::prelude::*;
 
@@ -33,16 +34,16 @@ proptest! {
             true => format!("{{\"detail-type\":\"workflow_job\",\"detail\":{example}}}"),
             false => example.clone(),
         };
-        prop_assert!(job::read(&whole).is_ok(), "as published, it is read");
+        prop_assert!(payload::read(&whole).is_ok(), "as published, it is read");
         let changed = apply(&whole, &changes);
         let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&changed).is_ok();
-        let read = job::read(&changed);
+        let read = payload::read(&changed);
         prop_assert!(is_json || read.is_err(), "what is no JSON is refused");
         if let Err(refused) = read {
             prop_assert!(refused.to_string().len() < 300, "a reason fit for a log line");
         }
         let _ = lifecycle::read(&changed);
-        let _ = job::trimmed(&changed);
+        let _ = payload::trimmed(&changed);
     }
 
     #[test]

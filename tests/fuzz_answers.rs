@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use gha_fargate_runners::{
     error::{CallError, Class},
-    outcome::Outcome,
+    lambda::outcome::Outcome,
 };
 use proptest::{
     prelude::*,

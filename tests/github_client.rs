@@ -21,11 +21,13 @@ use axum::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::{BoxFuture, join_all};
 use gha_fargate_runners::{
-    adapters::{github::GitHub, http, http::Http},
-    config::Scope,
+    adapters::{
+        github::GitHub,
+        http::{self, Http},
+    },
     error::{CallError, Class},
     ids::InstallationId,
-    ports::{Clock, Github, Minted, SecretSource, Target},
+    ports::{Clock, Github, Minted, Scope, SecretSource, Target},
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};

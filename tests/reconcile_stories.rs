@@ -14,7 +14,7 @@ mod scopes;
 mod sweeps;
 
 use fleet::Fleet;
-use gha_fargate_runners::metrics::Metrics;
+use gha_fargate_runners::lambda::metrics::Metrics;
 use serde_json::{Value, json};
 use time::{Duration, format_description::well_known::Rfc3339};
 use world::{DEAD_LETTERS, JOB_QUEUE, LIFECYCLE_QUEUE, Op, World};

@@ -21,7 +21,7 @@ use gha_fargate_runners::{
         secrets::Secret,
     },
     config::WebhookConfig,
-    webhook::{Answer, Webhook},
+    flows::webhook::{Answer, Webhook},
 };
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use ring::hmac;

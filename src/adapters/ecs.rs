@@ -13,11 +13,10 @@ use time::OffsetDateTime;
 
 use super::aws::call_error;
 use crate::{
-    config::Network,
     error::{CallError, Class},
+    fargate::{fleet::Network, request::TaskRequest},
     ids::is_ours,
     ports::{FindTasks, RunTask, StartTasks, Task, TaskArn, TendTasks},
-    task::TaskRequest,
 };
 
 /// DescribeTasks: "a list of up to 100 task IDs or full ARN entries".

@@ -16,12 +16,11 @@ use self::{
 };
 use super::http::{Http, NoReply, Reply, Request};
 use crate::{
-    config::Scope,
     error::{CallError, Class},
     ids::{JobId, RunnerId},
     ports::{
-        Clock, Deleted, Deliveries, Delivery, Github, JobState, Minted, Registration, Runner, SecretSource,
-        SystemClock, Target,
+        Clock, Deleted, Deliveries, Delivery, Github, JitConfig, JobState, Minted, Registration, Scope,
+        SecretSource, SystemClock, Target,
     },
 };
 
@@ -175,16 +174,16 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
             return Ok(Minted::NameTaken);
         }
         let minted: wire::Minted = read(&call, &reply)?;
-        Ok(Minted::Created(Registration { id: minted.runner.id, jit_config: minted.encoded_jit_config }))
+        Ok(Minted::Created(JitConfig { id: minted.runner.id, encoded: minted.encoded_jit_config }))
     }
 
-    async fn find_runner(&self, target: &Target, name: &str) -> Result<Option<Runner>, CallError> {
+    async fn find_runner(&self, target: &Target, name: &str) -> Result<Option<Registration>, CallError> {
         let call = self.runners_call("GET", target, &format!("?name={}", segment(name)))?;
         let list: wire::Runners = read(&call, &self.ask(target, &call, None, is_ok).await?)?;
-        Ok(list.runners.into_iter().find(|runner| runner.name == name).map(Runner::from))
+        Ok(list.runners.into_iter().find(|runner| runner.name == name).map(Registration::from))
     }
 
-    async fn runner(&self, target: &Target, id: RunnerId) -> Result<Option<Runner>, CallError> {
+    async fn runner(&self, target: &Target, id: RunnerId) -> Result<Option<Registration>, CallError> {
         let call = self.runners_call("GET", target, &format!("/{id}"))?;
         let reply = self.ask(target, &call, None, |status| matches!(status, 200 | 404)).await?;
         if reply.status == 404 {
@@ -193,14 +192,14 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
         read(&call, &reply).map(|runner: wire::Runner| Some(runner.into()))
     }
 
-    async fn runners(&self, target: &Target, page: u32) -> Result<(Vec<Runner>, bool), CallError> {
+    async fn runners(&self, target: &Target, page: u32) -> Result<(Vec<Registration>, bool), CallError> {
         let call = self.runners_call("GET", target, &format!("?per_page={PER_PAGE}&page={page}"))?;
         let list: wire::Runners = read(&call, &self.ask(target, &call, None, is_ok).await?)?;
         let more = u64::from(page) * u64::from(PER_PAGE) < list.total_count && !list.runners.is_empty();
         if more && page >= MOST_PAGES {
             return Err(CallError::new(call.lost(), format!("GitHub: {call}: the list does not end")));
         }
-        Ok((list.runners.into_iter().map(Runner::from).collect(), more))
+        Ok((list.runners.into_iter().map(Registration::from).collect(), more))
     }
 
     async fn delete_runner(&self, target: &Target, id: RunnerId) -> Result<Deleted, CallError> {

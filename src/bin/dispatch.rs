@@ -10,10 +10,12 @@ use gha_fargate_runners::{
         ecs::Ecs,
         sqs::Sqs,
     },
-    batch,
     config::DispatchConfig,
-    dispatch::Dispatcher,
-    function::{self, Error},
+    flows::dispatch::Dispatcher,
+    lambda::{
+        batch,
+        function::{self, Error},
+    },
     ports::{StartTasks, SystemClock},
 };
 use lambda_runtime::{LambdaEvent, service_fn};
@@ -29,7 +31,7 @@ async fn main() -> ExitCode {
 
 async fn dispatch() -> Result<(), Error> {
     let config = DispatchConfig::read(function::environment)?;
-    let http = function::http();
+    let http = adapters::http(function::environment);
     let aws = aws::sdk_config(function::environment, http.for_aws(), Patience::Queue);
     let queue = Sqs::new(&aws, config.queues);
     let dispatcher = Dispatcher {

@@ -10,11 +10,13 @@ use gha_fargate_runners::{
         ecs::Ecs,
         sqs::Sqs,
     },
-    batch,
-    config::{ReconcileConfig, Scope},
-    function::{self, Error},
-    ports::{Deliveries, SystemClock},
-    reconcile::{Pool, Reconciler},
+    config::ReconcileConfig,
+    flows::reconcile::{Pool, Reconciler},
+    lambda::{
+        batch,
+        function::{self, Error},
+    },
+    ports::{Deliveries, Scope, SystemClock},
 };
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
@@ -31,7 +33,7 @@ async fn main() -> ExitCode {
 
 async fn reconcile() -> Result<(), Error> {
     let config = ReconcileConfig::read(function::environment)?;
-    let http = function::http();
+    let http = adapters::http(function::environment);
     let aws = aws::sdk_config(function::environment, http.for_aws(), Patience::Queue);
     let scope = config.github.as_ref().map_or(Scope::Org, |settings| settings.scope.clone());
     let github = config.github.map(|settings| adapters::github(settings, &http, &aws));

@@ -12,10 +12,12 @@ use gha_fargate_runners::{
         secrets::Secret,
     },
     config::WebhookConfig,
-    function::{self, Error},
-    metrics::Metrics,
+    flows::webhook::Webhook,
+    lambda::{
+        function::{self, Error},
+        metrics::Metrics,
+    },
     ports::SystemClock,
-    webhook::Webhook,
 };
 use lambda_runtime::{LambdaEvent, service_fn};
 
@@ -29,7 +31,11 @@ async fn main() -> ExitCode {
 
 async fn webhook() -> Result<(), Error> {
     let config = WebhookConfig::read(function::environment)?;
-    let aws = aws::sdk_config(function::environment, function::http().for_aws(), Patience::Webhook);
+    let aws = aws::sdk_config(
+        function::environment,
+        adapters::http(function::environment).for_aws(),
+        Patience::Webhook,
+    );
     let webhook = Webhook {
         bus: EventBus::new(&aws, config.event_bus),
         secret: Secret::new(&aws, config.secret_arn),

@@ -16,9 +16,8 @@ use super::{
 };
 use crate::{
     adapters::{github::GitHub, http::Http},
-    config::Scope,
     error::{CallError, Class},
-    ports::{Deleted, Github, Minted, Runner, SecretSource, Target},
+    ports::{Deleted, Github, Minted, Registration, Scope, SecretSource, Target},
 };
 
 /// How long GitHub is asked at most. The task is paid for while it waits, and a replacement is started with
@@ -71,7 +70,7 @@ async fn register(github: &impl Github, settings: &Settings) -> Result<SecretStr
         let error = match ask(github, &target, settings, answer_lost).await {
             Ok(Minted::Created(registration)) => {
                 tracing::info!(runner_id = registration.id.0, runner_name = settings.name, "registered");
-                return Ok(registration.jit_config);
+                return Ok(registration.encoded);
             }
             Ok(Minted::NameTaken) => return Err(End::new(ExitReason::NameTaken, settings.name.as_str())),
             Err(error) => error,
@@ -126,7 +125,7 @@ async fn ask(
 }
 
 /// Whether nobody runs this runner (yet).
-fn never_connected(runner: &Runner) -> bool {
+fn never_connected(runner: &Registration) -> bool {
     !runner.online && !runner.busy
 }
 

@@ -2,9 +2,11 @@
 
 use expect_test::expect;
 use gha_fargate_runners::{
-    batch,
-    outcome::{Handled, Outcome},
-    policy::Skip,
+    intake::policy::Skip,
+    lambda::{
+        batch,
+        outcome::{Handled, Outcome},
+    },
 };
 use serde_json::{Value, json, value::RawValue};
 

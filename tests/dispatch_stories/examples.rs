@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use expect_test::expect;
-use gha_fargate_runners::{
-    job,
+use gha_fargate_runners::intake::{
     labels::Offered,
+    payload,
     policy::{Policy, RepositoryGlob, Verdict},
 };
 use serde_json::{Value, json};
@@ -23,8 +23,8 @@ fn the_published_examples_get_their_class() {
     };
     let mut classes = String::new();
     for example in examples {
-        let class = match job::read(&example.to_string()) {
-            Ok(job::Message::WorkflowJob(event)) => match policy.judge(&event) {
+        let class = match payload::read(&example.to_string()) {
+            Ok(payload::Message::WorkflowJob(event)) => match policy.judge(&event) {
                 Verdict::Run(_) => "run".to_owned(),
                 Verdict::Skip(skip) => format!("skip: {}", skip.detail),
                 Verdict::Reject(reason) => format!("reject: {reason}"),
@@ -120,7 +120,7 @@ fn ten_thousand_mutated_examples_get_the_class_that_their_change_deserves() {
     for (round, (path, kind, value)) in changes.iter().cycle().take(10_000).enumerate() {
         let mut payload = mutated(&queued, path, value.clone());
         payload[format!("unknown-{round}")] = json!(round);
-        let read = job::read(&payload.to_string());
+        let read = payload::read(&payload.to_string());
         let allowed = READ.iter().find(|(read, _)| read == path).map(|(_, kinds)| kinds);
         // A label of another type; a label that is taken away, or renamed, is a label all the same.
         let is_label = path.starts_with("/workflow_job/labels/");
@@ -129,7 +129,7 @@ fn ten_thousand_mutated_examples_get_the_class_that_their_change_deserves() {
             None => !is_label || matches!(*kind, "text" | "missing"),
         };
         match read {
-            Ok(job::Message::WorkflowJob(_)) => assert!(readable, "{path} {kind} was read"),
+            Ok(payload::Message::WorkflowJob(_)) => assert!(readable, "{path} {kind} was read"),
             Ok(other) => panic!("{path} {kind}: {other:?}"),
             Err(error) => {
                 assert!(!readable, "{path} {kind}: {error}");

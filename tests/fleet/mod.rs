@@ -15,11 +15,13 @@ use gha_fargate_runners::{
         secrets::Secret,
         sqs::Sqs,
     },
-    batch,
-    config::{DispatchConfig, GitHubSettings, ReconcileConfig, Scope},
-    dispatch::Dispatcher,
-    metrics::Metrics,
-    reconcile::{Pool, Reconciler},
+    config::{DispatchConfig, GitHubSettings, ReconcileConfig},
+    flows::{
+        dispatch::Dispatcher,
+        reconcile::{Pool, Reconciler},
+    },
+    lambda::{batch, metrics::Metrics},
+    ports::Scope,
 };
 use serde_json::{Value, value::RawValue};
 use time::{Duration, OffsetDateTime};

@@ -10,11 +10,14 @@ use gha_fargate_runners::{
         http::Http,
         sqs::Sqs,
     },
-    books,
-    config::{Network, Queues},
+    config::Queues,
     error::{CallError, Class},
+    fargate::{
+        fleet::{Capacity, Network},
+        request::{Identity, TaskRequest},
+    },
     ports::{FindTasks, Queue, RunTask, Source, StartTasks, Task, TaskArn, TendTasks},
-    task::{Capacity, Identity, TaskRequest},
+    protocol::books,
 };
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
 use serde_json::{Value, json};

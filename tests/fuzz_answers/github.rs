@@ -2,11 +2,13 @@
 
 use gha_fargate_runners::{
     adapters::{github::GitHub, http::Http},
-    books::{self, Registered},
-    config::Scope,
     error::{CallError, Class},
     ids::{JobId, RunnerId},
-    ports::{Clock, Deleted, Deliveries, Github, Minted, SecretSource, Target},
+    ports::{Clock, Deleted, Deliveries, Github, Minted, Scope, SecretSource, Target},
+    protocol::{
+        books::{self, Registered},
+        redeliveries,
+    },
 };
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
 use secrecy::{ExposeSecret, SecretString};
@@ -170,7 +172,7 @@ async fn ask(
             let minted = github.mint(&target, name, &["self-hosted".to_owned()]).await;
             match &minted {
                 Ok(Minted::Created(registration)) if call == Call::Mint => {
-                    let (id, config) = (registration.id.0, registration.jit_config.expose_secret());
+                    let (id, config) = (registration.id.0, registration.encoded.expose_secret());
                     prop_assert_eq!(answer.status, 201);
                     match answer.json() {
                         Some(json) => {
@@ -236,7 +238,7 @@ async fn ask(
                 };
                 more.map(|(more, _)| {
                     page.extend(more);
-                    books::due_redeliveries(&page, NOW);
+                    redeliveries::due(&page, NOW);
                 })
             }
             Err(error) => Err(error),

@@ -4,9 +4,9 @@ use std::{task::Waker, time::Duration};
 
 use gha_fargate_runners::{
     error::{CallError, Class},
+    fargate::{fleet::Capacity, request::TaskRequest},
     ids::{Purpose, RunnerId},
-    ports::{Deleted, Delivery, JobState, Minted, Registration, RunTask, Runner, Source, Task, TaskArn},
-    task::{Capacity, TaskRequest},
+    ports::{Deleted, Delivery, JitConfig, JobState, Minted, Registration, RunTask, Source, Task, TaskArn},
 };
 
 use super::{
@@ -48,8 +48,8 @@ pub enum Request {
 /// An answer.
 pub enum Reply {
     Minted(Minted),
-    Runner(Option<Runner>),
-    Runners(Vec<Runner>, bool),
+    Runner(Option<Registration>),
+    Runners(Vec<Registration>, bool),
     Deleted(Deleted),
     Job(Option<JobState>),
     Deliveries(Vec<Delivery>, Option<String>),
@@ -345,9 +345,9 @@ impl World {
                     Some(id) => {
                         tell!(self, job, "GitHub registers {name}");
                         self.minted_for.push(job);
-                        Reply::Minted(Minted::Created(Registration {
+                        Reply::Minted(Minted::Created(JitConfig {
                             id: RunnerId(id),
-                            jit_config: format!("jit-{id}").into(),
+                            encoded: format!("jit-{id}").into(),
                         }))
                     }
                 }
@@ -356,7 +356,7 @@ impl World {
             Request::GetRunner(id) => Reply::Runner(self.github.shown(id, late).map(as_runner)),
             Request::ListRunners(page) => {
                 let skip = 100 * (page as usize - 1);
-                let runners: Vec<Runner> =
+                let runners: Vec<Registration> =
                     self.github.page_shown(skip, late).into_iter().map(as_runner).collect();
                 Reply::Runners(runners, self.github.registrations.len() > skip + 100)
             }

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
 };
 
-use gha_fargate_runners::task::{Capacity, TaskRequest};
+use gha_fargate_runners::fargate::{fleet::Capacity, request::TaskRequest};
 
 use super::{HOUR, Ms, past::LAG};
 

@@ -1,10 +1,9 @@
 //! The world's facts in the library's own types, as the ports answer them; and what AWS would not take.
 
 use gha_fargate_runners::{
+    fargate::{request::TaskRequest, tags},
     ids::{Purpose, RunnerId},
-    ports::{Delivery, JobState, JobStatus, Runner, Source, Task, TaskArn},
-    tags,
-    task::TaskRequest,
+    ports::{Delivery, JobState, JobStatus, Registration, Source, Task, TaskArn},
 };
 
 use super::{
@@ -14,8 +13,8 @@ use super::{
     text::{action_name, arn, labels, time},
 };
 
-pub fn as_runner(registration: &github::Registration) -> Runner {
-    Runner {
+pub fn as_runner(registration: &github::Registration) -> Registration {
+    Registration {
         id: RunnerId(registration.id),
         name: registration.name.clone(),
         online: registration.online,

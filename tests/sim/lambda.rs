@@ -12,12 +12,17 @@ use std::{
 
 use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
 use gha_fargate_runners::{
-    batch::{self, Record},
-    config::{DispatchConfig, ReconcileConfig, Scope},
-    dispatch::Dispatcher,
-    metrics::Metrics,
-    reconcile::{Pool, Reconciler},
-    webhook::Webhook,
+    config::{DispatchConfig, ReconcileConfig},
+    flows::{
+        dispatch::Dispatcher,
+        reconcile::{Pool, Reconciler},
+        webhook::Webhook,
+    },
+    lambda::{
+        batch::{self, Record},
+        metrics::Metrics,
+    },
+    ports::Scope,
 };
 use ring::hmac;
 

@@ -5,13 +5,13 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 
 use gha_fargate_runners::{
     error::{CallError, Class},
+    fargate::request::TaskRequest,
     ids::{Attempt, JobId, Purpose, RunnerId},
-    job::{self, Message},
+    intake::payload::{self, Message},
     ports::{
-        Bus, Deleted, Deliveries, Delivery, FindTasks, Github, JobState, JobStatus, Minted, Queue, RunTask,
-        Runner, Source, StartTasks, Target, Task, TaskArn, TendTasks,
+        Bus, Deleted, Deliveries, Delivery, FindTasks, Github, JobState, JobStatus, Minted, Queue,
+        Registration, RunTask, Source, StartTasks, Target, Task, TaskArn, TendTasks,
     },
-    task::TaskRequest,
 };
 
 use super::{explore, ports::Port, scenarios, shrink::Failing};
@@ -107,18 +107,18 @@ impl Github for Crooked {
         Ok(minted)
     }
 
-    async fn find_runner(&self, target: &Target, name: &str) -> Result<Option<Runner>, CallError> {
+    async fn find_runner(&self, target: &Target, name: &str) -> Result<Option<Registration>, CallError> {
         let found = self.port.find_runner(target, name).await?;
         let taken = self.is(Planted::TakenIsDone);
-        Ok(found.map(|runner| Runner { online: runner.online || taken, ..runner }))
+        Ok(found.map(|runner| Registration { online: runner.online || taken, ..runner }))
     }
 
-    async fn runner(&self, target: &Target, id: RunnerId) -> Result<Option<Runner>, CallError> {
+    async fn runner(&self, target: &Target, id: RunnerId) -> Result<Option<Registration>, CallError> {
         let runner = self.port.runner(target, id).await?;
         Ok(runner.filter(|_| !self.is(Planted::GoneWhenStopped)))
     }
 
-    async fn runners(&self, target: &Target, page: u32) -> Result<(Vec<Runner>, bool), CallError> {
+    async fn runners(&self, target: &Target, page: u32) -> Result<(Vec<Registration>, bool), CallError> {
         if self.is(Planted::GoneWhenStopped) {
             let (runners, more) = self.port.runners(target, page).await?;
             return Ok((runners.into_iter().filter(|runner| runner.online).collect(), more));
@@ -226,7 +226,7 @@ impl Queue for Crooked {
 
     async fn announce(&self, body: &str, delay: Duration) -> Result<(), CallError> {
         if self.is(Planted::DeleteBeforeAnnounce)
-            && let Ok(Message::Replacement(replacement)) = job::read(body)
+            && let Ok(Message::Replacement(replacement)) = payload::read(body)
         {
             let before = Attempt(replacement.attempt.0.saturating_sub(1));
             let name = Purpose::Job(replacement.job_id, before).runner_name();

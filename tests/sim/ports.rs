@@ -9,12 +9,12 @@ use std::{
 
 use gha_fargate_runners::{
     error::CallError,
+    fargate::request::TaskRequest,
     ids::{JobId, RunnerId},
     ports::{
-        Bus, Clock, Deleted, Deliveries, Delivery, FindTasks, Github, JobState, Minted, Queue, RunTask,
-        Runner, SecretSource, Source, StartTasks, Target, Task, TaskArn, TendTasks, Timer,
+        Bus, Clock, Deleted, Deliveries, Delivery, FindTasks, Github, JobState, Minted, Queue, Registration,
+        RunTask, SecretSource, Source, StartTasks, Target, Task, TaskArn, TendTasks, Timer,
     },
-    task::TaskRequest,
 };
 use secrecy::SecretString;
 use time::OffsetDateTime;
@@ -91,15 +91,15 @@ impl Github for Port {
         answer!(self.call(request), Reply::Minted(minted) => minted)
     }
 
-    async fn find_runner(&self, _: &Target, name: &str) -> Result<Option<Runner>, CallError> {
+    async fn find_runner(&self, _: &Target, name: &str) -> Result<Option<Registration>, CallError> {
         answer!(self.call(Request::FindRunner(name.to_owned())), Reply::Runner(runner) => runner)
     }
 
-    async fn runner(&self, _: &Target, id: RunnerId) -> Result<Option<Runner>, CallError> {
+    async fn runner(&self, _: &Target, id: RunnerId) -> Result<Option<Registration>, CallError> {
         answer!(self.call(Request::GetRunner(id.0)), Reply::Runner(runner) => runner)
     }
 
-    async fn runners(&self, _: &Target, page: u32) -> Result<(Vec<Runner>, bool), CallError> {
+    async fn runners(&self, _: &Target, page: u32) -> Result<(Vec<Registration>, bool), CallError> {
         answer!(self.call(Request::ListRunners(page)), Reply::Runners(runners, more) => (runners, more))
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use gha_fargate_runners::metrics::Metrics;
+use gha_fargate_runners::lambda::metrics::Metrics;
 
 use super::{
     HOUR, Ms,

@@ -18,10 +18,9 @@ use super::{
     segment, wire,
 };
 use crate::{
-    config::Scope,
     error::{CallError, Class},
     ids::InstallationId,
-    ports::{Clock, SecretSource, Target},
+    ports::{Clock, Scope, SecretSource, Target},
 };
 
 /// A token is not used in the last minutes of its hour: a batch must not outlive it.

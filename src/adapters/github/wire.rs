@@ -40,9 +40,9 @@ pub(super) struct Label {
     name: String,
 }
 
-impl From<Runner> for ports::Runner {
+impl From<Runner> for ports::Registration {
     fn from(runner: Runner) -> Self {
-        ports::Runner {
+        ports::Registration {
             id: runner.id,
             name: runner.name,
             online: runner.status == "online",

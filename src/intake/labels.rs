@@ -13,7 +13,7 @@
 
 use std::{collections::BTreeSet, fmt::Display};
 
-use crate::size::{LARGEST, Size};
+use crate::fargate::size::{LARGEST, Size};
 
 /// The labels this fleet answers to (`RUNNER_LABELS`).
 #[derive(Debug, Clone, PartialEq, Eq)]

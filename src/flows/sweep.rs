@@ -10,23 +10,26 @@ use futures_util::{StreamExt, stream};
 use time::OffsetDateTime;
 
 use crate::{
-    books::{self, Finding, Registered},
-    chain::{Taken, Waits},
-    config::Scope,
     error::{CallError, Class},
-    ids::{JobId, Purpose, RunnerId, started_by},
-    job::Replacement,
-    outcome::{Done, Outcome},
-    plan::Plan,
-    policy::{RepositoryGlob, Skip},
-    ports::{
-        Deleted, Deliveries, FindTasks, Github, Minted, Queue, RunTask, Runner, StartTasks, Target, Task,
-        TendTasks, Timer,
+    fargate::tags::TaskTags,
+    flows::{
+        chain::{Taken, Waits},
+        hands::{discard, run_task},
+        plan::Plan,
+        reconcile::{Pool, Reconciler, replacement, retire, target},
+        redeliver::redeliver,
     },
-    reconcile::{Pool, Reconciler, replacement, retire, target},
-    redeliver::redeliver,
-    start::{discard, run_task},
-    tags::TaskTags,
+    ids::{JobId, Purpose, RunnerId, started_by},
+    intake::{
+        payload::Replacement,
+        policy::{RepositoryGlob, Skip},
+    },
+    lambda::outcome::{Done, Outcome},
+    ports::{
+        Deleted, Deliveries, FindTasks, Github, Minted, Queue, Registration, RunTask, Scope, StartTasks,
+        Target, Task, TendTasks, Timer,
+    },
+    protocol::books::{self, Finding, Registered},
 };
 
 /// GitHub's "after" is in whole seconds, and may be none.
@@ -57,7 +60,7 @@ struct Course {
 
 impl Course {
     /// One job gets one runner from a sweep. A step that is repeated after a rate limit may announce again.
-    fn may_announce(&self, job: JobId, runner: &Runner) -> bool {
+    fn may_announce(&self, job: JobId, runner: &Registration) -> bool {
         *self.announced.borrow_mut().entry(job).or_insert(runner.id) == runner.id
     }
 }
@@ -291,7 +294,7 @@ where
     async fn is_wanted(
         &self,
         github: &G,
-        runner: &Runner,
+        runner: &Registration,
         task: &Task,
         course: &Course,
     ) -> Result<bool, CallError> {
@@ -468,7 +471,7 @@ pub(crate) async fn patiently<C: Timer, T, F: Future<Output = Result<T, CallErro
 
 impl<S> Pool<S> {
     /// Whether GitHub gives this runner the same jobs as one of the pool's own.
-    fn has_labels_of(&self, runner: &Runner) -> bool {
+    fn has_labels_of(&self, runner: &Registration) -> bool {
         let set = |labels: &[String]| -> BTreeSet<String> {
             labels.iter().map(|label| label.to_lowercase()).collect()
         };

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use crate::{
-    job::{self, Message, Unreadable, WorkflowJob},
+    intake::payload::{self, Message, Unreadable, WorkflowJob},
     ports::TaskArn,
     runner_init::ExitReason,
 };
@@ -62,20 +62,20 @@ impl StoppedTask {
 
 /// Reads a message body.
 pub fn read(body: &str) -> Result<Lifecycle, Unreadable> {
-    let envelope: Result<Envelope, _> = job::read_json(body, "");
+    let envelope: Result<Envelope, _> = payload::read_json(body, "");
     match envelope {
         Ok(Envelope { detail_type, .. }) if detail_type == "ECS Task State Change" => {
-            let event: TaskEvent = job::read_json(body, "")?;
+            let event: TaskEvent = payload::read_json(body, "")?;
             Ok(read_task(event.detail))
         }
         Ok(Envelope { detail_type, time }) if detail_type == "Scheduled Event" => {
             let time = time.unwrap_or_default();
-            let scheduled = job::rfc3339(&time)
+            let scheduled = payload::rfc3339(&time)
                 .ok_or_else(|| Unreadable("time is no time like 2026-11-24T08:00:00Z".into()))?;
             Ok(Lifecycle::Sweep { scheduled })
         }
         // A `workflow_job` event in its envelope or bare, or something unreadable: `job` says what.
-        _ => Ok(match job::read(body)? {
+        _ => Ok(match payload::read(body)? {
             Message::WorkflowJob(event) => Lifecycle::Job(event),
             Message::Replacement(_) => Lifecycle::Other("a message for the job queue".into()),
             Message::OtherEvent(what) => Lifecycle::Other(what),

@@ -9,19 +9,23 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::{
-    config::Scope,
     error::CallError,
-    ids::{Attempt, JobId, Purpose, RunId, is_ours, started_by},
-    job::{Action, Job, Replacement, WorkflowJob},
-    lifecycle::{self, Lifecycle, StoppedTask},
-    outcome::{Done, Handled, Outcome},
-    owed::{Owed, owed},
-    plan::Fleet,
-    policy::{Policy, Skip},
-    ports::{
-        Deleted, Deliveries, FindTasks, Github, Queue, Runner, StartTasks, Target, Task, TendTasks, Timer,
+    fargate::{
+        fleet::Fleet,
+        tags::{self, TaskTags},
     },
-    tags::{self, TaskTags},
+    ids::{Attempt, JobId, Purpose, RunId, is_ours, started_by},
+    intake::{
+        lifecycle::{self, Lifecycle, StoppedTask},
+        payload::{Action, Job, Replacement, WorkflowJob},
+        policy::{Policy, Skip},
+    },
+    lambda::outcome::{Done, Handled, Outcome},
+    ports::{
+        Deleted, Deliveries, FindTasks, Github, Queue, Registration, Scope, StartTasks, Target, Task,
+        TendTasks, Timer,
+    },
+    protocol::debt::{Owed, owed},
 };
 
 /// Closes the books of runners.
@@ -234,7 +238,7 @@ where
             // StopTask deletes a task's tags: whoever stopped it has closed its books, or the sweep will.
             (_, _) if task.tags.is_empty() => Done::new("Settled", "the task was stopped on purpose"),
             _ if stopped.never_registered() => self.replace_unregistered(tags, &stopped.why()).await?,
-            _ => Done::new("Settled", "the container closed its books itself"),
+            _ => Done::new("Settled", "runner-init ended in order"),
         };
         Ok(outcome.with_task(stopped.arn.clone()).into())
     }
@@ -260,7 +264,7 @@ where
     pub(crate) async fn settle(
         &self,
         github: &G,
-        runner: &Runner,
+        runner: &Registration,
         tags: TaskTags<'_>,
         why: &str,
     ) -> Result<(Done, Deleted), CallError> {
@@ -346,7 +350,7 @@ where
 pub(crate) async fn retire<G: Github, E: TendTasks>(
     github: &G,
     ecs: &E,
-    runner: &Runner,
+    runner: &Registration,
     task: &Task,
     why: &str,
 ) -> Result<bool, CallError> {

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use time::{Duration, OffsetDateTime};
 
 use crate::{
+    fargate::tags::TaskTags,
     ids::{Purpose, RunnerId},
-    ports::{Delivery, Runner, Target, Task},
-    tags::TaskTags,
+    ports::{Registration, Target, Task},
 };
 
 /// A registration, and where it lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
     /// The registration.
-    pub runner: Runner,
+    pub runner: Registration,
     /// Where it was listed.
     pub place: Target,
 }
@@ -23,9 +23,9 @@ pub struct Registered {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
     /// Online and idle past the time-out: retire it, unless its job is still queued.
-    Idle(Runner, Task),
+    Idle(Registration, Task),
     /// The task runs past the time-out, and its runner holds no connection and runs no job: as good as dead.
-    Hung(Runner, Task),
+    Hung(Registration, Task),
     /// A registration without a task: `dispatch` crashed in between, or its task stopped and nobody said so.
     NoTask(Registered, Purpose),
     /// A task without a registration, past the time-out: its runner is spent and did not go.
@@ -113,59 +113,20 @@ pub fn stuck(tasks: &[Task], now: OffsetDateTime, idle_timeout: Duration) -> imp
 /// (<https://docs.github.com/en/actions/reference/limits>), and one day more for luck.
 const OLDEST_JOB: Duration = Duration::days(6);
 
-/// The deliveries to ask GitHub for once more: failed ones that no other delivery of the same event made good,
-/// each again after 4 minutes, 8 minutes, and then every 16 minutes since its last try. Jobs that wait come first.
-pub fn due_redeliveries(deliveries: &[Delivery], now: OffsetDateTime) -> Vec<u64> {
-    struct Event {
-        last: OffsetDateTime,
-        id: u64,
-        tries: u32,
-        delivered: bool,
-        waits: bool,
-    }
-    let mut events: BTreeMap<&str, Event> = BTreeMap::new();
-    for delivery in deliveries.iter().filter(|delivery| delivery.event == "workflow_job") {
-        let event = events.entry(&delivery.guid).or_insert(Event {
-            last: delivery.delivered_at,
-            id: delivery.id,
-            tries: 0,
-            delivered: false,
-            waits: delivery.action.as_deref() == Some("queued"),
-        });
-        event.tries += 1;
-        event.delivered |= delivery.delivered;
-        if delivery.delivered_at > event.last {
-            (event.last, event.id) = (delivery.delivered_at, delivery.id);
-        }
-    }
-    let mut due: Vec<Event> = events
-        .into_values()
-        .filter(|event| {
-            let pause = REDELIVER_AFTER * (1 << event.tries.saturating_sub(1).min(2));
-            !event.delivered && now - event.last >= pause
-        })
-        .collect();
-    due.sort_by_key(|event| (!event.waits, event.last));
-    due.into_iter().map(|event| event.id).collect()
-}
-
-/// Less than one sweep's interval, so that the first sweep after a failure sees to it.
-pub(crate) const REDELIVER_AFTER: Duration = Duration::minutes(4);
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
+        fargate::tags,
         ids::{Attempt, JobId},
         ports::TaskArn,
-        tags,
     };
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
     const TIMEOUT: Duration = Duration::minutes(10);
 
-    fn runner(id: u64, online: bool, busy: bool) -> Runner {
-        Runner { id: RunnerId(id), name: format!("fargate-{id}-1"), online, busy, labels: vec![] }
+    fn runner(id: u64, online: bool, busy: bool) -> Registration {
+        Registration { id: RunnerId(id), name: format!("fargate-{id}-1"), online, busy, labels: vec![] }
     }
 
     fn task(id: u64, minutes: i64) -> Task {
@@ -179,12 +140,12 @@ mod tests {
         }
     }
 
-    fn registered(runner: &Runner) -> Registered {
+    fn registered(runner: &Registration) -> Registered {
         let place = Target { owner: "acme".into(), repository: None, installation: None };
         Registered { runner: runner.clone(), place }
     }
 
-    fn findings(runners: &[Runner], tasks: &[Task]) -> Vec<Finding> {
+    fn findings(runners: &[Registration], tasks: &[Task]) -> Vec<Finding> {
         let registered: Vec<_> = runners.iter().map(registered).collect();
         compare(&registered, tasks, NOW, TIMEOUT).findings
     }
@@ -201,7 +162,7 @@ mod tests {
     fn each_finding() {
         let (idle, hung, no_task) =
             (runner(1, true, false), runner(2, false, false), runner(3, false, false));
-        let foreign = Runner { name: "other".into(), ..runner(9, false, false) };
+        let foreign = Registration { name: "other".into(), ..runner(9, false, false) };
         let runners = [idle.clone(), hung.clone(), no_task.clone(), foreign];
         let tasks = [task(1, 11), task(2, 11), task(4, 11)];
         assert_eq!(
@@ -221,38 +182,5 @@ mod tests {
         let tasks = [pending.clone(), task(2, 600), task(3, 60 * 24 * 6 + 1)];
         let stuck: Vec<_> = stuck(&tasks, NOW, TIMEOUT).collect();
         assert_eq!(stuck, [&pending, &tasks[2]]);
-    }
-
-    fn delivery(id: u64, guid: &str, minutes: i64, delivered: bool) -> Delivery {
-        Delivery {
-            id,
-            guid: guid.into(),
-            delivered_at: NOW - Duration::minutes(minutes),
-            delivered,
-            event: "workflow_job".into(),
-            action: Some("in_progress".into()),
-        }
-    }
-
-    #[test]
-    fn redeliveries() {
-        let queued = |delivery| Delivery { action: Some("queued".into()), ..delivery };
-        let table: [(&str, Vec<Delivery>, Vec<u64>); 8] = [
-            ("failed", vec![delivery(1, "a", 5, false)], vec![1]),
-            ("just failed", vec![delivery(1, "a", 3, false)], vec![]),
-            ("made good", vec![delivery(2, "a", 5, true), delivery(1, "a", 9, false)], vec![]),
-            ("failed again, too soon", vec![delivery(2, "a", 5, false), delivery(1, "a", 9, false)], vec![]),
-            ("failed again", vec![delivery(2, "a", 8, false), delivery(1, "a", 12, false)], vec![2]),
-            ("two events", vec![delivery(1, "a", 9, false), delivery(2, "b", 9, false)], vec![1, 2]),
-            (
-                "a job that waits",
-                vec![delivery(1, "a", 9, false), queued(delivery(2, "b", 8, false))],
-                vec![2, 1],
-            ),
-            ("another kind", vec![Delivery { event: "push".into(), ..delivery(1, "a", 9, false) }], vec![]),
-        ];
-        for (what, deliveries, want) in table {
-            assert_eq!(due_redeliveries(&deliveries, NOW), want, "{what}");
-        }
     }
 }

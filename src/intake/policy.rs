@@ -3,8 +3,10 @@
 use wildmatch::WildMatch;
 
 use crate::{
-    job::{Action, WorkflowJob},
-    labels::{self, Architecture, NoRunner, Offered, Sizing},
+    intake::{
+        labels::{self, Architecture, NoRunner, Offered, Sizing},
+        payload::{Action, WorkflowJob},
+    },
     ports::{JobStatus, Target},
 };
 
@@ -74,7 +76,7 @@ impl Policy {
     /// gets a runner.
     pub fn judge(&self, event: &WorkflowJob) -> Verdict {
         if event.action != Action::Queued {
-            return Verdict::Skip(Skip::new("action", "the event says of no job that it was queued"));
+            return Verdict::Skip(Skip::new("action", "the action is not \"queued\""));
         }
         if event.status != JobStatus::Queued {
             // A job behind a deployment protection rule is announced as queued with status `waiting`;
@@ -136,7 +138,7 @@ mod tests {
     use super::*;
     use crate::{
         ids::{Attempt, JobId},
-        job::Job,
+        intake::payload::Job,
     };
 
     fn event() -> WorkflowJob {

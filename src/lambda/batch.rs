@@ -8,8 +8,10 @@ use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
-    metrics::Metrics,
-    outcome::{Deferral, Handled, Outcome, Reason, Wait},
+    lambda::{
+        metrics::Metrics,
+        outcome::{Deferral, Handled, Outcome, Reason, Wait},
+    },
     ports::{Clock, Queue, Source},
 };
 

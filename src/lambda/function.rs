@@ -10,7 +10,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::{adapters::http::Http, metrics::Metrics};
+use super::metrics::Metrics;
 
 /// An error that ends the process.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -51,15 +51,6 @@ pub fn log_to(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
 /// A variable of the environment; only `config` and the binaries call it.
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
-}
-
-/// The HTTP client of a function. No file of certificates is read at a cold start, unless there are some of the
-/// operator's own.
-pub fn http() -> Http {
-    match environment("SSL_CERT_FILE").or_else(|| environment("SSL_CERT_DIR")) {
-        Some(_) => Http::with_system_roots(),
-        None => Http::new(),
-    }
 }
 
 /// Prints the metrics of one invocation.

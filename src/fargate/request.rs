@@ -6,35 +6,7 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use crate::size::Size;
-
-/// Where Fargate takes the capacity from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Capacity {
-    /// No capacity provider named: `launchType` FARGATE.
-    LaunchType,
-    /// The capacity provider FARGATE: on-demand.
-    Fargate,
-    /// The capacity provider FARGATE_SPOT. Fargate never falls back from it by itself.
-    FargateSpot,
-}
-
-impl Capacity {
-    /// The capacity provider's name; `None` when the launch type is used.
-    pub fn provider(self) -> Option<&'static str> {
-        match self {
-            Capacity::LaunchType => None,
-            Capacity::Fargate => Some("FARGATE"),
-            Capacity::FargateSpot => Some("FARGATE_SPOT"),
-        }
-    }
-}
-
-impl fmt::Display for Capacity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.provider().unwrap_or("FARGATE"))
-    }
-}
+use crate::fargate::{fleet::Capacity, size::Size};
 
 /// What the container is told.
 #[derive(Clone)]

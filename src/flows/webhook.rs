@@ -9,10 +9,12 @@ use time::OffsetDateTime;
 
 use crate::{
     error::{CallError, Class},
-    job::{self, Action},
-    policy::Policy,
+    intake::{
+        payload::{self, Action},
+        policy::Policy,
+        signature::WebhookSecrets,
+    },
     ports::{Bus, Clock, JobStatus, SecretSource},
-    signature::WebhookSecrets,
 };
 
 /// More than any event of GitHub's that could matter here, and less than Lambda's own 6 MB.
@@ -172,7 +174,7 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
     }
 
     async fn pass_on(&self, json: &str) -> Result<Answer, Answer> {
-        let event = job::read_workflow_job(json, "")
+        let event = payload::read_workflow_job(json, "")
             .map_err(|unreadable| Answer::new(400, "Refused", unreadable.to_string()))?;
         if matches!(event.action, Action::Waiting | Action::Other) || event.status == JobStatus::Waiting {
             return Ok(Answer::new(202, "Skipped", "skipped: the job is not queued yet"));
@@ -183,7 +185,7 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
         let detail = if json.len() <= MAX_DETAIL {
             Cow::Borrowed(json)
         } else {
-            Cow::Owned(job::trimmed(json).unwrap_or_default())
+            Cow::Owned(payload::trimmed(json).unwrap_or_default())
         };
         if detail.len() > MAX_DETAIL {
             return Err(Answer::new(

@@ -1,26 +1,18 @@
 //! From a job and its sizing to the RunTask requests that start its runner.
 
 use crate::{
+    fargate::{
+        fleet::{Capacity, Fleet},
+        request::{Identity, TaskRequest},
+        tags,
+    },
     ids::{Attempt, Purpose, RunId, RunnerId},
-    job::Job,
-    labels::{Architecture, CapacityLabel, Sizing},
+    intake::{
+        labels::{Architecture, CapacityLabel, Sizing},
+        payload::Job,
+    },
     ports::Target,
-    tags,
-    task::{Capacity, Identity, TaskRequest},
 };
-
-/// What tasks are made of: the part of the settings that goes into a request.
-#[derive(Debug, Clone)]
-pub struct Fleet {
-    /// `TASK_DEFINITION`: family, family:revision or ARN, for x64.
-    pub task_definition: String,
-    /// `TASK_DEFINITION_ARM64`.
-    pub task_definition_arm64: Option<String>,
-    /// `CONTAINER_NAME`.
-    pub container: String,
-    /// `CAPACITY`, in order of preference; never empty.
-    pub capacities: Vec<Capacity>,
-}
 
 /// One runner to be started.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     error::CallError,
+    fargate::tags::TaskTags,
     ids::{JobId, Purpose},
-    job::Replacement,
-    owed::{Owed, owed},
+    intake::payload::Replacement,
     ports::{Github, Task},
-    tags::TaskTags,
+    protocol::debt::{Owed, owed},
 };
 
 /// Links of one chain that GitHub is asked for at most; where the tasks' tags tell, nobody is asked. A longer chain

@@ -6,10 +6,10 @@ use futures_util::{StreamExt, stream};
 use time::{Duration, OffsetDateTime};
 
 use crate::{
-    books,
     error::CallError,
+    flows::sweep::{AT_ONCE, ONE_STEP, Tally, patiently},
     ports::{Deliveries, Delivery, Timer},
-    sweep::{AT_ONCE, ONE_STEP, Tally, patiently},
+    protocol::redeliveries,
 };
 
 /// Redeliveries that one sweep asks for at most: at five points each, two thirds of what GitHub allows in a minute. The
@@ -55,7 +55,7 @@ pub(crate) async fn redeliver<G: Deliveries, C: Timer>(
         }
     }
     deliveries.retain(|delivery| delivery.delivered_at >= oldest);
-    let due = books::due_redeliveries(&deliveries, clock.now());
+    let due = redeliveries::due(&deliveries, clock.now());
     tally.left += due.len().saturating_sub(REDELIVERIES) as u64;
     let noted = &RefCell::new(std::mem::take(tally));
     stream::iter(due.into_iter().take(REDELIVERIES))

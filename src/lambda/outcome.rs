@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use crate::{
     error::{CallError, Class},
-    job::Job,
-    policy::Skip,
+    intake::{payload::Job, policy::Skip},
     ports::TaskArn,
 };
 

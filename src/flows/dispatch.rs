@@ -10,17 +10,23 @@ use time::OffsetDateTime;
 
 use crate::{
     error::{CallError, Class},
+    fargate::{
+        fleet::{Capacity, Fleet},
+        tags::TaskTags,
+    },
+    flows::{
+        hands::{discard, run_task},
+        plan::Plan,
+    },
     ids::{Attempt, JobId, Purpose},
-    job::{self, Job, Message},
-    labels::Sizing,
-    outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
-    owed::{Owed, owed},
-    plan::{Fleet, Plan},
-    policy::{Policy, Skip, Verdict},
+    intake::{
+        labels::Sizing,
+        payload::{self, Job, Message},
+        policy::{Policy, Skip, Verdict},
+    },
+    lambda::outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
     ports::{Clock, Deleted, FindTasks, Github, JobState, Minted, RunTask, StartTasks, TaskArn},
-    start::{discard, run_task},
-    tags::TaskTags,
-    task::Capacity,
+    protocol::debt::{Owed, owed},
 };
 
 /// Older than this, a job may have been cancelled or taken by another runner: one GET comes first.
@@ -82,7 +88,7 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
 
     /// One message. `receives` counts how often SQS has delivered it; `None` when it did not come from SQS.
     pub async fn handle(&self, body: String, receives: Option<u32>, batch: &Batch) -> Handled {
-        match job::read(&body) {
+        match payload::read(&body) {
             Err(unreadable) => Handled { job: None, outcome: Outcome::Rejected(unreadable.to_string()) },
             Ok(Message::OtherEvent(what)) => {
                 Handled { job: None, outcome: Outcome::Skipped(Skip::new("event", what)) }

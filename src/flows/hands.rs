@@ -2,9 +2,12 @@
 
 use crate::{
     error::{CallError, Class},
-    plan::Plan,
-    ports::{Github, Registration, RunTask, StartTasks},
-    task::{Capacity, Identity, MAX_OVERRIDES},
+    fargate::{
+        fleet::Capacity,
+        request::{Identity, MAX_OVERRIDES},
+    },
+    flows::plan::Plan,
+    ports::{Github, JitConfig, RunTask, StartTasks},
 };
 
 /// RunTask with each capacity in turn, at once: Fargate never falls back from Spot by itself. Without a
@@ -13,12 +16,12 @@ pub async fn run_task<E: StartTasks>(
     ecs: &E,
     container: &str,
     plan: &Plan,
-    registration: Option<&Registration>,
+    registration: Option<&JitConfig>,
 ) -> Result<(RunTask, Capacity), CallError> {
     let mut dry = Vec::new();
     for &capacity in &plan.capacities {
         let identity = match registration {
-            Some(registration) => Identity::Minted(registration.jit_config.clone()),
+            Some(registration) => Identity::Minted(registration.encoded.clone()),
             None => plan.named(),
         };
         let request = plan.request(capacity, identity, registration.map(|registration| registration.id));
@@ -42,7 +45,7 @@ pub async fn run_task<E: StartTasks>(
 
 /// Spends a registration that will have no task. If that fails, the job is still served, and the sweep finds
 /// the registration.
-pub async fn discard<G: Github>(github: &G, plan: &Plan, registration: &Registration) {
+pub async fn discard<G: Github>(github: &G, plan: &Plan, registration: &JitConfig) {
     if let Err(error) = github.delete_runner(&plan.target, registration.id).await {
         tracing::warn!(
             runner = registration.id.0,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::outcome::{Handled, Outcome};
+use crate::lambda::outcome::{Handled, Outcome};
 
 /// The namespace of all metrics.
 pub const NAMESPACE: &str = "GhaFargateRunners";
@@ -88,7 +88,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Skip;
+    use crate::intake::policy::Skip;
 
     #[test]
     fn one_line_that_cloudwatch_reads() {

@@ -1,0 +1,6 @@
+//! What Fargate takes: sizes, requests, tags, and what tasks are made of.
+
+pub mod fleet;
+pub mod request;
+pub mod size;
+pub mod tags;

@@ -1,0 +1,7 @@
+//! What comes in: payloads, lifecycle events, labels, signatures, and which jobs are served.
+
+pub mod labels;
+pub mod lifecycle;
+pub mod payload;
+pub mod policy;
+pub mod signature;

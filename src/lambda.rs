@@ -1,0 +1,6 @@
+//! What the functions have in common: batches, outcomes, metrics, logs.
+
+pub mod batch;
+pub mod function;
+pub mod metrics;
+pub mod outcome;

@@ -1,0 +1,195 @@
+//! GitHub's REST API, as far as this system uses it.
+
+use std::future::Future;
+
+use secrecy::SecretString;
+use time::OffsetDateTime;
+
+use crate::{
+    error::CallError,
+    ids::{InstallationId, JobId, RunnerId},
+};
+
+/// Which registrations are made: of an organisation, a repository or an enterprise.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// `/orgs/{org}`.
+    Org,
+    /// `/repos/{owner}/{repo}`.
+    Repo,
+    /// `/enterprises/{slug}`.
+    Enterprise(String),
+}
+
+/// Where a registration lives, and as whom to ask. Which of the three scopes applies (organisation,
+/// repository or enterprise) is the adapter's setting.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target {
+    /// The organisation's (or user's) login.
+    pub owner: String,
+    /// The repository's name without its owner. Unknown for a sweep in organisation scope.
+    pub repository: Option<String>,
+    /// The App's installation, when the payload named it.
+    pub installation: Option<InstallationId>,
+}
+
+/// A fresh registration, as `generate-jitconfig` answers it.
+#[derive(Debug, Clone)]
+pub struct JitConfig {
+    /// GitHub's id of the runner.
+    pub id: RunnerId,
+    /// The encoded JIT configuration: whoever has it is that runner.
+    pub encoded: SecretString,
+}
+
+/// The answer to a mint.
+#[derive(Debug, Clone)]
+pub enum Minted {
+    /// 201: the name was free, and is ours now.
+    Created(JitConfig),
+    /// 409: a registration of that name exists already.
+    NameTaken,
+}
+
+/// A registration as GitHub lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// GitHub's id.
+    pub id: RunnerId,
+    /// Its name, e.g. `fargate-123-1`.
+    pub name: String,
+    /// Whether the runner holds a connection.
+    pub online: bool,
+    /// Whether it runs a job at the moment.
+    pub busy: bool,
+    /// Its labels, as GitHub stores them: in lower case.
+    pub labels: Vec<String>,
+}
+
+/// The answer to a DELETE of a registration: the moment that decides who owes what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// 204, to exactly one caller: the registration was unspent, and this call spent it.
+    Spent,
+    /// 404: it was spent before, by a job or by another DELETE.
+    Gone,
+    /// 422: it runs a job.
+    Busy,
+}
+
+/// `status` of a job, as GitHub's REST API and webhooks say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub enum JobStatus {
+    /// Waits for a runner.
+    Queued,
+    /// A runner has it.
+    InProgress,
+    /// Over, whatever the conclusion.
+    Completed,
+    /// Waits for a deployment protection rule; GitHub queues it (again) when that is satisfied.
+    Waiting,
+    /// Held back by a concurrency group, or requested and not queued yet.
+    Pending,
+}
+
+impl TryFrom<String> for JobStatus {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Ok(match text.as_str() {
+            "queued" => JobStatus::Queued,
+            "in_progress" => JobStatus::InProgress,
+            "completed" => JobStatus::Completed,
+            "waiting" => JobStatus::Waiting,
+            "pending" | "requested" => JobStatus::Pending,
+            _ => return Err("unknown status, expected queued, in_progress, completed, waiting or pending"),
+        })
+    }
+}
+
+/// A job as `GET /repos/{owner}/{repo}/actions/jobs/{id}` answers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobState {
+    /// Its status.
+    pub status: JobStatus,
+    /// The name of the runner that runs it or ran it; none while it is queued, or when it ended without one.
+    pub runner_name: Option<String>,
+    /// Its labels.
+    pub labels: Vec<String>,
+}
+
+/// GitHub's REST API, as far as runners and jobs go.
+pub trait Github {
+    /// `POST {scope}/actions/runners/generate-jitconfig`.
+    fn mint(
+        &self,
+        target: &Target,
+        name: &str,
+        labels: &[String],
+    ) -> impl Future<Output = Result<Minted, CallError>>;
+
+    /// `GET {scope}/actions/runners?name=…`.
+    fn find_runner(
+        &self,
+        target: &Target,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<Registration>, CallError>>;
+
+    /// `GET {scope}/actions/runners/{id}`; `None` when there is none (404).
+    fn runner(
+        &self,
+        target: &Target,
+        id: RunnerId,
+    ) -> impl Future<Output = Result<Option<Registration>, CallError>>;
+
+    /// One page of `GET {scope}/actions/runners?per_page=100&page=…` (pages count from 1), and whether
+    /// another one follows.
+    fn runners(
+        &self,
+        target: &Target,
+        page: u32,
+    ) -> impl Future<Output = Result<(Vec<Registration>, bool), CallError>>;
+
+    /// `DELETE {scope}/actions/runners/{id}`.
+    fn delete_runner(
+        &self,
+        target: &Target,
+        id: RunnerId,
+    ) -> impl Future<Output = Result<Deleted, CallError>>;
+
+    /// `GET /repos/{owner}/{repo}/actions/jobs/{id}`; `None` when GitHub shows no such job (404).
+    fn job(&self, target: &Target, job: JobId) -> impl Future<Output = Result<Option<JobState>, CallError>>;
+}
+
+/// One line of the App's webhook delivery log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The id of this delivery; a redelivery has its own.
+    pub id: u64,
+    /// The event's GUID, the same for all its deliveries.
+    pub guid: String,
+    /// When GitHub sent it.
+    pub delivered_at: OffsetDateTime,
+    /// Whether the answer was a success.
+    pub delivered: bool,
+    /// The event's name, e.g. `workflow_job`.
+    pub event: String,
+    /// What happened, e.g. `queued`, where the event has actions.
+    pub action: Option<String>,
+}
+
+/// The App's webhook deliveries. Only an App has these: a PAT cannot read them.
+pub trait Deliveries {
+    /// Whether the credentials are an App's.
+    fn available(&self) -> impl Future<Output = Result<bool, CallError>>;
+
+    /// One page of `GET /app/hook/deliveries?per_page=100`, newest first, and the cursor of the next.
+    fn deliveries(
+        &self,
+        cursor: Option<&str>,
+    ) -> impl Future<Output = Result<(Vec<Delivery>, Option<String>), CallError>>;
+
+    /// `POST /app/hook/deliveries/{id}/attempts`.
+    fn redeliver(&self, id: u64) -> impl Future<Output = Result<(), CallError>>;
+}

@@ -1,0 +1,5 @@
+//! The protocol: what comes next, as pure functions. No I/O, no clock.
+
+pub mod books;
+pub mod debt;
+pub mod redeliveries;

@@ -1,0 +1,86 @@
+//! Which webhook deliveries to ask GitHub for once more. GitHub does not repeat them by itself.
+
+use std::collections::BTreeMap;
+
+use time::{Duration, OffsetDateTime};
+
+use crate::ports::Delivery;
+
+/// The deliveries to ask GitHub for once more: failed ones that no other delivery of the same event made good,
+/// each again after 4 minutes, 8 minutes, and then every 16 minutes since its last try. Jobs that wait come first.
+pub fn due(deliveries: &[Delivery], now: OffsetDateTime) -> Vec<u64> {
+    struct Event {
+        last: OffsetDateTime,
+        id: u64,
+        tries: u32,
+        delivered: bool,
+        waits: bool,
+    }
+    let mut events: BTreeMap<&str, Event> = BTreeMap::new();
+    for delivery in deliveries.iter().filter(|delivery| delivery.event == "workflow_job") {
+        let event = events.entry(&delivery.guid).or_insert(Event {
+            last: delivery.delivered_at,
+            id: delivery.id,
+            tries: 0,
+            delivered: false,
+            waits: delivery.action.as_deref() == Some("queued"),
+        });
+        event.tries += 1;
+        event.delivered |= delivery.delivered;
+        if delivery.delivered_at > event.last {
+            (event.last, event.id) = (delivery.delivered_at, delivery.id);
+        }
+    }
+    let mut due: Vec<Event> = events
+        .into_values()
+        .filter(|event| {
+            let pause = REDELIVER_AFTER * (1 << event.tries.saturating_sub(1).min(2));
+            !event.delivered && now - event.last >= pause
+        })
+        .collect();
+    due.sort_by_key(|event| (!event.waits, event.last));
+    due.into_iter().map(|event| event.id).collect()
+}
+
+/// Less than one sweep's interval, so that the first sweep after a failure sees to it.
+pub const REDELIVER_AFTER: Duration = Duration::minutes(4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+    fn delivery(id: u64, guid: &str, minutes: i64, delivered: bool) -> Delivery {
+        Delivery {
+            id,
+            guid: guid.into(),
+            delivered_at: NOW - Duration::minutes(minutes),
+            delivered,
+            event: "workflow_job".into(),
+            action: Some("in_progress".into()),
+        }
+    }
+
+    #[test]
+    fn redeliveries() {
+        let queued = |delivery| Delivery { action: Some("queued".into()), ..delivery };
+        let table: [(&str, Vec<Delivery>, Vec<u64>); 8] = [
+            ("failed", vec![delivery(1, "a", 5, false)], vec![1]),
+            ("just failed", vec![delivery(1, "a", 3, false)], vec![]),
+            ("made good", vec![delivery(2, "a", 5, true), delivery(1, "a", 9, false)], vec![]),
+            ("failed again, too soon", vec![delivery(2, "a", 5, false), delivery(1, "a", 9, false)], vec![]),
+            ("failed again", vec![delivery(2, "a", 8, false), delivery(1, "a", 12, false)], vec![2]),
+            ("two events", vec![delivery(1, "a", 9, false), delivery(2, "b", 9, false)], vec![1, 2]),
+            (
+                "a job that waits",
+                vec![delivery(1, "a", 9, false), queued(delivery(2, "b", 8, false))],
+                vec![2, 1],
+            ),
+            ("another kind", vec![Delivery { event: "push".into(), ..delivery(1, "a", 9, false) }], vec![]),
+        ];
+        for (what, deliveries, want) in table {
+            assert_eq!(due(&deliveries, NOW), want, "{what}");
+        }
+    }
+}
