@@ -35,14 +35,14 @@ fn the_published_examples_get_their_class() {
         let _ = writeln!(classes, "{action} {status} {} → {class}", example["workflow_job"]["labels"]);
     }
     expect![[r#"
-        "in_progress" "in_progress" ["gpu","db-app","dc-03"] → skip: the event says of no job that it was queued
-        "completed" "completed" ["ubuntu-latest"] → skip: the event says of no job that it was queued
-        "completed" "completed" ["ubuntu-latest"] → skip: the event says of no job that it was queued
-        "in_progress" "in_progress" ["ubuntu-latest"] → skip: the event says of no job that it was queued
-        "in_progress" "in_progress" ["ubuntu-latest"] → skip: the event says of no job that it was queued
+        "in_progress" "in_progress" ["gpu","db-app","dc-03"] → skip: the action is not "queued"
+        "completed" "completed" ["ubuntu-latest"] → skip: the action is not "queued"
+        "completed" "completed" ["ubuntu-latest"] → skip: the action is not "queued"
+        "in_progress" "in_progress" ["ubuntu-latest"] → skip: the action is not "queued"
+        "in_progress" "in_progress" ["ubuntu-latest"] → skip: the action is not "queued"
         "queued" "queued" ["ubuntu-latest"] → skip: label "self-hosted" is missing
         "queued" "waiting" ["self-hosted","k8s"] → skip: the job is not queued yet, or not any more
-        "waiting" "waiting" ["self-hosted","k8s"] → skip: the event says of no job that it was queued
+        "waiting" "waiting" ["self-hosted","k8s"] → skip: the action is not "queued"
     "#]].assert_eq(&classes);
 }
 
