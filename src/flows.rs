@@ -1,5 +1,6 @@
 //! The flows: short scripts over the ports. They look, ask the protocol what comes next, and do it.
 
+pub mod budget;
 pub mod dispatch;
 pub mod hands;
 pub mod plan;
@@ -7,5 +8,6 @@ pub mod reconcile;
 pub mod webhook;
 
 mod chain;
+mod eyes;
 mod redeliver;
 mod sweep;

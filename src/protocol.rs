@@ -2,4 +2,7 @@
 
 pub mod books;
 pub mod debt;
+pub mod life;
 pub mod redeliveries;
+pub mod start;
+mod table;

@@ -58,8 +58,8 @@ async fn dispatch() -> Result<(), Error> {
     // Boxed, since the runtime moves a handler's future from layer to layer, and this one is large.
     lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| {
         Box::pin(async move {
-            let records = dispatcher.begin_batch().await;
-            let handle = |body, receives| dispatcher.handle(body, receives, &records);
+            let budget = dispatcher.budget().await;
+            let handle = |body, receives| dispatcher.handle(body, receives, &budget);
             let (answer, metrics) = batch::invoke(&event.payload, queue, &SystemClock, handle).await;
             function::print_metrics(&metrics, function, &ALWAYS);
             answer

@@ -11,7 +11,7 @@ use crate::{
     ids::{JobId, Purpose},
     intake::payload::Replacement,
     ports::{Github, Task},
-    protocol::debt::{Owed, owed},
+    protocol::debt::{Debt, debt},
 };
 
 /// Links of one chain that GitHub is asked for at most; where the tasks' tags tell, nobody is asked. A longer chain
@@ -83,13 +83,13 @@ impl Taken {
                         // A job of another repository than the one that took its runner, if it is not the own one.
                         return Ok(if job == own { Waits::Perhaps(next) } else { Waits::Nobody });
                     };
-                    match owed(job, Some(&state)) {
-                        Owed::ToTheJob => {
+                    match debt(job, Some(&state)) {
+                        Debt::ToTheJob => {
                             return Ok(Waits::Job(Replacement { labels: state.labels, ..next }));
                         }
-                        Owed::ToAnother => state.runner_name.as_deref().and_then(Purpose::from_runner_name),
-                        Owed::Unknown => return Ok(Waits::Unsettled),
-                        Owed::ToNobody(_) => return Ok(Waits::Nobody),
+                        Debt::ToAnother => state.runner_name.as_deref().and_then(Purpose::from_runner_name),
+                        Debt::Unknown => return Ok(Waits::Unsettled),
+                        Debt::ToNobody(_) => return Ok(Waits::Nobody),
                     }
                 }
             };

@@ -1,12 +1,11 @@
 //! From a queued job to a Fargate task.
 //!
 //! A registration at GitHub is a token that is spent once; it is the only record of a runner that is owed.
-//! Every step below may be the last one before a crash: the message is then delivered again, and what was done
-//! before is found by the registration's name (409), by the task's `startedBy`, or by its `clientToken`.
+//! Every step may be the last one before a crash: the message is then delivered again, and what was done before
+//! is found by the registration's name (409), by the task's `startedBy`, or by its `clientToken`. What comes next
+//! is [`start`]'s to say; this flow looks and does.
 
-use std::{cell::Cell, time::Duration};
-
-use time::OffsetDateTime;
+use std::time::Duration;
 
 use crate::{
     error::{CallError, Class},
@@ -15,18 +14,20 @@ use crate::{
         tags::TaskTags,
     },
     flows::{
-        hands::{discard, run_task},
+        budget::Budget,
+        eyes::Eyes,
+        hands::{discard, run_task, spend_by_name},
         plan::Plan,
     },
-    ids::{Attempt, JobId, Purpose},
+    ids::{Attempt, RunnerId},
     intake::{
         labels::Sizing,
         payload::{self, Job, Message},
         policy::{Policy, Skip, Verdict},
     },
     lambda::outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
-    ports::{Clock, Deleted, FindTasks, Github, JobState, Minted, RunTask, StartTasks, TaskArn},
-    protocol::debt::{Owed, owed},
+    ports::{Clock, Deleted, FindTasks, Github, JitConfig, Minted, RunTask, StartTasks, TaskArn},
+    protocol::start::{Asked, Case, Deed, End, Hidden, Launch, Look, Name, Step, start, start_hidden},
 };
 
 /// Older than this, a job may have been cancelled or taken by another runner: one GET comes first.
@@ -62,73 +63,46 @@ pub struct Dispatcher<G, E, C> {
     pub max_attempts: u32,
 }
 
-/// What the records of one batch share.
-#[derive(Debug, Default)]
-pub struct Batch {
-    /// Runners that may still be started; `None` is no limit.
-    room: Cell<Option<u32>>,
-    /// GitHub's rate limit was met: no more mints until then.
-    no_mints_until: Cell<Option<OffsetDateTime>>,
-    /// `MAX_RUNNERS` is set, and ECS did not say how many there are.
-    uncounted: Option<CallError>,
+/// What the facts of a case are about.
+#[derive(Default)]
+struct Seen {
+    registration: Option<JitConfig>,
+    holder: Option<RunnerId>,
+    former: Vec<TaskArn>,
+    started: Option<(TaskArn, Capacity)>,
+    error: Option<CallError>,
 }
 
 impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
-    /// Asks ECS, once for the whole batch and only if there is a limit, how many runners there are.
-    pub async fn begin_batch(&self) -> Batch {
-        let mut batch = Batch::default();
-        if self.max_runners > 0 {
-            match self.ecs.task_count().await {
-                Ok(running) => batch.room.set(Some(self.max_runners.saturating_sub(running))),
-                Err(error) => batch.uncounted = Some(error),
-            }
-        }
-        batch
+    /// What the records of one batch share.
+    pub async fn budget(&self) -> Budget {
+        Budget::of(&self.ecs, self.max_runners).await
     }
 
     /// One message. `receives` counts how often SQS has delivered it; `None` when it did not come from SQS.
-    pub async fn handle(&self, body: String, receives: Option<u32>, batch: &Batch) -> Handled {
+    pub async fn handle(&self, body: String, receives: Option<u32>, budget: &Budget) -> Handled {
         match payload::read(&body) {
             Err(unreadable) => Handled { job: None, outcome: Outcome::Rejected(unreadable.to_string()) },
             Ok(Message::OtherEvent(what)) => {
                 Handled { job: None, outcome: Outcome::Skipped(Skip::new("event", what)) }
             }
             Ok(Message::WorkflowJob(event)) => {
-                let outcome = match self.policy.judge(&event) {
-                    Verdict::Skip(skip) => Outcome::Skipped(skip),
-                    Verdict::Reject(reason) => Outcome::Rejected(reason),
-                    Verdict::Run(sizing) => {
-                        let again =
-                            self.is_old(&event.job, sizing) || receives.is_some_and(|count| count > 1);
-                        let delivery = Delivery {
-                            check_first: again,
-                            may_have_runner: again,
-                            is_first: receives == Some(1),
-                            registered: false,
-                        };
-                        self.start(&event.job, sizing, delivery, batch).await
-                    }
+                let verdict = self.policy.judge(&event);
+                let asked = |sizing| match self.is_old(&event.job, sizing) || receives > Some(1) {
+                    true => Asked::Doubtful,
+                    false => Asked::Fresh,
                 };
+                let outcome = self.serve(verdict, asked, &event.job, receives, budget).await;
                 Handled { job: Some(event.job), outcome }
             }
             Ok(Message::Replacement(replacement)) => {
-                let registered = replacement.registered;
+                let asked = if replacement.registered { Asked::HandedBack } else { Asked::Announced };
                 let job = replacement.into_job();
-                let excluded = self.policy.excludes_target(&job.target);
-                let outcome = match (excluded, self.policy.size(&job.labels)) {
-                    (Some(skip), _) | (None, Verdict::Skip(skip)) => Outcome::Skipped(skip),
-                    (None, Verdict::Reject(reason)) => Outcome::Rejected(reason),
-                    (None, Verdict::Run(sizing)) => {
-                        // Owed whatever GitHub says of the job itself, so that is not checked first.
-                        let delivery = Delivery {
-                            check_first: false,
-                            may_have_runner: true,
-                            is_first: receives == Some(1),
-                            registered,
-                        };
-                        self.start(&job, sizing, delivery, batch).await
-                    }
+                let verdict = match self.policy.excludes_target(&job.target) {
+                    Some(skip) => Verdict::Skip(skip),
+                    None => self.policy.size(&job.labels),
                 };
+                let outcome = self.serve(verdict, |_| asked, &job, receives, budget).await;
                 Handled { job: Some(job), outcome }
             }
         }
@@ -140,15 +114,32 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         job.created_at.is_some_and(|created_at| self.clock.now() - created_at > old)
     }
 
-    async fn start(&self, job: &Job, sizing: Sizing, delivery: Delivery, batch: &Batch) -> Outcome {
-        let slot = match batch.take_slot() {
+    async fn serve(
+        &self,
+        verdict: Verdict,
+        asked: impl FnOnce(Sizing) -> Asked,
+        job: &Job,
+        receives: Option<u32>,
+        budget: &Budget,
+    ) -> Outcome {
+        let sizing = match verdict {
+            Verdict::Skip(skip) => return Outcome::Skipped(skip),
+            Verdict::Reject(reason) => return Outcome::Rejected(reason),
+            Verdict::Run(sizing) => sizing,
+        };
+        let asked = asked(sizing);
+        let slot = match budget.take_slot() {
             Ok(slot) => slot,
             Err(outcome) => return outcome,
         };
         let plan = Plan::for_job(job, sizing, &self.fleet);
         let outcome = match &self.github {
-            Some(github) => self.start_minted(github, job, plan, delivery, batch).await,
-            None => self.start_named(&plan).await,
+            Some(github) => {
+                let most = Attempt(self.max_attempts);
+                let case = Case::new(asked, receives == Some(1), job.attempt, most);
+                self.start_minted(github, case, job, plan, budget).await
+            }
+            None => self.start_hidden(&plan).await,
         }
         .unwrap_or_else(Outcome::from);
         if !matches!(outcome, Outcome::Done(_)) {
@@ -161,292 +152,170 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
     async fn start_minted(
         &self,
         github: &G,
+        mut case: Case,
         job: &Job,
         mut plan: Plan,
-        delivery: Delivery,
-        batch: &Batch,
+        budget: &Budget,
     ) -> Result<Outcome, CallError> {
-        self.may_mint(batch)?;
-        if delivery.check_first
-            && let Owed::ToNobody(why) = self.owed(github, job).await?
-        {
-            return Ok(skip("not-queued", why));
-        }
-        let mut ended = Vec::new();
-        if delivery.may_have_runner {
-            if let Some(waiting) = self.other_runner(github, &plan).await? {
-                // A later one gives this attempt up, and the sweep found it registered without a task.
-                if delivery.registered && waiting > plan.purpose {
-                    spend_by_name(github, &plan).await?;
-                }
-                return Ok(skip("duplicate", "a runner for it is there already"));
-            }
-            ended = self.ecs.ended_tasks(Some(&plan.purpose.started_by())).await?;
-        }
-        let mut attempt = job.attempt;
+        budget.may_mint(self.clock.now())?;
+        let mut seen = Seen::default();
         loop {
-            let name = plan.runner_name();
-            let spent = ended.iter().find(|task| TaskTags(&task.tags).runner_name() == Some(&name));
-            if let Some(task) = spent {
-                // RunTask would say so for the capacity that it was started on only. A registration of that name is
-                // the dead runner's, or was made by a delivery that did not get to delete it.
-                if spend_by_name(github, &plan).await? == Deleted::Busy {
-                    return Ok(skip("duplicate", "its runner runs a job"));
+            match start(&case) {
+                Step::Look(look) => self.look(look, github, &mut case, job, &plan, &mut seen).await?,
+                Step::Do(Deed::NextAttempt) => {
+                    case.advance();
+                    plan = plan.with_attempt(case.attempt);
+                    seen = Seen::default();
                 }
-                if TaskTags(&task.tags).ran_a_job() {
-                    return Ok(skip("duplicate", "the runner of this attempt has run a job"));
+                Step::Do(deed) => {
+                    self.act(deed, github, &mut case, &plan, &mut seen, budget).await?;
+                    case.now.debt = None;
                 }
-                if let Some(nobody) = self.next_attempt(github, job, &mut attempt).await? {
-                    return Ok(nobody);
-                }
-                plan = plan.with_attempt(attempt);
-                continue;
-            }
-            let registration = match self.mint(github, &plan, batch).await? {
-                // Whoever spent the registration that the sweep found has seen to the job, and may have done it within
-                // the moment that ECS lags behind: asked again later, it shows the task.
-                Minted::Created(registration)
-                    if delivery.registered && delivery.is_first && attempt == job.attempt =>
-                {
-                    github.delete_runner(&plan.target, registration.id).await?;
-                    return Ok(in_flight(LAG));
-                }
-                Minted::Created(registration) => registration,
-                Minted::NameTaken => match self.take_over(github, job.id, &plan, delivery).await? {
-                    TakeOver::Alive(why) => return Ok(skip("duplicate", why)),
-                    TakeOver::InFlight => return Ok(in_flight(IN_FLIGHT)),
-                    TakeOver::NameFree => match self.mint(github, &plan, batch).await? {
-                        Minted::Created(registration) => registration,
-                        Minted::NameTaken => return Ok(in_flight(IN_FLIGHT)),
-                    },
-                },
-            };
-            match run_task(&self.ecs, &self.fleet.container, &plan, Some(&registration)).await {
-                Ok((RunTask::Started(task), capacity)) => return Ok(started(&plan, capacity, task)),
-                Ok((RunTask::Conflict(tasks), _)) => {
-                    // A task of this attempt was once started, with another registration.
-                    discard(github, &plan, &registration).await;
-                    if let Some(why) = self.done_by(github, &plan, &tasks).await? {
-                        return Ok(skip("duplicate", why));
-                    }
-                    if let Some(nobody) = self.next_attempt(github, job, &mut attempt).await? {
-                        return Ok(nobody);
-                    }
-                    plan = plan.with_attempt(attempt);
-                }
-                // Perhaps the task was started. The next delivery finds out, by the registration's name.
-                Err(error) if error.class == Class::Unknown => return Err(error),
-                Err(error) => {
-                    discard(github, &plan, &registration).await;
-                    return Err(error);
-                }
+                Step::End(end) => return self.end(end, &plan, seen),
             }
         }
     }
 
-    /// The runner of that attempt took no job: the next one's turn, if a runner is owed still. The answer is why not.
-    async fn next_attempt(
+    async fn look(
+        &self,
+        look: Look,
+        github: &G,
+        case: &mut Case,
+        job: &Job,
+        plan: &Plan,
+        seen: &mut Seen,
+    ) -> Result<(), CallError> {
+        let eyes = Eyes { github, ecs: &self.ecs };
+        match look {
+            Look::Job => case.now.debt = Some(eyes.debt(&job.target, job.id).await?),
+            Look::Crew => case.crew = Some(eyes.crew(&plan.target, job.id, case.attempt).await?),
+            Look::Stopped => case.ended = Some(eyes.stopped(job.id).await?),
+            Look::Holder => {
+                let (life, id) = eyes.holder(&plan.target, &plan.purpose).await?;
+                case.now.name = Name::Taken(Some(life));
+                seen.holder = id;
+            }
+            Look::Former => {
+                case.now.launch = Launch::Conflict(Some(eyes.former(&plan.target, &seen.former).await?));
+            }
+        }
+        Ok(())
+    }
+
+    async fn act(
+        &self,
+        deed: Deed,
+        github: &G,
+        case: &mut Case,
+        plan: &Plan,
+        seen: &mut Seen,
+        budget: &Budget,
+    ) -> Result<(), CallError> {
+        match deed {
+            Deed::Mint => case.now.name = self.mint(github, case.now.name, plan, seen, budget).await?,
+            Deed::RunTask => case.now.launch = self.run_task(plan, seen).await?,
+            Deed::Spend => {
+                let id = seen.registration.as_ref().map(|registration| registration.id).or(seen.holder);
+                let deleted = match id {
+                    Some(id) => github.delete_runner(&plan.target, id).await?,
+                    None => spend_by_name(github, plan).await?,
+                };
+                case.now.name = match (case.now.name, deleted) {
+                    (Name::Ours, _) => Name::GivenBack,
+                    (_, Deleted::Spent) => Name::Freed,
+                    (_, Deleted::Gone) => Name::Gone,
+                    (_, Deleted::Busy) => Name::Busy,
+                };
+            }
+            Deed::Discard => {
+                if let Some(registration) = &seen.registration {
+                    discard(github, plan, registration).await;
+                }
+                case.now.name = Name::GivenBack;
+            }
+            Deed::NextAttempt => {}
+        }
+        Ok(())
+    }
+
+    async fn mint(
         &self,
         github: &G,
-        job: &Job,
-        attempt: &mut Attempt,
-    ) -> Result<Option<Outcome>, CallError> {
-        if let Owed::ToNobody(why) = self.owed(github, job).await? {
-            return Ok(Some(skip("not-queued", why)));
-        }
-        *attempt = attempt.next();
-        Ok((attempt.0 > self.max_attempts).then(|| exhausted(self.max_attempts)))
-    }
-
-    /// Container-minted: RunTask alone. The same request names the same task, so a repetition is harmless; only
-    /// with several capacities may an earlier delivery have started a task under another one's token.
-    async fn start_named(&self, plan: &Plan) -> Result<Outcome, CallError> {
-        if plan.capacities.len() > 1 {
-            let tasks = self.ecs.tasks_started_by(&plan.purpose.started_by()).await?;
-            let name = plan.runner_name();
-            if tasks.iter().any(|task| task.live && TaskTags(&task.tags).runner_name() == Some(&name)) {
-                return Ok(skip("duplicate", "its task is there already"));
+        name: Name,
+        plan: &Plan,
+        seen: &mut Seen,
+        budget: &Budget,
+    ) -> Result<Name, CallError> {
+        budget.may_mint(self.clock.now())?;
+        match github.mint(&plan.target, &plan.runner_name(), &plan.labels).await {
+            Ok(Minted::Created(registration)) => {
+                seen.registration = Some(registration);
+                Ok(Name::Ours)
+            }
+            Ok(Minted::NameTaken) if name == Name::Freed => Ok(Name::Gone),
+            Ok(Minted::NameTaken) => Ok(Name::Taken(None)),
+            Err(error) => {
+                if let Class::RateLimited { after } = error.class {
+                    budget.no_mints_until(self.clock.now() + after);
+                }
+                Err(error)
             }
         }
-        Ok(match run_task(&self.ecs, &self.fleet.container, plan, None).await? {
-            (RunTask::Started(task), capacity) => started(plan, capacity, task),
-            (RunTask::Conflict(_), _) => {
-                skip("duplicate", "its task was started before, with other settings")
+    }
+
+    async fn run_task(&self, plan: &Plan, seen: &mut Seen) -> Result<Launch, CallError> {
+        match run_task(&self.ecs, &self.fleet.container, plan, seen.registration.as_ref()).await {
+            Ok((RunTask::Started(task), capacity)) => {
+                seen.started = Some((task, capacity));
+                Ok(Launch::Started)
+            }
+            Ok((RunTask::Conflict(tasks), _)) => {
+                seen.former = tasks;
+                Ok(Launch::Conflict(None))
+            }
+            // Perhaps the task was started. The next delivery finds out, by the registration's name.
+            Err(error) if error.class == Class::Unknown => Err(error),
+            Err(error) => {
+                seen.error = Some(error);
+                Ok(Launch::Failed)
+            }
+        }
+    }
+
+    /// Container-minted: RunTask alone.
+    async fn start_hidden(&self, plan: &Plan) -> Result<Outcome, CallError> {
+        let mut case = Hidden { several: plan.capacities.len() > 1, ..Hidden::default() };
+        let mut seen = Seen::default();
+        loop {
+            match start_hidden(&case) {
+                Step::Look(_) => {
+                    let tasks = self.ecs.tasks_started_by(&plan.purpose.started_by()).await?;
+                    let name = plan.runner_name();
+                    let is_its = |tags: TaskTags<'_>| tags.runner_name() == Some(name.as_str());
+                    case.crew = Some(tasks.iter().any(|task| task.live && is_its(TaskTags(&task.tags))));
+                }
+                Step::Do(_) => case.launch = self.run_task(plan, &mut seen).await?,
+                Step::End(end) => return self.end(end, plan, seen),
+            }
+        }
+    }
+
+    fn end(&self, end: End, plan: &Plan, seen: Seen) -> Result<Outcome, CallError> {
+        Ok(match (end, seen.started, seen.error) {
+            (End::NotOwed(why), ..) => skip("not-queued", why),
+            (End::Duplicate(why), ..) => skip("duplicate", why),
+            (End::InFlight, ..) => in_flight(IN_FLIGHT),
+            (End::Lag, ..) => in_flight(LAG),
+            (End::GivenUp, ..) => exhausted(self.max_attempts),
+            (End::Started, Some((task, capacity)), _) => {
+                Done::new("Started", format!("{} on {capacity}", plan.runner_name())).with_task(task).into()
+            }
+            (End::Error, _, Some(error)) => return Err(error),
+            (End::Started | End::Error, ..) => {
+                return Err(CallError::new(Class::Unknown, "RunTask left neither a task nor an error"));
             }
         })
     }
-
-    async fn owed(&self, github: &G, job: &Job) -> Result<Owed, CallError> {
-        if job.target.repository.is_none() {
-            return Ok(Owed::Unknown);
-        }
-        let state: Option<JobState> = github.job(&job.target, job.id).await?;
-        if state.is_none() {
-            tracing::warn!(
-                job = job.id.0,
-                "GitHub shows no such job; if this is so for all jobs, the credentials lack the permission \
-                 \"Actions: read\""
-            );
-        }
-        Ok(owed(job.id, state.as_ref()))
-    }
-
-    /// Not before GitHub's rate limit allows it again: then no other call is wasted either.
-    fn may_mint(&self, batch: &Batch) -> Result<(), CallError> {
-        let now = self.clock.now();
-        match batch.no_mints_until.get() {
-            Some(until) if now < until => Err(CallError::new(
-                Class::RateLimited { after: Duration::try_from(until - now).unwrap_or_default() },
-                "GitHub's rate limit was met earlier in this batch",
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    async fn mint(&self, github: &G, plan: &Plan, batch: &Batch) -> Result<Minted, CallError> {
-        self.may_mint(batch)?;
-        let minted = github.mint(&plan.target, &plan.runner_name(), &plan.labels).await;
-        if let Err(CallError { class: Class::RateLimited { after }, .. }) = minted {
-            batch.no_mints_until.set(Some(self.clock.now() + after));
-        }
-        minted
-    }
-
-    /// The name is taken: by a runner that lives, by another delivery that is at work, or by one that crashed
-    /// between its two calls. In the last case its registration is spent here, which frees the name.
-    async fn take_over(
-        &self,
-        github: &G,
-        job: JobId,
-        plan: &Plan,
-        delivery: Delivery,
-    ) -> Result<TakeOver, CallError> {
-        let Some(runner) = github.find_runner(&plan.target, &plan.runner_name()).await? else {
-            // Spent since the mint was refused. Whether by a job or by another delivery, the next receive
-            // will tell.
-            return Ok(TakeOver::InFlight);
-        };
-        if runner.online || runner.busy {
-            return Ok(TakeOver::Alive("its runner is there already"));
-        }
-        let tasks = self.ecs.tasks_started_by(&plan.purpose.started_by()).await?;
-        if tasks.iter().any(|task| task.live && TaskTags(&task.tags).runner_id() == Some(runner.id)) {
-            return Ok(TakeOver::Alive("its task is there already"));
-        }
-        if delivery.is_first {
-            return Ok(TakeOver::InFlight);
-        }
-        tracing::info!(job = job.0, runner = runner.id.0, "taking over a registration without a task");
-        match github.delete_runner(&plan.target, runner.id).await? {
-            Deleted::Spent => Ok(TakeOver::NameFree),
-            Deleted::Busy => Ok(TakeOver::Alive("its runner runs a job")),
-            Deleted::Gone => Ok(TakeOver::InFlight),
-        }
-    }
-
-    /// Whether a runner of this attempt, or of a later one, waits for work: the next is announced when the one
-    /// before is spent or given up. RunTask's token alone does not tell, since an attempt has one for each
-    /// capacity, and capacity comes and goes.
-    async fn other_runner(&self, github: &G, plan: &Plan) -> Result<Option<Purpose>, CallError> {
-        for task in self.ecs.tasks_started_by(&plan.purpose.started_by()).await? {
-            let tags = TaskTags(&task.tags);
-            let purpose = tags.runner_name().and_then(Purpose::from_runner_name);
-            if let Some(purpose) = purpose.filter(|purpose| *purpose >= plan.purpose)
-                && let Some(id) = tags.runner_id()
-                && task.live
-                && !tags.ran_a_job()
-                && github.runner(&plan.target, id).await?.is_some_and(|runner| !runner.busy)
-            {
-                return Ok(Some(purpose));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Whether one of the tasks has run a job, or lives and has its registration: then nothing is owed.
-    async fn done_by(
-        &self,
-        github: &G,
-        plan: &Plan,
-        tasks: &[TaskArn],
-    ) -> Result<Option<&'static str>, CallError> {
-        for arn in tasks {
-            let Some(task) = self.ecs.describe(arn).await? else { continue };
-            let tags = TaskTags(&task.tags);
-            if tags.ran_a_job() {
-                return Ok(Some("the runner of this attempt has run a job"));
-            }
-            if let Some(runner) = tags.runner_id()
-                && task.live
-                && github.runner(&plan.target, runner).await?.is_some()
-            {
-                return Ok(Some("its task is there already"));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// Spends the registration of that name, if there is one.
-async fn spend_by_name<G: Github>(github: &G, plan: &Plan) -> Result<Deleted, CallError> {
-    match github.find_runner(&plan.target, &plan.runner_name()).await? {
-        Some(runner) => github.delete_runner(&plan.target, runner.id).await,
-        None => Ok(Deleted::Gone),
-    }
-}
-
-/// What is known about this delivery of a message.
-#[derive(Debug, Clone, Copy)]
-struct Delivery {
-    /// The job may have been taken or cancelled since.
-    check_first: bool,
-    /// A runner of this attempt, or of a later one, may have been started since.
-    may_have_runner: bool,
-    /// Certainly the first receive of this message.
-    is_first: bool,
-    /// The sweep found the attempt registered.
-    registered: bool,
-}
-
-enum TakeOver {
-    /// Somebody else's delivery has done the work.
-    Alive(&'static str),
-    /// Somebody else's delivery may be doing the work.
-    InFlight,
-    /// The work is ours, and the name is free.
-    NameFree,
-}
-
-impl Batch {
-    fn take_slot(&self) -> Result<Slot<'_>, Outcome> {
-        if let Some(error) = &self.uncounted {
-            return Err(error.clone().into());
-        }
-        match self.room.get() {
-            Some(0) => Err(Outcome::Deferred(Deferral {
-                reason: Reason::MaxRunners,
-                wait: Wait::Backoff,
-                detail: "MAX_RUNNERS is reached".into(),
-            })),
-            room => {
-                self.room.set(room.map(|room| room - 1));
-                Ok(Slot(self))
-            }
-        }
-    }
-}
-
-/// One runner's place under `MAX_RUNNERS`.
-struct Slot<'a>(&'a Batch);
-
-impl Slot<'_> {
-    fn give_back(self) {
-        self.0.room.set(self.0.room.get().map(|room| room + 1));
-    }
-}
-
-fn started(plan: &Plan, capacity: Capacity, task: TaskArn) -> Outcome {
-    Done::new("Started", format!("{} on {capacity}", plan.runner_name())).with_task(task).into()
 }
 
 fn skip(reason: &'static str, detail: &str) -> Outcome {
@@ -466,19 +335,4 @@ fn exhausted(max_attempts: u32) -> Outcome {
         "MAX_ATTEMPTS: {max_attempts} runners were started for this job and none took a job; see why their \
          tasks stopped, then send this message to the job queue again"
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_are_given_back() {
-        let batch = Batch::default();
-        batch.room.set(Some(1));
-        let slot = batch.take_slot().unwrap_or_else(|outcome| panic!("{outcome:?}"));
-        assert!(batch.take_slot().is_err());
-        slot.give_back();
-        assert!(batch.take_slot().is_ok());
-    }
 }

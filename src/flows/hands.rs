@@ -7,7 +7,7 @@ use crate::{
         request::{Identity, MAX_OVERRIDES},
     },
     flows::plan::Plan,
-    ports::{Github, JitConfig, RunTask, StartTasks},
+    ports::{Deleted, Github, JitConfig, RunTask, StartTasks},
 };
 
 /// RunTask with each capacity in turn, at once: Fargate never falls back from Spot by itself. Without a
@@ -52,5 +52,13 @@ pub async fn discard<G: Github>(github: &G, plan: &Plan, registration: &JitConfi
             %error,
             "a registration without a task could not be deleted: left to the sweep"
         );
+    }
+}
+
+/// Spends the registration of the plan's name, if there is one.
+pub async fn spend_by_name<G: Github>(github: &G, plan: &Plan) -> Result<Deleted, CallError> {
+    match github.find_runner(&plan.target, &plan.runner_name()).await? {
+        Some(runner) => github.delete_runner(&plan.target, runner.id).await,
+        None => Ok(Deleted::Gone),
     }
 }

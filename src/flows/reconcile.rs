@@ -25,7 +25,7 @@ use crate::{
         Deleted, Deliveries, FindTasks, Github, Queue, Registration, Scope, StartTasks, Target, Task,
         TendTasks, Timer,
     },
-    protocol::debt::{Owed, owed},
+    protocol::debt::{Debt, debt},
 };
 
 /// Closes the books of runners.
@@ -167,7 +167,7 @@ where
         let mut labels = tags.labels();
         if let Some(github) = &self.github {
             let target = target(tags);
-            if !self.owed(github, &target, owner).await?.is_owed() {
+            if !self.debt(github, &target, owner).await?.is_owed() {
                 return Ok(());
             }
             // A tag cannot hold every label; the registration can, while there is one.
@@ -250,7 +250,7 @@ where
         let Some(Purpose::Job(job, attempt)) = tags.runner_name().and_then(Purpose::from_runner_name) else {
             return Ok(settled);
         };
-        if !self.owed(github, &target(tags), job).await?.is_owed() {
+        if !self.debt(github, &target(tags), job).await?.is_owed() {
             return Ok(settled);
         }
         let next = replacement(job, attempt, tags.labels(), tags);
@@ -278,8 +278,8 @@ where
             return Ok((lost, Deleted::Busy));
         }
         let done = match Purpose::from_runner_name(&runner.name) {
-            Some(Purpose::Job(job, attempt)) => match self.owed(github, &target, job).await? {
-                Owed::ToNobody(reason) => Done::new("Settled", reason),
+            Some(Purpose::Job(job, attempt)) => match self.debt(github, &target, job).await? {
+                Debt::ToNobody(reason) => Done::new("Settled", reason),
                 _ => self.announce(replacement(job, attempt, runner.labels.clone(), tags), why).await?,
             },
             // The pool is filled up by the sweep.
@@ -303,10 +303,10 @@ where
         }
     }
 
-    async fn owed(&self, github: &G, target: &Target, job: JobId) -> Result<Owed, CallError> {
+    async fn debt(&self, github: &G, target: &Target, job: JobId) -> Result<Debt, CallError> {
         match target.repository {
-            Some(_) => Ok(owed(job, github.job(target, job).await?.as_ref())),
-            None => Ok(Owed::Unknown),
+            Some(_) => Ok(debt(job, github.job(target, job).await?.as_ref())),
+            None => Ok(Debt::Unknown),
         }
     }
 

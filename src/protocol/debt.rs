@@ -7,8 +7,8 @@ use crate::{
 };
 
 /// Whether the runner that is to be started for a job (or was, and died) is owed to anybody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owed {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Debt {
     /// To the job itself, which is queued.
     ToTheJob,
     /// To another job: this one runs, or ran, on a runner that was started for that other one.
@@ -20,31 +20,31 @@ pub enum Owed {
     ToNobody(&'static str),
 }
 
-impl Owed {
+impl Debt {
     /// Whether a runner is to be started.
     pub fn is_owed(self) -> bool {
-        !matches!(self, Owed::ToNobody(_))
+        !matches!(self, Debt::ToNobody(_))
     }
 }
 
 /// Who the runner of `job` is owed to, given what GitHub says of that job (`None`: it shows no such job, or
 /// we may not see it).
-pub fn owed(job: JobId, state: Option<&JobState>) -> Owed {
-    let Some(state) = state else { return Owed::Unknown };
+pub fn debt(job: JobId, state: Option<&JobState>) -> Debt {
+    let Some(state) = state else { return Debt::Unknown };
     match (state.status, state.runner_name.as_deref()) {
-        (JobStatus::Queued, _) => Owed::ToTheJob,
-        (JobStatus::Pending, _) => Owed::Unknown,
-        (JobStatus::Waiting, _) => Owed::ToNobody("the job waits for approval: GitHub will queue it again"),
-        (JobStatus::InProgress, None) => Owed::Unknown,
-        (JobStatus::Completed, None) => Owed::ToNobody("the job ended without ever running"),
+        (JobStatus::Queued, _) => Debt::ToTheJob,
+        (JobStatus::Pending, _) => Debt::Unknown,
+        (JobStatus::Waiting, _) => Debt::ToNobody("the job waits for approval: GitHub will queue it again"),
+        (JobStatus::InProgress, None) => Debt::Unknown,
+        (JobStatus::Completed, None) => Debt::ToNobody("the job ended without ever running"),
         (JobStatus::InProgress | JobStatus::Completed, Some(runner)) => {
             match Purpose::from_runner_name(runner) {
-                Some(Purpose::Job(other, _)) if other != job => Owed::ToAnother,
-                Some(Purpose::Job(..)) => Owed::ToNobody("the job runs, or ran, on its own runner"),
+                Some(Purpose::Job(other, _)) if other != job => Debt::ToAnother,
+                Some(Purpose::Job(..)) => Debt::ToNobody("the job runs, or ran, on its own runner"),
                 Some(Purpose::Pool { .. }) => {
-                    Owed::ToNobody("the job runs, or ran, on a runner of the warm pool")
+                    Debt::ToNobody("the job runs, or ran, on a runner of the warm pool")
                 }
-                None => Owed::ToNobody("the job runs, or ran, on a runner of another fleet"),
+                None => Debt::ToNobody("the job runs, or ran, on a runner of another fleet"),
             }
         }
     }
@@ -72,8 +72,8 @@ mod tests {
         ];
         for (status, runner, want) in table {
             let state = JobState { status, runner_name: runner.map(str::to_owned), labels: vec![] };
-            assert_eq!(owed(JobId(1), Some(&state)).is_owed(), want, "{status:?} on {runner:?}");
+            assert_eq!(debt(JobId(1), Some(&state)).is_owed(), want, "{status:?} on {runner:?}");
         }
-        assert_eq!(owed(JobId(1), None), Owed::Unknown);
+        assert_eq!(debt(JobId(1), None), Debt::Unknown);
     }
 }

@@ -43,7 +43,8 @@ fn the_published_examples_get_their_class() {
         "queued" "queued" ["ubuntu-latest"] → skip: label "self-hosted" is missing
         "queued" "waiting" ["self-hosted","k8s"] → skip: the job is not queued yet, or not any more
         "waiting" "waiting" ["self-hosted","k8s"] → skip: the action is not "queued"
-    "#]].assert_eq(&classes);
+    "#]]
+    .assert_eq(&classes);
 }
 
 /// The fields that are read: where they are, and which kinds of value they may have.

@@ -107,7 +107,7 @@ impl Fleet {
 
     /// Any invocation of dispatch: its answer or error, and what was counted.
     pub async fn invoke(&self, event: &Value) -> (Result<Value, batch::NotDone>, Metrics) {
-        let batch = self.dispatcher.begin_batch().await;
+        let batch = self.dispatcher.budget().await;
         let handle = |body, receives| self.dispatcher.handle(body, receives, &batch);
         batch::invoke(&raw(event), &self.queue, &self.clock, handle).await
     }

@@ -215,7 +215,7 @@ impl History {
             let report = match which {
                 Which::Jobs => {
                     let dispatcher = &flows.dispatcher;
-                    let batch = &dispatcher.begin_batch().await;
+                    let batch = &dispatcher.budget().await;
                     let handle = |body, receives| dispatcher.handle(body, receives, batch);
                     batch::process(&records, &flows.queue, &flows.clock, handle).await
                 }

@@ -1,0 +1,93 @@
+//! What the records of one batch share: room under `MAX_RUNNERS`, and GitHub's rate limit.
+
+use std::{cell::Cell, time::Duration};
+
+use time::OffsetDateTime;
+
+use crate::{
+    error::{CallError, Class},
+    lambda::outcome::{Deferral, Outcome, Reason, Wait},
+    ports::StartTasks,
+};
+
+/// What the records of one batch share.
+#[derive(Debug, Default)]
+pub struct Budget {
+    /// Runners that may still be started; `None` is no limit.
+    room: Cell<Option<u32>>,
+    /// GitHub's rate limit was met: no more mints until then.
+    no_mints_until: Cell<Option<OffsetDateTime>>,
+    /// `MAX_RUNNERS` is set, and ECS did not say how many there are.
+    uncounted: Option<CallError>,
+}
+
+impl Budget {
+    /// Asks ECS, once for the whole batch and only if there is a limit, how many runners there are.
+    pub(crate) async fn of<E: StartTasks>(ecs: &E, max_runners: u32) -> Budget {
+        let mut budget = Budget::default();
+        if max_runners > 0 {
+            match ecs.task_count().await {
+                Ok(running) => budget.room.set(Some(max_runners.saturating_sub(running))),
+                Err(error) => budget.uncounted = Some(error),
+            }
+        }
+        budget
+    }
+
+    pub(crate) fn take_slot(&self) -> Result<Slot<'_>, Outcome> {
+        if let Some(error) = &self.uncounted {
+            return Err(error.clone().into());
+        }
+        match self.room.get() {
+            Some(0) => Err(Outcome::Deferred(Deferral {
+                reason: Reason::MaxRunners,
+                wait: Wait::Backoff,
+                detail: "MAX_RUNNERS is reached".into(),
+            })),
+            room => {
+                self.room.set(room.map(|room| room - 1));
+                Ok(Slot(self))
+            }
+        }
+    }
+
+    /// Not before GitHub's rate limit allows it again: then no other call is wasted either.
+    pub(crate) fn may_mint(&self, now: OffsetDateTime) -> Result<(), CallError> {
+        match self.no_mints_until.get() {
+            Some(until) if now < until => Err(CallError::new(
+                Class::RateLimited { after: Duration::try_from(until - now).unwrap_or_default() },
+                "GitHub's rate limit was met earlier in this batch",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// GitHub's rate limit was met.
+    pub(crate) fn no_mints_until(&self, until: OffsetDateTime) {
+        self.no_mints_until.set(Some(until));
+    }
+}
+
+/// One runner's place under `MAX_RUNNERS`.
+pub(crate) struct Slot<'a>(&'a Budget);
+
+impl Slot<'_> {
+    pub(crate) fn give_back(self) {
+        self.0.room.set(self.0.room.get().map(|room| room + 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_given_back() {
+        let budget = Budget::default();
+        budget.room.set(Some(1));
+        let slot = budget.take_slot().unwrap_or_else(|outcome| panic!("{outcome:?}"));
+        assert!(budget.take_slot().is_err());
+        slot.give_back();
+        assert!(budget.take_slot().is_ok());
+    }
+}

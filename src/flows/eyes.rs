@@ -1,0 +1,127 @@
+//! The eyes: what the protocol wants to know, looked up at GitHub and ECS.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    error::CallError,
+    fargate::tags::TaskTags,
+    ids::{Attempt, JobId, Purpose, RunnerId},
+    ports::{FindTasks, Github, Registration, Target, TaskArn},
+    protocol::{
+        debt::{Debt, debt},
+        life::{Life, Reg, Task, life},
+        start::{Ended, Former},
+    },
+};
+
+/// Looks, and changes nothing.
+#[derive(Debug)]
+pub(crate) struct Eyes<'a, G, E> {
+    pub(crate) github: &'a G,
+    pub(crate) ecs: &'a E,
+}
+
+/// What GitHub shows of a registration.
+pub(crate) fn reg(registration: Option<&Registration>) -> Reg {
+    match registration {
+        None => Reg::Gone,
+        Some(it) if it.busy => Reg::Busy,
+        Some(it) if it.online => Reg::Online,
+        Some(_) => Reg::Offline,
+    }
+}
+
+impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
+    /// Who the runner of that job is owed to. GET job.
+    pub(crate) async fn debt(&self, target: &Target, job: JobId) -> Result<Debt, CallError> {
+        if target.repository.is_none() {
+            return Ok(Debt::Unknown);
+        }
+        let state = self.github.job(target, job).await?;
+        if state.is_none() {
+            tracing::warn!(
+                job = job.0,
+                "GitHub shows no such job; if this is so for all jobs, the credentials lack the permission \
+                 \"Actions: read\""
+            );
+        }
+        Ok(debt(job, state.as_ref()))
+    }
+
+    /// The attempt, this or a later one, whose runner waits for work: the next is announced when the one before is
+    /// spent or given up. RunTask's token alone does not tell, since an attempt has one for each capacity, and
+    /// capacity comes and goes.
+    pub(crate) async fn crew(
+        &self,
+        target: &Target,
+        job: JobId,
+        from: Attempt,
+    ) -> Result<Option<Attempt>, CallError> {
+        for task in self.ecs.tasks_started_by(&crate::ids::started_by(job)).await? {
+            let tags = TaskTags(&task.tags);
+            if let Some(Purpose::Job(_, attempt)) = tags.runner_name().and_then(Purpose::from_runner_name)
+                && attempt >= from
+                && let Some(id) = tags.runner_id()
+                && task.live
+                && !tags.ran_a_job()
+                && self.github.runner(target, id).await?.is_some_and(|runner| !runner.busy)
+            {
+                return Ok(Some(attempt));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The attempts of that job whose tasks have ended, as far as ECS shows them.
+    pub(crate) async fn stopped(&self, job: JobId) -> Result<BTreeMap<Attempt, Ended>, CallError> {
+        let mut ended = BTreeMap::new();
+        for task in self.ecs.ended_tasks(Some(&crate::ids::started_by(job))).await? {
+            let tags = TaskTags(&task.tags);
+            if let Some(Purpose::Job(of, attempt)) = tags.runner_name().and_then(Purpose::from_runner_name)
+                && of == job
+            {
+                let how = if tags.ran_a_job() { Ended::RanAJob } else { Ended::Idle };
+                ended.entry(attempt).or_insert(how);
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Who holds that name. Its task is looked for only if its runner is not up.
+    pub(crate) async fn holder(
+        &self,
+        target: &Target,
+        purpose: &Purpose,
+    ) -> Result<(Life, Option<RunnerId>), CallError> {
+        let found = self.github.find_runner(target, &purpose.runner_name()).await?;
+        let (seen, id) = (reg(found.as_ref()), found.map(|registration| registration.id));
+        let task = match (seen, id) {
+            (Reg::Offline, Some(id)) => {
+                let tasks = self.ecs.tasks_started_by(&purpose.started_by()).await?;
+                let its =
+                    |task: &crate::ports::Task| task.live && TaskTags(&task.tags).runner_id() == Some(id);
+                if tasks.iter().any(its) { Task::Live } else { Task::Unseen }
+            }
+            _ => Task::Unseen,
+        };
+        Ok((life(seen, task), id))
+    }
+
+    /// What is known of the tasks that had an attempt's token before.
+    pub(crate) async fn former(&self, target: &Target, tasks: &[TaskArn]) -> Result<Former, CallError> {
+        for arn in tasks {
+            let Some(task) = self.ecs.describe(arn).await? else { continue };
+            let tags = TaskTags(&task.tags);
+            if tags.ran_a_job() {
+                return Ok(Former::RanAJob);
+            }
+            if let Some(id) = tags.runner_id()
+                && task.live
+                && self.github.runner(target, id).await?.is_some()
+            {
+                return Ok(Former::Lives);
+            }
+        }
+        Ok(Former::Useless)
+    }
+}

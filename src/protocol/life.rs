@@ -1,0 +1,68 @@
+//! What is seen of a runner: registration × task, one word.
+
+/// What GitHub shows of the registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reg {
+    /// There is none: never made, spent by a job, or deleted.
+    Gone,
+    /// There, and no runner holds a connection.
+    Offline,
+    /// A runner holds a connection and runs nothing.
+    Online,
+    /// A runner runs a job.
+    Busy,
+}
+
+/// What ECS shows of the task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Task {
+    /// Nothing, or nobody looked.
+    Unseen,
+    /// Not stopped, and not asked to stop.
+    Live,
+    /// Stopped, and no job is known to have run on it.
+    Ended,
+    /// Stopped, and a job ran on it.
+    EndedAfterAJob,
+}
+
+/// Where a runner is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Life {
+    /// Between mint and RunTask, or a crash there.
+    Minted,
+    /// The task is on its way, or its runner never connected.
+    Starting,
+    /// It waits for a job.
+    Waiting,
+    /// It runs one.
+    Busy,
+    /// Its registration is spent, and its task should go.
+    Spent,
+    /// Its task ended before it took a job.
+    Dead,
+    /// Its task ended while it ran one.
+    Lost,
+    /// Its registration is spent and its task over, and nobody told which job ran on it.
+    Astray,
+    /// GitHub sees a runner that ECS does not show (yet, or any more).
+    Blurred,
+    /// Nothing is left of it.
+    Over,
+}
+
+/// The word for what is seen.
+pub fn life(registration: Reg, task: Task) -> Life {
+    match (registration, task) {
+        (_, Task::EndedAfterAJob) | (Reg::Gone, Task::Unseen) => Life::Over,
+        (Reg::Gone, Task::Live) => Life::Spent,
+        (Reg::Gone, Task::Ended) => Life::Astray,
+        (Reg::Offline, Task::Unseen) => Life::Minted,
+        (Reg::Offline, Task::Live) => Life::Starting,
+        (Reg::Online, Task::Live) => Life::Waiting,
+        (Reg::Busy, Task::Live) => Life::Busy,
+        (Reg::Offline | Reg::Online, Task::Ended) => Life::Dead,
+        (Reg::Busy, Task::Ended) => Life::Lost,
+        (Reg::Online | Reg::Busy, Task::Unseen) => Life::Blurred,
+    }
+}

@@ -1,0 +1,314 @@
+//! What comes next for a job that a runner may be owed to: the whole of dispatch, in one table.
+//!
+//! A [`Case`] is what is known so far. [`start`] says what to look at, what to do, or how it ended; the flow does
+//! that, writes down what it saw, and asks again. In the good case two steps are taken before the end: mint and
+//! RunTask.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    ids::Attempt,
+    protocol::{debt::Debt, life::Life, table::table},
+};
+
+/// What asks for a runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Asked {
+    /// A young job, heard of for the first time.
+    Fresh,
+    /// A job that is old, or whose message was received before: it may have been taken, cancelled or served.
+    Doubtful,
+    /// A replacement: owed, whatever GitHub says of the job itself.
+    Announced,
+    /// The sweep found this attempt registered and without a task.
+    HandedBack,
+}
+
+/// What became of an attempt whose task has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ended {
+    /// No job is known to have run on it.
+    Idle,
+    /// A job has.
+    RanAJob,
+}
+
+/// The name of the registration, `<prefix>-<job>-<attempt>`: whose is it?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Name {
+    /// Not tried yet.
+    #[default]
+    Untried,
+    /// Minted by this delivery: the task is ours to start.
+    Ours,
+    /// 409: somebody else's. Of the runner that holds it, what was seen.
+    Taken(Option<Life>),
+    /// Spent by this delivery: free for a mint.
+    Freed,
+    /// Spent by somebody else since.
+    Gone,
+    /// Its runner runs a job.
+    Busy,
+    /// It was ours, and this delivery has spent it.
+    GivenBack,
+}
+
+/// What a task that had this attempt's token before is known for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Former {
+    /// A job has run on it.
+    RanAJob,
+    /// It lives, and its registration is there.
+    Lives,
+    /// Neither: it is of no use to the job.
+    Useless,
+}
+
+/// What RunTask answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Launch {
+    /// It was not asked.
+    #[default]
+    Untried,
+    /// The task is started.
+    Started,
+    /// ConflictException: another request had the token. What is known of its task.
+    Conflict(Option<Former>),
+    /// No task, for certain.
+    Failed,
+}
+
+/// What is known of the attempt at hand. The next attempt begins with nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Try {
+    /// Who the runner is owed to, as GitHub says. Forgotten with every effect: it took time.
+    pub debt: Option<Debt>,
+    /// The registration's name.
+    pub name: Name,
+    /// RunTask.
+    pub launch: Launch,
+}
+
+/// What is known of a job that a runner may be owed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// What asks.
+    pub asked: Asked,
+    /// Certainly the first receive of its message.
+    pub first: bool,
+    /// The attempt at hand.
+    pub attempt: Attempt,
+    /// Whether it is a later one than was asked for.
+    pub begun: bool,
+    /// `MAX_ATTEMPTS`.
+    pub most: Attempt,
+    /// The attempt, this or a later one, whose runner waits for work already.
+    pub crew: Option<Option<Attempt>>,
+    /// The attempts whose tasks have ended, as far as ECS shows them.
+    pub ended: Option<BTreeMap<Attempt, Ended>>,
+    /// The attempt at hand.
+    pub now: Try,
+}
+
+impl Case {
+    /// Nothing is known yet.
+    pub fn new(asked: Asked, first: bool, attempt: Attempt, most: Attempt) -> Self {
+        Case { asked, first, attempt, begun: false, most, crew: None, ended: None, now: Try::default() }
+    }
+
+    fn had(&self) -> Option<Ended> {
+        self.ended.as_ref()?.get(&self.attempt).copied()
+    }
+
+    /// The next attempt.
+    pub fn advance(&mut self) {
+        self.attempt = self.attempt.next();
+        self.begun = true;
+        self.now = Try::default();
+    }
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// Look at something.
+    Look(Look),
+    /// Change something.
+    Do(Deed),
+    /// Nothing: this is how it ended.
+    End(End),
+}
+
+/// What to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Look {
+    /// GET job: who is owed a runner?
+    Job,
+    /// The job's live tasks and their registrations: does a runner wait already?
+    Crew,
+    /// The job's stopped tasks: which attempts are over?
+    Stopped,
+    /// Who holds the name.
+    Holder,
+    /// The task that had the token before.
+    Former,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Deed {
+    /// generate-jitconfig under the attempt's name.
+    Mint,
+    /// RunTask.
+    RunTask,
+    /// DELETE of the registration of that name.
+    Spend,
+    /// DELETE of our own registration; if that fails, it is left to the sweep.
+    Discard,
+    /// On to the next attempt.
+    NextAttempt,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum End {
+    /// A task was started.
+    Started,
+    /// No runner is owed, for this reason.
+    NotOwed(&'static str),
+    /// Another delivery has done the work already.
+    Duplicate(&'static str),
+    /// Another delivery may be doing the work: asked again when it is over or dead.
+    InFlight,
+    /// ECS may not show yet what was done: asked again when it does.
+    Lag,
+    /// `MAX_ATTEMPTS` runners took no job.
+    GivenUp,
+    /// RunTask's error is the outcome.
+    Error,
+}
+
+use self::{
+    Asked::*,
+    Deed::*,
+    End::{Duplicate, Error, GivenUp, InFlight, Lag, NotOwed},
+    Launch::{Conflict, Failed},
+    Name::*,
+    Step::{Do, Look as See},
+};
+
+const RUNS_A_JOB: &str = "its runner runs a job";
+const TASK_IS_THERE: &str = "its task is there already";
+const RAN_A_JOB: &str = "the runner of this attempt has run a job";
+
+table! {
+    /// What comes next for a job.
+    pub fn start / start_rows / start_without (c: &Case) -> Step =
+        match (c.asked, c.now.debt, c.crew, c.had(), c.now.name, c.now.launch);
+
+    // Is a runner owed at all?
+    "An old or repeated message: GitHub is asked about the job first.":
+        (Doubtful, None, None, ..)                  => See(Look::Job);
+    "The job is taken, over or held back: no runner.":
+        (_, Some(Debt::ToNobody(why)), ..)          => Step::End(NotOwed(why));
+    "Something may have been started for the job before.":
+        (Doubtful | Announced | HandedBack, _, None, ..) => See(Look::Crew);
+    "A later attempt gives this one up: its registration, which the sweep found, is spent.":
+        (HandedBack, _, Some(Some(n)), _, Untried, _) if n > c.attempt => Do(Spend);
+    "A runner of this or a later attempt waits for work already.":
+        (_, _, Some(Some(_)), ..)                   => Step::End(Duplicate("a runner for it is there already"));
+    "None waits: which attempts are over?":
+        (_, _, Some(None), ..) if c.ended.is_none() => See(Look::Stopped);
+
+    // Has this attempt had its task?
+    "A registration under the name of an attempt that is over is the dead runner's, or left by a crash: RunTask would tell for one capacity only.":
+        (_, _, _, Some(_), Untried, _)              => Do(Spend);
+    "It is neither: it runs.":
+        (_, _, _, Some(_), Busy, _)                 => Step::End(Duplicate(RUNS_A_JOB));
+    "The attempt did its work.":
+        (_, _, _, Some(Ended::RanAJob), ..)         => Step::End(Duplicate(RAN_A_JOB));
+    "The attempt is over and took no job.":
+        (_, _, _, Some(Ended::Idle), ..)            => next(c);
+
+    // The name: whose is it?
+    "Mint: 201, it is ours; 409, it is somebody's.":
+        (.., Untried | Freed, _)                    => Do(Mint);
+    "Somebody's: who holds it?":
+        (.., Taken(None), _)                        => See(Look::Holder);
+    "A task on its way holds it.":
+        (.., Taken(Some(Life::Starting)), _)        => Step::End(Duplicate(TASK_IS_THERE));
+    "A runner that is up holds it.":
+        (.., Taken(Some(Life::Waiting | Life::Busy | Life::Blurred)), _) => Step::End(Duplicate("its runner is there already"));
+    "It has taken a job since.":
+        (.., Busy, _)                               => Step::End(Duplicate(RUNS_A_JOB));
+    "A registration without a task, long enough: a delivery crashed between its two calls. It is spent, which frees the name.":
+        (.., Taken(Some(Life::Minted)), _) if !c.first => Do(Spend);
+    "Another delivery may be between its two calls, or has just spent the name.":
+        (.., Taken(Some(_)) | Gone, _)              => Step::End(InFlight);
+
+    // It is ours: the task.
+    "What the sweep found registered was spent meanwhile: somebody has just seen to the job, and ECS may not show it yet.":
+        (HandedBack, .., Ours, Launch::Untried) if c.first && !c.begun => Do(Spend);
+    "Asked again when ECS shows it.":
+        (.., GivenBack, Launch::Untried)            => Step::End(Lag);
+    "RunTask.":
+        (.., Ours, Launch::Untried)                 => Do(RunTask);
+    "A task of this attempt was started before, with another registration: ours is one too many.":
+        (.., Ours, Conflict(_))                     => Do(Discard);
+    "What became of that task?":
+        (.., Conflict(None))                        => See(Look::Former);
+    "It ran a job.":
+        (.., Conflict(Some(Former::RanAJob)))       => Step::End(Duplicate(RAN_A_JOB));
+    "It is there.":
+        (.., Conflict(Some(Former::Lives)))         => Step::End(Duplicate(TASK_IS_THERE));
+    "It is over and took no job.":
+        (.., Conflict(Some(Former::Useless)))       => next(c);
+    "Started.":
+        (.., Launch::Started)                       => Step::End(End::Started);
+    "No registration stays without a task.":
+        (.., Ours, Failed)                          => Do(Discard);
+    "The message comes back as the error says.":
+        (.., Failed)                                => Step::End(Error);
+}
+
+/// The attempt at hand took no job: the next one's turn, if a runner is owed still.
+fn next(c: &Case) -> Step {
+    match c.now.debt {
+        None => See(Look::Job),
+        Some(Debt::ToNobody(why)) => Step::End(NotOwed(why)),
+        Some(_) if c.attempt >= c.most => Step::End(GivenUp),
+        Some(_) => Do(NextAttempt),
+    }
+}
+
+table! {
+    /// What comes next for a job whose container mints for itself: nothing guards the name, so RunTask's token does.
+    pub fn start_hidden / start_hidden_rows / start_hidden_without (c: &Hidden) -> Step = match (c.crew, c.launch);
+
+    "An earlier delivery may have started a task on another capacity, under another token.":
+        (None, Launch::Untried) if c.several        => See(Look::Crew);
+    "It has.":
+        (Some(true), Launch::Untried)               => Step::End(Duplicate(TASK_IS_THERE));
+    "The same request names the same task, so a repetition is harmless.":
+        (_, Launch::Untried)                        => Do(RunTask);
+    "The token was used before, with other settings.":
+        (_, Conflict(_))                            => Step::End(Duplicate("its task was started before, with other settings"));
+    "Started.":
+        (_, Launch::Started)                        => Step::End(End::Started);
+    "The message comes back as the error says.":
+        (_, Failed)                                 => Step::End(Error);
+}
+
+/// What is known of a job whose container mints for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hidden {
+    /// Whether more than one capacity may be tried.
+    pub several: bool,
+    /// Whether a task of this attempt lives.
+    pub crew: Option<bool>,
+    /// RunTask.
+    pub launch: Launch,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! Every case that can come up is played to its end, with every answer that GitHub and ECS can give.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use expect_test::expect;
+
+use super::*;
+use crate::protocol::table::{Row, hold_against_docs};
+
+const NOBODY: Debt = Debt::ToNobody("over");
+const LIVES: [Life; 10] = [
+    Life::Minted,
+    Life::Starting,
+    Life::Waiting,
+    Life::Busy,
+    Life::Spent,
+    Life::Dead,
+    Life::Lost,
+    Life::Astray,
+    Life::Blurred,
+    Life::Over,
+];
+
+fn beginnings() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for asked in [Doubtful, Announced, HandedBack, Fresh] {
+        for first in [true, false] {
+            for attempt in [1, 2, 3] {
+                cases.push(Case::new(asked, first, Attempt(attempt), Attempt(2)));
+            }
+        }
+    }
+    cases
+}
+
+/// What the case can be after that step, whatever the outside answers.
+fn answers(case: &Case, step: Step) -> Vec<Case> {
+    let with = |change: &dyn Fn(&mut Case)| {
+        let mut next = case.clone();
+        change(&mut next);
+        next
+    };
+    let did = |tries: &[Name]| {
+        let named = |&name: &Name| with(&|c| c.now = Try { debt: None, name, ..c.now });
+        tries.iter().map(named).collect()
+    };
+    match step {
+        See(Look::Job) => [Debt::ToTheJob, Debt::ToAnother, Debt::Unknown, NOBODY]
+            .map(|debt| with(&|c| c.now.debt = Some(debt)))
+            .into(),
+        See(Look::Crew) => [None, Some(case.attempt), Some(case.attempt.next())]
+            .map(|crew| with(&|c| c.crew = Some(crew)))
+            .into(),
+        See(Look::Stopped) => {
+            let how = [None, Some(Ended::Idle), Some(Ended::RanAJob)];
+            let pairs = how.into_iter().flat_map(|this| how.map(|next| (this, next)));
+            let ended = |(this, next): (Option<Ended>, Option<Ended>)| {
+                let both = [(case.attempt, this), (case.attempt.next(), next)];
+                both.into_iter().filter_map(|(attempt, how)| Some((attempt, how?))).collect()
+            };
+            pairs.map(|pair| with(&|c| c.ended = Some(ended(pair)))).collect()
+        }
+        See(Look::Holder) => LIVES.map(|life| with(&|c| c.now.name = Taken(Some(life)))).into(),
+        See(Look::Former) => [Former::RanAJob, Former::Lives, Former::Useless]
+            .map(|former| with(&|c| c.now.launch = Conflict(Some(former))))
+            .into(),
+        Do(Mint) if case.now.name == Freed => did(&[Ours, Gone]),
+        Do(Mint) => did(&[Ours, Taken(None)]),
+        Do(Spend) if case.now.name == Ours => did(&[GivenBack]),
+        Do(Spend) => did(&[Freed, Gone, Name::Busy]),
+        Do(Discard) => did(&[GivenBack]),
+        Do(RunTask) => [Launch::Started, Conflict(None), Failed]
+            .map(|launch| with(&|c| c.now = Try { debt: None, launch, ..c.now }))
+            .into(),
+        Do(NextAttempt) => vec![with(&|c| c.advance())],
+        Step::End(_) => Vec::new(),
+    }
+}
+
+/// Plays on to every end; `each` sees every case, its step, and the steps before.
+fn play(case: &Case, before: &mut Vec<Step>, each: &mut impl FnMut(&Case, Step, &[Step])) {
+    let step = start(case);
+    each(case, step, before);
+    assert!(before.len() < 40, "no end: {before:?}");
+    before.push(step);
+    for next in answers(case, step) {
+        play(&next, before, each);
+    }
+    before.pop();
+}
+
+fn all_plays(mut each: impl FnMut(&Case, Step, &[Step])) {
+    for case in beginnings() {
+        play(&case, &mut Vec::new(), &mut each);
+    }
+}
+
+#[test]
+fn the_good_case_is_two_steps() {
+    let mut case = Case::new(Fresh, true, Attempt::FIRST, Attempt(5));
+    assert_eq!(start(&case), Do(Mint));
+    case.now.name = Ours;
+    assert_eq!(start(&case), Do(RunTask));
+    case.now.launch = Launch::Started;
+    assert_eq!(start(&case), Step::End(End::Started));
+}
+
+#[test]
+fn what_holds_in_every_play() {
+    let mut plays = 0;
+    all_plays(|case, step, before| {
+        let was = |step| before.contains(&step);
+        let since = before.iter().rev().take_while(|it| **it != Do(NextAttempt));
+        let this_attempt: Vec<Step> = since.copied().collect();
+        match step {
+            Do(Mint) => {
+                assert_ne!(case.now.debt, Some(NOBODY), "a mint for nobody");
+                assert_eq!(case.had(), None, "a mint for an attempt that is over");
+                if case.asked == Doubtful {
+                    assert!(was(See(Look::Job)) && was(See(Look::Crew)) && was(See(Look::Stopped)));
+                }
+                if matches!(case.asked, Announced | HandedBack) {
+                    assert!(was(See(Look::Crew)) && was(See(Look::Stopped)));
+                }
+                assert!(!case.begun || case.attempt <= case.most, "more than MAX_ATTEMPTS");
+                let mints = this_attempt.iter().filter(|it| **it == Do(Mint)).count();
+                assert!(mints < 2, "a third mint under one name");
+            }
+            Do(RunTask) => {
+                assert_eq!(case.now.name, Ours, "RunTask without a registration");
+                assert!(!this_attempt.contains(&step), "two RunTasks of one attempt");
+            }
+            Do(Spend) => {
+                let holder = matches!(case.now.name, Taken(_));
+                assert!(!(holder && case.first), "another delivery may be between its two calls");
+            }
+            Do(NextAttempt) => assert!(this_attempt.contains(&See(Look::Job)), "nobody asked who is owed"),
+            Step::End(end) => {
+                plays += 1;
+                assert_eq!(end == End::Started, case.now.launch == Launch::Started);
+                assert!(
+                    case.now.name != Ours || end == End::Started,
+                    "a registration without a task: {before:?}"
+                );
+            }
+            See(_) | Do(Discard) => {}
+        }
+    });
+    assert!(plays > 1_000, "only {plays} plays");
+}
+
+/// Every case that can come up, and its step.
+fn cases() -> Vec<(Case, Step)> {
+    let (mut seen, mut cases) = (BTreeSet::new(), Vec::new());
+    all_plays(|case, step, _| {
+        if seen.insert(format!("{case:?}")) {
+            cases.push((case.clone(), step));
+        }
+    });
+    cases
+}
+
+fn count(steps: impl Iterator<Item = Step>) -> String {
+    let mut counts = BTreeMap::new();
+    for step in steps {
+        *counts.entry(format!("{step:?}")).or_insert(0) += 1;
+    }
+    counts.into_iter().map(|(step, count)| format!("{count:>5} {step}\n")).collect()
+}
+
+#[test]
+fn no_row_can_be_dropped() {
+    let cases = cases();
+    let whole = count(cases.iter().map(|(_, step)| *step));
+    expect![[r#"
+          128 Do(Discard)
+          146 Do(Mint)
+          159 Do(NextAttempt)
+           64 Do(RunTask)
+          254 Do(Spend)
+           72 End(Duplicate("a runner for it is there already"))
+          219 End(Duplicate("its runner is there already"))
+          167 End(Duplicate("its runner runs a job"))
+          137 End(Duplicate("its task is there already"))
+          194 End(Duplicate("the runner of this attempt has run a job"))
+           64 End(Error)
+          423 End(GivenUp)
+          438 End(InFlight)
+            9 End(Lag)
+          200 End(NotOwed("over"))
+           64 End(Started)
+           30 Look(Crew)
+           64 Look(Former)
+           73 Look(Holder)
+          200 Look(Job)
+           30 Look(Stopped)
+    "#]]
+    .assert_eq(&whole);
+    let rows = start_rows();
+    for (dropped, Row { when, .. }) in rows.iter().enumerate() {
+        let without: Option<Vec<Step>> = cases.iter().map(|(case, _)| start_without(dropped, case)).collect();
+        // A hole the compiler reports; anything else changes the counts above.
+        if let Some(steps) = without {
+            assert_ne!(count(steps.into_iter()), whole, "nobody would miss the row {when}");
+        }
+    }
+    let all: Option<Vec<Step>> = cases.iter().map(|(case, _)| start_without(rows.len(), case)).collect();
+    assert_eq!(all.map(|steps| count(steps.into_iter())), Some(whole));
+}
+
+#[test]
+fn no_row_of_the_hidden_ones_can_be_dropped() {
+    let mut cases = Vec::new();
+    for several in [true, false] {
+        for crew in [None, Some(true), Some(false)] {
+            for launch in [Launch::Untried, Launch::Started, Conflict(None), Failed] {
+                cases.push(Hidden { several, crew, launch });
+            }
+        }
+    }
+    for (dropped, Row { when, .. }) in start_hidden_rows().iter().enumerate() {
+        let missed = |case| start_hidden_without(dropped, case) != Some(start_hidden(case));
+        assert!(cases.iter().any(missed), "nobody would miss the row {when}");
+    }
+}
+
+#[test]
+fn docs_show_the_rows() {
+    let facts = "asked, debt, runner there, attempt over, name, RunTask";
+    hold_against_docs("start", facts, &start_rows());
+    hold_against_docs("start_hidden", "task there, RunTask", &start_hidden_rows());
+}
