@@ -15,15 +15,19 @@
 //! | `--port PORT` | instead of a free one |
 //!
 //! Without any of the first three it knows an App of its own, whose credentials `GET /_world/app` hands out.
-//! `/_world/…` changes and shows what GitHub knows: see `tests/world/control.rs`. The program ends on
+//! `/_world/…` changes and shows what GitHub knows: see `tests/it/http/control.rs`. The program ends on
 //! SIGTERM or SIGINT, and fails if it was sent a request that GitHub would not have taken.
 
-#[path = "../tests/world/mod.rs"]
-mod world;
+#[allow(dead_code, unused_imports, reason = "the tests use all of it")]
+#[path = "../tests/it/http/mod.rs"]
+mod http;
+#[allow(dead_code, unused_imports, reason = "the tests use all of it")]
+#[path = "../tests/it/model/mod.rs"]
+mod model;
 
 use std::{fs, process::ExitCode};
 
-use world::World;
+use http::World;
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1)) {
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
 }
 
 fn run(mut arguments: impl Iterator<Item = String>) -> Result<(), String> {
-    let mut app = world::own_app();
+    let mut app = http::own_app();
     app.any_installation = true;
     let mut port = 0;
     while let Some(option) = arguments.next() {

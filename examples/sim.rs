@@ -3,7 +3,8 @@
 
 use std::{collections::BTreeSet, process::ExitCode, time::Instant};
 
-#[path = "../tests/sim/mod.rs"]
+#[allow(dead_code, reason = "the tests use one half of it, this the other")]
+#[path = "../tests/it/sim/mod.rs"]
 mod sim;
 
 use sim::{

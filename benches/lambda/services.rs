@@ -21,7 +21,7 @@ use super::{
 };
 
 /// The private key of the test world's App.
-const APP_KEY: &str = include_str!("../../tests/world/app-key.pem");
+const APP_KEY: &str = include_str!("../../tests/fixtures/app-key.pem");
 /// What the webhook's secret is.
 pub const WEBHOOK_SECRET: &str = "It's a Secret to Everybody";
 

@@ -315,8 +315,8 @@ mod tests {
     use super::*;
 
     /// Made for the tests: no App has ever had it.
-    const PKCS1: &str = include_str!("../../../tests/world/app-key.pem");
-    const PKCS8: &str = include_str!("../../../tests/world/app-key.pkcs8.pem");
+    const PKCS1: &str = include_str!("../../../tests/fixtures/app-key.pem");
+    const PKCS8: &str = include_str!("../../../tests/fixtures/app-key.pkcs8.pem");
 
     #[test]
     fn an_app_in_all_its_forms() {

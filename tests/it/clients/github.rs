@@ -1,0 +1,474 @@
+//! The GitHub client over HTTP: as whom it asks, how often, and what it makes of answers that do not come.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    future::ready,
+    rc::Rc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::Request,
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::future::{BoxFuture, join_all};
+use gha_fargate_runners::{
+    adapters::{
+        github::GitHub,
+        http::{self, Http},
+    },
+    error::{CallError, Class},
+    ids::InstallationId,
+    ports::{Clock, Github, Minted, Scope, SecretSource, Target},
+};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::datetime};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::watch,
+};
+
+const KEY: &str = include_str!("../../fixtures/app-key.pem");
+const START: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
+
+/// One request, as it reached GitHub.
+#[derive(Debug, Clone)]
+struct Asked {
+    /// `POST /orgs/octo-org/…`, without the query.
+    what: String,
+    bearer: String,
+}
+
+/// A GitHub that answers what it is told to, and remembers what it was asked.
+struct Server {
+    url: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+impl Server {
+    async fn start(answer: impl Fn(Asked) -> BoxFuture<'static, Response> + Send + Sync + 'static) -> Server {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (seen, answer) = (Arc::clone(&asked), Arc::new(answer));
+        let router = Router::new().fallback(move |request: Request| {
+            let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+            async move {
+                let (head, body) = request.into_parts();
+                to_bytes(body, usize::MAX).await.expect("a body");
+                let bearer = head.headers["authorization"].to_str().expect("text");
+                let bearer = bearer.strip_prefix("Bearer ").expect("a bearer").to_owned();
+                let asked = Asked { what: format!("{} {}", head.method, head.uri.path()), bearer };
+                seen.lock().expect("a lock").push(asked.clone());
+                answer(asked).await
+            }
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let running = tokio::spawn(async move { axum::serve(listener, router).await.expect("a server") });
+        Server { url, asked, running }
+    }
+
+    /// The requests since the last look, shortened to what tells them apart.
+    fn asked(&self) -> Vec<String> {
+        let asked = std::mem::take(&mut *self.asked.lock().expect("a lock"));
+        asked.into_iter().map(|asked| shorten(&asked.what)).collect()
+    }
+}
+
+fn shorten(what: &str) -> String {
+    if what.ends_with("/generate-jitconfig") {
+        return "mint".to_owned();
+    }
+    match what.strip_prefix("POST /app/installations/").and_then(|rest| rest.strip_suffix("/access_tokens")) {
+        Some(installation) => format!("token {installation}"),
+        None => what.to_owned(),
+    }
+}
+
+fn answer(status: u16, body: &Value) -> Response {
+    let mut response = body.to_string().into_response();
+    *response.status_mut() = status.try_into().expect("a status");
+    response
+}
+
+fn minted() -> Response {
+    answer(201, &json!({"runner": {"id": 1}, "encoded_jit_config": "jit-config-of-the-runner"}))
+}
+
+fn refused() -> Response {
+    answer(401, &json!({"message": "Bad credentials"}))
+}
+
+#[derive(Debug, Clone)]
+struct Watch(Rc<Cell<OffsetDateTime>>);
+
+impl Watch {
+    fn advance(&self, minutes: i64) {
+        self.0.set(self.0.get() + time::Duration::minutes(minutes));
+    }
+}
+
+impl Clock for Watch {
+    fn now(&self) -> OffsetDateTime {
+        self.0.get()
+    }
+}
+
+/// A secret that can be replaced, and counts its readers.
+#[derive(Debug, Clone, Default)]
+struct Vault {
+    text: Rc<RefCell<String>>,
+    reads: Rc<Cell<usize>>,
+}
+
+impl SecretSource for Vault {
+    async fn read(&self) -> Result<SecretString, CallError> {
+        self.reads.set(self.reads.get() + 1);
+        // Whoever else is under way gets on meanwhile.
+        tokio::task::yield_now().await;
+        Ok(self.text.borrow().as_str().into())
+    }
+}
+
+struct Client {
+    github: GitHub<Vault, Watch>,
+    clock: Watch,
+    vault: Vault,
+}
+
+impl Client {
+    fn new(server: &Server, secret: &str) -> Client {
+        Client::with(server.url.clone(), secret, Scope::Org, Http::new())
+    }
+
+    fn with(url: String, secret: &str, scope: Scope, http: Http) -> Client {
+        let (clock, vault) = (Watch(Rc::new(Cell::new(START))), Vault::default());
+        vault.text.replace(secret.to_owned());
+        let github = GitHub::with_clock(http, url, scope, 1, vault.clone(), clock.clone());
+        Client { github, clock, vault }
+    }
+
+    async fn mint(&self, installation: Option<u64>) -> Result<Minted, CallError> {
+        let target = Target {
+            owner: "octo-org".to_owned(),
+            repository: Some("octo-repo".to_owned()),
+            installation: installation.map(InstallationId),
+        };
+        self.github.mint(&target, "fargate-1-1", &["self-hosted".to_owned()]).await
+    }
+
+    async fn mints(&self, installation: Option<u64>, count: usize) {
+        for minted in join_all((0..count).map(|_| self.mint(installation))).await {
+            assert!(matches!(minted, Ok(Minted::Created(_))), "{minted:?}");
+        }
+    }
+}
+
+fn app(installation: Option<u64>) -> String {
+    match installation {
+        Some(id) => json!({"app_id": 7, "private_key": KEY, "installation_id": id}).to_string(),
+        None => json!({"app_id": "7", "private_key": KEY.replace('\n', "\\n")}).to_string(),
+    }
+}
+
+/// A GitHub with the App's installation 2: its tokens are `ghs_1`, `ghs_2`, …, and the last one counts as long
+/// as it is not revoked.
+async fn with_installation_2() -> (Server, Arc<AtomicUsize>) {
+    let revoked = Arc::new(AtomicUsize::new(0));
+    let (issued, valid_from) = (AtomicUsize::new(0), Arc::clone(&revoked));
+    let server = Server::start(move |asked| {
+        let response = match shorten(&asked.what).as_str() {
+            "mint" => {
+                let number: usize = asked.bearer.strip_prefix("ghs_").map_or(0, |n| n.parse().unwrap_or(0));
+                if number > valid_from.load(Ordering::SeqCst) { minted() } else { refused() }
+            }
+            "token 2" => {
+                let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
+                let expires = (START + time::Duration::hours(1)).format(&Rfc3339).expect("a time");
+                answer(201, &json!({"token": format!("ghs_{number}"), "expires_at": expires}))
+            }
+            "GET /orgs/octo-org/installation" | "GET /enterprises/octo-corp/installation" => {
+                answer(200, &json!({"id": 2}))
+            }
+            _ => answer(404, &json!({"message": "Not Found"})),
+        };
+        Box::pin(ready(response))
+    })
+    .await;
+    (server, revoked)
+}
+
+#[tokio::test]
+async fn ten_mints_ask_for_one_installation_and_one_token() {
+    let (server, _) = with_installation_2().await;
+    let client = Client::new(&server, &app(None));
+    client.mints(None, 10).await;
+    // The same account, as an operator may write it.
+    client.github.warm(Some("Octo-Org")).await.expect("warm already");
+    let asked = server.asked();
+    assert_eq!(asked[..2], ["GET /orgs/octo-org/installation", "token 2"]);
+    assert_eq!(asked[2..], ["mint"; 10]);
+    client.mints(None, 1).await;
+    assert_eq!((server.asked(), client.vault.reads.get()), (vec!["mint".to_owned()], 1));
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_five_minutes_before_it_expires() {
+    let (server, _) = with_installation_2().await;
+    let client = Client::new(&server, &app(Some(2)));
+    client.mints(None, 1).await;
+    client.clock.advance(54);
+    client.mints(None, 1).await;
+    assert_eq!(server.asked(), ["token 2", "mint", "mint"]);
+    client.clock.advance(1);
+    client.mints(None, 1).await;
+    assert_eq!(server.asked(), ["token 2", "mint"]);
+}
+
+#[tokio::test]
+async fn a_stale_installation_is_looked_up_once() {
+    for (secret, payload) in [(app(Some(1)), None), (app(None), Some(1))] {
+        let (server, revoked) = with_installation_2().await;
+        let client = Client::new(&server, &secret);
+        client.mints(payload, 5).await;
+        let asked = server.asked();
+        assert_eq!(asked[..3], ["token 1", "GET /orgs/octo-org/installation", "token 2"]);
+        assert_eq!(asked[3..], ["mint"; 5]);
+        revoked.store(1, Ordering::SeqCst);
+        client.mints(payload, 1).await;
+        assert_eq!(server.asked(), ["mint", "token 2", "mint"], "the stale id is not tried again");
+    }
+}
+
+#[tokio::test]
+async fn an_enterprise_s_runners_are_the_enterprise_installation_s() {
+    let (server, _) = with_installation_2().await;
+    let scope = Scope::Enterprise("octo-corp".to_owned());
+    let client = Client::with(server.url.clone(), &app(None), scope, Http::new());
+    // The payload names the organisation's installation.
+    client.mints(Some(1), 1).await;
+    assert_eq!(server.asked(), ["GET /enterprises/octo-corp/installation", "token 2", "mint"]);
+}
+
+#[tokio::test]
+async fn each_scope_has_its_path_below_the_api_s_root() {
+    let server = Server::start(|_| Box::pin(ready(minted()))).await;
+    for root in ["", "/api/v3"] {
+        for (scope, path) in [
+            (Scope::Org, "/orgs/octo-org"),
+            (Scope::Repo, "/repos/octo-org/octo-repo"),
+            (Scope::Enterprise("octo-corp".to_owned()), "/enterprises/octo-corp"),
+        ] {
+            let client = Client::with(format!("{}{root}", server.url), "ghp_x", scope, Http::new());
+            client.mints(None, 1).await;
+            let asked = std::mem::take(&mut *server.asked.lock().expect("a lock"));
+            let asked: Vec<String> = asked.into_iter().map(|asked| asked.what).collect();
+            assert_eq!(asked, [format!("POST {root}{path}/actions/runners/generate-jitconfig")]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_replaced_for_everybody_who_used_it() {
+    let (server, revoked) = with_installation_2().await;
+    let client = Client::new(&server, &app(Some(2)));
+    client.mints(None, 1).await;
+    server.asked();
+    revoked.store(1, Ordering::SeqCst);
+    client.mints(None, 10).await;
+    let asked = server.asked();
+    let tokens = asked.iter().filter(|what| *what == "token 2").count();
+    assert_eq!((tokens, asked.len()), (1, 21), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_token_that_was_replaced_is_read_again_for_everybody_who_used_the_old_one() {
+    let (renewed, is_renewed) = watch::channel(false);
+    let first = Arc::new(AtomicUsize::new(0));
+    let server = Server::start(move |asked| {
+        let (renewed, mut is_renewed, first) = (renewed.clone(), is_renewed.clone(), Arc::clone(&first));
+        Box::pin(async move {
+            if asked.bearer == "ghp_new" {
+                renewed.send_replace(true);
+                return minted();
+            }
+            // The others hear of it only after the first of them has got on with the new one.
+            if first.fetch_add(1, Ordering::SeqCst) > 0 {
+                is_renewed.wait_for(|renewed| *renewed).await.expect("a sender");
+            }
+            refused()
+        })
+    })
+    .await;
+    let client = Client::new(&server, "ghp_old");
+    client.github.warm(Some("octo-org")).await.expect("the secret is read");
+    client.vault.text.replace("ghp_new".to_owned());
+    client.clock.advance(1);
+    client.mints(None, 10).await;
+    assert_eq!(client.vault.reads.get(), 2);
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_read_the_secret_again_and_again() {
+    let server = Server::start(|_| Box::pin(ready(refused()))).await;
+    let client = Client::new(&server, "ghp_x");
+    for _ in 0..5 {
+        let error = client.mint(None).await.expect_err("a refusal");
+        assert_eq!(error.class, Class::NeedsOperator);
+    }
+    assert_eq!((client.vault.reads.get(), server.asked().len()), (1, 5));
+    client.clock.advance(1);
+    client.mint(None).await.expect_err("a refusal");
+    assert_eq!((client.vault.reads.get(), server.asked().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn what_the_operator_repairs_is_seen_without_a_restart() {
+    let server = Server::start(|asked| {
+        let response = match asked.bearer.as_str() {
+            "ghp_wide" => minted(),
+            _ => answer(403, &json!({"message": "Resource not accessible by personal access token"})),
+        };
+        Box::pin(ready(response))
+    })
+    .await;
+    let client = Client::new(&server, "ghp_narrow");
+    client.mint(None).await.expect_err("a permission is missing");
+    client.vault.text.replace("ghp_wide".to_owned());
+    client.clock.advance(5);
+    // This one is deferred still, and the next is not.
+    client.mint(None).await.expect_err("a permission is missing");
+    client.mints(None, 1).await;
+}
+
+#[tokio::test]
+async fn no_two_jwts_are_the_same() {
+    let server = Server::start(|_| Box::pin(ready(answer(500, &json!({}))))).await;
+    let client = Client::new(&server, &app(Some(2)));
+    for _ in 0..3 {
+        assert_eq!(client.mint(None).await.expect_err("trouble").class, Class::Unknown);
+    }
+    let mut ids = BTreeSet::new();
+    for asked in server.asked.lock().expect("a lock").iter() {
+        let claims = asked.bearer.split('.').nth(1).expect("claims");
+        let claims: Value =
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).expect("base64")).expect("JSON");
+        let (issued, expires) = (claims["iat"].as_i64().expect("iat"), claims["exp"].as_i64().expect("exp"));
+        assert_eq!((claims["iss"].as_str(), issued), (Some("7"), START.unix_timestamp() - 60));
+        assert!((1..=600).contains(&(expires - START.unix_timestamp())), "{expires}");
+        ids.insert(claims["jti"].as_str().expect("jti").to_owned());
+    }
+    assert_eq!(ids.len(), 3);
+}
+
+#[tokio::test]
+async fn a_missing_installation_is_called_by_its_name() {
+    let server = Server::start(|_| Box::pin(ready(answer(404, &json!({}))))).await;
+    let error = Client::new(&server, &app(None)).mint(None).await.expect_err("not installed");
+    assert_eq!(error.class, Class::NeedsOperator);
+    assert!(error.message.contains("/orgs/octo-org/installation: 404: the App is not installed"), "{error}");
+}
+
+#[tokio::test]
+async fn an_unreadable_success_may_have_been_one() {
+    for (status, body) in [(201, "{}"), (201, "{\"runner\":{\"id\":1},"), (200, "{}"), (202, "")] {
+        let server = Server::start(move |_| {
+            let mut response = Response::new(Body::from(body));
+            *response.status_mut() = status.try_into().expect("a status");
+            Box::pin(ready(response))
+        })
+        .await;
+        let error = Client::new(&server, "ghp_x").mint(None).await.expect_err("unreadable");
+        assert_eq!(error.class, Class::Unknown, "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_in_time() {
+    let server = Server::start(|_| Box::pin(std::future::pending())).await;
+    let http = Http::new().with_call_timeout(Duration::from_millis(50));
+    let client = Client::with(server.url.clone(), "ghp_x", Scope::Org, http);
+    assert_eq!(client.mint(None).await.expect_err("a time-out").class, Class::Unknown);
+    assert_eq!(server.asked(), ["mint"], "what may be under way is not repeated");
+}
+
+#[tokio::test]
+async fn connections_that_died_unnoticed_cost_no_call() {
+    // Each connection answers one request, and takes the next one without an answer: so it looks from a function
+    // that was frozen while its connections died.
+    const NEIGHBOURS: usize = 10;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (arrived, all_arrived) = watch::channel(0);
+    let running = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let (arrived, mut all_arrived) = (arrived.clone(), all_arrived.clone());
+            tokio::spawn(async move {
+                let mut buffer = [0; 8192];
+                if stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+                    arrived.send_modify(|count| *count += 1);
+                    // All at once, so that there are so many connections.
+                    assert!(all_arrived.wait_for(|count| *count >= NEIGHBOURS).await.is_ok());
+                    let body = r#"{"runner":{"id":1},"encoded_jit_config":"c"}"#;
+                    let head = format!("HTTP/1.1 201 Created\r\ncontent-length: {}\r\n\r\n", body.len());
+                    stream.write_all(format!("{head}{body}").as_bytes()).await.expect("sent");
+                    let _ = stream.read(&mut buffer).await;
+                }
+            });
+        }
+    });
+    let client = Client::with(url, "ghp_x", Scope::Org, Http::new());
+    client.mints(None, NEIGHBOURS).await;
+    client.mints(None, 1).await;
+    client.mints(None, NEIGHBOURS - 1).await;
+    running.abort();
+}
+
+#[tokio::test]
+async fn nothing_that_is_printed_is_secret() {
+    let server = Server::start(|asked| {
+        let response = match shorten(&asked.what).as_str() {
+            "token 2" => answer(201, &json!({"token": "ghs_secret", "expires_at": "2026-01-01T13:00:00Z"})),
+            "mint" => answer(403, &json!({"message": format!("no access for {}", asked.bearer)})),
+            _ => answer(404, &json!({})),
+        };
+        Box::pin(ready(response))
+    })
+    .await;
+    let mut printed = String::new();
+    for secret in [app(Some(2)), app(Some(3)), "ghp_secret".to_owned(), format!("{{{KEY}")] {
+        let client = Client::new(&server, &secret);
+        let error = client.mint(None).await.expect_err("a refusal");
+        printed += &format!("{error} {error:?} {:?}\n", client.github);
+    }
+    let request = http::Request {
+        method: "GET",
+        url: server.url.clone(),
+        headers: vec![("authorization", "Bearer ghp_secret")],
+        body: Some("body-of-the-request".to_owned()),
+    };
+    printed += &format!("{request:?}");
+    let (server, _) = with_installation_2().await;
+    printed += &format!("{:?}", Client::new(&server, &app(Some(2))).mint(None).await.expect("minted"));
+    let line_of_key = KEY.lines().nth(1).expect("a key");
+    for secret in [line_of_key, "ghs_secret", "ghp_secret", "jit-config-of-the-runner", "body-of-the"] {
+        assert!(!printed.contains(secret), "{printed}");
+    }
+}

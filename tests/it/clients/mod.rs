@@ -1,0 +1,6 @@
+//! The adapters: as whom they ask, how often, whom they trust, and what they make of what is answered.
+
+mod answers;
+mod credentials;
+mod github;
+mod tls;

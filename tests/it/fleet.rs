@@ -1,0 +1,144 @@
+//! Both functions with their real adapters, as the template wires them, in front of the test world.
+// Every test binary that uses it compiles this module for itself, and none uses all of it.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_smithy_types::retry::RetryConfig;
+use gha_fargate_runners::{
+    adapters::{
+        ecs::{Ecs, EcsStarter},
+        github::GitHub,
+        http::Http,
+        secrets::Secret,
+        sqs::Sqs,
+    },
+    config::{DispatchConfig, GitHubSettings, ReconcileConfig},
+    flows::{
+        dispatch::Dispatcher,
+        reconcile::{Pool, Reconciler},
+    },
+    lambda::{batch, metrics::Metrics},
+    ports::Scope,
+};
+use serde_json::{Value, value::RawValue};
+use time::{Duration, OffsetDateTime};
+
+use crate::http::{World, WorldClock};
+use crate::model::aws::REGION;
+
+type Minter = GitHub<Secret, WorldClock>;
+
+/// Both functions.
+pub struct Fleet {
+    pub dispatcher: Dispatcher<Minter, EcsStarter, WorldClock>,
+    pub reconciler: Reconciler<Minter, Ecs, EcsStarter, Sqs, WorldClock>,
+    pub queue: Sqs,
+    clock: WorldClock,
+}
+
+impl Fleet {
+    /// With the world's own settings: dispatcher-minted, as a GitHub App.
+    pub async fn new(world: &World) -> Fleet {
+        Fleet::with(world, &[]).await
+    }
+
+    /// With these variables of the environment set otherwise; an empty value unsets one.
+    pub async fn with(world: &World, changes: &[(&str, &str)]) -> Fleet {
+        let mut environment: BTreeMap<String, String> =
+            world.environment().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        environment.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let get = |name: &str| environment.get(name).cloned();
+        let config = DispatchConfig::read(get).expect("dispatch's settings");
+        let reconcile = ReconcileConfig::read(get).expect("reconcile's settings");
+        let http = Http::new();
+        let aws = sdk_config(world, &http);
+        let github = |settings: GitHubSettings| {
+            let secret = Secret::new(&aws, settings.secret_arn);
+            let (url, scope) = (settings.api_url, settings.scope);
+            GitHub::with_clock(http.clone(), url, scope, settings.runner_group_id, secret, world.clock())
+        };
+        let ecs = Ecs::new(&aws, config.cluster);
+        let starter =
+            ecs.clone().starter(config.fleet.container.clone(), &config.network).expect("a network");
+        let pool = reconcile.pool.map(|pool| Pool {
+            size: pool.size,
+            labels: pool.labels,
+            ecs: ecs.clone().starter(pool.fleet.container.clone(), &pool.network).expect("a network"),
+            fleet: pool.fleet,
+        });
+        Fleet {
+            dispatcher: Dispatcher {
+                github: config.github.map(github),
+                ecs: starter,
+                clock: world.clock(),
+                policy: config.policy,
+                fleet: config.fleet,
+                max_runners: config.max_runners,
+                max_attempts: config.max_attempts,
+            },
+            reconciler: Reconciler {
+                scope: reconcile.github.as_ref().map_or(Scope::Org, |settings| settings.scope.clone()),
+                github: reconcile.github.map(github),
+                ecs,
+                queue: Sqs::new(&aws, reconcile.queues),
+                clock: world.clock(),
+                policy: reconcile.policy,
+                cluster: reconcile.cluster,
+                idle_timeout: reconcile.idle_timeout,
+                max_attempts: reconcile.max_attempts,
+                pool,
+            },
+            queue: Sqs::new(&aws, config.queues),
+            clock: world.clock(),
+        }
+    }
+
+    /// The world's time.
+    pub fn now(&self) -> OffsetDateTime {
+        self.clock.now()
+    }
+
+    /// Lambda's answer to a batch, which never is an error.
+    pub async fn dispatch(&self, event: &Value) -> Value {
+        self.invoke(event).await.0.expect("a batch never fails")
+    }
+
+    /// Any invocation of dispatch: its answer or error, and what was counted.
+    pub async fn invoke(&self, event: &Value) -> (Result<Value, batch::NotDone>, Metrics) {
+        let batch = self.dispatcher.budget().await;
+        let handle = |body, receives| self.dispatcher.handle(body, receives, &batch);
+        batch::invoke(&raw(event), &self.queue, &self.clock, handle).await
+    }
+
+    /// Lambda's answer to a batch of the lifecycle queue.
+    pub async fn reconcile(&self, event: &Value) -> Value {
+        self.reconcile_until(event, self.now() + Duration::seconds(120)).await.0
+    }
+
+    /// The same with so much time, and what was counted.
+    pub async fn reconcile_until(&self, event: &Value, deadline: OffsetDateTime) -> (Value, Metrics) {
+        let handle = |body, _| self.reconciler.handle(body, deadline);
+        let (answer, metrics) = batch::invoke(&raw(event), &self.reconciler.queue, &self.clock, handle).await;
+        (answer.expect("a batch never fails"), metrics)
+    }
+}
+
+/// Each call is made once: what the SDK would repeat by itself is the story's business.
+pub fn sdk_config(world: &World, http: &Http) -> SdkConfig {
+    let credentials = Credentials::new("AKIAEXAMPLE", "example", None, None, "world");
+    SdkConfig::builder()
+        .http_client(http.for_aws())
+        .endpoint_url(world.url())
+        .region(Region::new(REGION))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .behavior_version(BehaviorVersion::latest())
+        .retry_config(RetryConfig::disabled())
+        .build()
+}
+
+fn raw(event: &Value) -> Box<RawValue> {
+    RawValue::from_string(event.to_string()).expect("JSON")
+}

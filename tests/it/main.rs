@@ -1,0 +1,26 @@
+//! All tests that use the library from outside, in one binary, so that the world is compiled once.
+//!
+//! | folder | what is in it |
+//! | --- | --- |
+//! | [`model`] | GitHub, ECS, SQS and EventBridge as machines: no I/O, no clock |
+//! | [`http`] | the model behind the real clients: one server, with faults |
+//! | [`sim`] | the simulator: the flows over their ports, a virtual clock, chance and checks |
+//! | [`stories`] | the flows, told over real HTTP |
+//! | [`clients`] | the adapters, and whatever may be answered to them |
+//! | [`intake`] | what comes from outside, changed at random |
+//! | [`runner_init`] | the container's program, as processes |
+//! | [`cold_start`] | the functions' programs: instructions and size |
+#![forbid(unsafe_code)]
+
+mod changes;
+mod clients;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod cold_start;
+mod fleet;
+mod http;
+mod intake;
+mod model;
+mod runner_init;
+#[allow(dead_code, reason = "the program of `make sim` uses the rest")]
+mod sim;
+mod stories;

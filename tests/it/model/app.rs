@@ -1,0 +1,237 @@
+//! GitHub's credentials and the App's webhook deliveries: installations, access tokens, personal access
+//! tokens, the App's JWT, and the delivery log with its redeliveries. No I/O and no clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use ring::{rsa::PublicKeyComponents, signature::RsaKeyPair};
+use time::{Duration, OffsetDateTime};
+
+/// "The installation access token will expire one hour from the time you create them."
+const TOKEN_LIFETIME: Duration = Duration::hours(1);
+
+/// The delivery log goes back three days ("Redelivering webhooks", GitHub Docs).
+const DELIVERIES_KEPT: Duration = Duration::days(3);
+
+/// Who a request speaks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// An App's installation in this account; `None` when the world takes any.
+    Installation(u64, Option<String>),
+    /// A person's token.
+    Pat,
+}
+
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub id: u64,
+    pub guid: String,
+    pub delivered_at: OffsetDateTime,
+    pub redelivery: bool,
+    pub status_code: u16,
+    pub event: String,
+    pub action: Option<String>,
+    /// What was sent, so that a redelivery can be sent again.
+    pub payload: String,
+}
+
+#[derive(Default)]
+pub struct App {
+    /// The App's id: the issuer that its JWTs must name. `None` takes any.
+    pub id: Option<u64>,
+    key: Option<DecodingKey>,
+    /// What a program needs to be this App, when the world made it up: `{"app_id", "private_key"}`.
+    pub credentials: Option<serde_json::Value>,
+    /// Installation ids by the account's login in lower case.
+    pub installations: BTreeMap<String, u64>,
+    /// Takes every installation id, and installs the App wherever it is looked for.
+    pub any_installation: bool,
+    /// Personal access tokens.
+    pub pats: BTreeSet<String>,
+    tokens: BTreeMap<String, (u64, OffsetDateTime)>,
+    issued: u64,
+    deliveries: BTreeMap<u64, Delivery>,
+    last_delivery: u64,
+    redelivered: Vec<u64>,
+}
+
+impl App {
+    /// Takes JWTs that were signed with this private key, in PKCS#1 or PKCS#8 PEM.
+    pub fn trust_private_key(&mut self, pem: &str) -> Result<(), String> {
+        let der: String = pem.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
+        let der = STANDARD.decode(der).map_err(|error| format!("not PEM: {error}"))?;
+        let pair = if pem.contains("BEGIN RSA PRIVATE KEY") {
+            RsaKeyPair::from_der(&der)
+        } else {
+            RsaKeyPair::from_pkcs8(&der)
+        };
+        let pair = pair.map_err(|error| format!("not an RSA private key: {error}"))?;
+        let public = PublicKeyComponents::<Vec<u8>>::from(pair.public());
+        self.key = Some(DecodingKey::from_rsa_raw_components(&public.n, &public.e));
+        Ok(())
+    }
+
+    /// Takes JWTs that fit this public key, in PEM.
+    #[allow(dead_code, reason = "the demo's GitHub has this option")]
+    pub fn trust_public_key(&mut self, pem: &str) -> Result<(), String> {
+        self.key = Some(DecodingKey::from_rsa_pem(pem.as_bytes()).map_err(|error| error.to_string())?);
+        Ok(())
+    }
+
+    /// Whether a JWT is the App's, by GitHub's rules: RS256, `iss` the App, `iat` not in the future, `exp`
+    /// not past and at most ten minutes ahead ("Generating a JSON Web Token (JWT) for a GitHub App").
+    pub fn check_jwt(&self, jwt: &str, now: OffsetDateTime) -> Result<(), String> {
+        #[derive(serde::Deserialize)]
+        struct Claims {
+            iat: i64,
+            exp: i64,
+            iss: serde_json::Value,
+        }
+        let key = self.key.as_ref().ok_or("no App is known here")?;
+        let mut rules = Validation::new(Algorithm::RS256);
+        // The world has its own clock.
+        rules.validate_exp = false;
+        rules.required_spec_claims.clear();
+        let claims =
+            jsonwebtoken::decode::<Claims>(jwt, key, &rules).map_err(|error| error.to_string())?.claims;
+        let now = now.unix_timestamp();
+        let issuer = claims.iss.as_str().map_or(claims.iss.to_string(), str::to_owned);
+        if self.id.is_some_and(|id| id.to_string() != issuer) {
+            return Err(format!("iss is {issuer}, not the App's id"));
+        }
+        if claims.iat > now + 60 {
+            return Err("iat is in the future".to_owned());
+        }
+        if claims.exp <= now {
+            return Err("exp is in the past".to_owned());
+        }
+        if claims.exp > now + 600 {
+            return Err("exp is more than ten minutes ahead".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Installs the App in an account.
+    pub fn install(&mut self, account: &str, id: u64) {
+        self.installations.insert(account.to_lowercase(), id);
+    }
+
+    /// Where the App is installed: `GET /orgs/{org}/installation` and its like.
+    pub fn installation(&mut self, account: &str) -> Option<u64> {
+        let account = account.to_lowercase();
+        if self.any_installation && !self.installations.contains_key(&account) {
+            let id = 1 + self.installations.len() as u64;
+            self.installations.insert(account.clone(), id);
+        }
+        self.installations.get(&account).copied()
+    }
+
+    /// `POST /app/installations/{id}/access_tokens`: the token and when it expires.
+    pub fn access_token(
+        &mut self,
+        installation: u64,
+        now: OffsetDateTime,
+    ) -> Option<(String, OffsetDateTime)> {
+        let known = self.installations.values().any(|id| *id == installation);
+        if !known && !self.any_installation {
+            return None;
+        }
+        self.tokens.retain(|_, (_, expires)| *expires > now);
+        self.issued += 1;
+        let token = format!("ghs_{:036}", self.issued);
+        self.tokens.insert(token.clone(), (installation, now + TOKEN_LIFETIME));
+        Some((token, now + TOKEN_LIFETIME))
+    }
+
+    /// No access token is valid any more.
+    pub fn revoke_tokens(&mut self) {
+        self.tokens.clear();
+    }
+
+    /// Who a bearer token stands for; `None`: bad credentials.
+    pub fn identity(&self, token: &str, now: OffsetDateTime) -> Option<Identity> {
+        if self.pats.contains(token) {
+            return Some(Identity::Pat);
+        }
+        let (installation, _) = self.tokens.get(token).filter(|(_, expires)| *expires > now)?;
+        let account = self.installations.iter().find(|(_, id)| *id == installation);
+        let account = account.map(|(account, _)| account.clone()).filter(|_| !self.any_installation);
+        Some(Identity::Installation(*installation, account))
+    }
+
+    // Webhook deliveries
+
+    /// GitHub has sent an event, and this was the answer.
+    pub fn delivered(
+        &mut self,
+        guid: &str,
+        event: &str,
+        action: Option<&str>,
+        payload: &str,
+        status_code: u16,
+        now: OffsetDateTime,
+    ) -> u64 {
+        let delivery = Delivery {
+            id: 0,
+            guid: guid.to_owned(),
+            delivered_at: now,
+            redelivery: false,
+            status_code,
+            event: event.to_owned(),
+            action: action.map(str::to_owned),
+            payload: payload.to_owned(),
+        };
+        self.log(delivery, now)
+    }
+
+    fn log(&mut self, mut delivery: Delivery, now: OffsetDateTime) -> u64 {
+        while let Some(oldest) = self.deliveries.first_entry() {
+            if now - oldest.get().delivered_at < DELIVERIES_KEPT {
+                break;
+            }
+            oldest.remove();
+        }
+        self.last_delivery += 1;
+        delivery.id = self.last_delivery;
+        self.deliveries.insert(delivery.id, delivery);
+        self.last_delivery
+    }
+
+    pub fn delivery(&self, id: u64) -> Option<&Delivery> {
+        self.deliveries.get(&id)
+    }
+
+    /// A page of the delivery log, newest first: those with ids below `before`, and whether more follow.
+    pub fn deliveries(&self, before: Option<u64>, limit: usize) -> (Vec<&Delivery>, bool) {
+        let mut older =
+            self.deliveries.range(..before.unwrap_or(u64::MAX)).rev().map(|(_, delivery)| delivery);
+        let page = older.by_ref().take(limit).collect();
+        (page, older.next().is_some())
+    }
+
+    /// `POST /app/hook/deliveries/{id}/attempts`: accepted, and to be sent again.
+    pub fn redeliver(&mut self, id: u64) -> bool {
+        let known = self.deliveries.contains_key(&id);
+        if known {
+            self.redelivered.push(id);
+        }
+        known
+    }
+
+    /// The deliveries that GitHub was asked to send again since the last call. Once it has, say so with
+    /// [`App::sent_again`].
+    pub fn take_redeliveries(&mut self) -> Vec<Delivery> {
+        std::mem::take(&mut self.redelivered)
+            .iter()
+            .filter_map(|id| self.deliveries.get(id))
+            .cloned()
+            .collect()
+    }
+
+    /// GitHub has sent a delivery again, under the same GUID, and this was the answer.
+    pub fn sent_again(&mut self, delivery: &Delivery, status_code: u16, now: OffsetDateTime) -> u64 {
+        let again = Delivery { delivered_at: now, redelivery: true, status_code, ..delivery.clone() };
+        self.log(again, now)
+    }
+}

@@ -1,0 +1,407 @@
+//! GitHub Actions as a state machine: registrations, runners, jobs, and which runner gets which job.
+//! No I/O and no clock: every method that depends on the time takes `now`, and nothing is random, so that
+//! a history replays to the byte. Everything that happens once a job is a lookup in an index, because the
+//! simulator plays a million of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use time::{Duration, OffsetDateTime};
+
+pub use super::actions::*;
+
+/// "An ephemeral self-hosted runner is automatically removed if it has not connected for more than 1 day"
+/// (GitHub Docs, "Self-hosted runners reference").
+const REMOVED_AFTER: Duration = Duration::days(1);
+
+/// GitHub's page size at most.
+pub const PAGE: usize = 100;
+
+#[derive(Default)]
+pub struct Github {
+    /// The runner groups there are, besides GitHub's own.
+    pub groups: BTreeSet<u64>,
+    runners: BTreeMap<u64, Runner>,
+    last_runner: u64,
+    by_name: BTreeMap<String, BTreeSet<u64>>,
+    by_scope: BTreeMap<Scope, BTreeSet<u64>>,
+    /// Offline runners by the moment they went.
+    offline: BTreeSet<(OffsetDateTime, u64)>,
+    /// Online, idle runners by each of their labels.
+    idle: BTreeMap<String, BTreeSet<u64>>,
+    jobs: BTreeMap<u64, Job>,
+    last_job: u64,
+    queued: BTreeSet<u64>,
+    /// Queued jobs by label set, each set filed under that of its labels which was the rarest: a runner
+    /// looks only at the sets that are filed under one of its own labels.
+    queued_by_labels: BTreeMap<String, BTreeMap<BTreeSet<String>, BTreeSet<u64>>>,
+    /// Completed jobs by when, so that they can be forgotten.
+    completed: BTreeSet<(OffsetDateTime, u64)>,
+}
+
+impl Github {
+    /// A GitHub with the default runner group and nothing else.
+    pub fn new() -> Self {
+        Github { groups: BTreeSet::from([1]), ..Github::default() }
+    }
+
+    // Registrations
+
+    /// `generate-jitconfig`: the id of the new registration.
+    pub fn mint<L: AsRef<str>>(
+        &mut self,
+        scope: &Scope,
+        name: &str,
+        group: u64,
+        labels: &[L],
+        now: OffsetDateTime,
+    ) -> Result<u64, MintError> {
+        self.expire(now);
+        let labels: BTreeSet<String> = labels.iter().map(|label| label.as_ref().to_lowercase()).collect();
+        if labels.is_empty() || labels.len() > 100 || labels.contains("") {
+            return Err(MintError::Labels);
+        }
+        if name.is_empty() || name.chars().count() > 64 {
+            return Err(MintError::Name);
+        }
+        if group == 2 {
+            return Err(MintError::GroupNotYours);
+        }
+        if !self.groups.contains(&group) {
+            return Err(MintError::UnknownGroup);
+        }
+        if self.find(scope, name).is_some() {
+            return Err(MintError::NameTaken);
+        }
+        self.last_runner += 1;
+        let id = self.last_runner;
+        let runner = Runner {
+            id,
+            name: name.to_owned(),
+            scope: scope.clone(),
+            group,
+            labels,
+            online: false,
+            busy: false,
+            job: None,
+            ghost: false,
+            offline_since: now,
+        };
+        self.by_name.entry(runner.name.clone()).or_default().insert(id);
+        self.by_scope.entry(runner.scope.clone()).or_default().insert(id);
+        self.offline.insert((now, id));
+        self.runners.insert(id, runner);
+        Ok(id)
+    }
+
+    /// A registration by id, in the scope in which it lives.
+    pub fn runner(&self, id: u64) -> Option<&Runner> {
+        self.runners.get(&id)
+    }
+
+    /// A registration by name.
+    pub fn find(&self, scope: &Scope, name: &str) -> Option<&Runner> {
+        let ids = self.by_name.get(name)?;
+        ids.iter().map(|id| &self.runners[id]).find(|runner| runner.scope == *scope)
+    }
+
+    /// One page of a scope's registrations in the order of their ids (pages count from 1), and how many
+    /// there are in all.
+    pub fn list(&self, scope: &Scope, page: usize, per_page: usize) -> (Vec<&Runner>, usize) {
+        let Some(ids) = self.by_scope.get(scope) else { return (Vec::new(), 0) };
+        let page = ids.iter().skip(per_page * (page - 1)).take(per_page);
+        (page.map(|id| &self.runners[id]).collect(), ids.len())
+    }
+
+    /// All registrations.
+    pub fn runners(&self) -> impl Iterator<Item = &Runner> {
+        self.runners.values()
+    }
+
+    /// `DELETE …/actions/runners/{id}`: one caller gets 204.
+    pub fn delete(&mut self, scope: &Scope, id: u64, now: OffsetDateTime) -> Deleted {
+        self.expire(now);
+        match self.runners.get(&id) {
+            Some(runner) if runner.scope != *scope => Deleted::Gone,
+            Some(runner) if runner.busy => Deleted::Busy,
+            Some(_) => {
+                self.remove(id);
+                Deleted::Spent
+            }
+            None => Deleted::Gone,
+        }
+    }
+
+    /// Removes the registrations that have been offline for more than a day.
+    pub fn expire(&mut self, now: OffsetDateTime) {
+        while let Some(&(since, id)) = self.offline.first() {
+            if now - since <= REMOVED_AFTER {
+                break;
+            }
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: u64) {
+        let Some(runner) = self.runners.remove(&id) else { return };
+        self.offline.remove(&(runner.offline_since, id));
+        unfile(&mut self.by_name, &runner.name, id);
+        unfile(&mut self.by_scope, &runner.scope, id);
+        for label in &runner.labels {
+            unfile(&mut self.idle, label, id);
+        }
+    }
+
+    // Runners
+
+    /// The runner's process connects with its JIT configuration. `false`: the registration is gone, and
+    /// the runner exits.
+    pub fn connect(&mut self, id: u64, now: OffsetDateTime) -> bool {
+        self.expire(now);
+        self.change(id, |runner| runner.online = true)
+    }
+
+    /// The runner's process is gone. A job that it runs stays with it until GitHub notices: `complete`
+    /// that job then.
+    pub fn disconnect(&mut self, id: u64, now: OffsetDateTime) -> bool {
+        self.change(id, |runner| {
+            runner.online = false;
+            runner.offline_since = now;
+        })
+    }
+
+    /// Busy without a job that this world knows.
+    pub fn set_busy(&mut self, id: u64, busy: bool) -> bool {
+        self.change(id, |runner| runner.busy = busy || runner.job.is_some())
+    }
+
+    fn change(&mut self, id: u64, change: impl FnOnce(&mut Runner)) -> bool {
+        let Some(runner) = self.runners.get_mut(&id) else { return false };
+        self.offline.remove(&(runner.offline_since, id));
+        change(runner);
+        // A busy runner is removed when its job completes, not before.
+        if !runner.online && !runner.busy {
+            self.offline.insert((runner.offline_since, id));
+        }
+        let idle = runner.is_idle();
+        for label in &runner.labels {
+            if idle {
+                self.idle.entry(label.clone()).or_default().insert(id);
+            } else {
+                unfile(&mut self.idle, label, id);
+            }
+        }
+        true
+    }
+
+    // Jobs
+
+    /// A job that waits for a runner; `id` 0 lets GitHub number it.
+    pub fn queue_job<L: AsRef<str>>(
+        &mut self,
+        id: u64,
+        owner: &str,
+        repository: &str,
+        labels: &[L],
+        now: OffsetDateTime,
+    ) -> u64 {
+        let id = if id == 0 { self.last_job + 1 } else { id };
+        self.last_job = self.last_job.max(id);
+        self.unfile_job(id);
+        let labels: Vec<String> = labels.iter().map(|label| label.as_ref().to_owned()).collect();
+        let wanted = labels.iter().map(|label| label.to_lowercase()).collect();
+        let job = Job {
+            id,
+            run_id: id,
+            owner: owner.to_owned(),
+            repository: repository.to_owned(),
+            labels,
+            status: JobStatus::Queued,
+            conclusion: None,
+            runner: None,
+            created_at: now,
+            started_at: None,
+            completed_at: None,
+            wanted,
+            filed_under: String::new(),
+        };
+        self.jobs.insert(id, job);
+        self.file_job(id);
+        id
+    }
+
+    pub fn job(&self, id: u64) -> Option<&Job> {
+        self.jobs.get(&id)
+    }
+
+    pub fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.values()
+    }
+
+    pub fn queued_count(&self) -> usize {
+        self.queued.len()
+    }
+
+    /// A deployment protection rule holds the job back.
+    pub fn hold_back(&mut self, id: u64) {
+        if self.queued.contains(&id)
+            && let Some(job) = self.jobs.get_mut(&id)
+        {
+            job.status = JobStatus::Waiting;
+        }
+        self.unfile_job(id);
+    }
+
+    /// The rule is satisfied: the job is queued.
+    pub fn approve(&mut self, id: u64) {
+        if self.jobs.get(&id).is_some_and(|job| job.status == JobStatus::Waiting) {
+            self.file_job(id);
+        }
+    }
+
+    /// The runners that may get the job: online, idle, with all of its labels.
+    pub fn runners_for(&self, job: u64) -> impl Iterator<Item = u64> {
+        let job = self.jobs.get(&job).filter(|job| job.status == JobStatus::Queued);
+        let rarest = job.and_then(|job| {
+            let sets: Option<Vec<_>> = job.wanted.iter().map(|label| self.idle.get(label)).collect();
+            sets?.into_iter().min_by_key(|ids| ids.len())
+        });
+        let fits = move |id: &u64| {
+            let runner = &self.runners[id];
+            job.is_some_and(|job| runner.may_run(job))
+        };
+        rarest.into_iter().flatten().copied().filter(fits)
+    }
+
+    /// The jobs that the runner may get.
+    pub fn jobs_for(&self, runner: u64) -> impl Iterator<Item = u64> {
+        let runner = self.runners.get(&runner).filter(|runner| runner.is_idle());
+        runner
+            .into_iter()
+            .flat_map(|runner| runner.labels.iter().map(move |label| (runner, label)))
+            .filter_map(|(runner, label)| Some((runner, self.queued_by_labels.get(label)?)))
+            .flat_map(|(runner, sets)| sets.iter().map(move |(wanted, jobs)| (runner, wanted, jobs)))
+            .filter(|(runner, wanted, _)| wanted.is_subset(&runner.labels))
+            .flat_map(|(runner, _, jobs)| jobs.iter().map(move |job| (runner, job)))
+            .filter(|(runner, job)| runner.scope.covers(&self.jobs[job]))
+            .map(|(_, job)| *job)
+    }
+
+    /// Gives the job to the runner, if the two fit.
+    pub fn assign(&mut self, job: u64, runner: u64, now: OffsetDateTime) -> bool {
+        let fits = match (self.jobs.get(&job), self.runners.get(&runner)) {
+            (Some(job), Some(runner)) => job.status == JobStatus::Queued && runner.may_run(job),
+            _ => false,
+        };
+        if fits {
+            self.unfile_job(job);
+            if let (Some(job), Some(runner)) = (self.jobs.get_mut(&job), self.runners.get(&runner)) {
+                job.status = JobStatus::InProgress;
+                job.started_at = Some(now);
+                job.runner = Some((runner.id, runner.name.clone()));
+            }
+            self.change(runner, |it| {
+                it.busy = true;
+                it.job = Some(job);
+            });
+        }
+        fits
+    }
+
+    /// Gives every queued job, the oldest first, the first runner that fits: the pairs.
+    pub fn assign_all(&mut self, now: OffsetDateTime) -> Vec<(u64, u64)> {
+        let queued: Vec<u64> = self.queued.iter().copied().collect();
+        let mut pairs = Vec::new();
+        for job in queued {
+            let runner = self.runners_for(job).next();
+            if let Some(runner) = runner
+                && self.assign(job, runner, now)
+            {
+                pairs.push((job, runner));
+            }
+        }
+        pairs
+    }
+
+    /// The runner could not acquire its job: the job waits again, the runner is a ghost.
+    pub fn lose_job(&mut self, job: u64) {
+        let Some(it) = self.jobs.get_mut(&job).filter(|job| job.status == JobStatus::InProgress) else {
+            return;
+        };
+        let runner = it.runner.take();
+        it.started_at = None;
+        self.file_job(job);
+        if let Some((runner, _)) = runner {
+            self.change(runner, |it| {
+                it.busy = false;
+                it.job = None;
+                it.ghost = true;
+            });
+        }
+    }
+
+    /// The job is over, with or without a runner; an ephemeral registration is removed with it.
+    pub fn complete(&mut self, job: u64, conclusion: &str, now: OffsetDateTime) -> bool {
+        if self.jobs.get(&job).is_none_or(|job| job.status == JobStatus::Completed) {
+            return false;
+        }
+        self.unfile_job(job);
+        let mut spent = None;
+        if let Some(it) = self.jobs.get_mut(&job) {
+            it.status = JobStatus::Completed;
+            it.conclusion = Some(conclusion.to_owned());
+            it.completed_at = Some(now);
+            spent = it.runner.as_ref().map(|(id, _)| *id);
+            self.completed.insert((now, job));
+        }
+        if let Some(runner) = spent {
+            self.remove(runner);
+        }
+        true
+    }
+
+    /// Cancelled or skipped: while it is queued, it ends without a runner.
+    pub fn cancel(&mut self, job: u64, now: OffsetDateTime) -> bool {
+        self.complete(job, "cancelled", now)
+    }
+
+    /// Forgets the jobs that completed before `before`. GitHub keeps them for months; a simulator need not.
+    pub fn forget_jobs(&mut self, before: OffsetDateTime) {
+        while let Some(&(at, job)) = self.completed.first() {
+            if at >= before {
+                break;
+            }
+            self.completed.pop_first();
+            self.jobs.remove(&job);
+        }
+    }
+
+    fn file_job(&mut self, id: u64) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.status = JobStatus::Queued;
+        self.queued.insert(id);
+        let crowd = |label: &String| self.queued_by_labels.get(label).map_or(0, BTreeMap::len);
+        let Some(rarest) = job.wanted.iter().min_by_key(|label| crowd(label)).cloned() else { return };
+        let sets = self.queued_by_labels.entry(rarest.clone()).or_default();
+        sets.entry(job.wanted.clone()).or_default().insert(id);
+        job.filed_under = rarest;
+    }
+
+    fn unfile_job(&mut self, id: u64) {
+        let Some(job) = self.jobs.get(&id).filter(|_| self.queued.remove(&id)) else { return };
+        if let Some(sets) = self.queued_by_labels.get_mut(&job.filed_under) {
+            unfile(sets, &job.wanted, id);
+            if sets.is_empty() {
+                self.queued_by_labels.remove(&job.filed_under);
+            }
+        }
+    }
+}
+
+fn unfile<K: Ord>(index: &mut BTreeMap<K, BTreeSet<u64>>, key: &K, id: u64) {
+    if let Some(ids) = index.get_mut(key) {
+        ids.remove(&id);
+        if ids.is_empty() {
+            index.remove(key);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The outside as machines with state: GitHub, its App and its limits, ECS, SQS, EventBridge and Secrets Manager.
+//! They do no I/O and have no clock: whatever depends on the time is told it.
+
+mod actions;
+pub mod app;
+pub mod aws;
+pub mod bus;
+pub mod ecs;
+pub mod github;
+pub mod jit;
+pub mod limits;
+pub mod sqs;
+mod task;
+#[cfg(test)]
+mod tests;

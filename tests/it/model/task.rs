@@ -1,0 +1,121 @@
+//! A Fargate task: how it is asked for, what it is, and the sizes that there are.
+
+use std::collections::BTreeMap;
+
+use time::OffsetDateTime;
+
+/// What a capacity provider has to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Supply {
+    Plenty,
+    /// So many tasks, then dry.
+    Slots(u32),
+    /// Refused in `failures[]`, with HTTP 200.
+    Dry,
+    /// Refused with an exception that says so.
+    DryByException,
+}
+
+/// `launchType` or `capacityProviderStrategy`, never both.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Launch {
+    Type(String),
+    Provider(String),
+}
+
+impl Launch {
+    /// The capacity that it draws on.
+    pub fn provider(&self) -> &str {
+        match self {
+            Launch::Type(name) | Launch::Provider(name) => name,
+        }
+    }
+}
+
+/// A RunTask request, `count` 1.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct RunTask {
+    pub cluster: String,
+    pub task_definition: String,
+    pub client_token: Option<String>,
+    pub started_by: String,
+    pub launch: Launch,
+    pub container: Option<String>,
+    pub environment: Vec<(String, String)>,
+    pub cpu: Option<u32>,
+    pub memory: Option<u32>,
+    pub disk: Option<u32>,
+    pub tags: Vec<(String, String)>,
+    pub subnets: Vec<String>,
+    pub security_groups: Vec<String>,
+    pub public_ip: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The number of the task: see [`Ecs::arn`].
+    Started(u64),
+    /// `failures[]`: ARN and reason.
+    Refused(String, String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    Pending,
+    Running,
+    Deprovisioning,
+    Stopped,
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Pending => "PENDING",
+            Status::Running => "RUNNING",
+            Status::Deprovisioning => "DEPROVISIONING",
+            Status::Stopped => "STOPPED",
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct Task {
+    pub number: u64,
+    pub arn: String,
+    pub cluster: String,
+    /// family:revision.
+    pub definition: String,
+    pub launch: Launch,
+    pub started_by: String,
+    pub environment: BTreeMap<String, String>,
+    pub cpu: Option<u32>,
+    pub memory: Option<u32>,
+    pub disk: Option<u32>,
+    pub tags: BTreeMap<String, String>,
+    pub status: Status,
+    pub desired_stopped: bool,
+    pub created_at: OffsetDateTime,
+    pub started_at: Option<OffsetDateTime>,
+    pub stopped_at: Option<OffsetDateTime>,
+    /// `EssentialContainerExited`, `TaskFailedToStart`, `SpotInterruption`, `UserInitiated`, …
+    pub stop_code: Option<String>,
+    pub stopped_reason: Option<String>,
+    pub exit_code: Option<i32>,
+}
+
+/// "Task CPU and memory", Amazon ECS Developer Guide. Written out here again, on purpose: the world does
+/// not take the program's word for it.
+pub fn fargate_has(cpu: Option<u32>, memory: Option<u32>) -> bool {
+    let (Some(cpu), Some(memory)) = (cpu, memory) else { return cpu.is_none() && memory.is_none() };
+    let gib = memory / 1024;
+    match cpu {
+        256 => [512, 1024, 2048].contains(&memory),
+        512 => memory % 1024 == 0 && (1..=4).contains(&gib),
+        1024 => memory % 1024 == 0 && (2..=8).contains(&gib),
+        2048 => memory % 1024 == 0 && (4..=16).contains(&gib),
+        4096 => memory % 1024 == 0 && (8..=30).contains(&gib),
+        8192 => memory % 4096 == 0 && (16..=60).contains(&gib),
+        16384 => memory % 8192 == 0 && (32..=120).contains(&gib),
+        _ => false,
+    }
+}

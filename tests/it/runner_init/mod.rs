@@ -1,0 +1,8 @@
+//! `runner-init` as real processes, against a small GitHub and scripts in the runner's place.
+
+mod container;
+mod ends;
+mod github;
+mod runners;
+mod secrecy;
+mod secrets;

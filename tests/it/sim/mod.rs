@@ -1,0 +1,55 @@
+//! The simulator: the project's own flows, over their ports, in a simulated world of GitHub, EventBridge, SQS, ECS
+//! and Lambda with a virtual clock. Everything that can go wrong is a decision with a name ([`chance::Key`]); a
+//! history is a plan of jobs and the decisions that were not the default, and the same of both gives the same
+//! history to the byte.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`chance`] | decisions: by seed, by script, and written down |
+//! | [`plan`] | which jobs come, and when |
+//! | [`github`], [`ecs`], [`sqs`] | the state of the outside |
+//! | [`world`] | the clock, the events to come, and what is done about each |
+//! | [`jobs`], [`tasks`], [`messages`] | what jobs, tasks and messages do |
+//! | [`text`] | facts as texts: times, labels, ARNs, payloads |
+//! | [`calls`] | what a call of a port does to the world, and what it answers |
+//! | [`forms`] | facts in the library's own types |
+//! | [`ports`] | the library's ports, each call a point where the process can die or the answer be lost |
+//! | [`lambda`] | the functions, their invocations, and the loop |
+//! | [`check`] | what must hold at every step, and at the end |
+//! | [`planted`] | faults planted on purpose, each of which the checks must catch |
+//! | [`scenarios`], [`explore`] | small plans, and all histories near them |
+//! | [`shrink`] | the shortest history that still fails, as a story |
+//! | [`report`] | the table, the plot and the costs |
+pub mod calls;
+pub mod chance;
+pub mod check;
+pub mod ecs;
+pub mod explore;
+pub mod forms;
+pub mod github;
+pub mod jobs;
+pub mod lambda;
+pub mod messages;
+pub mod past;
+pub mod plan;
+pub mod planted;
+pub mod ports;
+pub mod report;
+pub mod scenarios;
+pub mod shrink;
+pub mod sqs;
+pub mod tasks;
+#[cfg(test)]
+mod tests;
+pub mod text;
+pub mod world;
+
+/// Milliseconds since the history began.
+pub type Ms = u64;
+
+/// Milliseconds of a second.
+pub const SECOND: Ms = 1_000;
+/// Milliseconds of a minute.
+pub const MINUTE: Ms = 60 * SECOND;
+/// Milliseconds of an hour.
+pub const HOUR: Ms = 60 * MINUTE;

@@ -1,0 +1,183 @@
+//! The promise, tried: every history near a few small plans, with everything that can go wrong in it; histories
+//! that once broke it; and faults planted on purpose, each of which must be found.
+
+use super::{
+    MINUTE, SECOND,
+    calls::fate,
+    chance::{Chance, Key, Point},
+    explore,
+    github::{Github, Status},
+    lambda::History,
+    plan::{Job, LABELS, Plan},
+    planted,
+    scenarios::{self, first, job},
+    world::Settings,
+};
+
+#[test]
+fn nothing_that_goes_wrong_breaks_the_promise() {
+    let mut histories = 0;
+    for scenario in scenarios::all(false) {
+        let (tried, failing) = explore::shortest(&scenario);
+        histories += tried;
+        if let Some(failing) = failing {
+            panic!("{}:\n{}", scenario.name, failing.story());
+        }
+    }
+    println!("{histories} histories");
+    assert!(histories > 10_000, "only {histories} histories were tried");
+}
+
+/// The history in which just this goes wrong.
+fn holds(name: &'static str, jobs: Vec<Job>, given: &[(Key, u8)]) {
+    let (_, failing) = explore::shortest(&scenarios::new(name, 0, jobs, given));
+    if let Some(failing) = failing {
+        panic!("{name}:\n{}", failing.story());
+    }
+}
+
+/// `fewer` may take the runner of `more`, and not the other way round.
+fn more_and_fewer() -> Vec<Job> {
+    vec![Job { unique: true, ..job(1, 0) }, job(2, 1)]
+}
+
+#[test]
+fn a_runner_taken_by_a_job_with_fewer_labels_is_owed_again() {
+    let taken = first(1, Point::Assign, 1);
+    holds("taken", more_and_fewer(), &[taken]);
+    holds("taken, and nobody tells", more_and_fewer(), &[taken, first(2, Point::ListLag, 1)]);
+    let (unlisted, stays) = (first(1, Point::ListLag, 1), first(1, Point::Exit, 1));
+    holds("taken, not listed, and it stays", more_and_fewer(), &[taken, unlisted, stays]);
+    for boot in [6, 7] {
+        holds(
+            "taken, and it dies with the other job",
+            more_and_fewer(),
+            &[taken, first(1, Point::Boot, boot)],
+        );
+    }
+}
+
+#[test]
+fn that_a_runner_was_taken_is_heard_in_more_than_one_way() {
+    // The runner of the first job runs the second, whose runner runs the third, and so on: only the last one idles.
+    let jobs = |count| {
+        let others = (3..=count).map(|number| Job { takes: 20 * MINUTE, repository: 1, ..job(number, 1) });
+        more_and_fewer().into_iter().chain(others).collect::<Vec<_>>()
+    };
+    let dies = |nth| (Key { job: 2, point: Point::PutEvents, nth }, fate::DIES_BEFORE);
+    for count in [2, 3, 4, 6, 9] {
+        let mut given: Vec<_> = (1..count).map(|job| first(job, Point::Assign, 1)).collect();
+        given.push(first(1, Point::StoppedEvent, 2));
+        // The first webhook says that the job is queued, the second that it runs, the third that it is over.
+        given.push(dies(1));
+        holds("the task is gone when it is heard that the job runs", jobs(count), &given);
+        given.push(dies(2));
+        holds("the task is gone when it is heard that the job is over", jobs(count), &given);
+    }
+}
+
+#[test]
+fn a_job_whose_runner_lost_it_gets_another() {
+    let lost = first(1, Point::Acquire, 1);
+    holds("lost", vec![job(1, 0)], &[lost]);
+    holds("lost by another's", vec![job(1, 0), job(2, 0)], &[lost, first(1, Point::Assign, 1)]);
+    for times in [5, 6] {
+        let always: Vec<_> = (0..times).map(|nth| (Key { job: 1, point: Point::Acquire, nth }, 1)).collect();
+        holds("lost by MAX_ATTEMPTS runners and more", vec![job(1, 0)], &always);
+    }
+    let (fails, late) = (first(1, Point::Boot, 1), first(1, Point::StoppedEvent, 3));
+    holds("lost by a runner that nobody knows the repository of", vec![job(1, 0)], &[lost, fails, late]);
+}
+
+#[test]
+fn an_announced_runner_does_not_wait_for_the_one_that_it_replaces() {
+    let (hangs, late) = (first(1, Point::Boot, 4), first(1, Point::DeleteRunner, 6));
+    holds("its DELETE comes late", vec![job(1, 0)], &[hangs, late]);
+}
+
+#[test]
+fn a_registration_too_many_is_spent_by_the_delivery_that_finds_it() {
+    // Its event comes again when its runner is gone with the other job; the function dies with the new registration.
+    let short = |number| Job { takes: 20 * SECOND, ..job(number, 0) };
+    let (taken, again) = (first(1, Point::Assign, 1), first(1, Point::Bus, 3));
+    let dies = first(1, Point::DeleteRunner, fate::DIES_BEFORE);
+    holds("it dies before it deletes", vec![short(1), short(2)], &[taken, again, dies]);
+}
+
+#[test]
+fn an_attempt_is_not_started_again_when_capacity_comes_back() {
+    let (dry, twice) = (first(1, Point::Supply, 1), first(1, Point::Bus, 3));
+    for boot in 0..=7 {
+        holds("Spot was dry", vec![job(1, 0)], &[dry, twice, first(1, Point::Boot, boot)]);
+    }
+}
+
+#[test]
+fn a_young_job_whose_event_comes_twice_is_not_started_on_another_capacity() {
+    // Spot was dry; its runner was taken; the next one is on its way when the event comes again, 100 s later.
+    let (dry, taken, twice) =
+        (first(1, Point::Supply, 1), first(1, Point::Assign, 1), first(1, Point::Bus, 3));
+    let slow = (Key { job: 1, point: Point::Boot, nth: 1 }, 5);
+    holds("Spot came back", vec![job(1, 0), Job { takes: MINUTE, ..job(2, 1) }], &[dry, taken, twice, slow]);
+}
+
+#[test]
+fn what_goes_wrong_often_breaks_nothing_either() {
+    for seed in 1..=6 {
+        let settings = Settings { faults: 400, ..Settings::default() };
+        let plan = Plan::Seeded { seed, jobs: 300, per_hour: 3_600, from: 1 };
+        let mut history = History::new(plan, Chance::seeded(seed), settings, seed);
+        history.run(|_| {});
+        let world = history.world.borrow();
+        assert!(world.stats.ran > 250, "only {} jobs ran", world.stats.ran);
+        assert!(world.checks.violations.is_empty(), "seed {seed}: {:?}", world.checks.violations);
+    }
+}
+
+#[test]
+fn a_late_copy_shows_what_was_there_a_minute_ago() {
+    let mut github = Github::default();
+    let at = |github: &mut Github, seconds| github.now = seconds * SECOND;
+    at(&mut github, 100);
+    github.queue(job(1, 0));
+    let labels: Vec<String> = LABELS[0].iter().map(|label| (*label).to_owned()).collect();
+    let runner = github.mint("fargate-1-1", &labels, github.now).expect("a free name");
+    let job_is = |github: &Github| github.shown_job(1, true).map(|job| job.status);
+    let is_online = |github: &Github| github.shown_by_name("fargate-1-1", true).map(|it| it.online);
+    assert_eq!((job_is(&github), is_online(&github)), (None, None));
+    at(&mut github, 170);
+    github.connect(runner, github.now);
+    assert_eq!((job_is(&github), is_online(&github)), (Some(Status::Queued), Some(false)));
+    at(&mut github, 200);
+    github.assign(1, runner, github.now);
+    at(&mut github, 240);
+    github.complete(1, github.now);
+    assert_eq!((job_is(&github), is_online(&github)), (Some(Status::Queued), Some(true)));
+    assert!(github.shown_by_name("fargate-1-1", false).is_none());
+    at(&mut github, 270);
+    assert_eq!((job_is(&github), is_online(&github)), (Some(Status::InProgress), Some(true)));
+    at(&mut github, 301);
+    assert_eq!((job_is(&github), is_online(&github)), (Some(Status::Completed), None));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_history() {
+    let digest = |seed| {
+        let plan = Plan::Seeded { seed, jobs: 200, per_hour: 3_600, from: 1 };
+        let mut history = History::new(plan, Chance::seeded(seed), Settings::default(), seed);
+        history.run(|_| {});
+
+        history.world.borrow().digest
+    };
+    assert_eq!(digest(1), digest(1));
+    assert_ne!(digest(1), digest(2));
+}
+
+#[test]
+fn every_planted_fault_is_caught() {
+    for (fault, name) in planted::ALL {
+        let failing = planted::catch(fault).unwrap_or_else(|| panic!("not caught: {name}"));
+        println!("{name}:\n{}", failing.story());
+        assert!(failing.jobs.len() <= 2, "{name}: no short history");
+    }
+}

@@ -1,0 +1,167 @@
+//! Batches: every record by itself.
+
+use expect_test::expect;
+use gha_fargate_runners::{
+    intake::policy::Skip,
+    lambda::{
+        batch,
+        outcome::{Handled, Outcome},
+    },
+};
+use serde_json::{Value, json, value::RawValue};
+
+use super::{CONTAINER_MINTED, LABELS, dispatch, dispatch_again, live_tasks};
+use crate::{
+    fleet::Fleet,
+    http::{DEAD_LETTERS, Op, World},
+};
+
+#[tokio::test]
+async fn a_job_costs_two_calls() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    let first = world.queue_job(&LABELS);
+    dispatch(&world, &fleet, &[world.queued(first)]).await;
+    world.take_calls();
+
+    let jobs: Vec<u64> = (0..10).map(|_| world.queue_job(&LABELS)).collect();
+    let bodies: Vec<String> = jobs.iter().map(|job| world.queued(*job)).collect();
+    assert_eq!(dispatch(&world, &fleet, &bodies).await, 0);
+    expect!["10 generate-jitconfig, 10 RunTask"].assert_eq(&world.take_calls().tally());
+    assert_eq!(world.imbalances(), [""; 0]);
+    world.finish();
+}
+
+#[tokio::test]
+async fn a_batch_of_ten_asks_for_one_token() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    let bodies: Vec<String> = (0..10).map(|_| world.queued(world.queue_job(&LABELS))).collect();
+    assert_eq!(dispatch(&world, &fleet, &bodies).await, 0);
+    assert_eq!((world.calls().count(Op::AccessToken), world.calls().count(Op::GetSecretValue)), (1, 1));
+    assert_eq!(live_tasks(&world), 10);
+    world.finish();
+}
+
+#[tokio::test]
+async fn of_ten_records_one_is_poison_and_one_is_throttled() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    let poison = "{\"action\":\"queued\",\"workflow_job\":7}".to_owned();
+    let mut bodies: Vec<String> = (0..9).map(|_| world.queued(world.queue_job(&LABELS))).collect();
+    bodies.insert(4, poison.clone());
+    world.fail(Op::RunTask).nth(3).before().aws("ThrottlingException");
+
+    assert_eq!(dispatch(&world, &fleet, &bodies).await, 1, "exactly one comes again");
+    assert_eq!(live_tasks(&world), 8);
+    let letters = world.letters(DEAD_LETTERS);
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].0, poison, "the original body");
+    expect![[r#"workflow_job is of the wrong type, expected an object"#]]
+        .assert_eq(letters[0].1.as_deref().unwrap_or_default());
+    let deferred = world.calls();
+    assert_eq!(deferred.count(Op::ChangeMessageVisibility), 1);
+    assert_eq!(deferred.count(Op::DeleteRunner), 1, "no registration is left without a task");
+
+    world.advance(time::Duration::minutes(1));
+    assert_eq!(dispatch_again(&world, &fleet).await, 0);
+    assert_eq!(live_tasks(&world), 9);
+    assert_eq!(world.imbalances(), [""; 0]);
+    world.finish();
+}
+
+#[tokio::test]
+async fn a_dead_letter_queue_that_takes_nothing_loses_nothing() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    world.fail(Op::SendMessage).once().before().aws("AccessDeniedException");
+    assert_eq!(dispatch(&world, &fleet, &["poison".to_owned()]).await, 1);
+    assert_eq!(world.letters(DEAD_LETTERS), []);
+    world.advance(time::Duration::minutes(5));
+    assert_eq!(dispatch_again(&world, &fleet).await, 0);
+    assert_eq!(world.letters(DEAD_LETTERS).len(), 1);
+    world.finish();
+}
+
+#[tokio::test]
+async fn without_a_dead_letter_queue_the_queues_own_redrive_takes_it() {
+    let world = World::start();
+    let fleet = Fleet::with(&world, &[("DEAD_LETTER_QUEUE_URL", "")]).await;
+    assert_eq!(dispatch(&world, &fleet, &["poison".to_owned()]).await, 1);
+    assert_eq!(world.calls().len(), 0);
+    world.finish();
+}
+
+#[tokio::test]
+async fn a_panic_is_one_records_failure() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    let bodies = ["good", "bad", "good"].map(str::to_owned);
+    let batch = RawValue::from_string(world.deliver(&bodies).to_string()).expect("JSON");
+    let handle = async |body: String, _| {
+        assert_eq!(body, "good", "a bug");
+        let skip = Skip::new("test", "nothing to do");
+        Handled { job: None, outcome: Outcome::Skipped(skip) }
+    };
+    let (answer, metrics) = batch::invoke(&batch, &fleet.queue, &world.clock(), handle).await;
+    let failures = answer.expect("an answer")["batchItemFailures"].as_array().map(Vec::len);
+    assert_eq!(failures, Some(1));
+    assert_eq!((metrics.get("Skipped"), metrics.get("DeferredPanic")), (2, 1));
+    world.finish();
+}
+
+#[tokio::test]
+async fn jobs_over_the_limit_wait_and_are_not_dropped() {
+    let world = World::start();
+    let fleet = Fleet::with(&world, &[("MAX_RUNNERS", "2")]).await;
+    let jobs: Vec<u64> = (0..3).map(|_| world.queue_job(&LABELS)).collect();
+    let bodies: Vec<String> = jobs.iter().map(|job| world.queued(*job)).collect();
+    assert_eq!(dispatch(&world, &fleet, &bodies).await, 1);
+    assert_eq!(world.calls().count(Op::DescribeClusters), 1, "one for the batch");
+    assert_eq!(live_tasks(&world), 2);
+
+    world.boot();
+    for (job, _) in world.assign() {
+        world.finish_job(job);
+    }
+    world.advance(time::Duration::minutes(1));
+    assert_eq!(dispatch_again(&world, &fleet).await, 0);
+    assert_eq!(live_tasks(&world), 1);
+    assert_eq!(world.imbalances(), [""; 0]);
+    world.finish();
+}
+
+#[tokio::test]
+async fn every_shape_of_event_starts_its_job() {
+    for mode in [("RUST_LOG", "info"), CONTAINER_MINTED] {
+        let world = World::start();
+        let fleet = Fleet::with(&world, &[mode]).await;
+        let payload = || world.payload(world.queue_job(&LABELS), "queued");
+        let (bare, envelope) = (payload(), world.envelope(&payload()));
+        let mixed = world.deliver(&[payload().to_string(), world.envelope(&payload()).to_string()]);
+        for event in [&bare, &envelope] {
+            let (answer, metrics) = fleet.invoke(event).await;
+            assert_eq!(answer.expect("an answer")["outcome"], "done");
+            assert_eq!(metrics.get("Started"), 1);
+        }
+        assert_eq!(fleet.dispatch(&mixed).await, json!({ "batchItemFailures": [] }));
+        assert_eq!(live_tasks(&world), 4);
+        world.finish();
+    }
+}
+
+#[tokio::test]
+async fn a_single_event_that_is_not_done_is_an_error() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    world.fail(Op::RunTask).once().before().aws("ThrottlingException");
+    let queued = world.payload(world.queue_job(&LABELS), "queued");
+    let error = fleet.invoke(&queued).await.0.expect_err("deferred").to_string();
+    assert!(error.contains("ThrottlingException"), "{error}");
+
+    // What can never be done goes to the dead-letter queue, and is answered.
+    let answer: Value = fleet.invoke(&json!({ "action": "queued" })).await.0.expect("an answer");
+    assert_eq!(answer["outcome"], "rejected");
+    assert_eq!(world.letters(DEAD_LETTERS).len(), 1);
+    world.finish();
+}

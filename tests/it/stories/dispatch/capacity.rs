@@ -1,0 +1,116 @@
+//! Capacity, sizes, and what ECS refuses.
+
+use super::{CONTAINER_MINTED, LABELS, dispatch, dispatch_again, live_tasks, registrations};
+use crate::{
+    fleet::Fleet,
+    http::{Op, World},
+    model::ecs::Supply,
+};
+
+const SPOT_FIRST: (&str, &str) = ("CAPACITY", "FARGATE_SPOT,FARGATE");
+
+fn providers(world: &World) -> Vec<String> {
+    world.ecs().live().map(|task| task.launch.provider().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn spot_is_dry_so_the_job_starts_on_demand() {
+    for dry in [Supply::Dry, Supply::DryByException] {
+        for mode in [("RUST_LOG", "info"), CONTAINER_MINTED] {
+            let world = World::start();
+            let fleet = Fleet::with(&world, &[SPOT_FIRST, mode]).await;
+            world.ecs().supply.insert("FARGATE_SPOT".to_owned(), dry);
+            let job = world.queue_job(&LABELS);
+            assert_eq!(dispatch(&world, &fleet, &[world.queued(job)]).await, 0);
+            assert_eq!(providers(&world), ["FARGATE"]);
+            world.finish();
+        }
+    }
+}
+
+#[tokio::test]
+async fn all_are_dry_so_the_job_waits_and_leaves_no_registration() {
+    let world = World::start();
+    let fleet = Fleet::with(&world, &[SPOT_FIRST]).await;
+    for provider in ["FARGATE_SPOT", "FARGATE"] {
+        world.ecs().supply.insert(provider.to_owned(), Supply::Dry);
+    }
+    let job = world.queue_job(&LABELS);
+    assert_eq!(dispatch(&world, &fleet, &[world.queued(job)]).await, 1);
+    assert_eq!((live_tasks(&world), registrations(&world)), (0, 0));
+
+    world.ecs().supply.values_mut().for_each(|supply| *supply = Supply::Plenty);
+    world.advance(time::Duration::minutes(1));
+    assert_eq!(dispatch_again(&world, &fleet).await, 0);
+    assert_eq!(providers(&world), ["FARGATE_SPOT"]);
+    assert_eq!(world.imbalances(), [""; 0]);
+    world.finish();
+}
+
+#[tokio::test]
+async fn a_label_names_the_capacity_for_its_job() {
+    let world = World::start();
+    let fleet = Fleet::with(&world, &[SPOT_FIRST]).await;
+    let on_demand = world.queue_job(&["self-hosted", "fargate", "on-demand"]);
+    let spot = world.queue_job(&["fargate/spot/cpu=2/ram=8/disk=50", "self-hosted"]);
+    dispatch(&world, &fleet, &[world.queued(on_demand)]).await;
+    dispatch(&world, &fleet, &[world.queued(spot)]).await;
+    assert_eq!(providers(&world), ["FARGATE", "FARGATE_SPOT"]);
+    let sizes: Vec<_> = world.ecs().live().map(|task| (task.cpu, task.memory, task.disk)).collect();
+    assert_eq!(sizes, [(None, None, None), (Some(2048), Some(8192), Some(50))]);
+    world.finish();
+}
+
+#[tokio::test]
+async fn what_ecs_refuses_waits_and_leaves_no_registration() {
+    let table = [
+        ("ThrottlingException", "DeferredUnavailable"),
+        ("AccessDeniedException", "NeedsOperator"),
+        ("ClusterNotFoundException", "NeedsOperator"),
+        ("ClientException", "NeedsOperator"),
+        ("InvalidParameterException", "NeedsOperator"),
+    ];
+    for (code, metric) in table {
+        let world = World::start();
+        let fleet = Fleet::new(&world).await;
+        world.fail(Op::RunTask).once().before().aws(code);
+        let queued = world.payload(world.queue_job(&LABELS), "queued");
+        let (error, metrics) = fleet.invoke(&queued).await;
+        let error = error.expect_err("not done").to_string();
+        assert!(error.contains("ecs:RunTask") && error.contains(code), "{error}");
+        assert_eq!(metrics.get(metric), 1, "{code}");
+        assert_eq!(registrations(&world), 0, "{code}");
+        world.finish();
+    }
+}
+
+#[tokio::test]
+async fn denied_and_unknown_are_told_with_the_fix() {
+    for (code, fix) in [
+        ("AccessDeniedException", "role must allow ecs:RunTask"),
+        ("ClusterNotFoundException", "ECS_CLUSTER"),
+    ] {
+        let world = World::start();
+        let fleet = Fleet::with(&world, &[CONTAINER_MINTED]).await;
+        world.fail(Op::RunTask).once().before().aws(code);
+        let error =
+            fleet.invoke(&world.payload(world.queue_job(&LABELS), "queued")).await.0.expect_err("denied");
+        assert!(error.to_string().contains(fix), "{error}");
+        world.finish();
+    }
+}
+
+#[tokio::test]
+async fn too_many_labels_are_rejected_before_ecs_is_asked() {
+    let world = World::start();
+    let fleet = Fleet::with(&world, &[CONTAINER_MINTED, ("RUNNER_LABELS", "*")]).await;
+    let labels: Vec<String> = (0..90).map(|label| format!("{label:0100}")).collect();
+    let mut all: Vec<&str> = labels.iter().map(String::as_str).collect();
+    all.push("self-hosted");
+    let job = world.queue_job(&all);
+    assert_eq!(dispatch(&world, &fleet, &[world.queued(job)]).await, 0);
+    let letters = world.letters(crate::http::DEAD_LETTERS);
+    assert!(letters[0].1.as_deref().unwrap_or_default().contains("ECS takes 8192"), "{letters:?}");
+    assert_eq!(world.calls().count(Op::RunTask), 0);
+    world.finish();
+}

@@ -1,0 +1,108 @@
+//! The same job again.
+
+use time::Duration;
+
+use super::{CONTAINER_MINTED, LABELS, dispatch, dispatch_again, live_tasks};
+use crate::{
+    fleet::Fleet,
+    http::{Op, World},
+};
+
+#[tokio::test]
+async fn the_same_batch_twice_starts_each_job_once() {
+    for mode in [("RUST_LOG", "info"), CONTAINER_MINTED] {
+        let world = World::start();
+        let fleet = Fleet::with(&world, &[mode]).await;
+        let bodies: Vec<String> = (0..10).map(|_| world.queued(world.queue_job(&LABELS))).collect();
+        assert_eq!(dispatch(&world, &fleet, &bodies).await, 0);
+        assert_eq!(dispatch(&world, &fleet, &bodies).await, 0);
+        assert_eq!(live_tasks(&world), 10);
+        world.finish();
+    }
+}
+
+#[tokio::test]
+async fn two_deliveries_at_once_start_one_runner() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    world.ecs().list_lag = Duration::seconds(10);
+    let queued = world.queued(world.queue_job(&LABELS));
+    let (one, two) = (world.deliver(std::slice::from_ref(&queued)), world.deliver(&[queued]));
+    let (first, second) = tokio::join!(fleet.dispatch(&one), fleet.dispatch(&two));
+    let again = world.acknowledge(crate::http::JOB_QUEUE, &one, &first)
+        + world.acknowledge(crate::http::JOB_QUEUE, &two, &second);
+    assert_eq!(again, 1, "the second waits for the first instead of taking its registration away");
+    world.advance(Duration::minutes(1));
+    assert_eq!(dispatch_again(&world, &fleet).await, 0);
+    assert_eq!(live_tasks(&world), 1);
+    assert_eq!(world.imbalances(), [""; 0]);
+    world.finish();
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_after_the_task_started_starts_no_second_one() {
+    for mode in [("RUST_LOG", "info"), CONTAINER_MINTED] {
+        let world = World::start();
+        let fleet = Fleet::with(&world, &[mode]).await;
+        world.fail(Op::RunTask).once().after().drop_connection();
+        let job = world.queue_job(&LABELS);
+        assert_eq!(dispatch(&world, &fleet, &[world.queued(job)]).await, 1);
+        world.advance(Duration::minutes(1));
+        assert_eq!(dispatch_again(&world, &fleet).await, 0);
+        assert_eq!(live_tasks(&world), 1);
+        world.finish();
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_is_old_is_looked_at_first() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    let job = world.queue_job(&LABELS);
+    let queued = world.queued(job);
+    world.advance(Duration::minutes(3));
+    world.github().cancel(job, fleet.now());
+    assert_eq!(dispatch(&world, &fleet, &[queued]).await, 0);
+    assert_eq!((world.calls().count(Op::GetJob), world.calls().count(Op::Mint)), (1, 0));
+    assert_eq!(live_tasks(&world), 0);
+    world.finish();
+}
+
+#[tokio::test]
+async fn a_job_on_anothers_runner_still_owes_one() {
+    // Two jobs of the same labels, and only the second one's runner could be started so far.
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    let (late, early) = (world.queue_job(&LABELS), world.queue_job(&LABELS));
+    let queued = world.queued(late);
+    dispatch(&world, &fleet, &[world.queued(early)]).await;
+    world.boot();
+    assert_eq!(world.assign().len(), 1);
+
+    // Whichever of the two took it: when the other's message comes at last, a runner is owed.
+    world.advance(Duration::minutes(3));
+    assert_eq!(dispatch(&world, &fleet, &[queued]).await, 0);
+    world.boot();
+    world.assign();
+    assert_eq!(world.github().queued_count(), 0, "nobody waits\n{}", world.books());
+    assert_eq!(world.imbalances(), [""; 0]);
+    world.finish();
+}
+
+#[tokio::test]
+async fn a_dead_runners_name_is_taken_over_at_the_second_receive() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    let job = world.queue_job(&LABELS);
+    // The function died between its two calls.
+    let batch = world.deliver(&[world.queued(job)]);
+    let dead = world.fail(Op::RunTask).once().before().hold();
+    tokio::select! { _ = fleet.dispatch(&batch) => {}, () = dead.struck() => {} }
+    world.heal();
+
+    world.advance(Duration::minutes(3));
+    assert_eq!(dispatch_again(&world, &fleet).await, 0);
+    assert_eq!(live_tasks(&world), 1);
+    assert_eq!(world.imbalances(), [""; 0]);
+    world.finish();
+}

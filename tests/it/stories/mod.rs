@@ -1,0 +1,7 @@
+//! The flows, told over real HTTP to the world.
+
+mod cut_points;
+mod dispatch;
+mod reconcile;
+mod secrecy;
+mod webhook;

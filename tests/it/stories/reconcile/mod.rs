@@ -1,0 +1,518 @@
+//! Nothing left behind, nobody left waiting, told over real HTTP. (What happens when a function dies between two
+//! calls, or an answer is lost, is in `cut_points.rs`.)
+
+mod pool;
+mod races;
+mod scopes;
+mod sweeps;
+
+use crate::fleet::Fleet;
+use crate::http::{DEAD_LETTERS, JOB_QUEUE, LIFECYCLE_QUEUE, Op, World};
+use gha_fargate_runners::lambda::metrics::Metrics;
+use serde_json::{Value, json};
+use time::{Duration, format_description::well_known::Rfc3339};
+
+const LABELS: [&str; 2] = ["self-hosted", "fargate"];
+
+/// A world and its fleet; at the end of a story its books must balance.
+struct Story {
+    world: World,
+    fleet: Fleet,
+}
+
+impl Story {
+    async fn begin() -> Story {
+        Story::with(&[]).await
+    }
+
+    async fn with(changes: &[(&str, &str)]) -> Story {
+        let world = World::start();
+        let fleet = Fleet::with(&world, changes).await;
+        Story { world, fleet }
+    }
+
+    /// A job, and its runner started.
+    async fn start_job(&self) -> u64 {
+        let job = self.world.queue_job(&LABELS);
+        self.dispatch(&[self.world.queued(job)]).await;
+        job
+    }
+
+    async fn dispatch(&self, bodies: &[String]) {
+        let batch = self.world.deliver(bodies);
+        let answer = self.fleet.dispatch(&batch).await;
+        self.world.acknowledge(JOB_QUEUE, &batch, &answer);
+    }
+
+    /// What was announced goes to dispatch, once its delay is over.
+    async fn dispatch_announced(&self) {
+        self.world.advance(Duration::minutes(4));
+        let batch = self.world.receive(JOB_QUEUE, 10);
+        let answer = self.fleet.dispatch(&batch).await;
+        self.world.acknowledge(JOB_QUEUE, &batch, &answer);
+    }
+
+    /// One event for reconcile: whether it is done.
+    async fn tell(&self, event: &Value) -> bool {
+        let batch = self.world.deliver_to(LIFECYCLE_QUEUE, &[event.to_string()]);
+        let answer = self.fleet.reconcile(&batch).await;
+        self.world.acknowledge(LIFECYCLE_QUEUE, &batch, &answer) == 0
+    }
+
+    async fn tell_job(&self, job: u64, action: &str) {
+        assert!(self.tell(&self.world.payload(job, action)).await);
+    }
+
+    async fn tell_stopped(&self, task: u64) {
+        assert!(self.tell(&self.world.state_change(task)).await);
+    }
+
+    /// The same events, with so much time for them all: what was counted.
+    async fn tell_within(&self, events: &[Value], time: Duration) -> Metrics {
+        let bodies: Vec<String> = events.iter().map(Value::to_string).collect();
+        let batch = self.world.deliver_to(LIFECYCLE_QUEUE, &bodies);
+        let (answer, metrics) = self.fleet.reconcile_until(&batch, self.fleet.now() + time).await;
+        self.world.acknowledge(LIFECYCLE_QUEUE, &batch, &answer);
+        metrics
+    }
+
+    /// The schedule's event, due now.
+    fn schedule(&self) -> Value {
+        let time = self.fleet.now().format(&Rfc3339).expect("a time");
+        json!({ "detail-type": "Scheduled Event", "time": time, "detail": {} })
+    }
+
+    async fn sweep(&self) -> Metrics {
+        self.tell_within(&[self.schedule()], Duration::minutes(2)).await
+    }
+
+    /// A sweep finds what has been so for longer than `IDLE_TIMEOUT_SECONDS`.
+    async fn sweep_after_the_timeout(&self) -> Metrics {
+        self.world.advance(Duration::minutes(11));
+        self.sweep().await
+    }
+
+    fn task(&self) -> u64 {
+        self.world.ecs().live().last().map(|task| task.number).expect("a task")
+    }
+
+    fn live(&self) -> usize {
+        self.world.ecs().live_count()
+    }
+
+    fn cancel(&self, job: u64) {
+        let now = self.fleet.now();
+        assert!(self.world.github().cancel(job, now));
+    }
+
+    fn assign(&self, job: u64, runner: u64) {
+        let now = self.fleet.now();
+        assert!(self.world.github().assign(job, runner, now));
+    }
+
+    fn runner_of(&self, task: u64) -> u64 {
+        self.world.runner_of(task).expect("a runner")
+    }
+
+    /// The operations called so far, in order, of those that are asked for.
+    fn order(&self, ops: &[Op]) -> Vec<Op> {
+        self.world.calls().0.iter().map(|call| call.op).filter(|op| ops.contains(op)).collect()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.world.github().runners().map(|runner| runner.name.clone()).collect()
+    }
+
+    fn status(&self, job: u64) -> &'static str {
+        self.world.github().job(job).map_or("", |job| job.status.as_str())
+    }
+
+    fn count(&self, op: Op) -> usize {
+        self.world.calls().count(op)
+    }
+
+    fn tag(&self, task: u64, key: &str) -> Option<String> {
+        self.world.ecs().task(task).and_then(|task| task.tags.get(key).cloned())
+    }
+
+    fn end(self) {
+        assert_eq!(self.world.imbalances(), [""; 0], "{}", self.world.books());
+        self.world.finish();
+    }
+}
+
+#[tokio::test]
+async fn a_job_in_progress_is_written_on_its_task_and_its_end_needs_no_call() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    let task = story.task();
+    story.world.boot();
+    story.world.assign();
+    story.tell_job(job, "in_progress").await;
+    assert_eq!(story.tag(task, "gha:ran-job"), Some(job.to_string()));
+    assert_eq!(story.tag(task, "gha:ran-repository").as_deref(), Some("octo-org/example-workflow"));
+
+    story.world.finish_job(job);
+    story.world.take_calls();
+    story.tell_job(job, "completed").await;
+    story.tell_stopped(task).await;
+    assert_eq!(story.world.calls().to(crate::http::Service::Github).len(), 0);
+    story.end();
+}
+
+#[tokio::test]
+async fn events_out_of_order_end_the_same() {
+    // Completed before in_progress, and the task's end before both.
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    let task = story.task();
+    story.world.boot();
+    story.world.assign();
+    let in_progress = story.world.payload(job, "in_progress");
+    story.world.finish_job(job);
+    story.tell_stopped(task).await;
+    story.tell_job(job, "completed").await;
+    assert!(story.tell(&in_progress).await);
+    story.dispatch_announced().await;
+    assert_eq!(story.live(), 0, "nothing is started for a job that ran");
+    story.end();
+}
+
+#[tokio::test]
+async fn a_job_cancelled_while_queued_retires_its_runner_delete_first() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    story.world.boot();
+    story.cancel(job);
+    story.world.take_calls();
+    story.tell_job(job, "completed").await;
+    let order: Vec<Op> = story
+        .world
+        .calls()
+        .to(crate::http::Service::Github)
+        .of(Op::DeleteRunner)
+        .map(|call| call.op)
+        .collect();
+    assert_eq!(order, [Op::DeleteRunner]);
+    let calls = story.world.calls().to_string();
+    let place = |what: &str| calls.find(what).unwrap_or_else(|| panic!("no {what} in\n{calls}"));
+    assert!(place("delete runner") < place("StopTask"));
+    assert_eq!(story.live(), 0);
+    story.tell_job(job, "completed").await;
+    story.end();
+}
+
+#[tokio::test]
+async fn a_cancelled_jobs_runner_that_has_found_other_work_is_left_alone() {
+    let story = Story::begin().await;
+    let (a, b) = (story.start_job().await, story.world.queue_job(&LABELS));
+    let task = story.task();
+    story.world.boot();
+    story.assign(b, story.runner_of(task));
+    story.cancel(a);
+    story.tell_job(a, "completed").await;
+    assert_eq!(story.live(), 1, "422: it runs a job");
+    assert_eq!(story.count(Op::StopTask), 0);
+    story.world.finish_job(b);
+    assert_eq!(story.world.github().queued_count(), 0);
+    story.end();
+}
+
+#[tokio::test]
+async fn two_reconcilers_at_once_replace_one_runner_once() {
+    let story = Story::begin().await;
+    story.start_job().await;
+    let task = story.task();
+    story.world.kill_task(task, "SpotInterruption", "Your Spot Task was interrupted.", None);
+    let event = story.world.state_change(task);
+    tokio::join!(story.tell(&event), story.tell(&event));
+    story.dispatch_announced().await;
+    story.dispatch_announced().await;
+    assert_eq!(story.live(), 1);
+    story.end();
+}
+
+#[tokio::test]
+async fn a_runner_that_died_before_its_job_is_replaced_whatever_its_exit_code() {
+    let ends = [
+        ("SpotInterruption", "Your Spot Task was interrupted.", None),
+        ("TaskFailedToStart", "CannotPullContainerError", None),
+        ("EssentialContainerExited", "Essential container in task exited", Some(0)),
+        ("EssentialContainerExited", "OutOfMemoryError", Some(137)),
+    ];
+    for (code, reason, exit) in ends {
+        let story = Story::begin().await;
+        story.start_job().await;
+        let task = story.task();
+        story.world.kill_task(task, code, reason, exit);
+        story.tell_stopped(task).await;
+        let names: Vec<String> = story.world.github().runners().map(|runner| runner.name.clone()).collect();
+        assert_eq!(names, [""; 0], "announced, and then deleted");
+        story.dispatch_announced().await;
+        assert_eq!(story.live(), 1, "{reason}");
+        assert!(story.world.github().runners().all(|runner| runner.name.ends_with("-2")));
+        story.end();
+    }
+}
+
+#[tokio::test]
+async fn a_runner_that_dies_with_a_job_is_lost_and_not_replaced() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    let task = story.task();
+    story.world.boot();
+    story.world.assign();
+    let now = story.fleet.now();
+    story.world.ecs().stopped(task, "SpotInterruption", "Your Spot Task was interrupted.", None, now);
+    story.tell_stopped(task).await;
+    story.dispatch_announced().await;
+    assert_eq!(story.live(), 0);
+    story.world.github().complete(job, "failure", now);
+    story.end();
+}
+
+#[tokio::test]
+async fn after_so_many_attempts_the_job_is_rejected_with_the_reason() {
+    let story = Story::with(&[("MAX_ATTEMPTS", "3")]).await;
+    story.start_job().await;
+    for _ in 0..3 {
+        let task = story.task();
+        story.world.kill_task(
+            task,
+            "EssentialContainerExited",
+            "Essential container in task exited",
+            Some(139),
+        );
+        story.tell_stopped(task).await;
+        story.dispatch_announced().await;
+    }
+    assert_eq!(story.live(), 0);
+    let letters = story.world.letters(DEAD_LETTERS);
+    let reason = letters[0].1.clone().unwrap_or_default();
+    assert!(reason.contains("MAX_ATTEMPTS: 3") && reason.contains("exit code 139"), "{reason}");
+
+    // The operator mends it and redrives the letter.
+    story.dispatch(&[letters[0].0.clone()]).await;
+    assert_eq!(story.live(), 1);
+    story.end();
+}
+
+#[tokio::test]
+async fn an_idle_runner_goes_only_after_the_timeout_and_not_while_its_job_waits() {
+    let story = Story::begin().await;
+    let (a, b) = (story.start_job().await, story.start_job().await);
+    story.world.boot();
+    // Both jobs end on other fleets' runners, as it were: b is cancelled, and nobody says so.
+    let runners: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+    story.assign(a, story.runner_of(runners[0]));
+    story.tell_job(a, "in_progress").await;
+    story.cancel(b);
+    story.world.advance(Duration::minutes(9));
+    story.sweep().await;
+    assert_eq!(story.live(), 2);
+    story.world.advance(Duration::minutes(2));
+    story.sweep().await;
+    assert_eq!(story.live(), 1, "b's runner was idle for too long, a's is busy");
+    story.world.finish_job(a);
+    story.end();
+}
+
+#[tokio::test]
+async fn a_job_that_is_given_to_no_runner_gets_others_ever_more_rarely() {
+    let story = Story::with(&[("MAX_ATTEMPTS", "3")]).await;
+    let job = story.start_job().await;
+    for patience in [10, 10, 20, 40, 80].map(Duration::minutes) {
+        story.world.boot();
+        let (task, since) = (story.task(), story.fleet.now());
+        while story.task() == task {
+            let idle = story.fleet.now() - since;
+            assert!(idle < patience + Duration::minutes(15), "idle for {idle}, and {patience} is the most");
+            story.world.advance(Duration::minutes(1));
+            story.sweep().await;
+            story.dispatch_announced().await;
+            assert_eq!(story.live(), 1);
+        }
+        let idle = story.fleet.now() - since;
+        assert!(idle > patience, "replaced after {idle}, and {patience} is the least");
+    }
+    assert_eq!(story.world.letters(DEAD_LETTERS), []);
+    story.world.boot();
+    story.world.assign();
+    story.world.finish_job(job);
+    story.end();
+}
+
+#[tokio::test]
+async fn what_the_sweep_hands_back_waits_when_its_name_is_free() {
+    let story = Story::begin().await;
+    let job = story.world.queue_job(&LABELS);
+    let body = json!({ "replacement": {
+        "job_id": job, "attempt": 1, "labels": LABELS, "owner": crate::http::OWNER, "registered": true,
+    } });
+    story.dispatch(&[body.to_string()]).await;
+    // Somebody may just have seen to it, and ECS not show that yet.
+    assert_eq!((story.live(), story.names().len()), (0, 0));
+    story.dispatch_announced().await;
+    assert_eq!(story.live(), 1);
+    story.world.boot();
+    story.world.assign();
+    story.world.finish_job(job);
+    story.end();
+}
+
+#[tokio::test]
+async fn what_the_sweep_hands_back_is_spent_when_a_later_runner_is_there() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    // Its runner died, the next one was announced, and nobody got to delete the first registration.
+    story.world.kill_task(story.task(), "SpotInterruption", "Your Spot Task was interrupted.", None);
+    let attempt = |attempt: u64, registered: bool| {
+        json!({ "replacement": {
+            "job_id": job, "attempt": attempt, "labels": LABELS, "owner": crate::http::OWNER, "registered": registered,
+        } })
+        .to_string()
+    };
+    story.dispatch(&[attempt(2, false)]).await;
+    assert_eq!(story.names().len(), 2);
+    story.dispatch(&[attempt(1, true)]).await;
+    assert_eq!(story.names(), [format!("fargate-{job}-2")]);
+    assert_eq!(story.live(), 1);
+    story.world.boot();
+    story.world.assign();
+    story.world.finish_job(job);
+    story.end();
+}
+
+#[tokio::test]
+async fn two_idle_runners_that_lead_to_one_job_bring_it_one_runner() {
+    let story = Story::begin().await;
+    let more = story.world.queue_job(&["self-hosted", "fargate", "cpu=2"]);
+    story.dispatch(&[story.world.queued(more)]).await;
+    let fewer = [story.start_job().await, story.start_job().await];
+    let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+    story.world.boot();
+    story.assign(fewer[0], story.runner_of(tasks[0]));
+    story.tell_job(fewer[0], "in_progress").await;
+    story.dispatch_announced().await;
+    let second = story.task();
+    story.world.boot();
+    // The second time nobody says so.
+    story.assign(fewer[1], story.runner_of(second));
+    for _ in 0..2 {
+        story.sweep_after_the_timeout().await;
+        story.dispatch_announced().await;
+    }
+    let of_more = story.names().iter().filter(|name| name.starts_with(&format!("fargate-{more}-"))).count();
+    assert_eq!(of_more, 3, "two that run the others, and one: {:?}", story.names());
+    story.world.boot();
+    story.world.assign();
+    for job in fewer.into_iter().chain([more]) {
+        story.world.finish_job(job);
+    }
+    story.end();
+}
+
+#[tokio::test]
+async fn a_runner_that_lives_on_without_its_registration_is_stopped() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    let runner = story.runner_of(story.task());
+    story.cancel(job);
+    let now = story.fleet.now();
+    story.world.github().delete(&crate::model::github::Scope::organization(crate::http::OWNER), runner, now);
+    story.world.advance(Duration::minutes(11));
+    story.sweep().await;
+    assert_eq!(story.live(), 0);
+    story.end();
+}
+
+#[tokio::test]
+async fn chains_of_taken_runners_never_lose_the_last_job() {
+    let story = Story::begin().await;
+    let jobs: Vec<u64> = (0..4).map(|_| story.world.queue_job(&LABELS)).collect();
+    let late = story.world.queued(jobs[0]);
+    for job in &jobs[1..] {
+        story.dispatch(&[story.world.queued(*job)]).await;
+    }
+    story.world.boot();
+    // Each job takes the next one's runner; the last is left without.
+    let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+    for (job, task) in jobs.iter().zip(tasks) {
+        story.assign(*job, story.runner_of(task));
+        story.tell_job(*job, "in_progress").await;
+    }
+    assert_eq!(story.world.github().queued_count(), 1);
+    story.world.advance(Duration::minutes(3));
+    story.dispatch(&[late]).await;
+    story.world.boot();
+    story.world.assign();
+    assert_eq!(story.world.github().queued_count(), 0, "{}", story.world.books());
+    story.end();
+}
+
+#[tokio::test]
+async fn the_warm_pool_is_filled_once_and_refilled() {
+    let story = Story::with(&[("WARM_POOL_SIZE", "2"), ("RUNNER_LABELS", "self-hosted,fargate")]).await;
+    let time = story.fleet.now().format(&Rfc3339).expect("a time");
+    let sweep = json!({ "detail-type": "Scheduled Event", "time": time, "detail": {} });
+    tokio::join!(story.tell(&sweep), story.tell(&sweep));
+    assert_eq!(story.live(), 2, "two sweeps of the same time fill it once");
+    story.world.boot();
+
+    let job = story.world.queue_job(&LABELS);
+    assert_eq!(story.world.assign().len(), 1, "no wait at all");
+    story.tell_job(job, "in_progress").await;
+    story.world.advance(Duration::minutes(5));
+    story.sweep().await;
+    assert_eq!(story.live(), 3, "one at work, two ready");
+    story.world.finish_job(job);
+    story.world.boot();
+    story.world.advance(Duration::minutes(11));
+    story.sweep().await;
+    assert_eq!(story.live(), 2, "the pool does not go for being idle");
+    story.end();
+}
+
+#[tokio::test]
+async fn failed_deliveries_come_again_with_growing_pauses_until_made_good() {
+    let story = Story::begin().await;
+    let job = story.world.queue_job(&LABELS);
+    let body = story.world.payload(job, "queued");
+    let now = story.fleet.now();
+    story.world.app().delivered("guid-1", "workflow_job", Some("queued"), &body.to_string(), 503, now);
+    let mut redelivered = 0;
+    for minutes in [1, 4, 4, 5, 20, 20] {
+        story.world.advance(Duration::minutes(minutes));
+        story.sweep().await;
+        let again = story.world.app().take_redeliveries();
+        for delivery in again {
+            redelivered += 1;
+            let status = if redelivered < 3 { 503 } else { 202 };
+            let now = story.fleet.now();
+            story.world.app().sent_again(&delivery, status, now);
+            if status == 202 {
+                story.dispatch(&[delivery.payload]).await;
+            }
+        }
+    }
+    assert_eq!(redelivered, 3, "twice in vain, then made good");
+    story.end();
+}
+
+#[tokio::test]
+async fn one_runner_that_cannot_be_seen_to_does_not_stop_the_rest() {
+    let story = Story::begin().await;
+    let jobs = [story.start_job().await, story.start_job().await, story.start_job().await];
+    story.world.boot();
+    for job in jobs {
+        story.cancel(job);
+    }
+    story.world.advance(Duration::minutes(11));
+    story.world.fail(Op::DeleteRunner).once().before().status(500);
+    story.sweep().await;
+    assert_eq!(story.live(), 1);
+    story.world.advance(Duration::minutes(5));
+    story.sweep().await;
+    assert_eq!(story.live(), 0);
+    story.end();
+}

@@ -1,0 +1,65 @@
+//! The warm pool. Its runners are owed to no job, so the conservation check leaves them out.
+
+use super::{LABELS, Op, Story, json};
+use crate::http::Service;
+use time::{Duration, format_description::well_known::Rfc3339};
+
+async fn with_a_pool_of(size: &str) -> Story {
+    Story::with(&[("WARM_POOL_SIZE", size), ("RUNNER_LABELS", &LABELS.join(","))]).await
+}
+
+#[tokio::test]
+async fn a_runner_that_is_left_over_joins_the_pool() {
+    let story = with_a_pool_of("1").await;
+    let cancelled = story.start_job().await;
+    story.world.boot();
+    story.cancel(cancelled);
+    story.world.take_calls();
+    let swept = story.sweep_after_the_timeout().await;
+    assert_eq!((swept.get("PoolSize"), swept.get("Retired")), (1, 0));
+    assert_eq!(story.count(Op::Mint), 0, "one is there already");
+
+    let next = story.world.queue_job(&LABELS);
+    assert_eq!(story.world.assign().len(), 1);
+    story.tell_job(next, "in_progress").await;
+    story.end();
+}
+
+#[tokio::test]
+async fn a_runner_with_other_labels_does_not_join_the_pool() {
+    let story = with_a_pool_of("1").await;
+    let job = story.world.queue_job(&["self-hosted", "fargate", "cpu=2"]);
+    story.dispatch(&[story.world.queued(job)]).await;
+    story.world.boot();
+    story.cancel(job);
+    let swept = story.sweep_after_the_timeout().await;
+    assert_eq!((swept.get("PoolSize"), swept.get("Retired")), (1, 1));
+    assert!(story.names().iter().all(|name| name.starts_with("fargate-pool-")), "{:?}", story.names());
+    story.end();
+}
+
+#[tokio::test]
+async fn what_two_sweeps_of_different_times_fill_too_much_goes_when_idle() {
+    let story = with_a_pool_of("2").await;
+    let earlier = story.schedule();
+    let due = (story.fleet.now() + Duration::seconds(1)).format(&Rfc3339).expect("a time");
+    let later = json!({ "detail-type": "Scheduled Event", "time": due, "detail": {} });
+    tokio::join!(story.tell(&earlier), story.tell(&later));
+    story.world.boot();
+    story.sweep_after_the_timeout().await;
+    assert_eq!(story.live(), 2, "{}", story.world.books());
+    story.end();
+}
+
+#[tokio::test]
+async fn a_pool_without_capacity_leaves_no_registration_and_is_filled_later() {
+    let story = with_a_pool_of("1").await;
+    story.world.fail(Op::RunTask).failures("Capacity is unavailable at this time.");
+    let swept = story.sweep().await;
+    assert_eq!((swept.get("PoolSize"), swept.get("LeftToNextSweep")), (0, 1));
+    assert!(story.names().is_empty());
+    story.world.advance(Duration::minutes(5));
+    assert_eq!(story.sweep().await.get("PoolSize"), 1);
+    assert_eq!(story.world.calls().to(Service::Ecs).count(Op::RunTask), 2);
+    story.end();
+}

@@ -1,0 +1,191 @@
+//! What no event told: a sweep finds it, within its time and its calls.
+
+use super::{LABELS, Op, Story};
+use crate::http::{OWNER, PAT_SECRET, Service};
+use crate::model::{bus::Secrets, github::Scope};
+use time::Duration;
+
+#[tokio::test]
+async fn a_registration_without_a_task_goes_back_to_dispatch() {
+    let story = Story::begin().await;
+    let job = story.world.queue_job(&LABELS);
+    let (name, now) = (format!("fargate-{job}-1"), story.fleet.now());
+    let minted = story.world.github().mint(&Scope::organization(OWNER), &name, 1, &LABELS, now);
+    let left_by_a_crash = minted.expect("a registration");
+    let swept = story.sweep().await;
+    assert_eq!((swept.get("Settled"), swept.get("LeftToNextSweep")), (1, 0));
+    assert_eq!(story.count(Op::DeleteRunner), 0, "dispatch decides: it may only have been slow");
+
+    // Its first receive leaves time to another delivery, its second takes over.
+    story.dispatch_announced().await;
+    assert_eq!(story.live(), 0);
+    story.dispatch_announced().await;
+    assert_eq!(story.live(), 1);
+    assert_eq!(story.names(), [name], "the same attempt");
+    assert_ne!(story.runner_of(story.task()), left_by_a_crash);
+    story.end();
+}
+
+#[tokio::test]
+async fn a_runner_that_never_connects_is_replaced_announced_first() {
+    let story = Story::begin().await;
+    story.start_job().await;
+    let (hung, now) = (story.task(), story.fleet.now());
+    story.world.ecs().start(hung, now);
+    story.world.take_calls();
+    let swept = story.sweep_after_the_timeout().await;
+    assert_eq!(swept.get("Replaced"), 1);
+    let order = story.order(&[Op::SendMessage, Op::DeleteRunner, Op::StopTask]);
+    assert_eq!(order, [Op::SendMessage, Op::DeleteRunner, Op::StopTask]);
+
+    story.tell_stopped(hung).await;
+    story.dispatch_announced().await;
+    assert_eq!(story.live(), 1);
+    story.end();
+}
+
+#[tokio::test]
+async fn a_runner_that_lost_its_job_is_replaced() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    story.world.boot();
+    story.world.assign();
+    story.world.github().lose_job(job);
+    assert_eq!(story.sweep().await.get("Replaced"), 0, "not before the time-out");
+    assert_eq!(story.sweep_after_the_timeout().await.get("Replaced"), 1);
+    story.dispatch_announced().await;
+    story.world.boot();
+    story.world.assign();
+    assert_eq!(story.status(job), "in_progress");
+    story.end();
+}
+
+#[tokio::test]
+async fn a_sweep_that_runs_out_of_time_leaves_the_rest_to_the_next() {
+    let story = Story::begin().await;
+    for job in [story.start_job().await, story.start_job().await, story.start_job().await] {
+        story.cancel(job);
+    }
+    story.world.boot();
+    story.world.advance(Duration::minutes(11));
+    let swept = story.tell_within(&[story.schedule()], Duration::seconds(19)).await;
+    assert_eq!((swept.get("Retired"), swept.get("LeftToNextSweep")), (0, 3));
+    assert_eq!(story.live(), 3);
+
+    let swept = story.sweep().await;
+    assert_eq!((swept.get("Retired"), swept.get("LeftToNextSweep")), (3, 0));
+    story.end();
+}
+
+#[tokio::test]
+async fn a_sweep_that_waited_too_long_leaves_everything_to_the_next() {
+    let story = Story::begin().await;
+    let late = story.schedule();
+    story.world.advance(Duration::minutes(11));
+    let swept = story.tell_within(&[late], Duration::minutes(2)).await;
+    assert_eq!(swept.get("Skipped"), 1);
+    assert!(story.world.calls().is_empty(), "{}", story.world.calls());
+    story.end();
+}
+
+/// This delivery of an event had this answer.
+fn delivered(story: &Story, guid: &str, status: u16) {
+    let now = story.fleet.now();
+    story.world.app().delivered(guid, "workflow_job", Some("queued"), "{}", status, now);
+}
+
+#[tokio::test]
+async fn an_event_made_good_by_another_delivery_is_not_asked_for_again() {
+    let story = Story::begin().await;
+    delivered(&story, "made-good", 502);
+    delivered(&story, "failed", 502);
+    story.world.advance(Duration::minutes(1));
+    delivered(&story, "made-good", 202);
+    story.world.advance(Duration::minutes(4));
+    assert_eq!(story.sweep().await.get("Redelivered"), 1);
+    let again = story.world.app().take_redeliveries();
+    assert_eq!(again.iter().map(|delivery| delivery.guid.as_str()).collect::<Vec<_>>(), ["failed"]);
+    story.end();
+}
+
+#[tokio::test]
+async fn with_a_personal_access_token_deliveries_are_not_looked_at() {
+    let story = Story::with(&[("GITHUB_SECRET_ARN", &Secrets::arn(PAT_SECRET))]).await;
+    delivered(&story, "failed", 502);
+    story.world.advance(Duration::minutes(5));
+    let swept = story.sweep().await;
+    assert_eq!((swept.get("Redelivered"), swept.get("LeftToNextSweep")), (0, 0));
+    assert_eq!(story.count(Op::ListDeliveries), 0);
+    assert_eq!(story.count(Op::ListRunners), 1, "the rest of the sweep is done");
+    story.end();
+}
+
+const REGISTRATIONS: usize = 10_000;
+const RUNNERS: usize = 1_000;
+const CANDIDATES: usize = 10;
+/// Jobs that a sweep asks GitHub about, at most, before one idle runner goes.
+const LONGEST_CHAIN: usize = 8;
+
+/// A sweep of 10,000 registrations, most of them foreign, with 1,000 runners, of which ten are idle past the
+/// time-out; `crosswise`, the others are at work on jobs that were not their own. The answer counts GitHub's REST
+/// calls by what they are for: credentials (once an hour), pages, and the idle runners.
+async fn large_sweep(crosswise: bool) -> (usize, usize, usize) {
+    let story = Story::begin().await;
+    let jobs: Vec<u64> = (0..RUNNERS).map(|_| story.world.queue_job(&LABELS)).collect();
+    for ten in jobs.chunks(10) {
+        story.dispatch(&ten.iter().map(|job| story.world.queued(*job)).collect::<Vec<_>>()).await;
+    }
+    let (organization, now) = (Scope::organization(OWNER), story.fleet.now());
+    let foreign: Vec<u64> = (RUNNERS..REGISTRATIONS)
+        .map(|n| story.world.github().mint(&organization, &format!("other-{n}"), 1, &["gpu"], now))
+        .map(|minted| minted.expect("a registration"))
+        .collect();
+    story.world.boot();
+    let (cancelled, at_work) = jobs.split_at(CANDIDATES);
+    cancelled.iter().for_each(|job| story.cancel(*job));
+    if !crosswise {
+        for job in at_work {
+            let name = format!("fargate-{job}-1");
+            let runner = story.world.github().find(&organization, &name).map(|runner| runner.id);
+            story.assign(*job, runner.expect("its own runner"));
+        }
+    }
+    // Crosswise, each takes the first that is free: the one that was started ten jobs before.
+    assert_eq!(story.world.assign().len(), if crosswise { at_work.len() } else { 0 });
+    story.world.advance(Duration::minutes(11));
+    story.world.take_calls();
+
+    let swept = story.sweep().await;
+    assert_eq!((swept.get("Retired"), swept.get("LeftToNextSweep")), (CANDIDATES as u64, 0));
+    let calls = story.world.calls();
+    // Who took whose runner: the tasks that stopped in the last hour are listed, and at the end of each chain that
+    // is too long one looks whether a runner is there.
+    let (pages, ends) = (RUNNERS / 100, if crosswise { CANDIDATES } else { 0 });
+    assert_eq!(
+        calls.to(Service::Ecs).tally(),
+        format!("{} ListTasks, {} DescribeTasks, {CANDIDATES} StopTask", pages + 1 + ends, pages + ends)
+    );
+    for id in foreign {
+        story.world.github().delete(&organization, id, now);
+    }
+    story.end();
+    let credentials = calls.count(Op::AccessToken) + calls.count(Op::FindInstallation);
+    let pages = calls.count(Op::ListRunners) + calls.count(Op::ListDeliveries);
+    (credentials, pages, calls.to(Service::Github).len() - credentials - pages)
+}
+
+/// Pages of 100 registrations, one page of webhook deliveries, and no call for a runner that is at work.
+const PAGES: usize = REGISTRATIONS / 100 + 1;
+
+#[tokio::test]
+async fn a_sweep_of_ten_thousand_registrations_costs_their_pages_and_two_calls_an_idle_runner() {
+    // A GET of its job, and a DELETE.
+    assert_eq!(large_sweep(false).await, (2, PAGES, 2 * CANDIDATES));
+}
+
+#[tokio::test]
+async fn where_all_took_each_others_runners_it_follows_each_chain_only_so_far() {
+    let (credentials, pages, calls) = large_sweep(true).await;
+    assert_eq!((credentials, pages), (2, PAGES));
+    assert!(calls <= (LONGEST_CHAIN + 1) * CANDIDATES, "{calls} calls for {CANDIDATES} idle runners");
+}
