@@ -193,24 +193,26 @@ class Demo:
     def let_die(self, task):
         """ECS's part: the task stops before its runner has connected, and ECS says so on the default bus."""
         self.ecs.stop_task(cluster=self.stack["ClusterName"], task=task["taskArn"])
-        event = json.loads((ROOT / "events" / "reconcile-task-stopped.json").read_text())
+        event = json.loads((ROOT / "tests" / "fixtures" / "ecs" / "task-stopped.json").read_text())
         event["detail"] |= {key: task[key] for key in ("taskArn", "clusterArn", "startedBy", "taskDefinitionArn")}
         self.pass_on(event)
         say(f"ECS: {task['tags']['gha:runner-name']} has stopped: {event['detail']['stoppedReason']}")
 
     def pass_on(self, event):
         """The default bus's part. It takes events of AWS's services from nobody else, so the stack's rules are
-        asked whether they match, and the event goes to their queues."""
-        body = json.dumps(event)
-        queues = [target["Arn"].rsplit(":", 1)[-1]
-                  for rule in self.events.list_rules()["Rules"] if "EventPattern" in rule
-                  if self.events.test_event_pattern(EventPattern=rule["EventPattern"], Event=body)["Result"]
-                  for target in self.events.list_targets_by_rule(Rule=rule["Name"])["Targets"]]
-        if not queues:
+        asked whether they match, and those that do are played on a bus of ours, targets and all."""
+        rules = [rule for rule in self.events.list_rules()["Rules"] if "EventPattern" in rule
+                 if self.events.test_event_pattern(EventPattern=rule["EventPattern"], Event=json.dumps(event))["Result"]]
+        if not rules:
             raise Failure(f"no rule of the stack matches {event['detail-type']}")
-        for queue in queues:
-            url = self.sqs.get_queue_url(QueueName=queue)["QueueUrl"]
-            self.sqs.send_message(QueueUrl=url, MessageBody=body)
+        bus = "default-bus"
+        self.events.create_event_bus(Name=bus)
+        for name in [rule["Name"] for rule in rules]:
+            targets = self.events.list_targets_by_rule(Rule=name)["Targets"]
+            self.events.put_rule(Name=name, EventBusName=bus, EventPattern=json.dumps({"source": ["ours"]}))
+            self.events.put_targets(Rule=name, EventBusName=bus, Targets=targets)
+        self.events.put_events(Entries=[{"EventBusName": bus, "Source": "ours", "DetailType": event["detail-type"],
+                                         "Detail": json.dumps(event["detail"])}])
 
     # -- What there is, and what there should be ---------------------------------------------------------
 

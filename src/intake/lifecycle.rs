@@ -42,6 +42,8 @@ pub struct StoppedTask {
     pub stopped_reason: Option<String>,
     /// The exit code of the first container that has one.
     pub exit_code: Option<i64>,
+    /// What ECS says of a container beside that, e.g. that its image could not be pulled or its memory was used up.
+    pub container_reason: Option<String>,
 }
 
 impl StoppedTask {
@@ -49,7 +51,9 @@ impl StoppedTask {
     pub fn why(&self) -> String {
         let part = |text: &Option<String>| text.clone().unwrap_or_else(|| "none given".to_owned());
         let exit_code = self.exit_code.map_or_else(|| "none".to_owned(), |code| code.to_string());
-        format!("{} ({}), exit code {exit_code}", part(&self.stopped_reason), part(&self.stop_code))
+        let container = self.container_reason.iter().filter(|&it| Some(it) != self.stopped_reason.as_ref());
+        let container: String = container.map(|reason| format!("; {reason}")).collect();
+        format!("{} ({}), exit code {exit_code}{container}", part(&self.stopped_reason), part(&self.stop_code))
     }
 
     /// Whether it certainly never registered a runner, by what ECS alone knows: for container-minted runners,
@@ -95,6 +99,7 @@ fn read_task(task: TaskDetail) -> Lifecycle {
         stop_code: task.stop_code,
         stopped_reason: task.stopped_reason,
         exit_code: task.containers.iter().find_map(|container| container.exit_code),
+        container_reason: task.containers.into_iter().find_map(|container| container.reason),
     })
 }
 
@@ -111,25 +116,39 @@ struct TaskEvent {
 }
 
 /// `detail` of an ECS task state change event
-/// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_task_events.html>).
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_task_events.html>), or what the rule
+/// `TaskStoppedRule` in template.yaml leaves of it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TaskDetail {
     task_arn: String,
     cluster_arn: String,
     last_status: String,
+    #[serde(default, deserialize_with = "given")]
     started_by: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     started_at: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     stop_code: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     stopped_reason: Option<String>,
     #[serde(default)]
     containers: Vec<Container>,
+}
+
+/// Text that the event really had. Of a path that the event has not, EventBridge says only that its variable "won't
+/// appear in the output" of an input transformer: `""`, or the bare `"<variable>"`, is no text.
+/// (<https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-transform-target-input.html>)
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.filter(|text| !text.is_empty() && !(text.starts_with('<') && text.ends_with('>'))))
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Container {
     exit_code: Option<i64>,
+    reason: Option<String>,
 }
 
 #[cfg(test)]
@@ -151,6 +170,40 @@ mod tests {
         assert_eq!(task.started_by, "gha-7");
         assert!(task.never_registered());
         assert_eq!(task.why(), "CannotPullContainerError (TaskFailedToStart), exit code none");
+    }
+
+    /// A release before this one queued the whole event, and messages of both may be in the queue at once.
+    #[test]
+    fn what_the_rule_leaves_of_the_event_says_the_same() {
+        let whole = read(include_str!("../tests/fixtures/ecs/task-stopped.json"));
+        let left = read(include_str!("../events/reconcile-task-stopped.json"));
+        assert!(matches!(&whole, Ok(Lifecycle::TaskStopped(task)) if task.never_registered()), "{whole:?}");
+        assert_eq!(whole, left);
+    }
+
+    #[test]
+    fn nothing_is_read_into_what_the_event_does_not_have() {
+        for nothing in ["", "<x>"] {
+            let body = json!({ "detail-type": "ECS Task State Change", "detail": {
+                "taskArn": "a", "clusterArn": "c", "lastStatus": "STOPPED", "startedBy": nothing,
+                "startedAt": nothing, "stopCode": nothing, "stoppedReason": nothing, "containers": [] } });
+            let Ok(Lifecycle::TaskStopped(task)) = read(&body.to_string()) else { panic!("no stopped task") };
+            assert_eq!(task.started_by, "");
+            assert!(!task.started);
+            assert_eq!(task.why(), "none given (none given), exit code none");
+        }
+    }
+
+    #[test]
+    fn a_container_s_own_reason_is_told() {
+        let body = json!({ "detail-type": "ECS Task State Change", "detail": {
+            "taskArn": "a", "clusterArn": "c", "lastStatus": "STOPPED", "stopCode": "EssentialContainerExited",
+            "stoppedReason": "Essential container in task exited",
+            "containers": [{ "name": "runner", "exitCode": 137, "reason": "OutOfMemoryError: memory usage" }] } });
+        let Ok(Lifecycle::TaskStopped(task)) = read(&body.to_string()) else { panic!("no stopped task") };
+        let why = "Essential container in task exited (EssentialContainerExited), exit code 137; \
+                   OutOfMemoryError: memory usage";
+        assert_eq!(task.why(), why);
     }
 
     #[test]
