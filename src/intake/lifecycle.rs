@@ -175,8 +175,8 @@ mod tests {
     /// A release before this one queued the whole event, and messages of both may be in the queue at once.
     #[test]
     fn what_the_rule_leaves_of_the_event_says_the_same() {
-        let whole = read(include_str!("../tests/fixtures/ecs/task-stopped.json"));
-        let left = read(include_str!("../events/reconcile-task-stopped.json"));
+        let whole = read(include_str!("../../tests/fixtures/ecs/task-stopped.json"));
+        let left = read(include_str!("../../events/reconcile-task-stopped.json"));
         assert!(matches!(&whole, Ok(Lifecycle::TaskStopped(task)) if task.never_registered()), "{whole:?}");
         assert_eq!(whole, left);
     }
