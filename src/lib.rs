@@ -15,7 +15,7 @@
 //! | [`protocol`] | what comes next: pure functions, no I/O, no clock |
 //! | [`ports`] | what the flows need of the outside |
 //! | [`fargate`] | what Fargate takes: sizes, requests, tags |
-//! | [`error`], [`ids`] | ground words |
+//! | [`error`], [`ids`], [`exit`] | ground words |
 //!
 //! # Environment variables
 //!
@@ -56,6 +56,7 @@
 pub mod adapters;
 pub mod config;
 pub mod error;
+pub mod exit;
 pub mod fargate;
 pub mod flows;
 pub mod ids;

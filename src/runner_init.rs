@@ -46,90 +46,15 @@ mod mint;
 mod processes;
 mod settings;
 mod supervise;
+mod watch;
 
-use std::{
-    env,
-    ffi::OsString,
-    fmt::{self, Display},
-    os::fd::RawFd,
-};
+use std::{env, ffi::OsString, fmt::Display, os::fd::RawFd};
 
 use secrecy::SecretString;
 use tokio::runtime::Runtime;
 
-use crate::lambda::function;
+use crate::{exit::ExitReason, lambda::function};
 use settings::{Mistakes, Settings};
-
-/// Why `runner-init` ended. The codes are apart from those that the runner's own scripts give (0 to 5 and 7:
-/// `run-helper.sh` in actions/runner), and from the shell's (126, 127, and 128 + signal).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExitReason {
-    /// The runner ended by itself; its exit code is passed on. It is 0 for nearly everything, so it does not
-    /// say whether there was a job. A runner that was killed by a signal gives 128 + signal.
-    Ended(u8),
-    /// 80: the environment has a mistake. The same task would fail again.
-    Configuration,
-    /// 81: GitHub refused (401, 403, 404, 422): the token, its permissions, the organisation's name or the
-    /// runner group have to be repaired.
-    Refused,
-    /// 82: GitHub could not be reached or had no time, for longer than is worth waiting: a replacement is owed.
-    Unavailable,
-    /// 83: a registration of that name exists (409): this was a duplicate start. Nothing is owed.
-    NameTaken,
-    /// 84: no job came within the idle timeout.
-    Idle,
-    /// 85: the runner's script, or this program's own next stage, could not be started: the image is broken.
-    CannotStart,
-    /// 86: SIGTERM or SIGINT asked for the end, and everything has ended in order.
-    Stopped,
-}
-
-impl ExitReason {
-    /// The exit code.
-    pub fn code(self) -> u8 {
-        match self {
-            // A code that would pass for one of the others is only "failed".
-            ExitReason::Ended(80..=86) => 1,
-            ExitReason::Ended(code) => code,
-            ExitReason::Configuration => 80,
-            ExitReason::Refused => 81,
-            ExitReason::Unavailable => 82,
-            ExitReason::NameTaken => 83,
-            ExitReason::Idle => 84,
-            ExitReason::CannotStart => 85,
-            ExitReason::Stopped => 86,
-        }
-    }
-
-    /// Reads a container's exit code back.
-    pub fn from_code(code: u8) -> Self {
-        match code {
-            80 => ExitReason::Configuration,
-            81 => ExitReason::Refused,
-            82 => ExitReason::Unavailable,
-            83 => ExitReason::NameTaken,
-            84 => ExitReason::Idle,
-            85 => ExitReason::CannotStart,
-            86 => ExitReason::Stopped,
-            code => ExitReason::Ended(code),
-        }
-    }
-}
-
-impl Display for ExitReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ExitReason::Ended(code) => write!(f, "the runner ended with code {code}"),
-            ExitReason::Configuration => f.write_str("the container's environment has a mistake"),
-            ExitReason::Refused => f.write_str("GitHub refused the registration"),
-            ExitReason::Unavailable => f.write_str("GitHub was not available"),
-            ExitReason::NameTaken => f.write_str("another runner has this name"),
-            ExitReason::Idle => f.write_str("no job came in time"),
-            ExitReason::CannotStart => f.write_str("the runner could not be started"),
-            ExitReason::Stopped => f.write_str("the runner was asked to stop"),
-        }
-    }
-}
 
 /// The end: why, and what the log says about it.
 #[derive(Debug)]
@@ -155,9 +80,13 @@ pub fn run() -> ExitReason {
     let End { reason, detail } = stage().unwrap_or_else(|end| end);
     let code = reason.code();
     match reason {
-        ExitReason::Ended(0) | ExitReason::NameTaken | ExitReason::Idle | ExitReason::Stopped => {
-            tracing::info!(code, detail, "{reason}");
-        }
+        ExitReason::Ended(0)
+        | ExitReason::NameTaken
+        | ExitReason::Idle
+        | ExitReason::Stopped
+        | ExitReason::StoppedUnregistered => tracing::info!(code, detail, "{reason}"),
+        // As it should be if ECS has stopped the task.
+        ExitReason::NoJob => tracing::warn!(code, detail, "{reason}"),
         _ => tracing::error!(code, detail, "{reason}"),
     }
     reason
@@ -242,37 +171,6 @@ impl Stage {
         match self {
             Stage::Take => None,
             Stage::Mint(fd) | Stage::Supervise(fd) => Some(*fd),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn codes_read_back_and_collide_with_nothing() {
-        let ours = [
-            ExitReason::Configuration,
-            ExitReason::Refused,
-            ExitReason::Unavailable,
-            ExitReason::NameTaken,
-            ExitReason::Idle,
-            ExitReason::CannotStart,
-            ExitReason::Stopped,
-        ];
-        for reason in ours {
-            assert_eq!(ExitReason::from_code(reason.code()), reason);
-            assert!(!matches!(reason.code(), 0..=7 | 126..), "{reason:?}");
-            assert_eq!(
-                ExitReason::Ended(reason.code()).code(),
-                1,
-                "a runner cannot pretend to be {reason:?}"
-            );
-        }
-        for code in [0, 1, 2, 3, 4, 5, 7, 126, 127, 130, 137, 143] {
-            assert_eq!(ExitReason::from_code(code), ExitReason::Ended(code));
-            assert_eq!(ExitReason::Ended(code).code(), code);
         }
     }
 }

@@ -4,9 +4,9 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use crate::{
+    exit::ExitReason,
     intake::payload::{self, Message, Unreadable, WorkflowJob},
     ports::TaskArn,
-    runner_init::ExitReason,
 };
 
 /// A message of the lifecycle queue, read.
@@ -53,7 +53,11 @@ impl StoppedTask {
         let exit_code = self.exit_code.map_or_else(|| "none".to_owned(), |code| code.to_string());
         let container = self.container_reason.iter().filter(|&it| Some(it) != self.stopped_reason.as_ref());
         let container: String = container.map(|reason| format!("; {reason}")).collect();
-        format!("{} ({}), exit code {exit_code}{container}", part(&self.stopped_reason), part(&self.stop_code))
+        format!(
+            "{} ({}), exit code {exit_code}{container}",
+            part(&self.stopped_reason),
+            part(&self.stop_code)
+        )
     }
 
     /// Whether it certainly never registered a runner, by what ECS alone knows: for container-minted runners,

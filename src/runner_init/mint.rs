@@ -6,17 +6,18 @@ use std::{
 };
 
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, interval, sleep};
 
 use super::{
-    End, ExitReason,
+    End,
     handover::stop_signals,
     settings::{ACCESS_TOKEN, Settings},
 };
 use crate::{
     adapters::{github::GitHub, http::Http},
     error::{CallError, Class},
+    exit::ExitReason,
     ports::{Deleted, Github, Minted, Registration, Scope, SecretSource, Target},
 };
 
@@ -42,7 +43,9 @@ pub(super) async fn mint(settings: &Settings, token: SecretString) -> Result<Sec
     let github = GitHub::new(Http::with_system_roots(), api_url, Scope::Org, settings.group_id, Token(token));
     tokio::select! {
         biased;
-        signal = stop_signal() => Err(signal.err().unwrap_or_else(|| End::new(ExitReason::Stopped, "before it was registered"))),
+        signal = stop_signal() => {
+            Err(signal.err().unwrap_or_else(|| End::new(ExitReason::StoppedUnregistered, "by a signal")))
+        }
         minted = register(&github, settings) => minted,
     }
 }
@@ -101,7 +104,7 @@ async fn ask(
     answer_lost: bool,
 ) -> Result<Minted, CallError> {
     let (name, labels) = (&settings.name, &settings.labels);
-    let minted = github.mint(target, name, labels).await?;
+    let minted = mint_once(github, target, name, labels).await?;
     if matches!(minted, Minted::Created(_)) {
         return Ok(minted);
     }
@@ -116,11 +119,28 @@ async fn ask(
     match holder {
         Some(runner) if never_connected(&runner) => match github.delete_runner(target, runner.id).await? {
             Deleted::Busy => Ok(Minted::NameTaken),
-            Deleted::Spent | Deleted::Gone => github.mint(target, name, labels).await,
+            Deleted::Spent | Deleted::Gone => mint_once(github, target, name, labels).await,
         },
         Some(_) => Ok(Minted::NameTaken),
         // The registration has been spent meanwhile, by a job or by somebody who cleans up.
         None => Ok(minted),
+    }
+}
+
+/// One call. An answer without a configuration is as good as lost: the registration is there, and what it takes to
+/// run it is not.
+async fn mint_once(
+    github: &impl Github,
+    target: &Target,
+    name: &str,
+    labels: &[String],
+) -> Result<Minted, CallError> {
+    let minted = github.mint(target, name, labels).await?;
+    match &minted {
+        Minted::Created(made) if made.encoded.expose_secret().trim().is_empty() => {
+            Err(CallError::new(Class::Unknown, "GitHub registered the runner, and gave no configuration"))
+        }
+        _ => Ok(minted),
     }
 }
 

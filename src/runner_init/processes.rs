@@ -13,6 +13,8 @@ pub(super) const WORKER: &str = "Runner.Worker";
 pub(super) struct Process {
     /// Its parent's id.
     parent: i32,
+    /// Whether it has ended, and waits for its parent to take note: a zombie.
+    ended: bool,
     /// Its name: the file name of the program, cut off after 15 bytes (proc(5), `comm`).
     name: String,
 }
@@ -22,12 +24,14 @@ impl Process {
     fn parse(stat: &str) -> Option<(i32, Process)> {
         let (pid, rest) = stat.split_once(" (")?;
         let (name, rest) = rest.rsplit_once(") ")?;
-        let parent = rest.split(' ').nth(1)?.parse().ok()?;
-        Some((pid.parse().ok()?, Process { parent, name: name.to_owned() }))
+        let mut rest = rest.split(' ');
+        let ended = matches!(rest.next()?, "Z" | "X");
+        let parent = rest.next()?.parse().ok()?;
+        Some((pid.parse().ok()?, Process { parent, ended, name: name.to_owned() }))
     }
 }
 
-/// All processes, by id. One that ends meanwhile is left out.
+/// All processes that have not ended, by id: a zombie has no children.
 fn all() -> BTreeMap<i32, Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
     entries
@@ -36,6 +40,7 @@ fn all() -> BTreeMap<i32, Process> {
         // Not read_to_string: a process may give itself a name that is no UTF-8.
         .filter_map(|entry| fs::read(entry.path().join("stat")).ok())
         .filter_map(|stat| Process::parse(&String::from_utf8_lossy(&stat)))
+        .filter(|(_, process)| !process.ended)
         .collect()
 }
 
@@ -46,7 +51,7 @@ fn is_below(processes: &BTreeMap<i32, Process>, pid: i32, ancestor: i32) -> bool
     ancestors.skip(1).take(processes.len()).any(|pid| pid == ancestor)
 }
 
-/// The ids of all processes below `ancestor`.
+/// The ids of all processes below `ancestor` that have not ended.
 pub(super) fn below(ancestor: i32) -> Vec<i32> {
     let processes = all();
     processes.keys().copied().filter(|pid| is_below(&processes, *pid, ancestor)).collect()
@@ -74,11 +79,14 @@ mod tests {
 
     #[test]
     fn stat_lines() {
-        let process = |parent, name: &str| Process { parent, name: name.into() };
+        let process = |parent, name: &str| Process { parent, ended: false, name: name.into() };
         for (line, expected) in [
             ("42 (bash) S 1 42 42 0 -1", Some((42, process(1, "bash")))),
             ("42 (a) R 7 (b) S 1 42", Some((42, process(1, "a) R 7 (b")))),
-            ("42 (Runner.Worker) Z 12 1 1", Some((42, process(12, "Runner.Worker")))),
+            (
+                "42 (Runner.Worker) Z 12 1 1",
+                Some((42, Process { ended: true, ..process(12, "Runner.Worker") })),
+            ),
             ("42 (bash", None),
             ("", None),
         ] {
@@ -89,7 +97,8 @@ mod tests {
     #[test]
     fn below_means_through_any_number_of_parents() {
         let parents = [(1, 0), (2, 1), (3, 2), (4, 1), (8, 9), (9, 8)];
-        let processes = parents.map(|(pid, parent)| (pid, Process { parent, name: String::new() })).into();
+        let processes =
+            parents.map(|(pid, parent)| (pid, Process { parent, ended: false, name: String::new() })).into();
         let below = |ancestor| -> Vec<i32> {
             parents.iter().map(|(pid, _)| *pid).filter(|pid| is_below(&processes, *pid, ancestor)).collect()
         };

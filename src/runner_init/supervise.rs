@@ -19,18 +19,20 @@ use nix::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     signal::unix::{Signal as Signals, SignalKind, signal as listen},
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, sleep_until},
 };
 
 use super::{
-    End, ExitReason,
+    End,
     handover::stop_signals,
     processes,
     settings::{OURS, Settings},
+    watch::Watch,
 };
+use crate::exit::ExitReason;
 
-/// How often `/proc` is read while no job has come yet.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often `/proc` is read while the runner winds up.
+const LOOK_AT_END: Duration = Duration::from_secs(1);
 
 /// Where the runner expects its configuration: any argument of Runner.Listener may come from a variable
 /// `ACTIONS_RUNNER_INPUT_<NAME>` (src/Runner.Listener/CommandSettings.cs of actions/runner).
@@ -57,16 +59,13 @@ pub(super) async fn supervise(
     prctl::set_child_subreaper(true).map_err(|error| End::broken("prctl PR_SET_CHILD_SUBREAPER", error))?;
 
     let mut runner = Runner::start(settings, environment, jit_config)?;
-    let mut look = interval(LOOK_EVERY);
-    // While a job runs nobody looks; the looks of that time are not made up for.
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
             _ = terminate.recv() => runner.stop(ExitReason::Stopped, Signal::SIGTERM),
             _ = interrupt.recv() => runner.stop(ExitReason::Stopped, Signal::SIGINT),
             _ = children.recv() => runner.reap(),
-            _ = look.tick(), if runner.needs_a_look() => runner.look(),
+            () = sleep_until(runner.next_look) => runner.look(),
         }
         if let Some(end) = runner.end() {
             return Ok(end);
@@ -78,10 +77,9 @@ pub(super) async fn supervise(
 struct Runner {
     /// The script's id, which is its process group's as well.
     pid: Pid,
-    idle_timeout: Duration,
     stop_timeout: Duration,
-    started: Instant,
-    has_job: bool,
+    watch: Watch,
+    next_look: Instant,
     stopping: Option<Stopping>,
     exit_code: Option<u8>,
 }
@@ -113,22 +111,29 @@ impl Runner {
         // `child` goes: its exit status is taken by `reap`, together with the orphans'.
         Ok(Runner {
             pid,
-            idle_timeout: settings.idle_timeout,
             stop_timeout: settings.stop_timeout,
-            started: Instant::now(),
-            has_job: false,
+            watch: Watch::new(settings.idle_timeout, Instant::now()),
+            next_look: Instant::now(),
             stopping: None,
             exit_code: None,
         })
     }
 
-    /// Passes a signal on to the script and whatever it has in its process group.
+    /// Passes a signal on to the script and whatever it has in its process group, once. `run.sh` turns the first
+    /// one into SIGINT for the runner, in a process group of its own (`set -m`), and takes its trap away: it would
+    /// die of a second one, and nobody would wait for the runner to report its job.
     fn stop(&mut self, reason: ExitReason, signal: Signal) {
+        if self.stopping.is_some() {
+            return tracing::info!(signal = signal.as_str(), "the runner is being stopped already");
+        }
         tracing::info!(signal = signal.as_str(), reason = %reason, "the runner is asked to stop");
+        // A job may have come since the last look.
+        self.watch.look(processes::has_worker(getpid().as_raw()), Instant::now());
         // ESRCH: it has ended already, and SIGCHLD says so next.
         let _ = killpg(self.pid, signal);
         let deadline = Instant::now() + self.stop_timeout;
-        self.stopping.get_or_insert(Stopping { reason, deadline });
+        self.stopping = Some(Stopping { reason, deadline });
+        self.next_look = Instant::now() + LOOK_AT_END;
     }
 
     /// Takes the exit status of every child that has ended, adopted ones included.
@@ -143,6 +148,7 @@ impl Runner {
                 Err(error) => return tracing::warn!(%error, "waitpid"),
             };
             if pid == self.pid {
+                tracing::debug!(code, "the script has gone");
                 self.exit_code = Some(code);
             } else {
                 tracing::debug!(pid = pid.as_raw(), "reaped an orphan");
@@ -150,55 +156,64 @@ impl Runner {
         }
     }
 
-    fn needs_a_look(&self) -> bool {
-        !self.has_job || self.stopping.is_some()
-    }
-
-    /// Has a job come? Then the runner is left alone until it ends, which it does after one job.
-    ///
-    /// A job that lands between this look and the signal is cancelled with the runner, and GitHub says so.
-    /// DELETE of the registration would decide it without a doubt, but that needs the token, which is gone.
+    /// Looks for a job, and gives up a runner that gets none, or does not end after it.
     fn look(&mut self) {
-        if self.stopping.is_some() || self.has_job {
+        let now = Instant::now();
+        let given_up = self.watch.look(processes::has_worker(getpid().as_raw()), now);
+        if self.stopping.is_some() {
+            self.next_look = now + LOOK_AT_END;
             return;
         }
-        let waited = self.started.elapsed();
-        if processes::has_worker(getpid().as_raw()) {
-            self.has_job = true;
-            tracing::info!(seconds = waited.as_secs(), "a job has come");
-        } else if waited >= self.idle_timeout {
-            self.stop(ExitReason::Idle, Signal::SIGTERM);
+        self.next_look = self.watch.next_look(now);
+        if let Some(reason) = given_up {
+            self.stop(reason, Signal::SIGTERM);
         }
     }
 
     /// The end, if it has come. Nothing that the runner has left outlives it.
     fn end(&self) -> Option<End> {
+        let left = || processes::below(getpid().as_raw());
+        let had_job = self.watch.had_job();
         let end = match (self.stopping, self.exit_code) {
             (None, None) => return None,
-            (None, Some(code)) => End::new(ExitReason::Ended(code), with_job(self.has_job)),
-            (Some(stopping), Some(_)) if self.group_is_empty() => {
-                End::new(stopping.reason, with_job(self.has_job))
+            (None, Some(code)) => End::new(ended(code, had_job), format!("its script exited with {code}")),
+            // Also what is in other process groups: there the runner may still be telling GitHub that its job
+            // is cancelled, whatever has become of its script.
+            (Some(stopping), Some(_)) if left().is_empty() => {
+                End::new(stopped(stopping.reason, had_job), "everything has ended in order")
             }
             (Some(stopping), _) if Instant::now() >= stopping.deadline => {
-                End::new(stopping.reason, "it had to be killed: it took too long to stop")
+                let detail = "it had to be killed: it took too long to stop";
+                End::new(stopped(stopping.reason, had_job), detail)
             }
             (Some(_), _) => return None,
         };
         // For process 1 the kernel would do it.
-        for pid in processes::below(getpid().as_raw()) {
+        for pid in left() {
             // ESRCH: it was quicker.
             let _ = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         Some(end)
     }
+}
 
-    /// A script that died of the signal leaves its process group behind: there the runner may still be telling
-    /// GitHub that its job is cancelled.
-    fn group_is_empty(&self) -> bool {
-        killpg(self.pid, None) == Err(Errno::ESRCH)
+/// Why a runner has ended that nobody asked to.
+fn ended(code: u8, had_job: bool) -> ExitReason {
+    match ExitReason::from_code(code) {
+        _ if had_job => ExitReason::Ended(code),
+        ExitReason::VersionDeprecated => ExitReason::VersionDeprecated,
+        // Something that the script calls.
+        ExitReason::NotExecutable | ExitReason::NotFound => ExitReason::CannotStart,
+        _ => ExitReason::NoJob,
     }
 }
 
-fn with_job(has_job: bool) -> &'static str {
-    if has_job { "a job had come" } else { "no job was seen" }
+/// Why a runner has ended that was asked to for this reason.
+fn stopped(reason: ExitReason, had_job: bool) -> ExitReason {
+    match (reason, had_job) {
+        (ExitReason::Stopped, false) => ExitReason::NoJob,
+        // The job came at the last moment, and has been cancelled with the runner.
+        (ExitReason::Idle, true) => ExitReason::Stopped,
+        _ => reason,
+    }
 }

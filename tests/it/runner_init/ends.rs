@@ -1,14 +1,33 @@
 //! Every way to end has its code.
 
-use gha_fargate_runners::runner_init::ExitReason;
-
 use super::{container::Container, github::Fault};
 
+/// A runner that took a job has nothing to answer for: its code is passed on.
 #[tokio::test]
-async fn the_runners_own_code_is_passed_on() {
-    for (script, code) in
-        [("exit 0", 0), ("exit 3", 3), ("exit 7", 7), ("exit 84", 1), ("kill -KILL $$", 137)]
-    {
+async fn after_a_job_the_runners_own_code_is_passed_on() {
+    for (script, code) in [("exit 0", 0), ("exit 3", 3), ("exit 84", 1), ("kill -KILL $$", 137)] {
+        let mut container = Container::new(&format!("$DIR/Runner.Worker spawnclient 1 2; {script}")).await;
+        container.script("Runner.Worker", "wait_for gate; exit 0");
+        let gate = container.gate("gate");
+        let mut running = container.start();
+        running.logs("a job has come").await;
+        gate.open();
+        let ended = running.ended().await;
+        assert_eq!(ended.code, Some(code), "{script}: {}", ended.log);
+    }
+}
+
+/// The listener's codes all become 0 in GitHub's scripts, so it is no job that counts. 7 is the one that says why.
+#[tokio::test]
+async fn a_runner_that_ends_without_a_job_has_codes_of_its_own() {
+    for (script, code) in [
+        ("exit 0", 87),
+        ("exit 3", 87),
+        ("exit 84", 87),
+        ("kill -KILL $$", 87),
+        ("exit 7", 7),
+        ("$DIR/run-helper.sh; exit $?", 85),
+    ] {
         let ended = Container::new(script).await.run().await;
         assert_eq!(ended.code, Some(code), "{script}: {}", ended.log);
     }
@@ -87,7 +106,7 @@ async fn a_server_error_and_a_rate_limit_pass() {
         Fault::Answer(403, &[("retry-after", "0")]),
     ]);
     let ended = container.run().await;
-    assert_eq!((ended.code, ended.said), (Some(0), vec!["started".to_owned()]), "{}", ended.log);
+    assert_eq!((ended.code, ended.said), (Some(87), vec!["started".to_owned()]), "{}", ended.log);
     assert!(ended.log.contains("GitHub is asked again"), "{}", ended.log);
 }
 
@@ -103,29 +122,13 @@ async fn a_limit_that_is_too_long_is_given_up() {
 /// GitHub has registered the runner, and nobody has heard of it. Its configuration is told once only.
 #[tokio::test]
 async fn a_lost_answer_ends_in_one_registration() {
-    for fault in [Fault::AnswerLost, Fault::Broken] {
+    for fault in [Fault::AnswerLost, Fault::Broken, Fault::NoConfiguration] {
         let mut container = Container::new("echo started").await;
         container.github.world().faults.push_back(fault);
         let ended = container.run().await;
-        assert_eq!((ended.code, ended.said), (Some(0), vec!["started".to_owned()]), "{}", ended.log);
+        assert_eq!((ended.code, ended.said), (Some(87), vec!["started".to_owned()]), "{}", ended.log);
         let world = container.github.world();
         assert_eq!(world.runners.get("fargate-1-1"), Some(&2), "the second one: {:?}", world.requests);
         assert_eq!(world.runners.len(), 1);
-    }
-}
-
-#[test]
-fn the_codes_are_those_that_reconcile_reads() {
-    for (code, reason) in [
-        (80, ExitReason::Configuration),
-        (81, ExitReason::Refused),
-        (82, ExitReason::Unavailable),
-        (83, ExitReason::NameTaken),
-        (84, ExitReason::Idle),
-        (85, ExitReason::CannotStart),
-        (86, ExitReason::Stopped),
-        (0, ExitReason::Ended(0)),
-    ] {
-        assert_eq!(ExitReason::from_code(code), reason);
     }
 }

@@ -28,6 +28,8 @@ pub enum Fault {
     AnswerLost,
     /// The runner is registered, and the connection breaks.
     Broken,
+    /// The runner is registered, and its configuration is empty.
+    NoConfiguration,
     /// No answer ever.
     Silence,
 }
@@ -93,6 +95,10 @@ impl GitHub {
             }
             _ => {}
         }
+        let jit_config = match fault {
+            Some(Fault::NoConfiguration) => "",
+            _ => &self.secrets.jit_config,
+        };
         let answer = json!({
             "runner": {
                 "id": id,
@@ -103,7 +109,7 @@ impl GitHub {
                 "labels": [],
                 "runner_group_id": body["runner_group_id"],
             },
-            "encoded_jit_config": self.secrets.jit_config,
+            "encoded_jit_config": jit_config,
         });
         (StatusCode::CREATED, answer.to_string()).into_response()
     }

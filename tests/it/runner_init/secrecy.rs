@@ -107,7 +107,7 @@ async fn a_curious_job_finds_no_token() {
     .assert_eq(&environment.join("\n"));
 
     gate.open();
-    assert_eq!(running.ended().await.code, Some(0));
+    assert_eq!(running.ended().await.code, Some(87));
 }
 
 /// As root, who may read everything, this looks at all of it; as anybody else it is turned away, as a job is.
@@ -128,7 +128,7 @@ async fn the_token_is_gone_from_memory_when_the_runner_starts() {
     }
     assert!(!holds(script, &token).expect("as above"), "the token is in the memory of the runner");
     gate.open();
-    assert_eq!(running.ended().await.code, Some(0));
+    assert_eq!(running.ended().await.code, Some(87));
 }
 
 /// While GitHub is asked, the token is in this one process's memory, and nowhere that has a name.
@@ -176,14 +176,14 @@ async fn during_the_mint_the_token_is_in_memory_only() {
         }
         Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
     }
-    assert_eq!(running.ended().await.code, Some(0));
+    assert_eq!(running.ended().await.code, Some(87));
 }
 
 #[tokio::test]
 async fn the_registration_is_what_was_asked_for() {
     let mut container = Container::new("exit 0").await;
     container.env("RUNNER_GROUP_ID", "7").env("RUNNER_LABELS", "self-hosted, cpu=2");
-    assert_eq!(container.run().await.code, Some(0));
+    assert_eq!(container.run().await.code, Some(87));
     let world = container.github.world();
     let [request] = world.requests.as_slice() else { panic!("{:?}", world.requests) };
     let (call, body) = request.split_at(request.find('{').expect("a body"));
@@ -234,5 +234,5 @@ async fn a_signal_during_the_mint_ends_it() {
     within(container.github.arrived.notified(), "the mint").await;
     running.signal(Signal::SIGTERM);
     let ended = running.ended().await;
-    assert_eq!((ended.code, ended.said.len()), (Some(86), 0), "{}", ended.log);
+    assert_eq!((ended.code, ended.said.len()), (Some(88), 0), "{}", ended.log);
 }
