@@ -3,6 +3,7 @@
 mod container;
 mod ends;
 mod github;
+mod image;
 mod runners;
 mod secrecy;
 mod secrets;
