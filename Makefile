@@ -45,8 +45,9 @@ invoke: .venv/build/ready ## Send one of events/ to the functions of `make watch
 # -- Check it --------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: ## All tests, the exhaustive part of the simulator included
+test: .venv/lint/ready ## All tests, the exhaustive part of the simulator and the template's policies included
 	cargo test --locked
+	$(call with,lint) python -m unittest discover --start-directory tests/template
 
 .PHONY: lint
 lint: .venv/lint/ready ## Formatting, clippy, the template, licences and sources of the dependencies

@@ -1,0 +1,83 @@
+"""Each principal and each action, allowed where it is needed and denied everywhere else."""
+
+import itertools
+import pathlib
+import unittest
+
+from policies import ACCOUNT, Stack, allowed
+
+TEMPLATE = pathlib.Path(__file__).parents[2] / "template.yaml"
+OPERATOR = f"arn:aws:iam::{ACCOUNT}:role/operator"
+# Another role of the account that may do anything, as far as it goes by itself.
+ANYTHING = [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
+TOKEN = f"arn:aws:secretsmanager:eu-west-1:{ACCOUNT}:secret:github"
+MODES = {
+    "container-minted": {},
+    "dispatcher-minted": {"GitHubSecretArn": TOKEN},
+    "ARM64": {"GitHubSecretArn": TOKEN, "EnableArm64": "true"},
+    "warm pool": {"GitHubSecretArn": TOKEN, "WarmPoolSize": "2"},
+    "operators": {"GitHubSecretArn": TOKEN, "QueueOperatorArns": f"{OPERATOR},{OPERATOR}-2"},
+}
+QUEUES = ["JobQueue", "JobDeadLetterQueue", "LifecycleQueue", "LifecycleDeadLetterQueue"]
+RULES = ["JobQueuedRule", "JobLifecycleRule", "TaskStoppedRule", "SweepRule"]
+ROLES = ["WebhookRole", "DispatchRole", "ReconcileRole", "TaskRole", "ExecutionRole"]
+SEND, RECEIVE = "sqs:SendMessage", "sqs:ReceiveMessage"
+MAY = {
+    ("JobQueue", SEND): {"JobQueuedRule", "ReconcileRole"},
+    ("JobQueue", RECEIVE): {"DispatchRole"},
+    ("JobDeadLetterQueue", SEND): {"JobQueuedRule", "DispatchRole", "ReconcileRole"},
+    ("JobDeadLetterQueue", RECEIVE): set(),
+    ("LifecycleQueue", SEND): {"JobLifecycleRule", "TaskStoppedRule", "SweepRule"},
+    ("LifecycleQueue", RECEIVE): {"ReconcileRole"},
+    ("LifecycleDeadLetterQueue", SEND): {"JobLifecycleRule", "TaskStoppedRule", "SweepRule"},
+    ("LifecycleDeadLetterQueue", RECEIVE): set(),
+}
+
+
+def role(arn, **more):
+    return {"aws:PrincipalArn": arn, "aws:PrincipalIsAWSService": "false", "aws:SecureTransport": "true", **more}
+
+
+def service(name, source):
+    return {"service": name, "aws:SourceArn": source, "aws:PrincipalIsAWSService": "true", "aws:SecureTransport": "true"}
+
+
+def principals(stack):
+    """Name -> (what it may by itself, what AWS knows about its request)."""
+    yield from ((name, stack.of_role(name), role(stack.arn(name))) for name in ROLES)
+    yield from ((name, [], service("events.amazonaws.com", stack.arn(name))) for name in RULES)
+    yield "another rule", [], service("events.amazonaws.com", f"arn:aws:events:eu-west-1:{ACCOUNT}:rule/another")
+    yield "another service", [], service("sns.amazonaws.com", stack.arn("JobQueuedRule"))
+    yield "administrator", ANYTHING, role(f"arn:aws:iam::{ACCOUNT}:role/administrator")
+    yield "operator", ANYTHING, role(OPERATOR)
+    yield "nobody", [], {"aws:SecureTransport": "true"}
+
+
+class Queues(unittest.TestCase):
+    def test_each_principal_and_action(self):
+        for mode, parameters in MODES.items():
+            stack = Stack(TEMPLATE, **parameters)
+            for queue, action in itertools.product(QUEUES, (SEND, RECEIVE)):
+                may = MAY[queue, action] | ({"operator"} if mode == "operators" else set())
+                for name, identity, context in principals(stack):
+                    with self.subTest(mode=mode, queue=queue, action=action, principal=name):
+                        verdict = allowed(identity, stack.of_queue(queue), action, stack.arn(queue), context)
+                        self.assertEqual(verdict, name in may)
+
+    def test_nothing_without_tls(self):
+        stack = Stack(TEMPLATE, **MODES["operators"])
+        for queue, (name, identity, context) in itertools.product(QUEUES, principals(stack)):
+            for action in (SEND, RECEIVE, "sqs:GetQueueAttributes"):
+                with self.subTest(queue=queue, action=action, principal=name):
+                    plain = {**context, "aws:SecureTransport": "false"}
+                    self.assertFalse(allowed(identity, stack.of_queue(queue), action, stack.arn(queue), plain))
+
+    def test_the_deny_is_what_stops_an_administrator(self):
+        stack = Stack(TEMPLATE)
+        for queue, action in itertools.product(QUEUES, (SEND, RECEIVE)):
+            context = role(f"arn:aws:iam::{ACCOUNT}:role/administrator")
+            self.assertTrue(allowed(ANYTHING, [], action, stack.arn(queue), context))
+
+
+if __name__ == "__main__":
+    unittest.main()
