@@ -1,0 +1,98 @@
+"""Each role may make the calls that it needs, and none of the others: everything that the program can ask of AWS."""
+
+import re
+import unittest
+
+from policies import Stack, allowed
+from test_policies import MODES, ROLES, TEMPLATE, TOKEN
+
+ADAPTERS = TEMPLATE.parent / "src" / "adapters"
+ARN = "arn:aws:{}:eu-west-1:111122223333:{}"
+
+
+
+def calls(stack):
+    """Call -> (action, resource, what AWS knows about it, roles that need it)."""
+    cluster, family = stack.parameters["ClusterName"], stack.parameters["TaskDefinitionFamily"]
+    here = {"ecs:cluster": stack.arn("Cluster")}
+    task = ARN.format("ecs", f"task/{cluster}/0123")
+    minted = stack.holds("DispatcherMinted")
+    pool = {"ReconcileRole"} if stack.holds("WarmPool") else set()
+    arm64 = {"DispatchRole"} if stack.holds("Arm64") else set()
+    to_tasks = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
+    both = {"DispatchRole", "ReconcileRole"}
+    run = ARN.format("ecs", f"task-definition/{family}")
+    bus = ARN.format("events", f"event-bus/{stack.parameters['EventBusName']}")
+    yield "put_events", "events:PutEvents", bus, {}, {"WebhookRole"}
+    yield "put_events elsewhere", "events:PutEvents", ARN.format("events", "event-bus/default"), {}, set()
+    yield "get_secret_value webhook", "secretsmanager:GetSecretValue", stack.arn("WebhookSecret"), {}, {"WebhookRole"}
+    yield "get_secret_value GitHub", "secretsmanager:GetSecretValue", TOKEN, {}, both if minted else set()
+    yield ("get_secret_value of containers", "secretsmanager:GetSecretValue", stack.arn("AccessTokenSecret"), {},
+           set() if minted else {"ExecutionRole"})
+    yield "run_task", "ecs:RunTask", f"{run}:7", here, {"DispatchRole"} | pool
+    yield "run_task ARM64", "ecs:RunTask", f"{run}-arm64:7", here, arm64
+    yield "run_task of another family", "ecs:RunTask", f"{run}-other:7", here, set()
+    yield "run_task elsewhere", "ecs:RunTask", f"{run}:7", {"ecs:cluster": "other"}, set()
+    yield "run_task, its tags", "ecs:TagResource", task, {"ecs:CreateAction": "RunTask"}, both
+    yield "tag_resource", "ecs:TagResource", task, {}, {"ReconcileRole"}
+    for role in ("TaskRole", "ExecutionRole"):
+        yield f"run_task with {role}", "iam:PassRole", stack.arn(role), to_tasks, {"DispatchRole"} | pool
+    yield "run_task with another role", "iam:PassRole", stack.arn("ReconcileRole"), to_tasks, set()
+    yield "a function with a task's role", "iam:PassRole", stack.arn("TaskRole"), {
+        "iam:PassedToService": "lambda.amazonaws.com"}, set()
+    yield "list_tasks", "ecs:ListTasks", "*", here, both
+    yield "list_tasks elsewhere", "ecs:ListTasks", "*", {"ecs:cluster": "other"}, set()
+    yield "describe_tasks", "ecs:DescribeTasks", task, {}, both
+    yield "describe_tasks elsewhere", "ecs:DescribeTasks", ARN.format("ecs", "task/other/0123"), {}, set()
+    yield "describe_clusters", "ecs:DescribeClusters", stack.arn("Cluster"), {}, {"DispatchRole"}
+    yield "stop_task", "ecs:StopTask", task, {}, {"ReconcileRole"}
+    yield "stop_task elsewhere", "ecs:StopTask", ARN.format("ecs", "task/other/0123"), {}, set()
+    for queue, role in (("JobQueue", "DispatchRole"), ("LifecycleQueue", "ReconcileRole")):
+        # The event source mapping polls with the function's own role.
+        for action in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes"):
+            yield f"{action} of Lambda's poller, {queue}", f"sqs:{action}", stack.arn(queue), {}, {role}
+        yield (f"change_message_visibility, {queue}", "sqs:ChangeMessageVisibility", stack.arn(queue), {}, {role})
+    yield "send_message, a replacement", "sqs:SendMessage", stack.arn("JobQueue"), {}, {"ReconcileRole"}
+    yield "send_message, a rejection", "sqs:SendMessage", stack.arn("JobDeadLetterQueue"), {}, both
+    yield "send_message, an event", "sqs:SendMessage", stack.arn("LifecycleQueue"), {}, set()
+    logs = {"WebhookRole": "WebhookLogGroup", "DispatchRole": "DispatchLogGroup", "ReconcileRole": "ReconcileLogGroup",
+            "ExecutionRole": "RunnerLogGroup"}
+    for role, group in logs.items():
+        for action in ("CreateLogStream", "PutLogEvents"):
+            yield f"{action}, {group}", f"logs:{action}", stack.arn(group), {}, {role}
+
+
+class Roles(unittest.TestCase):
+    def test_each_role_and_call(self):
+        for mode, parameters in MODES.items():
+            stack = Stack(TEMPLATE, **parameters)
+            for call, action, resource, context, needed_by in calls(stack):
+                for role in ROLES:
+                    with self.subTest(mode=mode, call=call, role=role):
+                        verdict = allowed(stack.of_role(role), [], action, resource, context)
+                        self.assertEqual(verdict, role in needed_by)
+
+    def test_the_list_has_every_call_of_the_adapters(self):
+        made = set()
+        for source in ADAPTERS.glob("*.rs"):
+            made |= set(re.findall(r"\bclient(?:\(\))?\s*\.(\w+)\(\)", source.read_text(encoding="utf-8")))
+        listed = {re.match(r"\w+", call)[0] for call, *_ in calls(Stack(TEMPLATE))}
+        self.assertIn("run_task", made)
+        self.assertEqual(made - listed, set())
+
+    def test_no_role_may_do_what_is_not_in_the_list(self):
+        for mode, parameters in MODES.items():
+            stack = Stack(TEMPLATE, **parameters)
+            listed = {action for _, action, *_ in calls(stack)}
+            # What ECS itself asks of the registry, for the execution role alone.
+            ecr = {f"ecr:{action}" for action in ("GetAuthorizationToken", "BatchCheckLayerAvailability",
+                                                   "GetDownloadUrlForLayer", "BatchGetImage")}
+            for role in ROLES:
+                may = {action for statement in stack.of_role(role) for action in (
+                    statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]])}
+                with self.subTest(mode=mode, role=role):
+                    self.assertEqual(may - listed - (ecr if role == "ExecutionRole" else set()), set())
+
+
+if __name__ == "__main__":
+    unittest.main()
