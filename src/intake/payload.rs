@@ -430,6 +430,15 @@ mod tests {
     }
 
     #[test]
+    fn a_new_status_or_action_is_no_error() {
+        let mut body = payload();
+        body["workflow_job"]["status"] = json!("assigned");
+        body["action"] = json!("assigned");
+        let event = workflow_job(&body);
+        assert_eq!((event.action, event.status), (Action::Other, JobStatus::Unknown));
+    }
+
+    #[test]
     fn a_replacement_reads_back() {
         let replacement = Replacement {
             job_id: JobId(1),
@@ -466,7 +475,7 @@ mod tests {
             (with("/workflow_job/id", json!("s3cret")), "workflow_job.id is of the wrong type, expected u64"),
             (with("/workflow_job/labels", json!("s3cret")), "workflow_job.labels is of the wrong type"),
             (with("/workflow_job/labels", json!([1])), "workflow_job.labels[0] is of the wrong type"),
-            (with("/workflow_job/status", json!("s3cret")), "workflow_job.status"),
+            (with("/workflow_job/status", json!(1)), "workflow_job.status is of the wrong type"),
             (with("/workflow_job/created_at", json!("s3cret")), "workflow_job.created_at is no time"),
             (with("/repository", json!(null)), "repository is of the wrong type"),
             (with("/repository/name", json!("")), "repository.name"),

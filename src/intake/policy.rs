@@ -78,7 +78,8 @@ impl Policy {
         if event.action != Action::Queued {
             return Verdict::Skip(Skip::new("action", "the action is not \"queued\""));
         }
-        if event.status != JobStatus::Queued {
+        // A status that nobody knows yet says nothing: a runner too few would be a lost job.
+        if !matches!(event.status, JobStatus::Queued | JobStatus::Unknown) {
             // A job behind a deployment protection rule is announced as queued with status `waiting`;
             // GitHub sends another `queued` once it is approved.
             return Verdict::Skip(Skip::new("status", "the job is not queued yet, or not any more"));
@@ -174,8 +175,9 @@ mod tests {
     #[test]
     fn verdicts() {
         type Change = fn(&mut WorkflowJob, &mut Policy);
-        let table: [(&str, Change); 13] = [
+        let table: [(&str, Change); 14] = [
             ("run", |_, _| {}),
+            ("run", |event, _| event.status = JobStatus::Unknown),
             ("run", |event, policy| {
                 event.public = true;
                 policy.allow_public = true;

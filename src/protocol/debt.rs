@@ -33,7 +33,7 @@ pub fn debt(job: JobId, state: Option<&JobState>) -> Debt {
     let Some(state) = state else { return Debt::Unknown };
     match (state.status, state.runner_name.as_deref()) {
         (JobStatus::Queued, _) => Debt::ToTheJob,
-        (JobStatus::Pending, _) => Debt::Unknown,
+        (JobStatus::Pending | JobStatus::Unknown, _) => Debt::Unknown,
         (JobStatus::Waiting, _) => Debt::ToNobody("the job waits for approval: GitHub will queue it again"),
         (JobStatus::InProgress, None) => Debt::Unknown,
         (JobStatus::Completed, None) => Debt::ToNobody("the job ended without ever running"),
@@ -60,6 +60,8 @@ mod tests {
         let table = [
             (Queued, None, true),
             (Pending, None, true),
+            (Unknown, None, true),
+            (Unknown, Some("fargate-1-1"), true),
             (Waiting, None, false),
             (InProgress, None, true),
             (InProgress, Some("fargate-1-1"), false),
