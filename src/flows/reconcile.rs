@@ -69,6 +69,8 @@ pub struct Pool<S> {
 
 /// The first replacement waits so long, each further one twice as long as the one before.
 const REPLACEMENT_DELAY: Duration = Duration::from_secs(15);
+/// A job whose runner cannot work until the installation is mended is tried again so often.
+const UNTIL_MENDED: Duration = Duration::from_secs(300);
 /// "Valid values: 0 to 900" (SQS, `DelaySeconds`).
 const LONGEST_DELAY: Duration = Duration::from_secs(900);
 
@@ -230,14 +232,16 @@ where
         if tags.ran_a_job() {
             return Ok(Done::new("Settled", "the runner ran its job").with_task(task.arn).into());
         }
+        let why = stopped.why();
+        let cause = Cause { why: &why, fix: stopped.fix() };
         let outcome = match (&self.github, tags.runner_id()) {
             (Some(github), Some(id)) => match github.runner(&target(tags), id).await? {
                 None => self.settle_spent(github, tags).await?,
-                Some(runner) => self.settle(github, &runner, tags, &stopped.why()).await?.0,
+                Some(runner) => self.settle(github, &runner, tags, cause).await?.0,
             },
             // StopTask deletes a task's tags: whoever stopped it has closed its books, or the sweep will.
             (_, _) if task.tags.is_empty() => Done::new("Settled", "the task was stopped on purpose"),
-            _ if stopped.never_registered() => self.replace_unregistered(tags, &stopped.why()).await?,
+            _ if stopped.never_registered() => self.replace_unregistered(tags, cause).await?,
             _ => Done::new("Settled", "runner-init ended in order"),
         };
         Ok(outcome.with_task(stopped.arn.clone()).into())
@@ -266,9 +270,10 @@ where
         github: &G,
         runner: &Registration,
         tags: TaskTags<'_>,
-        why: &str,
+        cause: Cause<'_>,
     ) -> Result<(Done, Deleted), CallError> {
         let target = target(tags);
+        let why = cause.why;
         if runner.busy {
             // GitHub will notice that the runner is gone, and fail the job.
             tracing::error!(runner = runner.id.0, name = %runner.name, why, "a job is lost with its task");
@@ -280,7 +285,7 @@ where
         let done = match Purpose::from_runner_name(&runner.name) {
             Some(Purpose::Job(job, attempt)) => match self.debt(github, &target, job).await? {
                 Debt::ToNobody(reason) => Done::new("Settled", reason),
-                _ => self.announce(replacement(job, attempt, runner.labels.clone(), tags), why).await?,
+                _ => self.announce(replacement(job, attempt, runner.labels.clone(), tags), cause).await?,
             },
             // The pool is filled up by the sweep.
             _ => Done::new("Settled", "a runner of the warm pool"),
@@ -293,11 +298,11 @@ where
     pub(crate) async fn replace_unregistered(
         &self,
         tags: TaskTags<'_>,
-        why: &str,
+        cause: Cause<'_>,
     ) -> Result<Done, CallError> {
         match tags.runner_name().and_then(Purpose::from_runner_name) {
             Some(Purpose::Job(job, attempt)) => {
-                self.announce(replacement(job, attempt, tags.labels(), tags), why).await
+                self.announce(replacement(job, attempt, tags.labels(), tags), cause).await
             }
             _ => Ok(Done::new("Settled", "the task was started for no job")),
         }
@@ -311,8 +316,18 @@ where
     }
 
     /// Puts the job back on its queue for the next attempt, or rejects it when there were enough.
-    pub(crate) async fn announce(&self, replacement: Replacement, why: &str) -> Result<Done, CallError> {
-        let job = replacement.job_id;
+    pub(crate) async fn announce(
+        &self,
+        replacement: Replacement,
+        cause: Cause<'_>,
+    ) -> Result<Done, CallError> {
+        let (job, why) = (replacement.job_id, cause.why);
+        if let Some(fix) = cause.fix {
+            tracing::error!(job = job.0, attempt = replacement.attempt.0, why, "{fix}; the job waits");
+            self.queue.announce(&replacement.to_body(), UNTIL_MENDED).await?;
+            let counts = vec![("Replaced", 1), ("NeedsOperator", 1)];
+            return Ok(Done { counts, ..Done::new("Replaced", format!("job {job} waits: {fix}")) });
+        }
         if replacement.attempt.0 > self.max_attempts {
             let reason = format!(
                 "MAX_ATTEMPTS: {} runners were started for job {job} and none took a job; the last one stopped: \
@@ -343,6 +358,22 @@ where
     fn is_our_cluster(&self, arn: &str) -> bool {
         arn == self.cluster
             || arn.rsplit('/').next() == Some(self.cluster.rsplit('/').next().unwrap_or_default())
+    }
+}
+
+/// Why a task ended before its runner took a job.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cause<'a> {
+    /// What ECS says, for people.
+    pub(crate) why: &'a str,
+    /// How to mend it, when it is the installation's fault: then no number of attempts gives the job up.
+    pub(crate) fix: Option<&'static str>,
+}
+
+impl<'a> Cause<'a> {
+    /// A cause that says nothing of the installation.
+    pub(crate) fn of(why: &'a str) -> Self {
+        Cause { why, fix: None }
     }
 }
 

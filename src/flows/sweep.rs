@@ -16,7 +16,7 @@ use crate::{
         chain::{Taken, Waits},
         hands::{discard, run_task},
         plan::Plan,
-        reconcile::{Pool, Reconciler, replacement, retire, target},
+        reconcile::{Cause, Pool, Reconciler, replacement, retire, target},
         redeliver::redeliver,
     },
     ids::{JobId, Purpose, RunnerId, started_by},
@@ -262,8 +262,9 @@ where
                 {
                     return Ok(());
                 }
-                let (done, deleted) =
-                    self.settle(github, runner, TaskTags(&task.tags), "its runner never connected").await?;
+                let (done, deleted) = self
+                    .settle(github, runner, TaskTags(&task.tags), Cause::of("its runner never connected"))
+                    .await?;
                 // It may have connected since, and taken a job: then it lives.
                 if deleted != Deleted::Busy {
                     self.ecs.stop(&task.arn, "the runner holds no connection to GitHub").await?;
@@ -444,7 +445,7 @@ where
     async fn replace_stuck(&self, task: &Task, tally: &mut Tally) -> Result<(), CallError> {
         if task.started_at.is_none() {
             let why = "the task did not start in time";
-            tally.add(&self.replace_unregistered(TaskTags(&task.tags), why).await?);
+            tally.add(&self.replace_unregistered(TaskTags(&task.tags), Cause::of(why)).await?);
         }
         self.ecs.stop(&task.arn, "stuck: it did not start in time, or is older than any job").await
     }

@@ -63,8 +63,33 @@ impl StoppedTask {
     /// Whether it certainly never registered a runner, by what ECS alone knows: for container-minted runners,
     /// whose registration this system cannot look at.
     pub fn never_registered(&self) -> bool {
-        let exit = self.exit_code.and_then(|code| u8::try_from(code).ok()).map(ExitReason::from_code);
-        !self.started || matches!(exit, Some(ExitReason::Unavailable | ExitReason::Refused))
+        !self.started || self.exit().is_some_and(ExitReason::owes_a_runner)
+    }
+
+    /// How the installation is to be mended, when it is its fault and not the job's: the next task would end the
+    /// same way.
+    pub fn fix(&self) -> Option<&'static str> {
+        if let Some(exit) = self.exit().filter(|exit| exit.needs_operator()) {
+            return Some(match exit {
+                ExitReason::VersionDeprecated => {
+                    "GitHub takes no jobs from this runner's version: deploy an image with the newest one \
+                     (RunnerImage, or build image/ again)"
+                }
+                ExitReason::Configuration | ExitReason::Refused => {
+                    "mend the task definition's environment or the secret; the container's log says which"
+                }
+                _ => "the image has no such command: mend the image, or the task definition's command",
+            });
+        }
+        // ECS's error types for a task that could not start
+        // (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html>).
+        let reasons = [&self.stopped_reason, &self.container_reason];
+        let cannot_pull = reasons.into_iter().flatten().any(|text| text.contains("CannotPullContainer"));
+        cannot_pull.then_some("the image cannot be pulled: check its name, the registry and the way to it")
+    }
+
+    fn exit(&self) -> Option<ExitReason> {
+        self.exit_code.and_then(|code| u8::try_from(code).ok()).map(ExitReason::from_code)
     }
 }
 
@@ -145,7 +170,8 @@ struct TaskDetail {
 /// (<https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-transform-target-input.html>)
 fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
-    Ok(text.filter(|text| !text.is_empty() && !(text.starts_with('<') && text.ends_with('>'))))
+    let is_variable = |text: &str| text.starts_with('<') && text.ends_with('>');
+    Ok(text.filter(|text| !text.is_empty() && !is_variable(text)))
 }
 
 #[derive(Deserialize)]

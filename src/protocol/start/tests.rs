@@ -165,7 +165,7 @@ fn count(steps: impl Iterator<Item = Step>) -> String {
     for step in steps {
         *counts.entry(format!("{step:?}")).or_insert(0) += 1;
     }
-    counts.into_iter().map(|(step, count)| format!("{count:>5} {step}\n")).collect()
+    counts.into_iter().map(|(step, count)| format!("{count} × {step}\n")).collect()
 }
 
 #[test]
@@ -173,27 +173,27 @@ fn no_row_can_be_dropped() {
     let cases = cases();
     let whole = count(cases.iter().map(|(_, step)| *step));
     expect![[r#"
-          128 Do(Discard)
-          146 Do(Mint)
-          159 Do(NextAttempt)
-           64 Do(RunTask)
-          254 Do(Spend)
-           72 End(Duplicate("a runner for it is there already"))
-          219 End(Duplicate("its runner is there already"))
-          167 End(Duplicate("its runner runs a job"))
-          137 End(Duplicate("its task is there already"))
-          194 End(Duplicate("the runner of this attempt has run a job"))
-           64 End(Error)
-          423 End(GivenUp)
-          438 End(InFlight)
-            9 End(Lag)
-          200 End(NotOwed("over"))
-           64 End(Started)
-           30 Look(Crew)
-           64 Look(Former)
-           73 Look(Holder)
-          200 Look(Job)
-           30 Look(Stopped)
+        128 × Do(Discard)
+        146 × Do(Mint)
+        159 × Do(NextAttempt)
+        64 × Do(RunTask)
+        254 × Do(Spend)
+        72 × End(Duplicate("a runner for it is there already"))
+        219 × End(Duplicate("its runner is there already"))
+        167 × End(Duplicate("its runner runs a job"))
+        137 × End(Duplicate("its task is there already"))
+        194 × End(Duplicate("the runner of this attempt has run a job"))
+        64 × End(Error)
+        423 × End(GivenUp)
+        438 × End(InFlight)
+        9 × End(Lag)
+        200 × End(NotOwed("over"))
+        64 × End(Started)
+        30 × Look(Crew)
+        64 × Look(Former)
+        73 × Look(Holder)
+        200 × Look(Job)
+        30 × Look(Stopped)
     "#]]
     .assert_eq(&whole);
     let rows = start_rows();

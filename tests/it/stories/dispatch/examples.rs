@@ -54,7 +54,7 @@ const READ: [(&str, &[&str]); 17] = [
     ("/workflow_job", &[]),
     ("/workflow_job/id", &[]),
     ("/workflow_job/run_id", &[]),
-    ("/workflow_job/status", &[]),
+    ("/workflow_job/status", &["text"]),
     ("/workflow_job/labels", &["list"]),
     ("/workflow_job/name", &["text", "null", "missing"]),
     ("/workflow_job/workflow_name", &["text", "null", "missing"]),

@@ -236,7 +236,7 @@ async fn two_reconcilers_at_once_replace_one_runner_once() {
 async fn a_runner_that_died_before_its_job_is_replaced_whatever_its_exit_code() {
     let ends = [
         ("SpotInterruption", "Your Spot Task was interrupted.", None),
-        ("TaskFailedToStart", "CannotPullContainerError", None),
+        ("TaskFailedToStart", "Timeout waiting for network interface provisioning to complete.", None),
         ("EssentialContainerExited", "Essential container in task exited", Some(0)),
         ("EssentialContainerExited", "OutOfMemoryError", Some(137)),
     ];
@@ -251,6 +251,31 @@ async fn a_runner_that_died_before_its_job_is_replaced_whatever_its_exit_code() 
         story.dispatch_announced().await;
         assert_eq!(story.live(), 1, "{reason}");
         assert!(story.world.github().runners().all(|runner| runner.name.ends_with("-2")));
+        story.end();
+    }
+}
+
+#[tokio::test]
+async fn what_only_the_operator_can_mend_gives_no_job_up() {
+    let exited = ("EssentialContainerExited", "Essential container in task exited");
+    let ends = [7, 80, 81, 85, 126, 127].map(|code| (exited.0, exited.1, Some(code)));
+    let unpulled = ("TaskFailedToStart", "CannotPullContainerError: pull access denied", None);
+    for (code, reason, exit) in ends.into_iter().chain([unpulled]) {
+        let story = Story::with(&[("MAX_ATTEMPTS", "2")]).await;
+        story.start_job().await;
+        for _ in 0..4 {
+            let task = story.task();
+            story.world.kill_task(task, code, reason, exit);
+            let metrics = story.tell_within(&[story.world.state_change(task)], Duration::minutes(1)).await;
+            assert_eq!((metrics.get("NeedsOperator"), metrics.get("Replaced")), (1, 1), "{exit:?}");
+            assert_eq!(story.live(), 0);
+            // Slowly; and once it is mended, the job starts by itself.
+            story.dispatch_announced().await;
+            assert_eq!(story.live(), 0, "{exit:?}: too soon");
+            story.dispatch_announced().await;
+            assert_eq!(story.live(), 1, "{exit:?}");
+        }
+        assert_eq!(story.world.letters(DEAD_LETTERS).len(), 0, "{exit:?}");
         story.end();
     }
 }
@@ -492,6 +517,9 @@ async fn failed_deliveries_come_again_with_growing_pauses_until_made_good() {
             story.world.app().sent_again(&delivery, status, now);
             if status == 202 {
                 story.dispatch(&[delivery.payload]).await;
+                // It runs: whatever the later sweeps find, they leave it alone.
+                story.world.boot();
+                story.world.assign();
             }
         }
     }
