@@ -217,3 +217,33 @@ fn stopped(reason: ExitReason, had_job: bool) -> ExitReason {
         _ => reason,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_job_only_what_explains_it_is_passed_on() {
+        // 84 is runner-init's: a script's own is only a failure.
+        for (code, with_job, without) in
+            [(0, 0, 87), (1, 1, 87), (7, 7, 7), (84, 1, 87), (126, 126, 85), (127, 127, 85), (137, 137, 87)]
+        {
+            let codes = [true, false].map(|had_job| ended(code, had_job).code());
+            assert_eq!(codes, [with_job, without], "{code}");
+        }
+    }
+
+    #[test]
+    fn a_runner_that_was_stopped_tells_whether_a_job_went_with_it() {
+        use ExitReason::{Hung, Idle, NoJob, Stopped};
+        for (asked, with_job, without) in
+            [(Stopped, Stopped, NoJob), (Idle, Stopped, Idle), (Hung, Hung, Hung)]
+        {
+            assert_eq!(
+                [true, false].map(|had_job| stopped(asked, had_job)),
+                [with_job, without],
+                "{asked:?}"
+            );
+        }
+    }
+}
