@@ -69,8 +69,6 @@ pub struct Pool<S> {
 
 /// The first replacement waits so long, each further one twice as long as the one before.
 const REPLACEMENT_DELAY: Duration = Duration::from_secs(15);
-/// A job whose runner cannot work until the installation is mended is tried again so often.
-const UNTIL_MENDED: Duration = Duration::from_secs(300);
 /// "Valid values: 0 to 900" (SQS, `DelaySeconds`).
 const LONGEST_DELAY: Duration = Duration::from_secs(900);
 
@@ -324,7 +322,7 @@ where
         let (job, why) = (replacement.job_id, cause.why);
         if let Some(fix) = cause.fix {
             tracing::error!(job = job.0, attempt = replacement.attempt.0, why, "{fix}; the job waits");
-            self.queue.announce(&replacement.to_body(), UNTIL_MENDED).await?;
+            self.queue.announce(&replacement.to_body(), replacement_delay(replacement.attempt)).await?;
             let counts = vec![("Replaced", 1), ("NeedsOperator", 1)];
             return Ok(Done { counts, ..Done::new("Replaced", format!("job {job} waits: {fix}")) });
         }

@@ -85,7 +85,7 @@ async fn without_credentials_a_task_that_fails_to_start_is_replaced() {
     let story = without_credentials().await;
     let job = story.start_job().await;
     let failed = story.task();
-    story.world.kill_task(failed, "TaskFailedToStart", "Timeout waiting for network interface", None);
+    story.world.kill_task(failed, "TaskFailedToStart", "CannotPullContainerError", None);
     story.tell_stopped(failed).await;
     story.dispatch_announced().await;
     run_in(&story, story.task(), job);
