@@ -120,8 +120,11 @@ fn is_code(code: &str) -> bool {
 }
 
 fn classify(code: &str, text: &str, status: u16, lost: Class) -> Class {
-    // ECS says "Rate exceeded" as a ThrottlingException or as a ClientException.
-    if code.contains("Throttl") || code.contains("TooManyRequests") || text.contains("Rate exceeded") {
+    if code.contains("Throttl")
+        || code.contains("TooManyRequests")
+        || code == "RequestLimitExceeded"
+        || says_throttled(text)
+    {
         return Class::Transient;
     }
     if no_capacity(text) {
@@ -133,6 +136,14 @@ fn classify(code: &str, text: &str, status: u16, lost: Class) -> Class {
         // A success whose body the SDK cannot read comes as an error too: it may have happened.
         _ => lost,
     }
+}
+
+/// ECS says it as a ThrottlingException, as a ClientException, and, when it was EC2 that throttled it, inside an
+/// InvalidParameterException: "Request limit exceeded. (Service: AmazonEC2; … Error Code: RequestLimitExceeded)".
+fn says_throttled(text: &str) -> bool {
+    ["Rate exceeded", "Request limit exceeded", "RequestLimitExceeded"]
+        .iter()
+        .any(|words| text.contains(words))
 }
 
 /// Fargate's words for "not now": "Capacity is unavailable at this time. Please try again later or in a
@@ -193,6 +204,13 @@ mod tests {
         let table = [
             ("ThrottlingException", "Rate exceeded", 400, Class::Transient),
             ("ClientException", "Rate exceeded", 400, Class::Transient),
+            (
+                "InvalidParameterException",
+                "Request limit exceeded. (RequestLimitExceeded)",
+                400,
+                Class::Transient,
+            ),
+            ("RequestLimitExceeded", "", 400, Class::Transient),
             ("ServerException", "Service Unavailable", 500, Class::Unknown),
             ("ClientException", "Capacity is unavailable at this time.", 400, Class::NoCapacity),
             (

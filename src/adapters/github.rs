@@ -2,9 +2,11 @@
 
 mod answer;
 mod credentials;
+mod redirect;
 mod wire;
+mod words;
 
-use std::fmt::Write;
+use std::{cell::Cell, fmt::Write};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
@@ -41,6 +43,8 @@ pub struct GitHub<S, C = SystemClock> {
     runner_group_id: u64,
     keyring: Keyring<S>,
     clock: C,
+    /// A runner has been registered: the settings are right.
+    mints_well: Cell<bool>,
 }
 
 impl<S: SecretSource> GitHub<S> {
@@ -60,7 +64,8 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         secret: S,
         clock: C,
     ) -> Self {
-        GitHub { http, api_url, scope, runner_group_id, keyring: Keyring::new(secret), clock }
+        let (keyring, mints_well) = (Keyring::new(secret), Cell::default());
+        GitHub { http, api_url, scope, runner_group_id, keyring, clock, mints_well }
     }
 
     /// Reads the secret and, as an App, gets the token of its installation in `owner`'s account, which opens the
@@ -101,13 +106,13 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         target: &Target,
         call: &Call,
         body: Option<String>,
-        expected: impl Fn(u16) -> bool,
+        expected: impl Fn(&Reply) -> bool,
     ) -> Result<Reply, CallError> {
         self.ask_with(async || self.pass(target).await, call, body, expected).await
     }
 
     /// A call as the App itself.
-    async fn ask_as_app(&self, call: &Call, expected: impl Fn(u16) -> bool) -> Result<Reply, CallError> {
+    async fn ask_as_app(&self, call: &Call, expected: impl Fn(&Reply) -> bool) -> Result<Reply, CallError> {
         self.ask_with(async || self.keyring.app_pass(&self.clock).await, call, None, expected).await
     }
 
@@ -117,21 +122,22 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         pass: impl AsyncFn() -> Result<Pass, CallError>,
         call: &Call,
         body: Option<String>,
-        expected: impl Fn(u16) -> bool,
+        expected: impl Fn(&Reply) -> bool,
     ) -> Result<Reply, CallError> {
         let used = pass().await?;
         let reply = self.send(&used.token, call, body.clone()).await?;
-        if expected(reply.status) {
+        if expected(&reply) {
             return Ok(reply);
         }
-        let error = answer::classify(call, &reply, self.clock.now());
+        let classify = |reply| answer::classify(call, reply, self.clock.now(), self.mints_well.get());
+        let error = classify(&reply);
         let unauthorized = reply.status == 401;
         let is_refusal = unauthorized || error.class == Class::NeedsOperator;
         if !is_refusal || !self.keyring.refused(&used, unauthorized, &self.clock).await || !unauthorized {
             return Err(error);
         }
         let reply = self.send(&pass().await?.token, call, body).await?;
-        if expected(reply.status) { Ok(reply) } else { Err(answer::classify(call, &reply, self.clock.now())) }
+        if expected(&reply) { Ok(reply) } else { Err(classify(&reply)) }
     }
 
     async fn send(
@@ -151,8 +157,9 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
             headers.push(("content-type", "application/json"));
         }
         let url = format!("{}{}", self.api_url, call.path);
-        let request = Request { method: call.method, url, headers, body };
-        self.http.send(&request).await.map_err(|no_reply| {
+        let mut request = Request { method: call.method, url, headers, body };
+        let answer = redirect::send(&self.http, &self.api_url, &mut request).await;
+        answer.map_err(|no_reply| {
             let (class, what) = match no_reply {
                 NoReply::TimedOut => (call.lost(), "no answer in time"),
                 NoReply::Broken => (call.lost(), "the connection could not be made, or broke"),
@@ -168,12 +175,13 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
         let call = self.runners_call("POST", target, "/generate-jitconfig")?;
         let body =
             serde_json::json!({ "name": name, "runner_group_id": self.runner_group_id, "labels": labels });
-        let expected = |status| status == 201 || status == 409;
+        let expected = |reply: &Reply| matches!(reply.status, 201 | 409);
         let reply = self.ask(target, &call, Some(body.to_string()), expected).await?;
         if reply.status == 409 {
             return Ok(Minted::NameTaken);
         }
         let minted: wire::Minted = read(&call, &reply)?;
+        self.mints_well.set(true);
         Ok(Minted::Created(JitConfig { id: minted.runner.id, encoded: minted.encoded_jit_config }))
     }
 
@@ -185,7 +193,7 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
 
     async fn runner(&self, target: &Target, id: RunnerId) -> Result<Option<Registration>, CallError> {
         let call = self.runners_call("GET", target, &format!("/{id}"))?;
-        let reply = self.ask(target, &call, None, |status| matches!(status, 200 | 404)).await?;
+        let reply = self.ask(target, &call, None, |reply| matches!(reply.status, 200 | 404)).await?;
         if reply.status == 404 {
             return Ok(None);
         }
@@ -204,7 +212,7 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
 
     async fn delete_runner(&self, target: &Target, id: RunnerId) -> Result<Deleted, CallError> {
         let call = self.runners_call("DELETE", target, &format!("/{id}"))?;
-        let expected = |status| matches!(status, 204 | 404 | 422);
+        let expected = |reply: &Reply| matches!(reply.status, 204 | 404 | 422);
         let reply = self.ask(target, &call, None, expected).await?;
         Ok(match reply.status {
             204 => Deleted::Spent,
@@ -216,8 +224,9 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
     async fn job(&self, target: &Target, job: JobId) -> Result<Option<JobState>, CallError> {
         let path = format!("{}/actions/jobs/{job}", repository_path(target)?);
         let call = Call::new("GET", path, Need::ActionsRead);
-        let reply = self.ask(target, &call, None, |status| matches!(status, 200 | 404)).await?;
-        if reply.status == 404 {
+        let reply =
+            self.ask(target, &call, None, |reply| is_ok(reply) || answer::says_nothing(reply)).await?;
+        if answer::says_nothing(&reply) {
             return Ok(None);
         }
         let job: wire::Job = read(&call, &reply)?;
@@ -246,12 +255,12 @@ impl<S: SecretSource, C: Clock> Deliveries for GitHub<S, C> {
 
     async fn redeliver(&self, id: u64) -> Result<(), CallError> {
         let call = Call::new("POST", format!("/app/hook/deliveries/{id}/attempts"), Need::App);
-        self.ask_as_app(&call, |status| status == 202).await.map(drop)
+        self.ask_as_app(&call, |reply| reply.status == 202).await.map(drop)
     }
 }
 
-fn is_ok(status: u16) -> bool {
-    status == 200
+fn is_ok(reply: &Reply) -> bool {
+    reply.status == 200
 }
 
 fn read<T: DeserializeOwned>(call: &Call, reply: &Reply) -> Result<T, CallError> {

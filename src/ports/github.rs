@@ -159,7 +159,8 @@ pub trait Github {
         id: RunnerId,
     ) -> impl Future<Output = Result<Deleted, CallError>>;
 
-    /// `GET /repos/{owner}/{repo}/actions/jobs/{id}`; `None` when GitHub shows no such job (404).
+    /// `GET /repos/{owner}/{repo}/actions/jobs/{id}`; `None` when GitHub does not say: there is no such job,
+    /// or it has moved, or we may not see it.
     fn job(&self, target: &Target, job: JobId) -> impl Future<Output = Result<Option<JobState>, CallError>>;
 }
 

@@ -285,7 +285,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
     /// `None` when there is no such installation.
     async fn installation_token(&self, installation: InstallationId) -> Result<Option<Token>, CallError> {
         let call = Call::new("POST", format!("/app/installations/{installation}/access_tokens"), Need::App);
-        let reply = self.ask_as_app(&call, |status| matches!(status, 201 | 404)).await?;
+        let reply = self.ask_as_app(&call, |reply| matches!(reply.status, 201 | 404)).await?;
         if reply.status == 404 {
             return Ok(None);
         }

@@ -26,7 +26,7 @@ use gha_fargate_runners::{
         http::{self, Http},
     },
     error::{CallError, Class},
-    ids::InstallationId,
+    ids::{InstallationId, JobId, RunnerId},
     ports::{Clock, Github, Minted, Scope, SecretSource, Target},
 };
 use secrecy::SecretString;
@@ -375,6 +375,39 @@ async fn no_two_jwts_are_the_same() {
         ids.insert(claims["jti"].as_str().expect("jti").to_owned());
     }
     assert_eq!(ids.len(), 3);
+}
+
+#[tokio::test]
+async fn a_redirection_is_followed_on_the_same_host_and_no_further() {
+    for status in [301, 302, 307, 308] {
+        let server = Server::start(move |asked| {
+            let to = match asked.what.as_str() {
+                "POST /orgs/octo-org/actions/runners/generate-jitconfig" => "/organizations/1/runners",
+                "POST /organizations/1/runners" => return Box::pin(ready(minted())),
+                "GET /repos/octo-org/octo-repo/actions/jobs/1" => "https://elsewhere.test/",
+                // In a circle.
+                _ => "/orgs/octo-org/actions/runners/1",
+            };
+            let mut response = answer(status, &json!({"message": "Moved"}));
+            response.headers_mut().insert("location", to.parse().expect("a value"));
+            Box::pin(ready(response))
+        })
+        .await;
+        let client = Client::new(&server, "ghp_x");
+        client.mints(None, 1).await;
+        assert_eq!(server.asked(), ["mint", "POST /organizations/1/runners"]);
+        let target = Target {
+            owner: "octo-org".to_owned(),
+            repository: Some("octo-repo".to_owned()),
+            installation: None,
+        };
+        let job = client.github.job(&target, JobId(1)).await;
+        assert!(matches!(job, Ok(None)), "GitHub does not say: {job:?}");
+        assert_eq!(server.asked().len(), 1);
+        let error = client.github.runner(&target, RunnerId(1)).await.expect_err("a circle");
+        assert!(error.message.contains("GITHUB_API_URL"), "{error}");
+        assert_eq!(server.asked().len(), 4);
+    }
 }
 
 #[tokio::test]
