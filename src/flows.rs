@@ -8,6 +8,8 @@ pub mod reconcile;
 pub mod webhook;
 
 mod chain;
+mod course;
 mod eyes;
 mod redeliver;
 mod sweep;
+mod tend;

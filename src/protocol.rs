@@ -6,3 +6,4 @@ pub mod life;
 pub mod redeliveries;
 pub mod start;
 mod table;
+pub mod tend;

@@ -6,10 +6,10 @@ use crate::{
     error::CallError,
     fargate::tags::TaskTags,
     ids::{Attempt, JobId, Purpose, RunnerId},
-    ports::{FindTasks, Github, Registration, Target, TaskArn},
+    ports::{FindTasks, Github, Target, TaskArn},
     protocol::{
         debt::{Debt, debt},
-        life::{Life, Reg, Task, life},
+        life::{Life, Reg, Task, life, reg},
         start::{Ended, Former},
     },
 };
@@ -19,16 +19,6 @@ use crate::{
 pub(crate) struct Eyes<'a, G, E> {
     pub(crate) github: &'a G,
     pub(crate) ecs: &'a E,
-}
-
-/// What GitHub shows of a registration.
-pub(crate) fn reg(registration: Option<&Registration>) -> Reg {
-    match registration {
-        None => Reg::Gone,
-        Some(it) if it.busy => Reg::Busy,
-        Some(it) if it.online => Reg::Online,
-        Some(_) => Reg::Offline,
-    }
 }
 
 impl<G: Github, E: FindTasks> Eyes<'_, G, E> {

@@ -14,6 +14,7 @@ use crate::{
         fleet::Fleet,
         tags::{self, TaskTags},
     },
+    flows::course::Course,
     ids::{Attempt, JobId, Purpose, RunId, is_ours, started_by},
     intake::{
         lifecycle::{self, Lifecycle, StoppedTask},
@@ -21,11 +22,13 @@ use crate::{
         policy::{Policy, Skip},
     },
     lambda::outcome::{Done, Handled, Outcome},
-    ports::{
-        Deleted, Deliveries, FindTasks, Github, Queue, Registration, Scope, StartTasks, Target, Task,
-        TendTasks, Timer,
+    ports::{Deliveries, FindTasks, Github, Queue, Scope, StartTasks, Target, Task, TendTasks, Timer},
+    protocol::{
+        books::{Runner, target},
+        debt::{Debt, debt},
+        life::{self, Life, life, reg},
+        tend::Heard,
     },
-    protocol::debt::{Debt, debt},
 };
 
 /// Closes the books of runners.
@@ -188,32 +191,34 @@ where
             return Ok(skip("container-minted", "the runner stops by itself when it has been idle"));
         };
         let tasks = self.ecs.tasks_started_by(&started_by(job.id)).await?;
-        let mut retired = 0;
-        for task in tasks.iter().filter(|task| task.live) {
-            let Some(runner) = TaskTags(&task.tags).runner_id() else { continue };
-            match github.delete_runner(&job.target, runner).await? {
-                Deleted::Spent => {
-                    self.ecs.stop(&task.arn, "the job ended without ever running").await?;
-                    retired += 1;
-                }
-                Deleted::Busy | Deleted::Gone => {}
-            }
-        }
+        let live = tasks.iter().filter(|task| task.live && TaskTags(&task.tags).runner_id().is_some());
+        // Nobody looked at their registrations: as if they were up.
+        let mut runners: Vec<Runner> = live.map(|task| Runner::of_task(Life::Waiting, false, task)).collect();
         if tasks.is_empty() {
             // Minted, and not started yet or never: without a task, only the name leads to it.
-            let name = Purpose::Job(job.id, Attempt::FIRST).runner_name();
-            if let Some(runner) = github.find_runner(&job.target, &name).await?
-                && github.delete_runner(&job.target, runner.id).await? == Deleted::Spent
-            {
-                retired += 1;
+            let purpose = Purpose::Job(job.id, Attempt::FIRST);
+            if let Some(found) = github.find_runner(&job.target, &purpose.runner_name()).await? {
+                runners.push(Runner {
+                    life: Life::Minted,
+                    past: false,
+                    purpose: Some(purpose),
+                    registration: Some(found.id),
+                    labels: found.labels,
+                    place: job.target.clone(),
+                    task: None,
+                });
             }
+        }
+        let why = Cause::of("the job ended without ever running");
+        let mut retired = 0;
+        for runner in &runners {
+            let runner = Runner { place: job.target.clone(), ..runner.clone() };
+            let done = self.tend(github, &runner, Heard::Unneeded, why, &Course::default()).await?;
+            retired += u64::from(done.what() == Some("Retired"));
         }
         Ok(match retired {
             0 => Done::new("Settled", "the job ended without ever running, and no runner waits for it"),
-            _ => Done {
-                counts: vec![("Retired", retired)],
-                ..Done::new("Retired", "the job ended without ever running")
-            },
+            _ => Done { counts: vec![("Retired", retired)], ..Done::new("Retired", why.why) },
         }
         .into())
     }
@@ -232,64 +237,23 @@ where
         }
         let why = stopped.why();
         let cause = Cause { why: &why, fix: stopped.fix() };
-        let outcome = match (&self.github, tags.runner_id()) {
-            (Some(github), Some(id)) => match github.runner(&target(tags), id).await? {
-                None => self.settle_spent(github, tags).await?,
-                Some(runner) => self.settle(github, &runner, tags, cause).await?.0,
-            },
+        let done = match (&self.github, tags.runner_id()) {
+            (Some(github), Some(id)) => {
+                let registration = github.runner(&target(tags), id).await?;
+                let life = life(reg(registration.as_ref()), life::Task::Ended);
+                let mut runner = Runner::of_task(life, true, &Task { live: false, ..task.clone() });
+                // A tag cannot hold every label.
+                if let Some(registration) = registration.filter(|_| life == Life::Dead) {
+                    runner.labels = registration.labels;
+                }
+                self.tend(github, &runner, Heard::Stopped, cause, &Course::default()).await?
+            }
             // StopTask deletes a task's tags: whoever stopped it has closed its books, or the sweep will.
             (_, _) if task.tags.is_empty() => Done::new("Settled", "the task was stopped on purpose"),
             _ if stopped.never_registered() => self.replace_unregistered(tags, cause).await?,
             _ => Done::new("Settled", "runner-init ended in order"),
         };
-        Ok(outcome.with_task(stopped.arn.clone()).into())
-    }
-
-    /// The registration is spent, and nobody told by which job. If not by its own, and that still waits, its
-    /// runner may have gone to a job with fewer labels, whose own is of no use here: when in doubt, start.
-    async fn settle_spent(&self, github: &G, tags: TaskTags<'_>) -> Result<Done, CallError> {
-        let settled = Done::new("Settled", "the registration is spent");
-        let Some(Purpose::Job(job, attempt)) = tags.runner_name().and_then(Purpose::from_runner_name) else {
-            return Ok(settled);
-        };
-        if !self.debt(github, &target(tags), job).await?.is_owed() {
-            return Ok(settled);
-        }
-        let next = replacement(job, attempt, tags.labels(), tags);
-        self.queue.announce(&next.to_body(), replacement_delay(next.attempt)).await?;
-        Ok(Done::new("Replaced", format!("attempt {attempt} for job {job} ran some other job")))
-    }
-
-    /// A runner whose task is gone or hangs, and whose registration is unspent: a replacement is owed, unless
-    /// the job ended without ever running. It is announced before the registration is deleted. The answer to
-    /// that DELETE says whether the runner has taken a job after all.
-    pub(crate) async fn settle(
-        &self,
-        github: &G,
-        runner: &Registration,
-        tags: TaskTags<'_>,
-        cause: Cause<'_>,
-    ) -> Result<(Done, Deleted), CallError> {
-        let target = target(tags);
-        let why = cause.why;
-        if runner.busy {
-            // GitHub will notice that the runner is gone, and fail the job.
-            tracing::error!(runner = runner.id.0, name = %runner.name, why, "a job is lost with its task");
-            // Not necessarily the one that it was started for.
-            self.settle_spent(github, tags).await?;
-            let lost = Done::new("Lost", format!("{} was running a job: {why}", runner.name));
-            return Ok((lost, Deleted::Busy));
-        }
-        let done = match Purpose::from_runner_name(&runner.name) {
-            Some(Purpose::Job(job, attempt)) => match self.debt(github, &target, job).await? {
-                Debt::ToNobody(reason) => Done::new("Settled", reason),
-                _ => self.announce(replacement(job, attempt, runner.labels.clone(), tags), cause).await?,
-            },
-            // The pool is filled up by the sweep.
-            _ => Done::new("Settled", "a runner of the warm pool"),
-        };
-        let deleted = github.delete_runner(&target, runner.id).await?;
-        Ok((done, deleted))
+        Ok(done.with_task(stopped.arn.clone()).into())
     }
 
     /// A task that, by what ECS alone tells, never had a runner: its labels are those in its tags.
@@ -306,7 +270,7 @@ where
         }
     }
 
-    async fn debt(&self, github: &G, target: &Target, job: JobId) -> Result<Debt, CallError> {
+    pub(crate) async fn debt(&self, github: &G, target: &Target, job: JobId) -> Result<Debt, CallError> {
         match target.repository {
             Some(_) => Ok(debt(job, github.job(target, job).await?.as_ref())),
             None => Ok(Debt::Unknown),
@@ -372,31 +336,6 @@ impl<'a> Cause<'a> {
     /// A cause that says nothing of the installation.
     pub(crate) fn of(why: &'a str) -> Self {
         Cause { why, fix: None }
-    }
-}
-
-/// DELETE, and StopTask only if that spent the registration; the answer is whether it did.
-pub(crate) async fn retire<G: Github, E: TendTasks>(
-    github: &G,
-    ecs: &E,
-    runner: &Registration,
-    task: &Task,
-    why: &str,
-) -> Result<bool, CallError> {
-    let spent = github.delete_runner(&target(TaskTags(&task.tags)), runner.id).await? == Deleted::Spent;
-    if spent {
-        ecs.stop(&task.arn, why).await?;
-    }
-    Ok(spent)
-}
-
-/// Where the registration of a task lives, by the task's tags.
-pub(crate) fn target(tags: TaskTags<'_>) -> Target {
-    let (owner, repository) = tags.repository().unwrap_or_default();
-    Target {
-        owner: owner.to_owned(),
-        repository: repository.map(str::to_owned),
-        installation: tags.installation(),
     }
 }
 

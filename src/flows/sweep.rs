@@ -1,7 +1,7 @@
 //! The safety net, every five minutes: what never came as an event is found here.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
@@ -13,69 +13,46 @@ use crate::{
     error::{CallError, Class},
     fargate::tags::TaskTags,
     flows::{
-        chain::{Taken, Waits},
+        chain::Taken,
+        course::Course,
         hands::{discard, run_task},
         plan::Plan,
-        reconcile::{Cause, Pool, Reconciler, replacement, retire, target},
+        reconcile::{Cause, Pool, Reconciler},
         redeliver::redeliver,
     },
-    ids::{JobId, Purpose, RunnerId, started_by},
-    intake::{
-        payload::Replacement,
-        policy::{RepositoryGlob, Skip},
-    },
+    ids::Purpose,
+    intake::policy::{RepositoryGlob, Skip},
     lambda::outcome::{Done, Outcome},
     ports::{
-        Deleted, Deliveries, FindTasks, Github, Minted, Queue, Registration, RunTask, Scope, StartTasks,
-        Target, Task, TendTasks, Timer,
+        Deliveries, FindTasks, Github, Minted, Queue, RunTask, Scope, StartTasks, Target, Task, TendTasks,
+        Timer,
     },
-    protocol::books::{self, Finding, Registered},
+    protocol::{
+        books::{self, Registered, Runner, target},
+        life::Life,
+        tend::Heard,
+    },
 };
 
 /// GitHub's "after" is in whole seconds, and may be none.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// A sweep that waited longer than this on its queue has been overtaken by the next one.
 const STALE: time::Duration = time::Duration::minutes(10);
-/// The registration of a crashed `dispatch` goes back to the queue; a `dispatch` that is only slow gets this long
-/// to finish first.
-const HAND_BACK_DELAY: Duration = Duration::from_secs(60);
 /// Time that one step may take: a sweep begins none when less is left.
 pub(crate) const ONE_STEP: time::Duration = time::Duration::seconds(20);
-/// About as many findings as a sweep has time for, if each needs a few calls.
-const FINDINGS_A_SWEEP: usize = 500;
-/// Findings seen to at a time: one after the other, a sweep of a busy fleet would not be done before the next.
+/// About as many runners as a sweep has time for, if each needs a few calls.
+const RUNNERS_A_SWEEP: usize = 500;
+/// Runners seen to at a time: one after the other, a sweep of a busy fleet would not be done before the next.
 pub(crate) const AT_ONCE: usize = 4;
-
-/// Of the time that an idle runner gets beyond MAX_ATTEMPTS: GitHub cancels a job that has waited for a day.
-const MOST_DOUBLINGS: u32 = 6;
-
-/// What the steps of a sweep share.
-struct Course {
-    taken: Taken,
-    pool_size: Cell<u32>,
-    /// Jobs that another runner is announced for, and the runner that led to that.
-    announced: RefCell<BTreeMap<JobId, RunnerId>>,
-    tally: RefCell<Tally>,
-}
-
-impl Course {
-    /// One job gets one runner from a sweep. A step that is repeated after a rate limit may announce again.
-    fn may_announce(&self, job: JobId, runner: &Registration) -> bool {
-        *self.announced.borrow_mut().entry(job).or_insert(runner.id) == runner.id
-    }
-}
 
 /// What a sweep did.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    retired: u64,
-    replaced: u64,
-    settled: u64,
-    lost: u64,
+    /// By metric.
+    counts: BTreeMap<&'static str, u64>,
     pub(crate) redelivered: u64,
-    stopped: u64,
     pub(crate) left: u64,
-    pool_size: u32,
+    pool: u32,
     oldest_waiting: time::Duration,
     first_error: Option<CallError>,
 }
@@ -91,10 +68,8 @@ impl Tally {
     }
 
     fn add(&mut self, done: &Done) {
-        match done.what() {
-            "Replaced" => self.replaced += 1,
-            "Lost" => self.lost += 1,
-            _ => self.settled += 1,
+        for (metric, count) in &done.counts {
+            *self.counts.entry(metric).or_default() += count;
         }
     }
 }
@@ -149,29 +124,32 @@ where
         tally.oldest_waiting = books.oldest_waiting.unwrap_or_default();
         // Where one sweep ends for lack of time, the next does not begin with the same ones.
         let nth = usize::try_from(scheduled.unix_timestamp() / 300).unwrap_or_default();
-        let first = nth.wrapping_mul(FINDINGS_A_SWEEP) % books.findings.len().max(1);
-        books.findings.rotate_left(first);
+        let first = nth.wrapping_mul(RUNNERS_A_SWEEP) % books.runners.len().max(1);
+        books.runners.rotate_left(first);
         // What costs most money and fewest calls comes first: GitHub's rate limit may end the rest.
-        books.findings.sort_by_key(|finding| !matches!(finding, Finding::NoRegistration(_)));
-        let taken = match books.findings.iter().any(|it| matches!(it, Finding::Idle(..))) {
+        books.runners.sort_by_key(|runner| runner.life != Life::Spent);
+        let taken = match books.runners.iter().any(|runner| runner.life == Life::Waiting) {
             true => self.read_taken(&tasks, tally).await,
             false => Taken::default(),
         };
-        let pool_size = Cell::new(books.pool);
-        let announced = RefCell::default();
-        let course = &Course { taken, pool_size, announced, tally: RefCell::new(std::mem::take(tally)) };
-        stream::iter(books.findings)
-            .for_each_concurrent(AT_ONCE, |finding| async move {
+        let course = &Course::new(taken, books.pool);
+        let noted = &RefCell::new(std::mem::take(tally));
+        stream::iter(books.runners)
+            .for_each_concurrent(AT_ONCE, |runner| async move {
                 if self.clock.now() + ONE_STEP > deadline {
-                    course.tally.borrow_mut().left += 1;
+                    noted.borrow_mut().left += 1;
                     return;
                 }
-                let result = patiently(&self.clock, deadline, || self.see_to(github, &finding, course)).await;
-                course.tally.borrow_mut().note(result);
+                let tended = patiently(&self.clock, deadline, || self.see_to(github, &runner, course)).await;
+                let mut noted = noted.borrow_mut();
+                if let Ok(done) = &tended {
+                    noted.add(done);
+                }
+                noted.note(tended.map(drop));
             })
             .await;
-        *tally = course.tally.take();
-        tally.pool_size = course.pool_size.get();
+        *tally = noted.take();
+        tally.pool = course.pool.get();
         if let Some(pool) = &self.pool {
             let filled = self.fill(github, pool, scheduled, deadline, tally).await;
             tally.note(filled);
@@ -245,150 +223,12 @@ where
         Taken::read(ended.iter().chain(live))
     }
 
-    async fn see_to(&self, github: &G, finding: &Finding, course: &Course) -> Result<(), CallError> {
-        match finding {
-            Finding::Idle(runner, task) => {
-                if self.is_wanted(github, runner, task, course).await? {
-                    return Ok(());
-                }
-                if retire(github, &self.ecs, runner, task, "idle past IDLE_TIMEOUT_SECONDS").await? {
-                    course.tally.borrow_mut().retired += 1;
-                }
-            }
-            Finding::Hung(runner, task) => {
-                // Its job gets the next runner: no idle one that leads to the job brings it another.
-                if let Some(Purpose::Job(job, _)) = Purpose::from_runner_name(&runner.name)
-                    && !course.may_announce(job, runner)
-                {
-                    return Ok(());
-                }
-                let (done, deleted) = self
-                    .settle(github, runner, TaskTags(&task.tags), Cause::of("its runner never connected"))
-                    .await?;
-                // It may have connected since, and taken a job: then it lives.
-                if deleted != Deleted::Busy {
-                    self.ecs.stop(&task.arn, "the runner holds no connection to GitHub").await?;
-                }
-                course.tally.borrow_mut().add(&done);
-            }
-            Finding::NoTask(registered, purpose) => {
-                self.hand_back(github, registered, purpose).await?;
-                course.tally.borrow_mut().settled += 1;
-            }
-            Finding::NoRegistration(task) => {
-                let tags = TaskTags(&task.tags);
-                let spent = match tags.runner_id() {
-                    // Pages shift while they are read: one registration may have slipped through.
-                    Some(id) => github.runner(&target(tags), id).await?.is_none(),
-                    None => true,
-                };
-                if spent {
-                    self.ecs.stop(&task.arn, "its registration is spent").await?;
-                    course.tally.borrow_mut().stopped += 1;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// An idle runner is wanted as the last hope of its job, or as part of the warm pool.
-    async fn is_wanted(
-        &self,
-        github: &G,
-        runner: &Registration,
-        task: &Task,
-        course: &Course,
-    ) -> Result<bool, CallError> {
-        let full = self.pool.as_ref().map_or(0, |pool| pool.size);
-        let Some(Purpose::Job(job, attempt)) = Purpose::from_runner_name(&runner.name) else {
-            let wanted = course.pool_size.get() <= full;
-            if !wanted {
-                course.pool_size.set(course.pool_size.get() - 1);
-            }
-            return Ok(wanted);
+    async fn see_to(&self, github: &G, runner: &Runner, course: &Course) -> Result<Done, CallError> {
+        let why = match runner.life {
+            Life::Starting => "its runner never connected",
+            _ => "idle past IDLE_TIMEOUT_SECONDS",
         };
-        let own = replacement(job, attempt, runner.labels.clone(), TaskTags(&task.tags));
-        let next = match course.taken.waits_for(github, own).await? {
-            Waits::Unsettled => return Ok(true),
-            Waits::Job(next) | Waits::Perhaps(next)
-                if next.job_id != job && self.has_runner(github, &next).await? =>
-            {
-                return Ok(false);
-            }
-            Waits::Job(next) if next.job_id == job && self.may_still_come(&next, task) => return Ok(true),
-            Waits::Job(next) => Some(next),
-            // When in doubt, start; but not for ever.
-            Waits::Perhaps(next) => Some(next).filter(|next| next.attempt.0 <= self.max_attempts),
-            Waits::Nobody => None,
-        };
-        if let Some(next) = next {
-            // Another idle runner has led to the same job in this sweep. The next sees whether that brought it a runner.
-            if !course.may_announce(next.job_id, runner) {
-                return Ok(true);
-            }
-            let done = self.announce_anyway(next, "a runner was idle while the job was queued").await?;
-            course.tally.borrow_mut().add(&done);
-            return Ok(false);
-        }
-        // Left over from a job that another runner took: with the pool's labels it is as good as a new one.
-        let joins = course.pool_size.get() < full
-            && self.pool.as_ref().is_some_and(|pool| pool.has_labels_of(runner));
-        if joins {
-            course.pool_size.set(course.pool_size.get() + 1);
-        }
-        Ok(joins)
-    }
-
-    /// An idle runner is no runner that died: the job may have been taken from it, or may never be given to it. So a
-    /// job that waits is never given up, but beyond MAX_ATTEMPTS each runner is left twice as much time as the one
-    /// before.
-    fn may_still_come(&self, next: &Replacement, task: &Task) -> bool {
-        let beyond = next.attempt.0.saturating_sub(self.max_attempts).min(MOST_DOUBLINGS);
-        let patience = self.idle_timeout * 2_i32.pow(beyond);
-        task.started_at.is_some_and(|started_at| self.clock.now() - started_at < patience)
-    }
-
-    /// Whether a runner of that job is there or on its way, and runs no other: then the sweep sees to that one.
-    async fn has_runner(&self, github: &G, next: &Replacement) -> Result<bool, CallError> {
-        for task in self.ecs.tasks_started_by(&started_by(next.job_id)).await? {
-            let tags = TaskTags(&task.tags);
-            if task.live
-                && !tags.ran_a_job()
-                && let Some(id) = tags.runner_id()
-                && github.runner(&target(tags), id).await?.is_some_and(|runner| !runner.busy)
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// A registration without a task goes back to the queue as the very attempt that it is. `dispatch` meets
-    /// its name, and decides as after any crash: the task is there after all, or the registration is spent and
-    /// another one minted.
-    async fn hand_back(
-        &self,
-        github: &G,
-        registered: &Registered,
-        purpose: &Purpose,
-    ) -> Result<(), CallError> {
-        let Registered { runner, place } = registered;
-        match *purpose {
-            Purpose::Job(job_id, attempt) => {
-                let replacement = Replacement {
-                    job_id,
-                    attempt,
-                    labels: runner.labels.clone(),
-                    owner: place.owner.clone(),
-                    repository: place.repository.clone(),
-                    run_id: None,
-                    installation_id: place.installation,
-                    registered: true,
-                };
-                self.queue.announce(&replacement.to_body(), HAND_BACK_DELAY).await
-            }
-            Purpose::Pool { .. } => github.delete_runner(place, runner.id).await.map(drop),
-        }
+        self.tend(github, runner, Heard::Swept { past: runner.past }, Cause::of(why), course).await
     }
 
     /// Fills the warm pool up. Names and tokens come from the sweep's scheduled time: a sweep that is delivered
@@ -404,7 +244,7 @@ where
         let owner = self.policy.organization.clone().unwrap_or_default();
         let place = Target { owner, repository: None, installation: None };
         let window = u64::try_from(scheduled.unix_timestamp()).unwrap_or_default();
-        for slot in 0..pool.size.saturating_sub(tally.pool_size) {
+        for slot in 0..pool.size.saturating_sub(tally.pool) {
             if self.clock.now() + ONE_STEP > deadline {
                 return Ok(());
             }
@@ -413,7 +253,7 @@ where
             let minted = github.mint(&place, &plan.runner_name(), &plan.labels).await?;
             let Minted::Created(registration) = minted else { continue };
             match run_task(&pool.ecs, &pool.fleet.container, &plan, Some(&registration)).await {
-                Ok((RunTask::Started(_), _)) => tally.pool_size += 1,
+                Ok((RunTask::Started(_), _)) => tally.pool += 1,
                 Ok((RunTask::Conflict(_), _)) => discard(github, &plan, &registration).await,
                 Err(error) => {
                     // If the task was started all the same, it finds its registration gone and ends.
@@ -435,7 +275,7 @@ where
                 continue;
             }
             let result = self.replace_stuck(task, tally).await;
-            tally.stopped += u64::from(result.is_ok());
+            *tally.counts.entry("Settled").or_default() += u64::from(result.is_ok());
             tally.note(result);
         }
         Ok(())
@@ -471,12 +311,12 @@ pub(crate) async fn patiently<C: Timer, T, F: Future<Output = Result<T, CallErro
 }
 
 impl<S> Pool<S> {
-    /// Whether GitHub gives this runner the same jobs as one of the pool's own.
-    fn has_labels_of(&self, runner: &Registration) -> bool {
+    /// Whether GitHub gives a runner of these labels the same jobs as one of the pool's own.
+    pub(crate) fn has_labels(&self, labels: &[String]) -> bool {
         let set = |labels: &[String]| -> BTreeSet<String> {
             labels.iter().map(|label| label.to_lowercase()).collect()
         };
-        set(&self.labels) == set(&runner.labels)
+        set(&self.labels) == set(labels)
     }
 }
 
@@ -484,21 +324,29 @@ impl Tally {
     fn into_outcome(self) -> Outcome {
         let needs_operator =
             self.first_error.as_ref().is_some_and(|error| error.class == Class::NeedsOperator);
+        let of = |metric| self.counts.get(metric).copied().unwrap_or_default();
         let counts = vec![
             ("Swept", 1),
-            ("Retired", self.retired),
-            ("Replaced", self.replaced),
+            ("Retired", of("Retired")),
+            ("Replaced", of("Replaced")),
+            ("Rejected", of("Rejected")),
             ("Redelivered", self.redelivered),
-            ("Settled", self.settled + self.stopped),
-            ("Lost", self.lost),
+            ("Settled", of("Settled")),
+            ("Lost", of("Lost")),
             ("LeftToNextSweep", self.left),
-            ("PoolSize", self.pool_size.into()),
+            ("PoolSize", self.pool.into()),
             ("OldestWaitingJob", self.oldest_waiting.whole_seconds().max(0).unsigned_abs()),
             ("NeedsOperator", needs_operator.into()),
         ];
         let mut detail = format!(
-            "retired {}, replaced {}, redelivered {}, settled {}, stopped {}, lost {}, left to the next sweep {}",
-            self.retired, self.replaced, self.redelivered, self.settled, self.stopped, self.lost, self.left
+            "retired {}, replaced {}, rejected {}, redelivered {}, settled {}, lost {}, left to the next sweep {}",
+            of("Retired"),
+            of("Replaced"),
+            of("Rejected"),
+            self.redelivered,
+            of("Settled"),
+            of("Lost"),
+            self.left
         );
         if let Some(error) = self.first_error {
             detail.push_str(&format!("; first failure: {error}"));

@@ -169,9 +169,12 @@ fn panicked() -> Handled {
 fn log(message_id: &str, handled: &Handled, took: time::Duration) {
     let job = handled.job.as_ref();
     let (outcome, reason, detail, task) = match &handled.outcome {
-        Outcome::Done(done) => {
-            ("done", done.what(), done.detail.as_str(), done.task.as_ref().map(ToString::to_string))
-        }
+        Outcome::Done(done) => (
+            "done",
+            done.what().unwrap_or("Nothing"),
+            done.detail.as_str(),
+            done.task.as_ref().map(ToString::to_string),
+        ),
         Outcome::Skipped(skip) => ("skipped", skip.reason, skip.detail.as_str(), None),
         Outcome::Rejected(reason) => ("rejected", "rejected", reason.as_str(), None),
         Outcome::Deferred(deferral) => ("deferred", deferral.reason.metric(), deferral.detail.as_str(), None),

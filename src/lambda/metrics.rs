@@ -27,7 +27,7 @@ impl Metrics {
                 for (metric, count) in &done.counts {
                     self.add(metric, *count);
                 }
-                if done.what() == "Started"
+                if done.what() == Some("Started")
                     && let Some(created_at) = handled.job.as_ref().and_then(|job| job.created_at)
                 {
                     let delay = (now - created_at).whole_milliseconds();

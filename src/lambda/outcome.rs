@@ -52,9 +52,14 @@ impl Done {
         Done { task: Some(task), ..self }
     }
 
-    /// The first metric, which names what was done.
-    pub fn what(&self) -> &'static str {
-        self.counts.first().map_or("Nothing", |(metric, _)| metric)
+    /// Nothing was done, and nothing is counted.
+    pub fn nothing(detail: impl Into<String>) -> Self {
+        Done { counts: Vec::new(), detail: detail.into(), task: None }
+    }
+
+    /// The first metric, which names what was done; `None`: nothing was.
+    pub fn what(&self) -> Option<&'static str> {
+        self.counts.first().map(|(metric, _)| *metric)
     }
 }
 

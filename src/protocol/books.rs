@@ -1,4 +1,4 @@
-//! What a sweep has to do, decided from what it saw: registrations, tasks, webhook deliveries. No I/O, no clock.
+//! What a sweep has to see to, decided from what it saw: registrations and tasks. No I/O, no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +8,10 @@ use crate::{
     fargate::tags::TaskTags,
     ids::{Purpose, RunnerId},
     ports::{Registration, Target, Task},
+    protocol::{
+        life::{self, Life, Reg, life, reg},
+        tend::{Case, Heard, Owner, Step, tend},
+    },
 };
 
 /// A registration, and where it lives.
@@ -19,24 +23,56 @@ pub struct Registered {
     pub place: Target,
 }
 
-/// One thing to look at more closely, and then to do.
+/// A runner, as far as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
-    /// Online and idle past the time-out: retire it, unless its job is still queued.
-    Idle(Registration, Task),
-    /// The task runs past the time-out, and its runner holds no connection and runs no job: as good as dead.
-    Hung(Registration, Task),
-    /// A registration without a task: `dispatch` crashed in between, or its task stopped and nobody said so.
-    NoTask(Registered, Purpose),
-    /// A task without a registration, past the time-out: its runner is spent and did not go.
-    NoRegistration(Task),
+pub struct Runner {
+    /// Where it is in its life.
+    pub life: Life,
+    /// For longer than the idle time-out.
+    pub past: bool,
+    /// What it was started for.
+    pub purpose: Option<Purpose>,
+    /// Its registration.
+    pub registration: Option<RunnerId>,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// Where its registration lives.
+    pub place: Target,
+    /// Its task.
+    pub task: Option<Task>,
+}
+
+impl Runner {
+    /// What its task alone tells.
+    pub fn of_task(life: Life, past: bool, task: &Task) -> Self {
+        let tags = TaskTags(&task.tags);
+        Runner {
+            life,
+            past,
+            purpose: tags.runner_name().and_then(Purpose::from_runner_name),
+            registration: tags.runner_id(),
+            labels: tags.labels(),
+            place: target(tags),
+            task: Some(task.clone()),
+        }
+    }
+}
+
+/// Where the registration of a task lives, by the task's tags.
+pub fn target(tags: TaskTags<'_>) -> Target {
+    let (owner, repository) = tags.repository().unwrap_or_default();
+    Target {
+        owner: owner.to_owned(),
+        repository: repository.map(str::to_owned),
+        installation: tags.installation(),
+    }
 }
 
 /// What the sweep saw and made of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Books {
-    /// What is to be looked at, the surest cases first.
-    pub findings: Vec<Finding>,
+    /// The runners to see to.
+    pub runners: Vec<Runner>,
     /// Idle or coming runners of the warm pool.
     pub pool: u32,
     /// The age of the oldest task whose runner has not come yet: somebody waits for it.
@@ -52,51 +88,75 @@ pub fn compare(
     idle_timeout: Duration,
 ) -> Books {
     let mut books = Books::default();
-    let mut by_id: BTreeMap<RunnerId, &Task> = BTreeMap::new();
-    let mut by_name: BTreeMap<&str, &Task> = BTreeMap::new();
-    for task in tasks {
-        let tags = TaskTags(&task.tags);
-        match (tags.runner_id(), tags.runner_name()) {
-            (Some(id), _) => drop(by_id.insert(id, task)),
-            (None, Some(name)) => drop(by_name.insert(name, task)),
-            (None, None) => {}
-        }
-    }
+    let by_registration = TasksByRegistration::new(tasks);
     let past = |since: Option<OffsetDateTime>| since.is_some_and(|since| now - since > idle_timeout);
     let mut with_registration = BTreeSet::new();
-    for entry in registered {
-        let runner = &entry.runner;
-        let Some(purpose) = Purpose::from_runner_name(&runner.name) else { continue };
-        let Some(task) = by_id.get(&runner.id).or_else(|| by_name.get(runner.name.as_str())) else {
-            // One that is online or busy has a task that ECS does not list yet, or not any more: GitHub will
-            // say so by the next sweep.
-            if !runner.online && !runner.busy {
-                books.findings.push(Finding::NoTask(entry.clone(), purpose));
-            }
-            continue;
+    for Registered { runner: registration, place } in registered {
+        let Some(purpose) = Purpose::from_runner_name(&registration.name) else { continue };
+        let task = by_registration.of(registration);
+        let life = life(reg(Some(registration)), task.map_or(life::Task::Unseen, |_| life::Task::Live));
+        let since = |task: &Task| match life {
+            Life::Waiting => task.started_at,
+            _ => task.started_at.or(task.created_at),
         };
-        with_registration.insert(&task.arn);
-        if runner.busy {
-            continue;
+        with_registration.extend(task.map(|task| &task.arn));
+        if task.is_some() && !registration.busy {
+            if purpose.job().is_none() {
+                books.pool += 1;
+            } else if !registration.online {
+                let created_at = task.and_then(|task| task.created_at);
+                books.oldest_waiting = books.oldest_waiting.max(created_at.map(|since| now - since));
+            }
         }
-        let is_pool = purpose.job().is_none();
-        if is_pool {
-            books.pool += 1;
-        } else if !runner.online {
-            books.oldest_waiting = books.oldest_waiting.max(task.created_at.map(|since| now - since));
-        }
-        if runner.online && past(task.started_at) {
-            books.findings.push(Finding::Idle(runner.clone(), (*task).clone()));
-        } else if !runner.online && past(task.started_at.or(task.created_at)) {
-            books.findings.push(Finding::Hung(runner.clone(), (*task).clone()));
-        }
+        books.runners.push(Runner {
+            life,
+            past: past(task.and_then(since)),
+            purpose: Some(purpose),
+            registration: Some(registration.id),
+            labels: registration.labels.clone(),
+            place: task.map_or_else(|| place.clone(), |task| target(TaskTags(&task.tags))),
+            task: task.cloned(),
+        });
     }
-    for task in tasks {
-        if !with_registration.contains(&task.arn) && past(task.started_at.or(task.created_at)) {
-            books.findings.push(Finding::NoRegistration(task.clone()));
-        }
+    for task in tasks.iter().filter(|task| !with_registration.contains(&task.arn)) {
+        let past = past(task.started_at.or(task.created_at));
+        books.runners.push(Runner::of_task(life(Reg::Gone, life::Task::Live), past, task));
     }
+    books.runners.retain(is_to_be_seen_to);
     books
+}
+
+fn is_to_be_seen_to(runner: &Runner) -> bool {
+    let owner = match runner.purpose {
+        Some(Purpose::Pool { .. }) => Owner::Pool { surplus: true },
+        _ => Owner::Job,
+    };
+    tend(&Case::new(runner.life, Heard::Swept { past: runner.past }, owner)) != Step::Leave
+}
+
+/// Tasks by the id of their registration, or, where they do not say, by its name.
+struct TasksByRegistration<'a> {
+    ids: BTreeMap<RunnerId, &'a Task>,
+    names: BTreeMap<&'a str, &'a Task>,
+}
+
+impl<'a> TasksByRegistration<'a> {
+    fn new(tasks: &'a [Task]) -> Self {
+        let (mut ids, mut names) = (BTreeMap::new(), BTreeMap::new());
+        for task in tasks {
+            let tags = TaskTags(&task.tags);
+            match (tags.runner_id(), tags.runner_name()) {
+                (Some(id), _) => drop(ids.insert(id, task)),
+                (None, Some(name)) => drop(names.insert(name, task)),
+                (None, None) => {}
+            }
+        }
+        TasksByRegistration { ids, names }
+    }
+
+    fn of(&self, registration: &Registration) -> Option<&'a Task> {
+        self.ids.get(&registration.id).or_else(|| self.names.get(registration.name.as_str())).copied()
+    }
 }
 
 /// Without credentials for GitHub, ECS alone tells what is stuck: a task that does not start within the
@@ -116,11 +176,7 @@ const OLDEST_JOB: Duration = Duration::days(6);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        fargate::tags,
-        ids::{Attempt, JobId},
-        ports::TaskArn,
-    };
+    use crate::{fargate::tags, ports::TaskArn};
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
     const TIMEOUT: Duration = Duration::minutes(10);
@@ -145,9 +201,10 @@ mod tests {
         Registered { runner: runner.clone(), place }
     }
 
-    fn findings(runners: &[Registration], tasks: &[Task]) -> Vec<Finding> {
+    fn seen_to(runners: &[Registration], tasks: &[Task]) -> Vec<(Life, u64)> {
         let registered: Vec<_> = runners.iter().map(registered).collect();
-        compare(&registered, tasks, NOW, TIMEOUT).findings
+        let books = compare(&registered, tasks, NOW, TIMEOUT);
+        books.runners.iter().map(|it| (it.life, it.registration.map_or(0, |id| id.0))).collect()
     }
 
     #[test]
@@ -155,25 +212,17 @@ mod tests {
         let runners =
             [runner(1, true, false), runner(2, true, true), runner(3, false, false), runner(4, true, false)];
         let tasks = [task(1, 9), task(2, 600), task(3, 9), task(5, 9)];
-        assert_eq!(findings(&runners, &tasks), []);
+        // The fourth is up, and ECS does not list its task yet.
+        assert_eq!(seen_to(&runners, &tasks), []);
     }
 
     #[test]
-    fn each_finding() {
-        let (idle, hung, no_task) =
-            (runner(1, true, false), runner(2, false, false), runner(3, false, false));
+    fn each_that_is_to_be_seen_to() {
         let foreign = Registration { name: "other".into(), ..runner(9, false, false) };
-        let runners = [idle.clone(), hung.clone(), no_task.clone(), foreign];
+        let runners = [runner(1, true, false), runner(2, false, false), runner(3, false, false), foreign];
         let tasks = [task(1, 11), task(2, 11), task(4, 11)];
-        assert_eq!(
-            findings(&runners, &tasks),
-            [
-                Finding::Idle(idle, task(1, 11)),
-                Finding::Hung(hung, task(2, 11)),
-                Finding::NoTask(registered(&no_task), Purpose::Job(JobId(3), Attempt::FIRST)),
-                Finding::NoRegistration(task(4, 11)),
-            ]
-        );
+        let want = [(Life::Waiting, 1), (Life::Starting, 2), (Life::Minted, 3), (Life::Spent, 4)];
+        assert_eq!(seen_to(&runners, &tasks), want);
     }
 
     #[test]

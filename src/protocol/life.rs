@@ -1,5 +1,7 @@
 //! What is seen of a runner: registration × task, one word.
 
+use crate::ports::Registration;
+
 /// What GitHub shows of the registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reg {
@@ -64,5 +66,15 @@ pub fn life(registration: Reg, task: Task) -> Life {
         (Reg::Offline | Reg::Online, Task::Ended) => Life::Dead,
         (Reg::Busy, Task::Ended) => Life::Lost,
         (Reg::Online | Reg::Busy, Task::Unseen) => Life::Blurred,
+    }
+}
+
+/// What GitHub shows of a registration.
+pub fn reg(registration: Option<&Registration>) -> Reg {
+    match registration {
+        None => Reg::Gone,
+        Some(it) if it.busy => Reg::Busy,
+        Some(it) if it.online => Reg::Online,
+        Some(_) => Reg::Offline,
     }
 }

@@ -1,0 +1,48 @@
+//! What the steps of one sweep share.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
+
+use crate::{flows::chain::Taken, ids::JobId, ids::RunnerId, protocol::books::Runner};
+
+/// What the steps of one sweep share.
+#[derive(Debug, Default)]
+pub(crate) struct Course {
+    /// Which job got whose runner.
+    pub(crate) taken: Taken,
+    /// Runners of the warm pool that wait or come.
+    pub(crate) pool: Cell<u32>,
+    /// Jobs that another runner is announced for, and the registration of the runner that led to that.
+    announced: RefCell<BTreeMap<JobId, Option<RunnerId>>>,
+}
+
+impl Course {
+    pub(crate) fn new(taken: Taken, pool: u32) -> Self {
+        Course { taken, pool: Cell::new(pool), announced: RefCell::default() }
+    }
+
+    /// One job gets one runner from a sweep. A step that is repeated after a rate limit may announce again.
+    pub(crate) fn may_announce(&self, job: JobId, runner: &Runner) -> bool {
+        *self.announced.borrow_mut().entry(job).or_insert(runner.registration) == runner.registration
+    }
+
+    /// Whether the pool has one more than it is to have: then that one goes.
+    pub(crate) fn is_surplus(&self, full: u32) -> bool {
+        let surplus = self.pool.get() > full;
+        if surplus {
+            self.pool.set(self.pool.get() - 1);
+        }
+        surplus
+    }
+
+    /// Whether the pool lacks one: then it has one more.
+    pub(crate) fn takes_one(&self, full: u32) -> bool {
+        let lacks = self.pool.get() < full;
+        if lacks {
+            self.pool.set(self.pool.get() + 1);
+        }
+        lacks
+    }
+}

@@ -1,0 +1,177 @@
+//! What comes next for a runner: the whole of reconcile, in one table.
+//!
+//! *Retiring:* DELETE first, StopTask after: stopping first can kill a job that has just landed. *Replacing:*
+//! announce first, DELETE after: a crash in between repeats the announcement, and the second copy meets the name of
+//! the first.
+
+use crate::protocol::{life::Life, table::table};
+
+/// How a runner came to attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Heard {
+    /// ECS told that its task has stopped.
+    Stopped,
+    /// GitHub told that its job ended without ever running.
+    Unneeded,
+    /// The sweep saw it; `past`: for longer than the idle time-out.
+    Swept {
+        /// Past the idle time-out.
+        past: bool,
+    },
+}
+
+/// What it was started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// A job.
+    Job,
+    /// The warm pool; `surplus`: more wait than it is to have.
+    Pool {
+        /// More wait than it is to have.
+        surplus: bool,
+    },
+}
+
+/// Who is owed the runner, or one in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owed {
+    /// Nobody.
+    ToNobody,
+    /// Nobody, but the warm pool has room for it.
+    ToThePool,
+    /// GitHub will say later.
+    Unsettled,
+    /// Its own job, which it may still be given.
+    MayStillCome,
+    /// Another job, which has a runner on its way.
+    Served,
+    /// A job that another runner has brought a replacement in this sweep.
+    Announced,
+    /// A job that has none, or may have none.
+    ToAJob,
+}
+
+/// What is known of a runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Case {
+    /// Where it is in its life.
+    pub life: Life,
+    /// How it came to attention.
+    pub heard: Heard,
+    /// What it was started for.
+    pub owner: Owner,
+    /// Who is owed; `None`: nobody looked.
+    pub owed: Option<Owed>,
+    /// Its registration was asked for by id, and is gone.
+    pub surely_spent: bool,
+}
+
+impl Case {
+    /// Nothing was looked at yet.
+    pub fn new(life: Life, heard: Heard, owner: Owner) -> Self {
+        Case { life, heard, owner, owed: None, surely_spent: false }
+    }
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// Nothing.
+    Leave,
+    /// GET job: is a runner owed?
+    LookJob,
+    /// Who took whose runner: to whom does it lead?
+    LookChain,
+    /// GET registration.
+    LookRegistration,
+    /// The warm pool has one more.
+    Join,
+    /// DELETE of a registration that has no task.
+    Spend,
+    /// Back to the job queue, as the very attempt that it is.
+    HandBack,
+    /// StopTask.
+    Stop,
+    /// DELETE; then StopTask, if it was unspent and its task lives.
+    Retire,
+    /// Announce the next attempt; DELETE; StopTask as before.
+    Replace,
+    /// Announce the next attempt.
+    Announce,
+    /// A job is lost with its task.
+    Report,
+    /// The same, and announce the next attempt for the job that the runner was started for.
+    ReportAndAnnounce,
+}
+
+use self::{Heard::*, Owner::*, Step::*};
+
+table! {
+    /// What comes next for a runner.
+    pub fn tend / tend_rows / tend_without (c: &Case) -> Step = match (c.life, c.heard, c.owner, c.owed);
+
+    "It is over, at work, or not clear to see yet.":
+        (Life::Over | Life::Busy | Life::Blurred, ..)       => Leave;
+
+    // A registration without a task
+    "No task, and none needed.":
+        (Life::Minted, Unneeded, ..) | (Life::Minted, _, Pool { .. }, _) => Spend;
+    "A crash between mint and RunTask: dispatch meets the name, and decides.":
+        (Life::Minted, ..)                                  => HandBack;
+
+    "It has time left.":
+        (_, Swept { past: false }, ..)                      => Leave;
+
+    // A task without a registration
+    "Its container may still be ending by itself.":
+        (Life::Spent, Stopped | Unneeded, ..)               => Leave;
+    "Pages shift while they are read: the registration may have slipped through.":
+        (Life::Spent, ..) if !c.surely_spent                => LookRegistration;
+    "Its runner is spent and did not go.":
+        (Life::Spent, ..)                                   => Stop;
+
+    // Its job ended without ever running
+    "Not needed, unless it has found other work: the DELETE tells.":
+        (Life::Starting | Life::Waiting, Unneeded, ..)      => Retire;
+
+    // The warm pool owes nothing to anybody
+    "It waits as it should.":
+        (Life::Waiting, _, Pool { surplus: false }, _)      => Leave;
+    "One too many, or dead: the sweep fills the pool up.":
+        (Life::Waiting | Life::Starting | Life::Dead, _, Pool { .. }, _) => Retire;
+    "It ran some job.":
+        (Life::Astray, _, Pool { .. }, _)                   => Leave;
+    "A job went with it.":
+        (Life::Lost, _, Pool { .. }, _)                     => Report;
+
+    // Who is owed?
+    "Another idle or hung runner has led to its job in this sweep.":
+        (Life::Starting, _, _, Some(Owed::Announced))       => Leave;
+    "GitHub may have given its job another runner, that one's job yet another, …":
+        (Life::Waiting, _, _, None)                         => LookChain;
+    "Does its own job wait?":
+        (Life::Starting | Life::Dead | Life::Lost | Life::Astray, _, _, None) => LookJob;
+
+    // It waits, past the time-out
+    "Not clear yet, or somebody may still need it.":
+        (Life::Waiting, _, _, Some(Owed::Unsettled | Owed::MayStillCome | Owed::Announced)) => Leave;
+    "As good as a new one of the warm pool.":
+        (Life::Waiting, _, _, Some(Owed::ToThePool))        => Join;
+
+    // It is gone, or as good as that
+    "It ran some job, and its own has what it needs.":
+        (Life::Astray, _, _, Some(Owed::ToNobody | Owed::ToThePool)) => Leave;
+    "It ran some other job, and its own still waits.":
+        (Life::Astray, _, _, Some(_))                       => Announce;
+    "A job went with it; its own has what it needs.":
+        (Life::Lost, _, _, Some(Owed::ToNobody | Owed::ToThePool)) => Report;
+    "A job went with it, and its own may wait.":
+        (Life::Lost, _, _, Some(_))                         => ReportAndAnnounce;
+    "Nobody needs it.":
+        (_, _, _, Some(Owed::ToNobody | Owed::ToThePool | Owed::Served)) => Retire;
+    "A job needs one that works.":
+        (_, _, _, Some(_))                                  => Replace;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! All combinations of facts.
+
+use std::collections::BTreeMap;
+
+use expect_test::expect;
+
+use super::*;
+use crate::protocol::{
+    life::{Reg, Task, life},
+    table::{Row, hold_against_docs},
+};
+
+fn cases() -> Vec<Case> {
+    use Owed::*;
+    let mut cases = Vec::new();
+    for reg in [Reg::Gone, Reg::Offline, Reg::Online, Reg::Busy] {
+        for task in [Task::Unseen, Task::Live, Task::Ended, Task::EndedAfterAJob] {
+            for heard in [Stopped, Unneeded, Swept { past: false }, Swept { past: true }] {
+                for owner in [Job, Pool { surplus: false }, Pool { surplus: true }] {
+                    let all = [ToNobody, ToThePool, Unsettled, MayStillCome, Served, Announced, ToAJob];
+                    for owed in std::iter::once(None).chain(all.map(Some)) {
+                        for surely_spent in [false, true] {
+                            cases.push(Case { life: life(reg, task), heard, owner, owed, surely_spent });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    cases
+}
+
+#[test]
+fn what_holds_in_every_case() {
+    for case in cases() {
+        let step = tend(&case);
+        let is_at_work = matches!(case.life, Life::Busy | Life::Blurred);
+        let destroys = matches!(step, Spend | Stop | Retire | Replace);
+        assert!(!(is_at_work && destroys), "{case:?}: {step:?}");
+        if matches!(step, Replace | Announce | ReportAndAnnounce) {
+            assert_eq!(case.owner, Job, "{case:?}: the pool owes nothing");
+            assert!(!matches!(case.owed, None | Some(Owed::ToNobody)), "{case:?}: announced for nobody");
+        }
+        if matches!(step, LookJob | LookChain) {
+            assert_eq!(case.owed, None, "{case:?}: looked at twice");
+        }
+        if case.heard == (Swept { past: false }) && case.life != Life::Minted {
+            assert_eq!(step, Leave, "{case:?}: it has time left");
+        }
+        if case.life == Life::Lost && case.heard == Stopped && case.owed.is_some() {
+            assert!(matches!(step, Report | ReportAndAnnounce), "{case:?}: lost, and nobody is told");
+        }
+        let waits = matches!(case.life, Life::Dead | Life::Starting | Life::Waiting | Life::Astray);
+        let swept_or_stopped = matches!(case.heard, Stopped | Swept { past: true });
+        if waits && swept_or_stopped && case.owner == Job && case.owed == Some(Owed::ToAJob) {
+            assert!(matches!(step, Replace | Announce), "{case:?}: a job waits, and gets no runner");
+        }
+    }
+}
+
+fn count(steps: impl Iterator<Item = Step>) -> String {
+    let mut counts = BTreeMap::new();
+    for step in steps {
+        *counts.entry(step).or_insert(0) += 1;
+    }
+    counts.into_iter().map(|(step, count)| format!("{count} × {step:?}\n")).collect()
+}
+
+#[test]
+fn no_row_can_be_dropped() {
+    let cases = cases();
+    let whole = count(cases.iter().map(tend));
+    expect![[r#"
+        2124 × Leave
+        28 × LookJob
+        4 × LookChain
+        24 × LookRegistration
+        4 × Join
+        144 × Spend
+        48 × HandBack
+        24 × Stop
+        440 × Retire
+        64 × Replace
+        30 × Announce
+        108 × Report
+        30 × ReportAndAnnounce
+    "#]]
+    .assert_eq(&whole);
+    for (dropped, Row { when, .. }) in tend_rows().iter().enumerate() {
+        let without: Option<Vec<Step>> = cases.iter().map(|case| tend_without(dropped, case)).collect();
+        // A hole the compiler reports; anything else changes the counts above.
+        if let Some(steps) = without {
+            assert_ne!(count(steps.into_iter()), whole, "nobody would miss the row {when}");
+        }
+    }
+}
+
+#[test]
+fn docs_show_the_rows() {
+    hold_against_docs("tend", "life, heard, started for, owed", &tend_rows());
+}
