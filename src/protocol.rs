@@ -7,3 +7,4 @@ pub mod redeliveries;
 pub mod start;
 mod table;
 pub mod tend;
+pub mod timing;

@@ -14,25 +14,27 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
-use crate::error::{CallError, Class};
+use crate::{
+    error::{CallError, Class},
+    protocol::timing,
+};
 
 /// Opening a connection inside one region takes milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one call may take, with all its attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
-    /// For functions behind a queue: below their own 30 seconds, so that a slow service ends in a deferral and
-    /// not in a time-out of the whole batch.
+    /// For functions behind a queue.
     Queue,
-    /// For the webhook: GitHub waits 10 seconds, and a delivery may need two calls (the secret, the event bus).
+    /// For the webhook, for whose answer GitHub waits 10 seconds.
     Webhook,
 }
 
 impl Patience {
     fn call(self) -> Duration {
         match self {
-            Patience::Queue => Duration::from_secs(14),
-            Patience::Webhook => Duration::from_secs(4),
+            Patience::Queue => timing::AWS_CALL,
+            Patience::Webhook => timing::AWS_CALL_OF_WEBHOOK,
         }
     }
 }

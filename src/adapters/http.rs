@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use crate::protocol::timing;
 use aws_smithy_runtime_api::{
     client::{
         http::{HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn},
@@ -28,9 +29,6 @@ use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 /// Opening a connection takes a few round trips.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// One call with all its tries: well below the functions' own 30 seconds, so that a slow GitHub ends in a
-/// deferral and not in a time-out of the whole batch.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The client.
 #[derive(Debug, Clone)]
@@ -116,7 +114,7 @@ impl Http {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let pooled = SharedHttpConnector::new(Pool::new(tls.clone(), None));
-        Http { tls, pooled, fresh: Arc::default(), call_timeout: CALL_TIMEOUT }
+        Http { tls, pooled, fresh: Arc::default(), call_timeout: timing::GITHUB_CALL }
     }
 
     /// With another limit for one call with all its tries.

@@ -10,6 +10,7 @@ use crate::{
     config::Queues,
     error::{CallError, Class},
     ports::{Queue, Source},
+    protocol::timing,
 };
 
 /// The queues of a function.
@@ -21,8 +22,6 @@ pub struct Sqs {
     queues: Queues,
 }
 
-/// SendMessage: `DelaySeconds` is 900 at most.
-const LONGEST_DELAY: Duration = Duration::from_secs(900);
 /// A reason has to fit beside the body; it is one sentence.
 const LONGEST_REASON: usize = 1024;
 
@@ -87,7 +86,7 @@ impl Queue for Sqs {
             .send_message()
             .queue_url(url)
             .message_body(body)
-            .delay_seconds(seconds(delay.min(LONGEST_DELAY)))
+            .delay_seconds(seconds(delay.min(timing::LONGEST_DELAY)))
             .send()
             .await
             .map(drop)

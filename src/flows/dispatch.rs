@@ -27,22 +27,11 @@ use crate::{
     },
     lambda::outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
     ports::{Clock, Deleted, FindTasks, Github, JitConfig, Minted, RunTask, StartTasks, TaskArn},
-    protocol::start::{Asked, Case, Deed, End, Hidden, Launch, Look, Name, Step, start, start_hidden},
+    protocol::{
+        start::{Asked, Case, Deed, End, Hidden, Launch, Look, Name, Step, start, start_hidden},
+        timing,
+    },
 };
-
-/// Older than this, a job may have been cancelled or taken by another runner: one GET comes first.
-const OLD: time::Duration = time::Duration::minutes(2);
-
-/// The same where an attempt may be started on several capacities, each under a token of its own, so that RunTask does
-/// not say that another one had it. No runner is up, and its name free again, sooner.
-const OLD_FOR_SEVERAL: time::Duration = time::Duration::seconds(20);
-
-/// How long a delivery that meets a registration without a task waits before it takes over, if it is the first
-/// receive of its message: another delivery of the same job may be between its mint and its RunTask, or
-/// ListTasks may not show its task yet.
-const IN_FLIGHT: Duration = Duration::from_secs(30);
-/// How far ListTasks and DescribeTasks may lag behind, and a little more.
-const LAG: Duration = Duration::from_secs(75);
 
 /// Starts runners for jobs.
 #[derive(Debug)]
@@ -110,7 +99,7 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
 
     fn is_old(&self, job: &Job, sizing: Sizing) -> bool {
         let has_several = sizing.capacity.is_none() && self.fleet.capacities.len() > 1;
-        let old = if has_several { OLD_FOR_SEVERAL } else { OLD };
+        let old = if has_several { timing::OLD_FOR_SEVERAL } else { timing::OLD };
         job.created_at.is_some_and(|created_at| self.clock.now() - created_at > old)
     }
 
@@ -304,8 +293,8 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         Ok(match (end, seen.started, seen.error) {
             (End::NotOwed(why), ..) => skip("not-queued", why),
             (End::Duplicate(why), ..) => skip("duplicate", why),
-            (End::InFlight, ..) => in_flight(IN_FLIGHT),
-            (End::Lag, ..) => in_flight(LAG),
+            (End::InFlight, ..) => in_flight(timing::IN_FLIGHT),
+            (End::Lag, ..) => in_flight(timing::UNTIL_SHOWN),
             (End::GivenUp, ..) => exhausted(self.max_attempts),
             (End::Started, Some((task, capacity)), _) => {
                 Done::new("Started", format!("{} on {capacity}", plan.runner_name())).with_task(task).into()

@@ -28,6 +28,7 @@ use crate::{
         debt::{Debt, debt},
         life::{self, Life, life, reg},
         tend::Heard,
+        timing,
     },
 };
 
@@ -69,11 +70,6 @@ pub struct Pool<S> {
     /// ECS, to start them.
     pub ecs: S,
 }
-
-/// The first replacement waits so long, each further one twice as long as the one before.
-const REPLACEMENT_DELAY: Duration = Duration::from_secs(15);
-/// "Valid values: 0 to 900" (SQS, `DelaySeconds`).
-const LONGEST_DELAY: Duration = Duration::from_secs(900);
 
 impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
 where
@@ -361,7 +357,7 @@ pub(crate) fn replacement(
 
 /// Before that attempt, which is the second or a later one.
 fn replacement_delay(attempt: Attempt) -> Duration {
-    REPLACEMENT_DELAY.saturating_mul(1 << attempt.0.saturating_sub(2).min(16)).min(LONGEST_DELAY)
+    timing::REPLACEMENT.saturating_mul(1 << attempt.0.saturating_sub(2).min(16)).min(timing::LONGEST_DELAY)
 }
 
 fn skip(reason: &'static str, detail: impl Into<String>) -> Outcome {

@@ -3,23 +3,18 @@
 use std::{cell::RefCell, collections::HashSet};
 
 use futures_util::{StreamExt, stream};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use crate::{
     error::CallError,
-    flows::sweep::{AT_ONCE, ONE_STEP, Tally, patiently},
+    flows::sweep::{AT_ONCE, Tally, patiently},
     ports::{Deliveries, Delivery, Timer},
-    protocol::redeliveries,
+    protocol::{redeliveries, timing},
 };
 
 /// Redeliveries that one sweep asks for at most: at five points each, two thirds of what GitHub allows in a minute. The
 /// rest, and the other minutes, are for the jobs.
 const REDELIVERIES: usize = 120;
-/// How far back failed webhook deliveries are looked for when there are none: further than the longest pause between
-/// two tries.
-const LOOK_BACK: Duration = Duration::minutes(40);
-/// And when there are some; and every third time, for what was missed while no sweep got through.
-const LONG_LOOK_BACK: Duration = Duration::hours(3);
 /// Pages of 100 deliveries that one sweep reads at most: forty minutes of 5,000 jobs an hour.
 const DELIVERY_PAGES: usize = 100;
 
@@ -36,8 +31,8 @@ pub(crate) async fn redeliver<G: Deliveries, C: Timer>(
         return Ok(());
     }
     let now = clock.now();
-    let oldest = now - LONG_LOOK_BACK;
-    let enough = if scheduled.minute() % 15 < 5 { oldest } else { now - LOOK_BACK };
+    let oldest = now - timing::LONG_LOOK_BACK;
+    let enough = if scheduled.minute() % 15 < 5 { oldest } else { now - timing::LOOK_BACK };
     let mut made_good = HashSet::new();
     let mut deliveries: Vec<Delivery> = Vec::new();
     let mut cursor = None;
@@ -50,7 +45,7 @@ pub(crate) async fn redeliver<G: Deliveries, C: Timer>(
         let reached = page.last().is_none_or(|delivery| delivery.delivered_at < until);
         deliveries.extend(page);
         cursor = next;
-        if reached || cursor.is_none() || clock.now() + ONE_STEP > deadline {
+        if reached || cursor.is_none() || clock.now() + timing::ONE_STEP > deadline {
             break;
         }
     }
@@ -60,7 +55,7 @@ pub(crate) async fn redeliver<G: Deliveries, C: Timer>(
     let noted = &RefCell::new(std::mem::take(tally));
     stream::iter(due.into_iter().take(REDELIVERIES))
         .for_each_concurrent(AT_ONCE, |id| async move {
-            if clock.now() + ONE_STEP > deadline {
+            if clock.now() + timing::ONE_STEP > deadline {
                 noted.borrow_mut().left += 1;
                 return;
             }

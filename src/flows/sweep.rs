@@ -31,15 +31,12 @@ use crate::{
         books::{self, Registered, Runner, target},
         life::Life,
         tend::Heard,
+        timing,
     },
 };
 
 /// GitHub's "after" is in whole seconds, and may be none.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
-/// A sweep that waited longer than this on its queue has been overtaken by the next one.
-const STALE: time::Duration = time::Duration::minutes(10);
-/// Time that one step may take: a sweep begins none when less is left.
-pub(crate) const ONE_STEP: time::Duration = time::Duration::seconds(20);
 /// About as many runners as a sweep has time for, if each needs a few calls.
 const RUNNERS_A_SWEEP: usize = 500;
 /// Runners seen to at a time: one after the other, a sweep of a busy fleet would not be done before the next.
@@ -88,7 +85,7 @@ where
         scheduled: OffsetDateTime,
         deadline: OffsetDateTime,
     ) -> Result<Outcome, CallError> {
-        if self.clock.now() - scheduled > STALE {
+        if self.clock.now() - scheduled > timing::STALE {
             return Ok(Outcome::Skipped(Skip::new("stale", "a later sweep is due")));
         }
         let mut tally = Tally::default();
@@ -136,7 +133,7 @@ where
         let noted = &RefCell::new(std::mem::take(tally));
         stream::iter(books.runners)
             .for_each_concurrent(AT_ONCE, |runner| async move {
-                if self.clock.now() + ONE_STEP > deadline {
+                if self.clock.now() + timing::ONE_STEP > deadline {
                     noted.borrow_mut().left += 1;
                     return;
                 }
@@ -245,7 +242,7 @@ where
         let place = Target { owner, repository: None, installation: None };
         let window = u64::try_from(scheduled.unix_timestamp()).unwrap_or_default();
         for slot in 0..pool.size.saturating_sub(tally.pool) {
-            if self.clock.now() + ONE_STEP > deadline {
+            if self.clock.now() + timing::ONE_STEP > deadline {
                 return Ok(());
             }
             let purpose = Purpose::Pool { window, slot };
@@ -270,7 +267,7 @@ where
         let tasks = self.ecs.live_tasks().await?;
         let now = self.clock.now();
         for task in books::stuck(&tasks, now, self.idle_timeout) {
-            if self.clock.now() + ONE_STEP > deadline {
+            if self.clock.now() + timing::ONE_STEP > deadline {
                 tally.left += 1;
                 continue;
             }
@@ -301,7 +298,7 @@ pub(crate) async fn patiently<C: Timer, T, F: Future<Output = Result<T, CallErro
     loop {
         match step().await {
             Err(CallError { class: Class::RateLimited { after }, .. })
-                if clock.now() + after + ONE_STEP < deadline =>
+                if clock.now() + after + timing::ONE_STEP < deadline =>
             {
                 clock.wait(after.max(SHORTEST_WAIT)).await;
             }

@@ -17,6 +17,7 @@ use crate::{
         debt::Debt,
         life::{self, Life, life, reg},
         tend::{Case, Heard, Owed, Owner, Step, tend},
+        timing,
     },
 };
 
@@ -205,17 +206,19 @@ where
                 let Some(next) = next else { return Ok(settled("it was started for no job")) };
                 self.announce_anyway(next, "it ran some other job").await?
             }
-            Step::Report | Step::ReportAndAnnounce => {
-                // GitHub will notice that the runner is gone, and fail the job.
-                let id = runner.registration.map(|id| id.0);
-                tracing::error!(runner = id, name, why = cause.why, "a job is lost with its task");
-                // Not necessarily the one that it was started for.
-                if let Some(next) = next.filter(|_| step == Step::ReportAndAnnounce) {
-                    self.announce_anyway(next, "it ran some other job").await?;
-                }
-                Done::new("Lost", format!("{name} was running a job: {}", cause.why))
-            }
+            Step::Report => self.lost(&name, None, cause).await?,
+            Step::ReportAndAnnounce => self.lost(&name, next, cause).await?,
         })
+    }
+
+    /// A job is lost with its task: GitHub will notice that the runner is gone, and fail the job. It is not
+    /// necessarily the one that the runner was started for, which may be owed another.
+    async fn lost(&self, name: &str, next: Option<Replacement>, cause: Cause<'_>) -> Result<Done, CallError> {
+        tracing::error!(name, why = cause.why, "a job is lost with its task");
+        if let Some(next) = next {
+            self.announce_anyway(next, "it ran some other job").await?;
+        }
+        Ok(Done::new("Lost", format!("{name} was running a job: {}", cause.why)))
     }
 
     async fn spend(&self, github: &G, runner: &Runner) -> Result<Deleted, CallError> {
@@ -263,13 +266,9 @@ where
             installation_id: installation,
             registered: true,
         };
-        self.queue.announce(&replacement.to_body(), HAND_BACK_DELAY).await
+        self.queue.announce(&replacement.to_body(), timing::HAND_BACK).await
     }
 }
-
-/// The registration of a crashed `dispatch` goes back to the queue; a `dispatch` that is only slow gets this long to
-/// finish first.
-const HAND_BACK_DELAY: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The next attempt for its job.
 fn next_of(runner: &Runner) -> Option<Replacement> {

@@ -11,6 +11,7 @@ use crate::{
     protocol::{
         life::{self, Life, Reg, life, reg},
         tend::{Case, Heard, Owner, Step, tend},
+        timing,
     },
 };
 
@@ -164,14 +165,10 @@ impl<'a> TasksByRegistration<'a> {
 pub fn stuck(tasks: &[Task], now: OffsetDateTime, idle_timeout: Duration) -> impl Iterator<Item = &Task> {
     tasks.iter().filter(move |task| match (task.started_at, task.created_at) {
         (None, Some(created_at)) => now - created_at > idle_timeout,
-        (Some(started_at), _) => now - started_at > OLDEST_JOB,
+        (Some(started_at), _) => now - started_at > timing::OLDEST_JOB,
         (None, None) => false,
     })
 }
-
-/// "Each job in a workflow can run for up to 5 days of execution time" on a self-hosted runner
-/// (<https://docs.github.com/en/actions/reference/limits>), and one day more for luck.
-const OLDEST_JOB: Duration = Duration::days(6);
 
 #[cfg(test)]
 mod tests {

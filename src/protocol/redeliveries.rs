@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
-use crate::ports::Delivery;
+use crate::{ports::Delivery, protocol::timing};
 
 /// The deliveries to ask GitHub for once more: failed ones that no other delivery of the same event made good,
 /// each again after 4 minutes, 8 minutes, and then every 16 minutes since its last try. Jobs that wait come first.
@@ -34,7 +34,8 @@ pub fn due(deliveries: &[Delivery], now: OffsetDateTime) -> Vec<u64> {
     let mut due: Vec<Event> = events
         .into_values()
         .filter(|event| {
-            let pause = REDELIVER_AFTER * (1 << event.tries.saturating_sub(1).min(2));
+            let pause = timing::REDELIVER_AFTER
+                * (1 << event.tries.saturating_sub(1).min(timing::REDELIVER_DOUBLINGS));
             !event.delivered && now - event.last >= pause
         })
         .collect();
@@ -42,12 +43,10 @@ pub fn due(deliveries: &[Delivery], now: OffsetDateTime) -> Vec<u64> {
     due.into_iter().map(|event| event.id).collect()
 }
 
-/// Less than one sweep's interval, so that the first sweep after a failure sees to it.
-pub const REDELIVER_AFTER: Duration = Duration::minutes(4);
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use time::Duration;
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 

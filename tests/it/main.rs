@@ -7,6 +7,7 @@
 //! | [`sim`] | the simulator: the flows over their ports, a virtual clock, chance and checks |
 //! | [`stories`] | the flows, told over real HTTP |
 //! | [`clients`] | the adapters, and whatever may be answered to them |
+//! | [`house`] | the rules of the house: layers, and functions that fit on a screen |
 //! | [`intake`] | what comes from outside, changed at random |
 //! | [`runner_init`] | the container's program, as processes |
 //! | [`cold_start`] | the functions' programs: instructions and size |
@@ -17,6 +18,7 @@ mod clients;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod cold_start;
 mod fleet;
+mod house;
 mod http;
 mod intake;
 mod model;

@@ -1,0 +1,129 @@
+//! Every duration of the protocol: where it is from, and what it must be larger than.
+
+use std::time::Duration;
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes * 60)
+}
+
+// The functions, as template.yaml sets them; a test reads them there.
+
+/// `Timeout` of dispatch.
+pub const DISPATCH_TIMEOUT: Duration = seconds(30);
+/// `Timeout` of reconcile.
+pub const RECONCILE_TIMEOUT: Duration = seconds(120);
+/// `Timeout` of the webhook. GitHub waits "10 seconds" for its answer ("Best practices for using webhooks").
+pub const WEBHOOK_TIMEOUT: Duration = seconds(10);
+/// How often reconcile sweeps.
+pub const SWEEP_EVERY: Duration = minutes(5);
+
+// Calls
+
+/// A call to GitHub, with all its tries.
+pub const GITHUB_CALL: Duration = seconds(10);
+/// A call to AWS of the functions behind a queue, with all its tries.
+pub const AWS_CALL: Duration = seconds(9);
+/// The same for the webhook, which may need two: the secret, the event bus.
+pub const AWS_CALL_OF_WEBHOOK: Duration = seconds(4);
+/// Capacities that one RunTask may go through: Spot and on-demand.
+const MOST_CAPACITIES: u32 = 2;
+
+// Dispatch
+
+/// Older than this, a job may have been cancelled or taken by another runner: one GET comes first.
+pub const OLD: Duration = minutes(2);
+/// The same where an attempt may be started on several capacities, each under a token of its own, so that RunTask
+/// does not say that another one had it. No runner is up, and its name free again, sooner.
+pub const OLD_FOR_SEVERAL: Duration = seconds(20);
+/// How long a delivery that meets a registration without a task waits before it takes over, if it is the first
+/// receive of its message: another delivery of the same job may be between its mint and its RunTask, or ListTasks
+/// may not show its task yet.
+pub const IN_FLIGHT: Duration = seconds(30);
+/// How far GitHub's and ECS's answers are assumed to lag behind; nobody documents it.
+pub const LAG: Duration = seconds(60);
+/// How long dispatch waits for ECS to show what was just done.
+pub const UNTIL_SHOWN: Duration = seconds(75);
+
+// Reconcile
+
+/// The registration of a crashed dispatch goes back to the queue; one that is only slow gets this long to finish
+/// first.
+pub const HAND_BACK: Duration = seconds(60);
+/// The first replacement waits so long, each further one twice as long as the one before.
+pub const REPLACEMENT: Duration = seconds(15);
+/// "Valid values: 0 to 900" (SQS, `DelaySeconds`).
+pub const LONGEST_DELAY: Duration = seconds(900);
+/// A sweep that waited longer than this on its queue has been overtaken by the next one.
+pub const STALE: Duration = minutes(10);
+/// Time that one step of a sweep may take: it begins none when less is left.
+pub const ONE_STEP: Duration = seconds(20);
+/// "Each job in a workflow can run for up to 5 days of execution time" on a self-hosted runner
+/// (<https://docs.github.com/en/actions/reference/limits>), and one day more for luck.
+pub const OLDEST_JOB: Duration = minutes(6 * 24 * 60);
+
+// Webhook deliveries
+
+/// A failed delivery is asked for again after this, then after twice and four times as long.
+pub const REDELIVER_AFTER: Duration = minutes(4);
+/// How often that pause is doubled at most.
+pub const REDELIVER_DOUBLINGS: u32 = 2;
+/// How far back failed deliveries are looked for when there are none.
+pub const LOOK_BACK: Duration = minutes(40);
+/// And when there are some; and every third time, for what was missed while no sweep got through.
+pub const LONG_LOOK_BACK: Duration = minutes(180);
+
+/// `larger` is more than `smaller`.
+const fn more(larger: Duration, smaller: Duration) -> bool {
+    larger.as_millis() > smaller.as_millis()
+}
+
+const fn times(duration: Duration, count: u32) -> Duration {
+    duration.saturating_mul(count)
+}
+
+// A slow service ends in a deferral and not in a time-out of the whole batch.
+const MINT_TO_TASK: Duration = GITHUB_CALL.saturating_add(times(AWS_CALL, MOST_CAPACITIES));
+const _: () = assert!(more(DISPATCH_TIMEOUT, MINT_TO_TASK));
+const _: () = assert!(more(WEBHOOK_TIMEOUT, times(AWS_CALL_OF_WEBHOOK, 2)));
+// Nobody takes over from a delivery that is still at work.
+const _: () = assert!(more(IN_FLIGHT, times(AWS_CALL, MOST_CAPACITIES)));
+const _: () = assert!(more(HAND_BACK, DISPATCH_TIMEOUT));
+const _: () = assert!(more(UNTIL_SHOWN, LAG));
+// The next sweep comes before a message of the one before is given up, and no two are at work for long.
+const _: () = assert!(more(SWEEP_EVERY, RECONCILE_TIMEOUT) && more(STALE, SWEEP_EVERY));
+const _: () = assert!(more(RECONCILE_TIMEOUT, ONE_STEP) && more(ONE_STEP, GITHUB_CALL));
+// The first sweep after a failure sees to it, and none that waits for its next try falls out of sight.
+const _: () = assert!(more(SWEEP_EVERY, REDELIVER_AFTER));
+const _: () = assert!(more(LOOK_BACK, times(REDELIVER_AFTER, 1 << REDELIVER_DOUBLINGS)));
+const _: () = assert!(more(LONG_LOOK_BACK, times(LOOK_BACK, 3)));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_template_says_the_same() {
+        let template = include_str!("../../template.yaml");
+        let resource = |name: &str| {
+            let rest =
+                template.split_once(&format!("\n  {name}:\n")).unwrap_or_else(|| panic!("no {name}")).1;
+            let end = rest.find("\n\n").unwrap_or(rest.len());
+            rest[..end].to_owned()
+        };
+        let timeout = |name: &str| -> u64 {
+            let text = resource(name);
+            let line = text.lines().find_map(|line| line.trim().strip_prefix("Timeout: ").map(str::to_owned));
+            line.and_then(|number| number.parse().ok())
+                .unwrap_or_else(|| panic!("no Timeout of {name}: {text}"))
+        };
+        assert_eq!(timeout("WebhookFunction"), WEBHOOK_TIMEOUT.as_secs());
+        assert_eq!(timeout("DispatchFunction"), DISPATCH_TIMEOUT.as_secs());
+        assert_eq!(timeout("ReconcileFunction"), RECONCILE_TIMEOUT.as_secs());
+        assert!(template.contains("ScheduleExpression: rate(5 minutes)"));
+        assert_eq!(SWEEP_EVERY, minutes(5));
+    }
+}
