@@ -125,7 +125,7 @@ impl DispatchConfig {
         let mut env = Env::new(&get);
         let config = DispatchConfig {
             cluster: env.required("ECS_CLUSTER", "the name or ARN of an ECS cluster"),
-            fleet: env.fleet(),
+            fleet: Fleet { task_definition_arm64: env.optional("TASK_DEFINITION_ARM64"), ..env.fleet() },
             network: env.network(),
             policy: env.policy(get("TASK_DEFINITION_ARM64").is_some_and(|value| !value.is_empty())),
             max_runners: env.number("MAX_RUNNERS", 0, 0),
@@ -277,6 +277,7 @@ impl<'a> Env<'a> {
         ids
     }
 
+    /// Without a definition for arm64: the warm pool has none.
     fn fleet(&mut self) -> Fleet {
         let capacities = self.parse(
             "CAPACITY",
@@ -286,7 +287,7 @@ impl<'a> Env<'a> {
         );
         Fleet {
             task_definition: self.or("TASK_DEFINITION", "gha-jit-self-hosted-fargate-runner"),
-            task_definition_arm64: self.optional("TASK_DEFINITION_ARM64"),
+            task_definition_arm64: None,
             container: self.or("CONTAINER_NAME", "runner"),
             capacities,
         }

@@ -10,6 +10,7 @@
 //! | [`house`] | the rules of the house: layers, and functions that fit on a screen |
 //! | [`intake`] | what comes from outside, changed at random |
 //! | [`runner_init`] | the container's program, as processes |
+//! | [`settings`] | README's table of variables, what is read, and what template.yaml sets |
 //! | [`cold_start`] | the functions' programs: instructions and size |
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ mod http;
 mod intake;
 mod model;
 mod runner_init;
+mod settings;
 #[allow(dead_code, reason = "the program of `make sim` uses the rest")]
 mod sim;
 mod stories;
