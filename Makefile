@@ -48,6 +48,7 @@ invoke: .venv/build/ready ## Send one of events/ to the functions of `make watch
 test: .venv/lint/ready ## All tests, the exhaustive part of the simulator and the template's policies included
 	cargo test --locked
 	$(call with,lint) python -m unittest discover --start-directory tests/template
+	$(call with,lint) python -m unittest discover --verbose --start-directory tests/image
 
 .PHONY: lint
 lint: .venv/lint/ready ## Formatting, clippy, the template, licences and sources of the dependencies

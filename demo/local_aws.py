@@ -143,7 +143,7 @@ class LocalAws:
         """Deploys the template and returns the stack's outputs."""
         s3, stacks = self.client("s3"), self.client("cloudformation")
         s3.create_bucket(Bucket=CODE_BUCKET)
-        template = packaged_template(lambda binary: self._upload(s3, binary))
+        template = packaged_template(lambda name, zipped: self._upload(s3, name, zipped))
         s3.put_object(Bucket=CODE_BUCKET, Key="template.json", Body=json.dumps(template))
         stacks.create_stack(
             StackName=STACK,
@@ -169,9 +169,9 @@ class LocalAws:
             functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": limit})
 
     @staticmethod
-    def _upload(s3, binary):
-        s3.put_object(Bucket=CODE_BUCKET, Key=f"{binary}.zip", Body=zipped_bootstrap(BINARIES / binary))
-        return f"s3://{CODE_BUCKET}/{binary}.zip"
+    def _upload(s3, name, zipped):
+        s3.put_object(Bucket=CODE_BUCKET, Key=f"{name}.zip", Body=zipped)
+        return f"s3://{CODE_BUCKET}/{name}.zip"
 
 
 def zipped_bootstrap(binary):
@@ -181,6 +181,15 @@ def zipped_bootstrap(binary):
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:  # stored: it goes no further than this machine
         file.writestr(entry, binary.read_bytes())
+    return archive.getvalue()
+
+
+def zipped_folder(folder):
+    """A folder's files, as `aws cloudformation package` zips them."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted(folder.iterdir()):
+            file.write(path, path.name)
     return archive.getvalue()
 
 
@@ -201,11 +210,16 @@ TemplateLoader.add_multi_constructor("!", TemplateLoader.intrinsic)
 
 
 def packaged_template(upload):
-    """template.yaml with the code of each function where `upload`, given the binary's name, has put it."""
+    """template.yaml with each function's code and each layer's folder where `upload(name, zipped)` has put it."""
     template = yaml.load((ROOT / "template.yaml").read_text(), TemplateLoader)
     for resource in template["Resources"].values():
+        properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::Serverless::Function":
-            resource["Properties"]["CodeUri"] = upload(resource["Metadata"]["BuildProperties"]["Binary"])
+            binary = resource["Metadata"]["BuildProperties"]["Binary"]
+            properties["CodeUri"] = upload(binary, zipped_bootstrap(BINARIES / binary))
+        elif resource["Type"] == "AWS::Serverless::LayerVersion":
+            folder = properties["ContentUri"]
+            properties["ContentUri"] = upload(folder, zipped_folder(ROOT / folder))
     return template
 
 

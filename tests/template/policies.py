@@ -49,7 +49,8 @@ class Stack:
             return f"arn:aws:iam::{ACCOUNT}:role/{name}"
         service = {"AWS::SQS::Queue": "sqs", "AWS::Events::Rule": "events", "AWS::ECS::Cluster": "ecs",
                    "AWS::Logs::LogGroup": "logs", "AWS::SecretsManager::Secret": "secretsmanager",
-                   "AWS::ECR::Repository": "ecr"}[kind]
+                   "AWS::ECR::Repository": "ecr", "AWS::CodeBuild::Project": "codebuild",
+                   "AWS::Serverless::LayerVersion": "lambda"}[kind]
         return f"arn:aws:{service}:eu-west-1:{ACCOUNT}:{name}"
 
     def holds(self, condition):

@@ -16,11 +16,12 @@ MODES = {
     "dispatcher-minted": {"GitHubSecretArn": TOKEN},
     "ARM64": {"GitHubSecretArn": TOKEN, "EnableArm64": "true"},
     "warm pool": {"GitHubSecretArn": TOKEN, "WarmPoolSize": "2"},
+    "image pipeline": {"GitHubSecretArn": TOKEN, "EnableImagePipeline": "true", "RunnerImage": "example.com/tools:current"},
     "operators": {"GitHubSecretArn": TOKEN, "QueueOperatorArns": f"{OPERATOR},{OPERATOR}-2"},
 }
 QUEUES = ["JobQueue", "JobDeadLetterQueue", "LifecycleQueue", "LifecycleDeadLetterQueue"]
 RULES = ["JobQueuedRule", "JobLifecycleRule", "TaskStoppedRule", "SweepRule"]
-ROLES = ["WebhookRole", "DispatchRole", "ReconcileRole", "TaskRole", "ExecutionRole"]
+ROLES = ["WebhookRole", "DispatchRole", "ReconcileRole", "TaskRole", "ExecutionRole", "ImageRole", "ImageWeeklyRole"]
 SEND, RECEIVE = "sqs:SendMessage", "sqs:ReceiveMessage"
 MAY = {
     ("JobQueue", SEND): {"JobQueuedRule", "ReconcileRole"},

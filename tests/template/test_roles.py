@@ -10,6 +10,29 @@ ADAPTERS = TEMPLATE.parent / "src" / "adapters"
 ARN = "arn:aws:{}:eu-west-1:111122223333:{}"
 
 
+def image_calls(stack):
+    """The same for images: pulled by ECS for the execution role, built and pushed by the pipeline."""
+    own = {"ImageRole"}
+    logged_in = own if stack.holds("GitHubsImage") else {"ExecutionRole", "ImageRole"}
+    yield "log in to the registry", "ecr:GetAuthorizationToken", "*", {}, logged_in
+    pulls = ("BatchCheckLayerAvailability", "GetDownloadUrlForLayer", "BatchGetImage")
+    pushes = ("InitiateLayerUpload", "UploadLayerPart", "CompleteLayerUpload", "PutImage")
+    given = ARN.format("ecr", "repository/any")
+    for action in pulls:
+        yield f"{action}, tools", f"ecr:{action}", stack.arn("ImageRepository"), {}, own
+        yield (f"{action}, container-minted", f"ecr:{action}", stack.arn("Repository"), {},
+               {"ExecutionRole"} if stack.holds("CreateRepository") else set())
+        yield (f"{action}, RunnerImage", f"ecr:{action}", given, {},
+               {"ExecutionRole"} if stack.holds("HasRunnerImage") else set())
+    for action in pushes:
+        yield f"{action}, tools", f"ecr:{action}", stack.arn("ImageRepository"), {}, own
+        yield f"{action} elsewhere", f"ecr:{action}", given, {}, set()
+        yield f"{action}, container-minted", f"ecr:{action}", stack.arn("Repository"), {}, set()
+    yield "its folder", "lambda:GetLayerVersion", stack.arn("ImageSource"), {}, own
+    yield "another layer", "lambda:GetLayerVersion", ARN.format("lambda", "layer:another:1"), {}, set()
+    yield "weekly build", "codebuild:StartBuild", stack.arn("ImageProject"), {}, {"ImageWeeklyRole"}
+    yield "another project", "codebuild:StartBuild", ARN.format("codebuild", "project/another"), {}, set()
+
 
 def calls(stack):
     """Call -> (action, resource, what AWS knows about it, roles that need it)."""
@@ -56,10 +79,11 @@ def calls(stack):
     yield "send_message, a rejection", "sqs:SendMessage", stack.arn("JobDeadLetterQueue"), {}, both
     yield "send_message, an event", "sqs:SendMessage", stack.arn("LifecycleQueue"), {}, set()
     logs = {"WebhookRole": "WebhookLogGroup", "DispatchRole": "DispatchLogGroup", "ReconcileRole": "ReconcileLogGroup",
-            "ExecutionRole": "RunnerLogGroup"}
+            "ExecutionRole": "RunnerLogGroup", "ImageRole": "ImageLogGroup"}
     for role, group in logs.items():
         for action in ("CreateLogStream", "PutLogEvents"):
             yield f"{action}, {group}", f"logs:{action}", stack.arn(group), {}, {role}
+    yield from image_calls(stack)
 
 
 class Roles(unittest.TestCase):
@@ -84,14 +108,11 @@ class Roles(unittest.TestCase):
         for mode, parameters in MODES.items():
             stack = Stack(TEMPLATE, **parameters)
             listed = {action for _, action, *_ in calls(stack)}
-            # What ECS itself asks of the registry, for the execution role alone.
-            ecr = {f"ecr:{action}" for action in ("GetAuthorizationToken", "BatchCheckLayerAvailability",
-                                                   "GetDownloadUrlForLayer", "BatchGetImage")}
             for role in ROLES:
                 may = {action for statement in stack.of_role(role) for action in (
                     statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]])}
                 with self.subTest(mode=mode, role=role):
-                    self.assertEqual(may - listed - (ecr if role == "ExecutionRole" else set()), set())
+                    self.assertEqual(may - listed, set())
 
 
 if __name__ == "__main__":
