@@ -104,6 +104,13 @@ deploy: .venv/build/ready .venv/deploy/ready ## Build and deploy template.yaml t
 webhook-test: .venv/demo/ready ## Send a signed ping to the webhook of a deployed stack: STACK=gha-fargate-runners
 	@$(call with,demo) python demo/webhook_test.py $(STACK)
 
+.PHONY: stop resume
+stop: .venv/demo/ready ## Stop everything of a deployed stack: no task is started, every task is stopped: STACK=gha-fargate-runners
+	@$(call with,demo) python demo/stop.py stop $(STACK)
+
+resume: .venv/demo/ready ## Let a stopped stack go on with the jobs that wait
+	@$(call with,demo) python demo/stop.py resume $(STACK)
+
 .PHONY: clean
 clean: ## Remove everything that was built or installed here
 	rm -rf target .venv .aws-sam

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from urllib.parse import urlsplit
 
-from local_aws import BINARIES, ROOT, Child, Failure, LocalAws, begin, request, wait_until
+from local_aws import BINARIES, ROOT, STACK, Child, Failure, LocalAws, begin, request, wait_until
+from stop import stop
 
 ORGANIZATION = "octo-org"
 SETTLE_SECONDS = 45
@@ -140,6 +141,7 @@ class Demo:
         self.what_comes_next()
         self.settle("the outcome of every job")
         print(self.table())
+        self.stop_everything()
 
     def deploy(self):
         parameters = {"Organization": ORGANIZATION, "GitHubApiUrl": self.github.url}
@@ -155,6 +157,14 @@ class Demo:
         secret = self.aws.client("secretsmanager").get_secret_value(SecretId=self.stack["WebhookSecretName"])
         self.webhook_secret = secret["SecretString"].encode()
         say("template.yaml deployed")
+
+    def stop_everything(self):
+        """What `make stop` does, to a stack that is at rest."""
+        done = list(stop(self.aws.client, STACK, at_work=0))
+        alive = self.ecs.list_tasks(cluster=self.stack["ClusterName"], desiredStatus="RUNNING")["taskArns"]
+        if alive:
+            raise Failure(f"make stop left {len(alive)} tasks")
+        say(f"make stop: {sum('stopped' in line for line in done)} tasks stopped, and no function starts another")
 
     # -- What GitHub and ECS do --------------------------------------------------------------------------
 
