@@ -115,6 +115,9 @@ class Stack:
             raise ValueError(f"{queue}Policy is another queue's")
         return self.resolve(policy["PolicyDocument"])["Statement"]
 
+    def of_bus(self):
+        return self.resolve(self.template["Resources"]["EventBus"]["Properties"]["Policy"])["Statement"]
+
 
 def many(value):
     return value if isinstance(value, list) else [value]
@@ -140,9 +143,10 @@ def applies(statement, action, resource, context):
         return False
     principal = statement.get("Principal", "*")
     if principal != "*":
-        if principal.keys() != {"Service"}:
+        (kind, named), = principal.items()
+        if kind not in ("Service", "AWS"):
             raise NotImplementedError(principal)
-        if context.get("service") not in many(principal["Service"]):
+        if context.get("service" if kind == "Service" else "aws:PrincipalArn") not in many(named):
             return False
     return all(condition_holds(operator, key, wanted, context)
                for operator, keys in statement.get("Condition", {}).items() for key, wanted in keys.items())

@@ -17,6 +17,7 @@ MODES = {
     "ARM64": {"GitHubSecretArn": TOKEN, "EnableArm64": "true"},
     "warm pool": {"GitHubSecretArn": TOKEN, "WarmPoolSize": "2"},
     "image pipeline": {"GitHubSecretArn": TOKEN, "EnableImagePipeline": "true", "RunnerImage": "example.com/tools:current"},
+    "putters": {"GitHubSecretArn": TOKEN, "EventBusPutterArns": f"{OPERATOR},{OPERATOR}-2"},
     "operators": {"GitHubSecretArn": TOKEN, "QueueOperatorArns": f"{OPERATOR},{OPERATOR}-2"},
 }
 QUEUES = ["JobQueue", "JobDeadLetterQueue", "LifecycleQueue", "LifecycleDeadLetterQueue"]
@@ -78,6 +79,18 @@ class Queues(unittest.TestCase):
         for queue, action in itertools.product(QUEUES, (SEND, RECEIVE)):
             context = role(f"arn:aws:iam::{ACCOUNT}:role/administrator")
             self.assertTrue(allowed(ANYTHING, [], action, stack.arn(queue), context))
+
+
+class Bus(unittest.TestCase):
+    def test_each_principal(self):
+        for mode, parameters in MODES.items():
+            stack = Stack(TEMPLATE, **parameters)
+            bus = f"arn:aws:events:eu-west-1:{ACCOUNT}:event-bus/{stack.parameters['EventBusName']}"
+            may = {"WebhookRole"} | ({"operator"} if mode == "putters" else set())
+            for name, identity, context in principals(stack):
+                with self.subTest(mode=mode, principal=name):
+                    verdict = allowed(identity, stack.of_bus(), "events:PutEvents", bus, context)
+                    self.assertEqual(verdict, name in may)
 
 
 if __name__ == "__main__":
