@@ -3,6 +3,9 @@
 
 use std::{collections::BTreeSet, process::ExitCode, time::Instant};
 
+#[allow(dead_code, unused_imports, reason = "the tests use all of it")]
+#[path = "../tests/it/model/mod.rs"]
+mod model;
 #[allow(dead_code, reason = "the tests use one half of it, this the other")]
 #[path = "../tests/it/sim/mod.rs"]
 mod sim;
@@ -112,7 +115,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
             eprintln!(
                 "{} of {jobs} jobs, {} waiting, {} runners, {} s",
                 world.stats.jobs,
-                world.github.waiting_count(),
+                world.github.queued_count(),
                 world.ecs.running.len(),
                 began.elapsed().as_secs(),
             );

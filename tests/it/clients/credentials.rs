@@ -122,7 +122,7 @@ async fn each_scope_registers_its_runners_there_and_on_ghes_too() {
             let changes =
                 [("RUNNER_SCOPE", scope), ("GITHUB_SECRET_ARN", &secret), ("GITHUB_API_URL", url.as_str())];
             mint(&world, &client(&world, &changes), None).await;
-            let scopes: Vec<_> = world.github().runners().map(|runner| runner.scope.clone()).collect();
+            let scopes: Vec<_> = world.github().runners().map(|runner| (*runner.scope).clone()).collect();
             assert_eq!(scopes, [registered], "{scope} below {root:?}");
             world.finish();
         }

@@ -101,7 +101,7 @@ pub fn answer(shared: &Shared, asked: &Asked) -> Reply {
 
 fn line(runner: &Runner) -> Value {
     let mut line = json_runner(runner);
-    line["labels"] = json!(runner.labels);
+    line["labels"] = json!(runner.labels.stored().collect::<Vec<_>>());
     line["job"] = json!(runner.job);
     line
 }
@@ -126,9 +126,9 @@ fn change_runner(shared: &Shared, id: &str, asked: &Asked) -> Result<Value, Stri
             }
         }
         (None, Some(true)) => {
-            let job = github.jobs_for(id).min();
+            let job = github.jobs_for(id, usize::MAX).min();
             if !job.is_some_and(|job| github.assign(job, id, now)) {
-                github.set_busy(id, true);
+                github.set_busy(id, true, now);
             }
         }
         (None, Some(false)) => match github.runner(id).and_then(|runner| runner.job) {
@@ -136,7 +136,7 @@ fn change_runner(shared: &Shared, id: &str, asked: &Asked) -> Result<Value, Stri
                 github.complete(job, "success", now);
             }
             None => {
-                github.set_busy(id, false);
+                github.set_busy(id, false, now);
             }
         },
         (None, None) => {}
@@ -165,8 +165,8 @@ fn change_job(shared: &Shared, asked: &Asked) -> Result<Value, String> {
     };
     match change.status.as_deref() {
         None => {}
-        Some("queued") => github.approve(id),
-        Some("waiting") => github.hold_back(id),
+        Some("queued") => github.approve(id, now),
+        Some("waiting") => github.hold_back(id, now),
         Some("completed") => {
             github.complete(id, change.conclusion.as_deref().unwrap_or("success"), now);
         }

@@ -25,6 +25,8 @@ pub enum Effect {
     Aws(AwsError),
     /// A slow answer.
     Delay(Duration),
+    /// The answer of a copy that lags behind.
+    Stale(time::Duration),
     /// An answer that waits for [`Handle::release`].
     Hold(watch::Receiver<bool>),
 }
@@ -190,6 +192,11 @@ impl FaultBuilder {
     /// The answer is late.
     pub fn delay(self, by: Duration) -> Handle {
         self.set(|_| Effect::Delay(by))
+    }
+
+    /// A copy that lags so far behind answers a GET of GitHub's.
+    pub fn stale(self, by: time::Duration) -> Handle {
+        self.set(|_| Effect::Stale(by))
     }
 
     /// An HTTP answer of the story's own.

@@ -220,8 +220,7 @@ fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime) ->
             }
         },
         Route::List(scope) => list(shared, &scope, asked),
-        Route::Get(scope, id) => match lock(&shared.github).runner(id).filter(|runner| runner.scope == scope)
-        {
+        Route::Get(scope, id) => match lock(&shared.github).show_runner(&scope, id, asked.sight) {
             Some(runner) => Reply::json(200, &json_runner(runner), state(runner)),
             None => message(404, "Not Found"),
         },
@@ -232,10 +231,7 @@ fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime) ->
         },
         Route::Job(owner, repository, id) => {
             let github = lock(&shared.github);
-            let job = github.job(id).filter(|job| {
-                job.owner.eq_ignore_ascii_case(&owner) && job.repository.eq_ignore_ascii_case(&repository)
-            });
-            match job {
+            match github.show_job(&owner, &repository, id, asked.sight) {
                 Some(job) => Reply::json(200, &json_job(job), job.status.as_str()),
                 None => message(404, "Not Found"),
             }
@@ -276,7 +272,7 @@ fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime) ->
         },
         Route::Deliveries => deliveries(shared, asked),
         Route::Redeliver(id) => {
-            if lock(&shared.app).redeliver(id) {
+            if lock(&shared.app).deliveries.redeliver(id) {
                 Reply::json(202, &json!({}), "202")
             } else {
                 message(404, "Not Found")
@@ -325,11 +321,11 @@ fn list(shared: &Shared, scope: &Scope, asked: &Asked) -> Reply {
     github.expire(shared.clock.now());
     let (runners, total) = match asked.parameter("name") {
         Some(name) => {
-            let found: Vec<&Runner> = github.find(scope, name).into_iter().collect();
+            let found: Vec<&Runner> = github.show_named(scope, name, asked.sight).into_iter().collect();
             let total = found.len();
             (found, total)
         }
-        None => github.list(scope, page, per_page),
+        None => github.list(scope, page, per_page, asked.sight),
     };
     let outcome = match &runners[..] {
         [runner] if asked.parameter("name").is_some() => state(runner),
@@ -364,7 +360,7 @@ fn deliveries(shared: &Shared, asked: &Asked) -> Reply {
         }
     };
     let app = lock(&shared.app);
-    let (page, more) = app.deliveries(before, per_page.clamp(1, PAGE));
+    let (page, more) = app.deliveries.list(before, per_page.clamp(1, PAGE), asked.sight);
     let failed =
         |status: u16| asked.parameter("status").is_none_or(|want| (want == "success") == (status < 400));
     let body: Vec<Value> = page
@@ -408,13 +404,13 @@ fn state(runner: &Runner) -> String {
 pub fn json_runner(runner: &Runner) -> Value {
     let labels: Vec<Value> = runner
         .labels
-        .iter()
+        .stored()
         .enumerate()
         .map(|(id, name)| json!({"id": id, "name": name, "type": "custom"}))
         .collect();
     json!({
         "id": runner.id,
-        "name": runner.name,
+        "name": &*runner.name,
         "os": if runner.online { "Linux" } else { "unknown" },
         "status": if runner.online { "online" } else { "offline" },
         "busy": runner.busy,
@@ -425,14 +421,14 @@ pub fn json_runner(runner: &Runner) -> Value {
 }
 
 pub fn json_job(job: &Job) -> Value {
-    let repository = format!("{}/{}", job.owner, job.repository);
+    let repository = format!("{}/{}", job.place.owner, job.place.repository);
     let runner = job.runner.as_ref();
     json!({
         "id": job.id,
-        "run_id": job.run_id,
+        "run_id": job.id,
         "run_attempt": 1,
         "url": format!("https://api.github.com/repos/{repository}/actions/jobs/{}", job.id),
-        "html_url": format!("https://github.com/{repository}/actions/runs/{}/job/{}", job.run_id, job.id),
+        "html_url": format!("https://github.com/{repository}/actions/runs/{}/job/{}", job.id, job.id),
         "head_sha": "e3103f8eb03e1ad7f2331c5446b23c070fc54055",
         "head_branch": "main",
         "workflow_name": "CI",
@@ -442,10 +438,10 @@ pub fn json_job(job: &Job) -> Value {
         "created_at": rfc3339(job.created_at),
         "started_at": rfc3339(job.started_at.unwrap_or(job.created_at)),
         "completed_at": job.completed_at.map(rfc3339),
-        "labels": job.labels,
+        "labels": job.labels.written(),
         "steps": [],
         "runner_id": runner.map(|(id, _)| id),
-        "runner_name": runner.map(|(_, name)| name),
+        "runner_name": runner.map(|(_, name)| &**name),
         "runner_group_id": runner.map(|_| 1),
         "runner_group_name": runner.map(|_| "Default"),
     })

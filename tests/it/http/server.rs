@@ -29,6 +29,7 @@ use crate::model::{
     ecs::Ecs,
     github::Github,
     limits::Limits,
+    past::Sight,
     sqs::Sqs,
 };
 
@@ -85,6 +86,8 @@ pub struct Asked {
     pub query: Vec<(String, String)>,
     pub headers: axum::http::HeaderMap,
     pub body: Bytes,
+    /// The moment that the answer shows.
+    pub sight: Sight,
 }
 
 impl Asked {
@@ -146,19 +149,22 @@ async fn answer(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
-    let asked = Asked {
+    let mut asked = Asked {
         method: parts.method.to_string(),
         path: parts.uri.path().to_owned(),
         query: query(parts.uri.query().unwrap_or_default()),
         headers: parts.headers,
         body,
+        sight: Sight::at(shared.now()),
     };
     let reply = if asked.path.starts_with("/_world/") {
         control::answer(&shared, &asked)
     } else if shared.aws && !asked.header("x-amz-target").is_empty() {
-        call(&shared, &asked, &scissors, aws::identify(&asked), aws::act).await
+        let op = aws::identify(&asked);
+        call(&shared, &mut asked, &scissors, op, aws::act).await
     } else {
-        call(&shared, &asked, &scissors, github::identify(&asked), github::act).await
+        let op = github::identify(&asked);
+        call(&shared, &mut asked, &scissors, op, github::act).await
     };
     let mut response = Response::builder().status(reply.status);
     for (name, value) in reply.headers {
@@ -170,7 +176,7 @@ async fn answer(
 /// One call: faults before, the effect, faults after. An operation that nobody knows is a violation.
 async fn call(
     shared: &Shared,
-    asked: &Asked,
+    asked: &mut Asked,
     scissors: &Scissors,
     op: Option<(Op, String)>,
     act: fn(&Shared, Op, &Asked) -> Reply,
@@ -187,6 +193,11 @@ async fn call(
         log.calls.len() - 1
     };
     let (before, after) = lock(&shared.faults).strike(op);
+    for strike in &before {
+        if let Effect::Stale(by) = strike.effect {
+            asked.sight = Sight::at(shared.now() - by);
+        }
+    }
     if let Some(mut reply) = strike(op, before, scissors).await {
         reply.outcome += " (no effect)";
         return shared.log(at, reply);
@@ -222,6 +233,7 @@ async fn strike(op: Op, strikes: Vec<Strike>, scissors: &Scissors) -> Option<Rep
                 return Some(reply);
             }
             Effect::Aws(error) => return Some(aws::error(op.service(), &error)),
+            Effect::Stale(_) => {}
             Effect::Delay(by) => tokio::time::sleep(by).await,
             Effect::Hold(mut released) => {
                 if released.wait_for(|released| *released).await.is_err() {

@@ -54,10 +54,10 @@ impl World {
         let job = github.job(job).expect("a job of this world");
         payload["action"] = json!(action);
         payload["workflow_job"] = json_job(job);
-        payload["repository"]["name"] = json!(job.repository);
-        payload["repository"]["full_name"] = json!(format!("{}/{}", job.owner, job.repository));
-        payload["repository"]["owner"]["login"] = json!(job.owner);
-        payload["organization"]["login"] = json!(job.owner);
+        payload["repository"]["name"] = json!(job.place.repository);
+        payload["repository"]["full_name"] = json!(format!("{}/{}", job.place.owner, job.place.repository));
+        payload["repository"]["owner"]["login"] = json!(job.place.owner);
+        payload["organization"]["login"] = json!(job.place.owner);
         payload["installation"]["id"] = json!(INSTALLATION);
         payload
     }
@@ -339,15 +339,13 @@ impl World {
         }
         let mut owed: BTreeMap<Vec<String>, (usize, usize)> = BTreeMap::new();
         for job in github.jobs().filter(|job| job.status == JobStatus::Queued) {
-            let mut labels: Vec<String> = job.labels.iter().map(|label| label.to_lowercase()).collect();
-            labels.sort();
-            labels.dedup();
+            let labels: Vec<String> = job.labels.stored().map(str::to_owned).collect();
             owed.entry(labels).or_default().0 += 1;
         }
         for runner in
             github.runners().filter(|runner| !runner.busy && !runner.name.starts_with("fargate-pool-"))
         {
-            owed.entry(runner.labels.iter().cloned().collect()).or_default().1 += 1;
+            owed.entry(runner.labels.stored().map(str::to_owned).collect()).or_default().1 += 1;
         }
         for (labels, (jobs, runners)) in owed.iter().filter(|(_, (jobs, runners))| jobs != runners) {
             wrong.push(format!("[{}]: {jobs} jobs wait, {runners} runners are owed", labels.join(",")));

@@ -167,11 +167,25 @@ fn the_app_s_jwt_buys_a_token_of_its_own_account() {
 }
 
 #[test]
+fn a_copy_that_lags_behind_does_not_know_the_latest() {
+    let world = World::start();
+    world.set_now(world.now());
+    assert_eq!(mint(&world, "a"), 201);
+    world.advance(time::Duration::seconds(30));
+    world.fail(Op::ListRunners).stale(time::Duration::minutes(1));
+    let path = format!("{RUNNERS}?per_page=100");
+    let count = || ask(&world, "GET", &path, PAT, "").unwrap().2["total_count"].clone();
+    assert_eq!((count(), count()), (json!(0), json!(1)));
+    world.finish();
+}
+
+#[test]
 fn deliveries_are_paged_by_cursor() {
     let world = World::start();
     let now = world.now();
     for n in 0..150 {
-        world.app().delivered(&format!("guid-{n}"), "workflow_job", Some("queued"), "{}", 502, now);
+        let guid = format!("guid-{n}");
+        world.app().deliveries.sent(&guid, "workflow_job", Some("queued"), "{}".to_owned(), 502, now);
     }
     let jwt = jwt(now, 500, json!(APP_ID), Algorithm::RS256);
     let (_, head, page) = ask(&world, "GET", "/app/hook/deliveries?per_page=100", &jwt, "").unwrap();
@@ -181,7 +195,7 @@ fn deliveries_are_paged_by_cursor() {
     let (_, head, page) = ask(&world, "GET", &path, &jwt, "").unwrap();
     assert_eq!((page.as_array().unwrap().len(), head.contains("link:")), (50, false));
     let (status, ..) = ask(&world, "POST", "/app/hook/deliveries/7/attempts", &jwt, "").unwrap();
-    assert_eq!((status, world.app().take_redeliveries().len()), (202, 1));
+    assert_eq!((status, world.app().deliveries.take_redeliveries().len()), (202, 1));
     world.finish();
 }
 

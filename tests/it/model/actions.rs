@@ -1,8 +1,10 @@
 //! What GitHub Actions is made of: scopes, registrations and jobs.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use time::OffsetDateTime;
+
+use super::labels::Labels;
 
 /// Where a registration lives. Logins and slugs are not case-sensitive.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,10 +37,8 @@ impl Scope {
 
     pub(super) fn covers(&self, job: &Job) -> bool {
         match self {
-            Scope::Organization(login) => job.owner.eq_ignore_ascii_case(login),
-            Scope::Repository(owner, name) => {
-                job.owner.eq_ignore_ascii_case(owner) && job.repository.eq_ignore_ascii_case(name)
-            }
+            Scope::Organization(login) => job.place.owner.eq_ignore_ascii_case(login),
+            Scope::Repository(owner, name) => job.place.is(owner, name),
             Scope::Enterprise(_) => true,
         }
     }
@@ -48,11 +48,10 @@ impl Scope {
 #[derive(Debug, Clone)]
 pub struct Runner {
     pub id: u64,
-    pub name: String,
-    pub scope: Scope,
+    pub name: Arc<str>,
+    pub scope: Arc<Scope>,
     pub group: u64,
-    /// In lower case, as GitHub stores them.
-    pub labels: BTreeSet<String>,
+    pub labels: Arc<Labels>,
     pub online: bool,
     pub busy: bool,
     /// The job it runs.
@@ -69,8 +68,7 @@ impl Runner {
     }
 
     pub(super) fn may_run(&self, job: &Job) -> bool {
-        let labels = !job.wanted.is_empty() && job.wanted.is_subset(&self.labels);
-        self.is_idle() && labels && self.scope.covers(job)
+        self.is_idle() && self.labels.cover(&job.labels) && self.scope.covers(job)
     }
 }
 
@@ -94,25 +92,33 @@ impl JobStatus {
     }
 }
 
+/// A repository, as its URL writes it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub owner: String,
+    pub repository: String,
+}
+
+impl Place {
+    pub(super) fn is(&self, owner: &str, repository: &str) -> bool {
+        self.owner.eq_ignore_ascii_case(owner) && self.repository.eq_ignore_ascii_case(repository)
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Job {
     pub id: u64,
-    pub run_id: u64,
-    pub owner: String,
-    pub repository: String,
-    /// As the workflow writes them.
-    pub labels: Vec<String>,
+    pub place: Arc<Place>,
+    pub labels: Arc<Labels>,
     pub status: JobStatus,
     pub conclusion: Option<String>,
     /// Id and name of the runner that runs it or ran it.
-    pub runner: Option<(u64, String)>,
+    pub runner: Option<(u64, Arc<str>)>,
     pub created_at: OffsetDateTime,
     pub started_at: Option<OffsetDateTime>,
     pub completed_at: Option<OffsetDateTime>,
-    /// In lower case.
-    pub(super) wanted: BTreeSet<String>,
     /// The label under which the job is filed while it is queued.
-    pub(super) filed_under: String,
+    pub(super) filed_under: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! GitHub's credentials and the App's webhook deliveries: installations, access tokens, personal access
-//! tokens, the App's JWT, and the delivery log with its redeliveries. No I/O and no clock.
+//! GitHub's credentials: installations, access tokens, personal access tokens, and the App's JWT. No I/O and
+//! no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +8,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use ring::{rsa::PublicKeyComponents, signature::RsaKeyPair};
 use time::{Duration, OffsetDateTime};
 
+use super::deliveries::Deliveries;
+
 /// "The installation access token will expire one hour from the time you create them."
 const TOKEN_LIFETIME: Duration = Duration::hours(1);
-
-/// The delivery log goes back three days ("Redelivering webhooks", GitHub Docs).
-const DELIVERIES_KEPT: Duration = Duration::days(3);
 
 /// Who a request speaks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,19 +20,6 @@ pub enum Identity {
     Installation(u64, Option<String>),
     /// A person's token.
     Pat,
-}
-
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    pub id: u64,
-    pub guid: String,
-    pub delivered_at: OffsetDateTime,
-    pub redelivery: bool,
-    pub status_code: u16,
-    pub event: String,
-    pub action: Option<String>,
-    /// What was sent, so that a redelivery can be sent again.
-    pub payload: String,
 }
 
 #[derive(Default)]
@@ -51,9 +37,8 @@ pub struct App {
     pub pats: BTreeSet<String>,
     tokens: BTreeMap<String, (u64, OffsetDateTime)>,
     issued: u64,
-    deliveries: BTreeMap<u64, Delivery>,
-    last_delivery: u64,
-    redelivered: Vec<u64>,
+    /// What its webhook was sent, as text.
+    pub deliveries: Deliveries<String>,
 }
 
 impl App {
@@ -158,80 +143,5 @@ impl App {
         let account = self.installations.iter().find(|(_, id)| *id == installation);
         let account = account.map(|(account, _)| account.clone()).filter(|_| !self.any_installation);
         Some(Identity::Installation(*installation, account))
-    }
-
-    // Webhook deliveries
-
-    /// GitHub has sent an event, and this was the answer.
-    pub fn delivered(
-        &mut self,
-        guid: &str,
-        event: &str,
-        action: Option<&str>,
-        payload: &str,
-        status_code: u16,
-        now: OffsetDateTime,
-    ) -> u64 {
-        let delivery = Delivery {
-            id: 0,
-            guid: guid.to_owned(),
-            delivered_at: now,
-            redelivery: false,
-            status_code,
-            event: event.to_owned(),
-            action: action.map(str::to_owned),
-            payload: payload.to_owned(),
-        };
-        self.log(delivery, now)
-    }
-
-    fn log(&mut self, mut delivery: Delivery, now: OffsetDateTime) -> u64 {
-        while let Some(oldest) = self.deliveries.first_entry() {
-            if now - oldest.get().delivered_at < DELIVERIES_KEPT {
-                break;
-            }
-            oldest.remove();
-        }
-        self.last_delivery += 1;
-        delivery.id = self.last_delivery;
-        self.deliveries.insert(delivery.id, delivery);
-        self.last_delivery
-    }
-
-    pub fn delivery(&self, id: u64) -> Option<&Delivery> {
-        self.deliveries.get(&id)
-    }
-
-    /// A page of the delivery log, newest first: those with ids below `before`, and whether more follow.
-    pub fn deliveries(&self, before: Option<u64>, limit: usize) -> (Vec<&Delivery>, bool) {
-        let mut older =
-            self.deliveries.range(..before.unwrap_or(u64::MAX)).rev().map(|(_, delivery)| delivery);
-        let page = older.by_ref().take(limit).collect();
-        (page, older.next().is_some())
-    }
-
-    /// `POST /app/hook/deliveries/{id}/attempts`: accepted, and to be sent again.
-    pub fn redeliver(&mut self, id: u64) -> bool {
-        let known = self.deliveries.contains_key(&id);
-        if known {
-            self.redelivered.push(id);
-        }
-        known
-    }
-
-    /// The deliveries that GitHub was asked to send again since the last call. Once it has, say so with
-    /// [`App::sent_again`].
-    pub fn take_redeliveries(&mut self) -> Vec<Delivery> {
-        std::mem::take(&mut self.redelivered)
-            .iter()
-            .filter_map(|id| self.deliveries.get(id))
-            .cloned()
-            .collect()
-    }
-
-    /// GitHub has sent a delivery again, under the same GUID, and this was the answer.
-    pub fn sent_again(&mut self, delivery: &Delivery, status_code: u16, now: OffsetDateTime) -> u64 {
-        let again = Delivery { delivered_at: now, redelivery: true, status_code, ..delivery.clone() };
-        self.log(again, now)
     }
 }

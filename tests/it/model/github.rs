@@ -3,11 +3,18 @@
 //! a history replays to the byte. Everything that happens once a job is a lookup in an index, because the
 //! simulator plays a million of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use time::{Duration, OffsetDateTime};
 
 pub use super::actions::*;
+use super::{
+    labels::{LabelBook, Labels},
+    past::{Past, Sight},
+};
 
 /// "An ephemeral self-hosted runner is automatically removed if it has not connected for more than 1 day"
 /// (GitHub Docs, "Self-hosted runners reference").
@@ -20,22 +27,24 @@ pub const PAGE: usize = 100;
 pub struct Github {
     /// The runner groups there are, besides GitHub's own.
     pub groups: BTreeSet<u64>,
+    labels: LabelBook,
     runners: BTreeMap<u64, Runner>,
     last_runner: u64,
-    by_name: BTreeMap<String, BTreeSet<u64>>,
-    by_scope: BTreeMap<Scope, BTreeSet<u64>>,
+    by_name: BTreeMap<Arc<str>, BTreeSet<u64>>,
+    by_scope: BTreeMap<Arc<Scope>, BTreeSet<u64>>,
     /// Offline runners by the moment they went.
     offline: BTreeSet<(OffsetDateTime, u64)>,
-    /// Online, idle runners by each of their labels.
-    idle: BTreeMap<String, BTreeSet<u64>>,
+    /// Online, idle runners by the number of each of their labels.
+    idle: BTreeMap<u32, BTreeSet<u64>>,
+    past_runners: Past<Runner>,
+    places: BTreeSet<Arc<Place>>,
     jobs: BTreeMap<u64, Job>,
     last_job: u64,
     queued: BTreeSet<u64>,
     /// Queued jobs by label set, each set filed under that of its labels which was the rarest: a runner
     /// looks only at the sets that are filed under one of its own labels.
-    queued_by_labels: BTreeMap<String, BTreeMap<BTreeSet<String>, BTreeSet<u64>>>,
-    /// Completed jobs by when, so that they can be forgotten.
-    completed: BTreeSet<(OffsetDateTime, u64)>,
+    queued_by_labels: BTreeMap<u32, BTreeMap<Arc<Labels>, BTreeSet<u64>>>,
+    past_jobs: Past<Job>,
 }
 
 impl Github {
@@ -56,8 +65,7 @@ impl Github {
         now: OffsetDateTime,
     ) -> Result<u64, MintError> {
         self.expire(now);
-        let labels: BTreeSet<String> = labels.iter().map(|label| label.as_ref().to_lowercase()).collect();
-        if labels.is_empty() || labels.len() > 100 || labels.contains("") {
+        if labels.is_empty() || labels.len() > 100 || labels.iter().any(|label| label.as_ref().is_empty()) {
             return Err(MintError::Labels);
         }
         if name.is_empty() || name.chars().count() > 64 {
@@ -74,12 +82,16 @@ impl Github {
         }
         self.last_runner += 1;
         let id = self.last_runner;
+        let scope = match self.by_scope.get_key_value(scope) {
+            Some((known, _)) => known.clone(),
+            None => Arc::new(scope.clone()),
+        };
         let runner = Runner {
             id,
-            name: name.to_owned(),
-            scope: scope.clone(),
+            name: name.into(),
+            scope,
             group,
-            labels,
+            labels: self.labels.read(labels),
             online: false,
             busy: false,
             job: None,
@@ -89,6 +101,7 @@ impl Github {
         self.by_name.entry(runner.name.clone()).or_default().insert(id);
         self.by_scope.entry(runner.scope.clone()).or_default().insert(id);
         self.offline.insert((now, id));
+        self.past_runners.changes(id, None, now);
         self.runners.insert(id, runner);
         Ok(id)
     }
@@ -101,19 +114,46 @@ impl Github {
     /// A registration by name.
     pub fn find(&self, scope: &Scope, name: &str) -> Option<&Runner> {
         let ids = self.by_name.get(name)?;
-        ids.iter().map(|id| &self.runners[id]).find(|runner| runner.scope == *scope)
+        ids.iter().map(|id| &self.runners[id]).find(|runner| *runner.scope == *scope)
+    }
+
+    /// `GET {scope}/actions/runners/{id}`.
+    pub fn show_runner(&self, scope: &Scope, id: u64, sight: Sight) -> Option<&Runner> {
+        self.seen(id, sight).filter(|runner| *runner.scope == *scope)
+    }
+
+    fn seen(&self, id: u64, sight: Sight) -> Option<&Runner> {
+        self.past_runners.shown(id, sight).unwrap_or_else(|| self.runners.get(&id))
+    }
+
+    /// `GET {scope}/actions/runners?name=…`.
+    pub fn show_named(&self, scope: &Scope, name: &str, sight: Sight) -> Option<&Runner> {
+        let now = self.by_name.get(name).into_iter().flatten().copied();
+        let ids: BTreeSet<u64> = now.chain(self.past_runners.changed_since(sight)).collect();
+        ids.into_iter()
+            .filter_map(|id| self.show_runner(scope, id, sight))
+            .find(|runner| *runner.name == *name)
     }
 
     /// One page of a scope's registrations in the order of their ids (pages count from 1), and how many
     /// there are in all.
-    pub fn list(&self, scope: &Scope, page: usize, per_page: usize) -> (Vec<&Runner>, usize) {
-        let Some(ids) = self.by_scope.get(scope) else { return (Vec::new(), 0) };
-        let page = ids.iter().skip(per_page * (page - 1)).take(per_page);
-        (page.map(|id| &self.runners[id]).collect(), ids.len())
+    pub fn list(&self, scope: &Scope, page: usize, per_page: usize, sight: Sight) -> (Vec<&Runner>, usize) {
+        let none = BTreeSet::new();
+        let now = self.by_scope.get(scope).unwrap_or(&none);
+        let skipped = per_page * (page - 1);
+        let changed: Vec<u64> = self.past_runners.changed_since(sight).collect();
+        if changed.is_empty() {
+            let page = now.iter().skip(skipped).take(per_page);
+            return (page.map(|id| &self.runners[id]).collect(), now.len());
+        }
+        let ids: BTreeSet<u64> = now.iter().copied().chain(changed).collect();
+        let all: Vec<&Runner> = ids.into_iter().filter_map(|id| self.show_runner(scope, id, sight)).collect();
+        let total = all.len();
+        (all.into_iter().skip(skipped).take(per_page).collect(), total)
     }
 
     /// All registrations.
-    pub fn runners(&self) -> impl Iterator<Item = &Runner> {
+    pub fn runners(&self) -> impl ExactSizeIterator<Item = &Runner> {
         self.runners.values()
     }
 
@@ -121,10 +161,10 @@ impl Github {
     pub fn delete(&mut self, scope: &Scope, id: u64, now: OffsetDateTime) -> Deleted {
         self.expire(now);
         match self.runners.get(&id) {
-            Some(runner) if runner.scope != *scope => Deleted::Gone,
+            Some(runner) if *runner.scope != *scope => Deleted::Gone,
             Some(runner) if runner.busy => Deleted::Busy,
             Some(_) => {
-                self.remove(id);
+                self.remove(id, now);
                 Deleted::Spent
             }
             None => Deleted::Gone,
@@ -137,16 +177,17 @@ impl Github {
             if now - since <= REMOVED_AFTER {
                 break;
             }
-            self.remove(id);
+            self.remove(id, now);
         }
     }
 
-    fn remove(&mut self, id: u64) {
+    fn remove(&mut self, id: u64, now: OffsetDateTime) {
         let Some(runner) = self.runners.remove(&id) else { return };
+        self.past_runners.changes(id, Some(&runner), now);
         self.offline.remove(&(runner.offline_since, id));
         unfile(&mut self.by_name, &runner.name, id);
         unfile(&mut self.by_scope, &runner.scope, id);
-        for label in &runner.labels {
+        for label in runner.labels.numbers() {
             unfile(&mut self.idle, label, id);
         }
     }
@@ -157,25 +198,26 @@ impl Github {
     /// the runner exits.
     pub fn connect(&mut self, id: u64, now: OffsetDateTime) -> bool {
         self.expire(now);
-        self.change(id, |runner| runner.online = true)
+        self.change(id, now, |runner| runner.online = true)
     }
 
     /// The runner's process is gone. A job that it runs stays with it until GitHub notices: `complete`
     /// that job then.
     pub fn disconnect(&mut self, id: u64, now: OffsetDateTime) -> bool {
-        self.change(id, |runner| {
+        self.change(id, now, |runner| {
             runner.online = false;
             runner.offline_since = now;
         })
     }
 
     /// Busy without a job that this world knows.
-    pub fn set_busy(&mut self, id: u64, busy: bool) -> bool {
-        self.change(id, |runner| runner.busy = busy || runner.job.is_some())
+    pub fn set_busy(&mut self, id: u64, busy: bool, now: OffsetDateTime) -> bool {
+        self.change(id, now, |runner| runner.busy = busy || runner.job.is_some())
     }
 
-    fn change(&mut self, id: u64, change: impl FnOnce(&mut Runner)) -> bool {
+    fn change(&mut self, id: u64, now: OffsetDateTime, change: impl FnOnce(&mut Runner)) -> bool {
         let Some(runner) = self.runners.get_mut(&id) else { return false };
+        self.past_runners.changes(id, Some(runner), now);
         self.offline.remove(&(runner.offline_since, id));
         change(runner);
         // A busy runner is removed when its job completes, not before.
@@ -183,9 +225,9 @@ impl Github {
             self.offline.insert((runner.offline_since, id));
         }
         let idle = runner.is_idle();
-        for label in &runner.labels {
+        for label in runner.labels.numbers() {
             if idle {
-                self.idle.entry(label.clone()).or_default().insert(id);
+                self.idle.entry(*label).or_default().insert(id);
             } else {
                 unfile(&mut self.idle, label, id);
             }
@@ -207,26 +249,45 @@ impl Github {
         let id = if id == 0 { self.last_job + 1 } else { id };
         self.last_job = self.last_job.max(id);
         self.unfile_job(id);
-        let labels: Vec<String> = labels.iter().map(|label| label.as_ref().to_owned()).collect();
-        let wanted = labels.iter().map(|label| label.to_lowercase()).collect();
+        self.job_changes(id, now);
         let job = Job {
             id,
-            run_id: id,
-            owner: owner.to_owned(),
-            repository: repository.to_owned(),
-            labels,
+            place: self.place(owner, repository),
+            labels: self.labels.read(labels),
             status: JobStatus::Queued,
             conclusion: None,
             runner: None,
             created_at: now,
             started_at: None,
             completed_at: None,
-            wanted,
-            filed_under: String::new(),
+            filed_under: 0,
         };
         self.jobs.insert(id, job);
         self.file_job(id);
         id
+    }
+
+    fn place(&mut self, owner: &str, repository: &str) -> Arc<Place> {
+        let place = Place { owner: owner.to_owned(), repository: repository.to_owned() };
+        match self.places.get(&place) {
+            Some(known) => known.clone(),
+            None => {
+                let place = Arc::new(place);
+                self.places.insert(place.clone());
+                place
+            }
+        }
+    }
+
+    /// `GET /repos/{owner}/{repo}/actions/jobs/{id}`.
+    pub fn show_job(&self, owner: &str, repository: &str, id: u64, sight: Sight) -> Option<&Job> {
+        let job = self.past_jobs.shown(id, sight).unwrap_or_else(|| self.jobs.get(&id));
+        job.filter(|job| job.place.is(owner, repository))
+    }
+
+    /// Before a change of a job.
+    fn job_changes(&mut self, id: u64, now: OffsetDateTime) {
+        self.past_jobs.changes(id, self.jobs.get(&id), now);
     }
 
     pub fn job(&self, id: u64) -> Option<&Job> {
@@ -237,12 +298,18 @@ impl Github {
         self.jobs.values()
     }
 
+    /// The jobs that wait for a runner, the oldest first.
+    pub fn queued(&self) -> impl Iterator<Item = u64> {
+        self.queued.iter().copied()
+    }
+
     pub fn queued_count(&self) -> usize {
         self.queued.len()
     }
 
     /// A deployment protection rule holds the job back.
-    pub fn hold_back(&mut self, id: u64) {
+    pub fn hold_back(&mut self, id: u64, now: OffsetDateTime) {
+        self.job_changes(id, now);
         if self.queued.contains(&id)
             && let Some(job) = self.jobs.get_mut(&id)
         {
@@ -252,9 +319,18 @@ impl Github {
     }
 
     /// The rule is satisfied: the job is queued.
-    pub fn approve(&mut self, id: u64) {
+    pub fn approve(&mut self, id: u64, now: OffsetDateTime) {
         if self.jobs.get(&id).is_some_and(|job| job.status == JobStatus::Waiting) {
+            self.job_changes(id, now);
             self.file_job(id);
+        }
+    }
+
+    /// Whether the job waits for a runner, and the runner for a job, and the two fit.
+    pub fn fit(&self, job: u64, runner: u64) -> bool {
+        match (self.jobs.get(&job), self.runners.get(&runner)) {
+            (Some(job), Some(runner)) => job.status == JobStatus::Queued && runner.may_run(job),
+            _ => false,
         }
     }
 
@@ -262,7 +338,8 @@ impl Github {
     pub fn runners_for(&self, job: u64) -> impl Iterator<Item = u64> {
         let job = self.jobs.get(&job).filter(|job| job.status == JobStatus::Queued);
         let rarest = job.and_then(|job| {
-            let sets: Option<Vec<_>> = job.wanted.iter().map(|label| self.idle.get(label)).collect();
+            let numbers = job.labels.numbers();
+            let sets: Option<Vec<_>> = numbers.iter().map(|label| self.idle.get(label)).collect();
             sets?.into_iter().min_by_key(|ids| ids.len())
         });
         let fits = move |id: &u64| {
@@ -272,34 +349,32 @@ impl Github {
         rarest.into_iter().flatten().copied().filter(fits)
     }
 
-    /// The jobs that the runner may get.
-    pub fn jobs_for(&self, runner: u64) -> impl Iterator<Item = u64> {
+    /// The jobs that the runner may get: of each label set the oldest, `of_each` at most.
+    pub fn jobs_for(&self, runner: u64, of_each: usize) -> impl Iterator<Item = u64> {
         let runner = self.runners.get(&runner).filter(|runner| runner.is_idle());
         runner
             .into_iter()
-            .flat_map(|runner| runner.labels.iter().map(move |label| (runner, label)))
+            .flat_map(|runner| runner.labels.numbers().iter().map(move |label| (runner, label)))
             .filter_map(|(runner, label)| Some((runner, self.queued_by_labels.get(label)?)))
             .flat_map(|(runner, sets)| sets.iter().map(move |(wanted, jobs)| (runner, wanted, jobs)))
-            .filter(|(runner, wanted, _)| wanted.is_subset(&runner.labels))
-            .flat_map(|(runner, _, jobs)| jobs.iter().map(move |job| (runner, job)))
-            .filter(|(runner, job)| runner.scope.covers(&self.jobs[job]))
-            .map(|(_, job)| *job)
+            .filter(|(runner, wanted, _)| runner.labels.cover(wanted))
+            .flat_map(move |(runner, _, jobs)| {
+                jobs.iter().copied().filter(|job| runner.scope.covers(&self.jobs[job])).take(of_each)
+            })
     }
 
     /// Gives the job to the runner, if the two fit.
     pub fn assign(&mut self, job: u64, runner: u64, now: OffsetDateTime) -> bool {
-        let fits = match (self.jobs.get(&job), self.runners.get(&runner)) {
-            (Some(job), Some(runner)) => job.status == JobStatus::Queued && runner.may_run(job),
-            _ => false,
-        };
+        let fits = self.fit(job, runner);
         if fits {
+            self.job_changes(job, now);
             self.unfile_job(job);
             if let (Some(job), Some(runner)) = (self.jobs.get_mut(&job), self.runners.get(&runner)) {
                 job.status = JobStatus::InProgress;
                 job.started_at = Some(now);
                 job.runner = Some((runner.id, runner.name.clone()));
             }
-            self.change(runner, |it| {
+            self.change(runner, now, |it| {
                 it.busy = true;
                 it.job = Some(job);
             });
@@ -323,7 +398,8 @@ impl Github {
     }
 
     /// The runner could not acquire its job: the job waits again, the runner is a ghost.
-    pub fn lose_job(&mut self, job: u64) {
+    pub fn lose_job(&mut self, job: u64, now: OffsetDateTime) {
+        self.job_changes(job, now);
         let Some(it) = self.jobs.get_mut(&job).filter(|job| job.status == JobStatus::InProgress) else {
             return;
         };
@@ -331,7 +407,7 @@ impl Github {
         it.started_at = None;
         self.file_job(job);
         if let Some((runner, _)) = runner {
-            self.change(runner, |it| {
+            self.change(runner, now, |it| {
                 it.busy = false;
                 it.job = None;
                 it.ghost = true;
@@ -344,6 +420,7 @@ impl Github {
         if self.jobs.get(&job).is_none_or(|job| job.status == JobStatus::Completed) {
             return false;
         }
+        self.job_changes(job, now);
         self.unfile_job(job);
         let mut spent = None;
         if let Some(it) = self.jobs.get_mut(&job) {
@@ -351,10 +428,9 @@ impl Github {
             it.conclusion = Some(conclusion.to_owned());
             it.completed_at = Some(now);
             spent = it.runner.as_ref().map(|(id, _)| *id);
-            self.completed.insert((now, job));
         }
         if let Some(runner) = spent {
-            self.remove(runner);
+            self.remove(runner, now);
         }
         true
     }
@@ -364,32 +440,21 @@ impl Github {
         self.complete(job, "cancelled", now)
     }
 
-    /// Forgets the jobs that completed before `before`. GitHub keeps them for months; a simulator need not.
-    pub fn forget_jobs(&mut self, before: OffsetDateTime) {
-        while let Some(&(at, job)) = self.completed.first() {
-            if at >= before {
-                break;
-            }
-            self.completed.pop_first();
-            self.jobs.remove(&job);
-        }
-    }
-
     fn file_job(&mut self, id: u64) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.status = JobStatus::Queued;
         self.queued.insert(id);
-        let crowd = |label: &String| self.queued_by_labels.get(label).map_or(0, BTreeMap::len);
-        let Some(rarest) = job.wanted.iter().min_by_key(|label| crowd(label)).cloned() else { return };
-        let sets = self.queued_by_labels.entry(rarest.clone()).or_default();
-        sets.entry(job.wanted.clone()).or_default().insert(id);
+        let crowd = |label: &u32| self.queued_by_labels.get(label).map_or(0, BTreeMap::len);
+        let Some(&rarest) = job.labels.numbers().iter().min_by_key(|label| crowd(label)) else { return };
+        let sets = self.queued_by_labels.entry(rarest).or_default();
+        sets.entry(job.labels.clone()).or_default().insert(id);
         job.filed_under = rarest;
     }
 
     fn unfile_job(&mut self, id: u64) {
         let Some(job) = self.jobs.get(&id).filter(|_| self.queued.remove(&id)) else { return };
         if let Some(sets) = self.queued_by_labels.get_mut(&job.filed_under) {
-            unfile(sets, &job.wanted, id);
+            unfile(sets, &job.labels, id);
             if sets.is_empty() {
                 self.queued_by_labels.remove(&job.filed_under);
             }

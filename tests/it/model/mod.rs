@@ -5,10 +5,13 @@ mod actions;
 pub mod app;
 pub mod aws;
 pub mod bus;
+pub mod deliveries;
 pub mod ecs;
 pub mod github;
 pub mod jit;
+mod labels;
 pub mod limits;
+pub mod past;
 pub mod sqs;
 mod task;
 #[cfg(test)]

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     app::App,
+    deliveries::Deliveries,
     ecs::{Answer, Ecs, Launch, RunTask, Status, Supply, fargate_has},
     github::{Deleted, Github, JobStatus, MintError, Scope},
     jit,
     limits::{Limited, Limits},
+    past::Sight,
     sqs::Sqs,
 };
 use time::{Duration, OffsetDateTime, macros::datetime};
@@ -45,7 +47,7 @@ fn github_mints_once_under_a_name() {
     assert_eq!(github.mint(&repository, "a", 1, &labels(1), NOON), Ok(3));
     assert_eq!(github.find(&repository, "a").map(|runner| runner.id), Some(3));
     assert_eq!(github.mint(&org(), "Case", 1, &["Self-Hosted"], NOON), Ok(4));
-    assert!(github.runner(4).is_some_and(|runner| runner.labels.contains("self-hosted")));
+    assert!(github.runner(4).is_some_and(|runner| runner.labels.stored().eq(["self-hosted"])));
 }
 
 #[test]
@@ -96,7 +98,7 @@ fn github_gives_a_job_to_any_runner_with_all_its_labels() {
             "{job:?}"
         );
         assert_eq!(
-            github.jobs_for(id).collect::<Vec<_>>(),
+            github.jobs_for(id, 9).collect::<Vec<_>>(),
             if fits { vec![job_id] } else { vec![] },
             "{job:?}"
         );
@@ -132,7 +134,7 @@ fn a_job_takes_its_registration_with_it_and_a_ghost_keeps_polling() {
     let second = github.mint(&org(), "second", 1, &["x"], NOON).unwrap();
     github.connect(first, NOON);
     assert!(github.assign(job, first, NOON));
-    github.lose_job(job);
+    github.lose_job(job, NOON);
     assert!(github.runner(first).is_some_and(|runner| runner.online && runner.ghost && !runner.busy));
     assert_eq!(github.assign_all(NOON), [], "a ghost gets no other job");
     github.connect(second, NOON);
@@ -141,8 +143,6 @@ fn a_job_takes_its_registration_with_it_and_a_ghost_keeps_polling() {
     assert!(!github.complete(job, "success", NOON), "once");
     assert!(github.runner(second).is_none() && github.runner(first).is_some());
     assert_eq!(github.job(job).map(|job| job.status), Some(JobStatus::Completed));
-    github.forget_jobs(NOON + Duration::seconds(1));
-    assert!(github.job(job).is_none());
 }
 
 #[test]
@@ -169,10 +169,11 @@ fn github_pages_by_the_hundred() {
     for n in 0..250 {
         github.mint(&org(), &format!("r{n}"), 1, &["x"], NOON).unwrap();
     }
-    let sizes: Vec<usize> = (1..=4).map(|page| github.list(&org(), page, 100).0.len()).collect();
+    let sizes: Vec<usize> =
+        (1..=4).map(|page| github.list(&org(), page, 100, Sight::at(NOON)).0.len()).collect();
     assert_eq!(sizes, [100, 100, 50, 0]);
-    assert_eq!(github.list(&org(), 1, 100).1, 250);
-    assert_eq!(github.list(&Scope::organization("other"), 1, 100).1, 0);
+    assert_eq!(github.list(&org(), 1, 100, Sight::at(NOON)).1, 250);
+    assert_eq!(github.list(&Scope::organization("other"), 1, 100, Sight::at(NOON)).1, 0);
 }
 
 #[test]
@@ -198,22 +199,49 @@ fn installation_tokens_live_an_hour() {
 
 #[test]
 fn deliveries_are_listed_newest_first_and_sent_again_under_their_guid() {
-    let mut app = App::default();
+    let mut log = Deliveries::default();
     for n in 0..250 {
-        app.delivered(&format!("guid-{n}"), "workflow_job", Some("queued"), "{}", 502, NOON);
+        log.sent(&format!("guid-{n}"), "workflow_job", Some("queued"), "{}", 502, NOON);
     }
-    let (page, more) = app.deliveries(None, 100);
+    let (page, more) = log.list(None, 100, Sight::at(NOON));
     assert_eq!((page[0].id, page[99].id, more), (250, 151, true));
-    let (page, more) = app.deliveries(Some(51), 100);
+    let (page, more) = log.list(Some(51), 100, Sight::at(NOON));
     assert_eq!((page.len(), more), (50, false));
-    assert!(app.redeliver(7) && !app.redeliver(1000));
-    let again = app.take_redeliveries();
+    assert!(log.redeliver(7) && !log.redeliver(1000));
+    let again = log.take_redeliveries();
     assert_eq!((again.len(), again[0].guid.as_str()), (1, "guid-6"));
-    let id = app.sent_again(&again[0], 202, NOON);
-    let delivery = app.delivery(id).unwrap();
+    let id = log.sent_again(&again[0], 202, NOON);
+    let delivery = log.get(id).unwrap();
     assert!(delivery.redelivery && delivery.guid == "guid-6" && delivery.status_code == 202);
-    app.delivered("later", "ping", None, "{}", 200, NOON + Duration::days(3));
-    assert_eq!(app.deliveries(None, 100).0.len(), 1, "the log goes back three days");
+    let later = NOON + Duration::days(3);
+    log.sent("later", "ping", None, "{}", 200, later);
+    assert!(log.list(None, 100, Sight::at(NOON)).0.is_empty(), "a late copy does not know it");
+    assert_eq!(log.list(None, 100, Sight::at(later)).0.len(), 1, "the log goes back three days");
+}
+
+#[test]
+fn a_late_copy_shows_what_was_there_before() {
+    let mut github = Github::new();
+    let at = |seconds| NOON + Duration::seconds(seconds);
+    let job = github.queue_job(0, "octo-org", "r", &["x"], at(100));
+    let runner = github.mint(&org(), "a", 1, &["x"], at(100)).unwrap();
+    let seen = |github: &Github, seconds: i64| {
+        let sight = Sight::at(at(seconds - 60));
+        let job = github.show_job("octo-org", "r", job, sight).map(|job| job.status);
+        let named = github.show_named(&org(), "a", sight).map(|runner| runner.online);
+        assert_eq!(github.show_runner(&org(), runner, sight).map(|runner| runner.online), named);
+        assert_eq!(github.list(&org(), 1, 100, sight).1, usize::from(named.is_some()));
+        (job, named)
+    };
+    assert_eq!(seen(&github, 100), (None, None));
+    assert!(github.connect(runner, at(170)));
+    assert_eq!(seen(&github, 170), (Some(JobStatus::Queued), Some(false)));
+    assert!(github.assign(job, runner, at(200)));
+    github.complete(job, "success", at(240));
+    assert_eq!(seen(&github, 240), (Some(JobStatus::Queued), Some(true)));
+    assert!(github.show_named(&org(), "a", Sight::at(at(240))).is_none());
+    assert_eq!(seen(&github, 270), (Some(JobStatus::InProgress), Some(true)));
+    assert_eq!(seen(&github, 301), (Some(JobStatus::Completed), None));
 }
 
 fn ecs() -> Ecs {

@@ -16,18 +16,23 @@ use super::{
     ecs::Ran,
     forms::{as_delivery, as_runner, as_state, as_task, number_after, receipt, unacceptable},
     sqs::Which,
-    text::{arn, from_arn, repository},
+    text::{arn, from_arn},
     world::{Ev, MAX_ATTEMPTS, Todo, World, tell},
+};
+use crate::model::{
+    github::{self, MintError, PAGE, Scope},
+    limits::Limited,
+    past::Sight,
 };
 
 /// A request.
 pub enum Request {
-    Mint { name: String, labels: Vec<String> },
-    FindRunner(String),
-    GetRunner(u64),
-    ListRunners(u32),
-    DeleteRunner(u64),
-    GetJob(u64, Option<String>),
+    Mint { scope: Scope, name: String, labels: Vec<String> },
+    FindRunner(Scope, String),
+    GetRunner(Scope, u64),
+    ListRunners(Scope, u32),
+    DeleteRunner(Scope, u64),
+    GetJob { owner: String, repository: Option<String>, job: u64 },
     ListDeliveries(Option<String>),
     Redeliver(u64),
     TasksStartedBy(String),
@@ -123,6 +128,8 @@ const WRITE: [Odds; 8] = [
     (SLOW, 60),
     (SLOW_ANSWER, 60),
 ];
+/// How far a copy lags behind that does.
+const LAG: time::Duration = time::Duration::minutes(1);
 /// Longer than any call takes: the flows' own time-outs cut it off.
 const CALL_TIME_OUT: Ms = 10 * SECOND;
 
@@ -130,11 +137,11 @@ impl Request {
     fn point(&self) -> Point {
         match self {
             Request::Mint { .. } => Point::Mint,
-            Request::FindRunner(_) => Point::FindRunner,
-            Request::GetRunner(_) => Point::GetRunner,
-            Request::ListRunners(_) => Point::ListRunners,
-            Request::DeleteRunner(_) => Point::DeleteRunner,
-            Request::GetJob(..) => Point::GetJob,
+            Request::FindRunner(..) => Point::FindRunner,
+            Request::GetRunner(..) => Point::GetRunner,
+            Request::ListRunners(..) => Point::ListRunners,
+            Request::DeleteRunner(..) => Point::DeleteRunner,
+            Request::GetJob { .. } => Point::GetJob,
             Request::ListDeliveries(_) => Point::ListDeliveries,
             Request::Redeliver(_) => Point::Redeliver,
             Request::TasksStartedBy(_) => Point::TasksStartedBy,
@@ -261,11 +268,9 @@ impl World {
         let of_name =
             |name: &str| Purpose::from_runner_name(name).and_then(|it| it.job()).map_or(0, |it| it.0);
         match request {
-            Request::Mint { name, .. } | Request::FindRunner(name) => of_name(name),
-            Request::GetRunner(id) | Request::DeleteRunner(id) => {
-                self.minted_for.get(*id as usize).copied().unwrap_or(0)
-            }
-            Request::GetJob(job, _) => *job,
+            Request::Mint { name, .. } | Request::FindRunner(_, name) => of_name(name),
+            Request::GetRunner(_, id) | Request::DeleteRunner(_, id) => self.books.minted_for(*id),
+            Request::GetJob { job, .. } => *job,
             Request::TasksStartedBy(started_by) | Request::EndedTasks(Some(started_by)) => {
                 started_by.strip_prefix("gha-").and_then(|job| job.parse().ok()).unwrap_or(0)
             }
@@ -278,11 +283,8 @@ impl World {
                 .or_else(|| number_after(body, "\"workflow_job\":{\"id\":"))
                 .unwrap_or(0),
             Request::PutEvents(detail) => number_after(detail, "\"workflow_job\":{\"id\":").unwrap_or(0),
-            Request::Redeliver(id) => {
-                let first = self.github.deliveries.front().map_or(0, |it| it.id);
-                self.github.deliveries.get(id.saturating_sub(first) as usize).map_or(0, |it| it.event.job)
-            }
-            Request::ListRunners(_)
+            Request::Redeliver(id) => self.deliveries.get(*id).map_or(0, |it| it.payload.job),
+            Request::ListRunners(..)
             | Request::ListDeliveries(_)
             | Request::CountTasks
             | Request::EndedTasks(None)
@@ -330,52 +332,50 @@ impl World {
         if is_github(point) {
             // GET: one point; POST, PATCH, PUT, DELETE: five.
             let points = if is_read(point) { 1 } else { 5 };
-            if !self.settings.unlimited
-                && let Err(limited) = self.github.limits.take(points, now)
-            {
-                let after = Duration::from_millis(limited.until - now);
+            let registers_in = match &request {
+                Request::Mint { scope, .. } => scope.account(),
+                _ => None,
+            };
+            let time = self.time();
+            if let Err(limited) = self.limits.charge("the App", points, registers_in, time) {
+                let after = match limited {
+                    Limited::Primary { reset } => (reset - time).unsigned_abs(),
+                    Limited::Secondary { retry_after } => retry_after.unsigned_abs(),
+                };
                 return Err(CallError::new(Class::RateLimited { after }, "rate limit"));
             }
         }
+        let sight = Sight::at(if late { self.time() - LAG } else { self.time() });
         Ok(match request {
-            Request::Mint { name, labels } => {
-                assert!((1..=100).contains(&labels.len()) && name.len() <= 64, "no valid mint");
-                match self.github.mint(&name, &labels, now) {
-                    None => Reply::Minted(Minted::NameTaken),
-                    Some(id) => {
-                        tell!(self, job, "GitHub registers {name}");
-                        self.minted_for.push(job);
-                        Reply::Minted(Minted::Created(JitConfig {
-                            id: RunnerId(id),
-                            encoded: format!("jit-{id}").into(),
-                        }))
-                    }
-                }
+            Request::Mint { scope, name, labels } => Reply::Minted(self.mint(&scope, &name, &labels, job)),
+            Request::FindRunner(scope, name) => {
+                Reply::Runner(self.github.show_named(&scope, &name, sight).map(as_runner))
             }
-            Request::FindRunner(name) => Reply::Runner(self.github.shown_by_name(&name, late).map(as_runner)),
-            Request::GetRunner(id) => Reply::Runner(self.github.shown(id, late).map(as_runner)),
-            Request::ListRunners(page) => {
-                let skip = 100 * (page as usize - 1);
-                let runners: Vec<Registration> =
-                    self.github.page_shown(skip, late).into_iter().map(as_runner).collect();
-                Reply::Runners(runners, self.github.registrations.len() > skip + 100)
+            Request::GetRunner(scope, id) => {
+                Reply::Runner(self.github.show_runner(&scope, id, sight).map(as_runner))
             }
-            Request::DeleteRunner(id) => Reply::Deleted(self.delete_runner(id)),
-            Request::GetJob(id, of) => {
-                let job = self.github.shown_job(id, late).filter(|job| of == Some(repository(&job.plan)));
-                Reply::Job(job.map(as_state))
+            Request::ListRunners(scope, page) => {
+                let page = page as usize;
+                let (runners, total) = self.github.list(&scope, page, PAGE, sight);
+                Reply::Runners(runners.into_iter().map(as_runner).collect(), total > page * PAGE)
+            }
+            Request::DeleteRunner(scope, id) => Reply::Deleted(self.delete_runner(&scope, id)),
+            Request::GetJob { owner, repository, job } => {
+                let repository = repository.unwrap_or_default();
+                Reply::Job(self.github.show_job(&owner, &repository, job, sight).map(as_state))
             }
             Request::ListDeliveries(cursor) => {
-                let before = cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or(u64::MAX);
-                let page: Vec<Delivery> =
-                    self.github.deliveries_before(before, late).map(as_delivery).collect();
-                let next = page.last().filter(|_| page.len() == 100).map(|last| last.id.to_string());
-                Reply::Deliveries(page, next)
+                let before = cursor.and_then(|cursor| cursor.parse().ok());
+                let (page, more) = self.deliveries.list(before, PAGE, sight);
+                let next = page.last().filter(|_| more).map(|last| last.id.to_string());
+                Reply::Deliveries(page.into_iter().map(as_delivery).collect(), next)
             }
             Request::Redeliver(id) => {
-                if let Some(event) = self.github.delivery_mut(id).map(|it| it.event.clone()) {
-                    tell!(self, job, "GitHub delivers the webhook of job {job} ({:?}) again", event.action);
-                    self.send(event);
+                self.deliveries.redeliver(id);
+                for delivery in self.deliveries.take_redeliveries() {
+                    let action = delivery.payload.action;
+                    tell!(self, job, "GitHub delivers the webhook of job {job} ({action:?}) again");
+                    self.send_again(delivery);
                 }
                 Reply::Done
             }
@@ -473,7 +473,7 @@ impl World {
             Ran::New(id) => {
                 let registration = self.ecs.tasks[&id].registration;
                 tell!(self, job, "ECS starts task {id} for {} on {}", request.client_token, request.capacity);
-                if let Some(it) = self.github.registrations.get_mut(&registration) {
+                if let Some(it) = self.books.registration_mut(registration) {
                     it.task = Some(id);
                 }
                 self.check_start(id);
@@ -493,21 +493,31 @@ impl World {
         }
     }
 
-    fn delete_runner(&mut self, id: u64) -> Deleted {
-        match self.github.registrations.get(&id) {
-            None => Deleted::Gone,
-            Some(runner) if runner.busy.is_some() => Deleted::Busy,
-            Some(runner) => {
-                let (task, job, online) = (runner.task, runner.job, runner.online);
-                tell!(self, job, "the registration {} is deleted", runner.name);
-                self.github.remove(id);
-                if let Some(task) = task {
+    fn mint(&mut self, scope: &Scope, name: &str, labels: &[String], job: u64) -> Minted {
+        match self.github.mint(scope, name, 1, labels, self.time()) {
+            Err(MintError::NameTaken) => Minted::NameTaken,
+            Err(error) => panic!("a mint that GitHub refuses: {error:?}"),
+            Ok(id) => {
+                tell!(self, job, "GitHub registers {name}");
+                self.books.minted(id, job, self.now);
+                Minted::Created(JitConfig { id: RunnerId(id), encoded: format!("jit-{id}").into() })
+            }
+        }
+    }
+
+    fn delete_runner(&mut self, scope: &Scope, id: u64) -> Deleted {
+        let before = self.github.runner(id).map(|runner| (runner.name.clone(), runner.online));
+        match self.github.delete(scope, id, self.time()) {
+            github::Deleted::Gone => Deleted::Gone,
+            github::Deleted::Busy => Deleted::Busy,
+            github::Deleted::Spent => {
+                let (name, online) = before.unwrap_or_default();
+                tell!(self, self.books.minted_for(id), "the registration {name} is deleted");
+                if let Some(task) = self.books.task_of(id) {
                     self.spent(task);
                 }
                 self.stats.deleted += 1;
-                if online {
-                    self.stats.deleted_online += 1;
-                }
+                self.stats.deleted_online += u64::from(online);
                 Deleted::Spent
             }
         }
@@ -520,7 +530,7 @@ impl World {
             return;
         }
         tell!(self, job, "task {id} is stopped");
-        if let Some(busy) = self.github.registrations.get(&registration).and_then(|it| it.busy) {
+        if let Some(busy) = self.github.runner(registration).and_then(|it| it.job) {
             self.violation(
                 Kind::Lost,
                 busy,
@@ -537,8 +547,8 @@ impl World {
         tell!(self, job, "a runner fargate-{job}-{attempt} is announced");
         for before in 1..attempt {
             let name = format!("fargate-{job}-{before}");
-            let id = self.github.by_name(&name).map(|it| it.id);
-            if let Some(registration) = id.and_then(|id| self.github.registrations.get_mut(&id)) {
+            let id = self.by_name(&name).map(|it| it.id);
+            if let Some(registration) = id.and_then(|id| self.books.registration_mut(id)) {
                 registration.given_up = true;
             }
         }
@@ -548,12 +558,12 @@ impl World {
     fn rejected(&mut self, body: &str, reason: &str, job: u64) {
         tell!(self, job, "job {job} is rejected: {reason}");
         self.stats.rejected += 1;
-        let started = self.github.job(job).map_or(0, |it| it.started);
+        let started = self.books.job(job).map_or(0, |it| it.started);
         if reason.is_empty() || started < MAX_ATTEMPTS {
             let text = format!("rejected after {started} runners: {reason:?} {body}");
             self.violation(Kind::Lost, job, text);
         }
-        if let Some(it) = self.github.job_mut(job) {
+        if let Some(it) = self.books.job_mut(job) {
             it.rejected = true;
         }
         // Somebody is told, and cancels it.

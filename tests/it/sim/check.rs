@@ -5,9 +5,10 @@ use std::{collections::VecDeque, fmt};
 use super::{
     HOUR, MINUTE, Ms, SECOND,
     ecs::Task,
-    github::Status,
+    text::moment,
     world::{IDLE_TIMEOUT, MAX_ATTEMPTS, World},
 };
+use crate::model::github::JobStatus;
 
 /// What can be violated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +75,9 @@ const LEAKED_AFTER: Ms = 2 * HOUR;
 /// A task that was asked to stop takes up to two minutes, and an answer or two may be on their way.
 const GRACE: Ms = 3 * MINUTE;
 
+/// Of the warm pool, as GitHub stores them.
+const POOL_LABELS: [&str; 4] = ["fargate", "linux", "self-hosted", "x64"];
+
 impl World {
     /// A task has been started: is it the only one?
     pub fn check_start(&mut self, id: u64) {
@@ -82,18 +86,16 @@ impl World {
         if job == 0 {
             return;
         }
-        if let Some(it) = self.github.job_mut(job) {
+        if let Some(it) = self.books.job_mut(job) {
             it.started += 1;
         }
-        let Some(registration) = self.github.registrations.get(&self.ecs.tasks[&id].registration) else {
+        let Some(registration) = self.github.runner(self.ecs.tasks[&id].registration) else {
             return;
         };
         let name = registration.name.clone();
-        let unspent = |registration: u64| {
-            self.github
-                .registrations
-                .get(&registration)
-                .is_some_and(|it| it.busy.is_none() && !it.given_up && !it.ghost)
+        let unspent = |id: u64| {
+            self.github.runner(id).is_some_and(|it| !it.busy && !it.ghost)
+                && self.books.registration(id).is_some_and(|it| !it.given_up)
         };
         let others = self.ecs.of_starter(&started_by).filter(|it| it.id != id);
         let mut found = None;
@@ -101,7 +103,9 @@ impl World {
             if other.is_live() && unspent(other.registration) && unspent(self.ecs.tasks[&id].registration) {
                 found = Some(format!("task {} and task {id} both wait for a job", other.id));
             }
-            if other.token == self.ecs.tasks[&id].token || other.tags.get("gha:runner-name") == Some(&name) {
+            if other.token == self.ecs.tasks[&id].token
+                || other.tags.get("gha:runner-name").is_some_and(|its| **its == *name)
+            {
                 let capacity_differs = other.is_spot != self.ecs.tasks[&id].is_spot;
                 if !capacity_differs && other.ran_with_registration {
                     found = Some(format!("{name} is started twice, as task {} and as task {id}", other.id));
@@ -119,7 +123,9 @@ impl World {
     /// A message about the job is acknowledged: a registration that it left without a task would be nobody's any
     /// more. (The sweep would find it, but that is for functions that die.)
     pub fn check_acknowledged(&mut self, job: u64) {
-        if self.github.job(job).is_none_or(|it| it.status != Status::Queued || it.rejected) {
+        if self.github.job(job).is_none_or(|it| it.status != JobStatus::Queued)
+            || self.books.job(job).is_none_or(|it| it.rejected)
+        {
             return;
         }
         for attempt in 1..=MAX_ATTEMPTS {
@@ -127,7 +133,8 @@ impl World {
             let was_started = |starter: &str| {
                 self.ecs.of_starter(starter).any(|task| task.tags.get("gha:runner-name") == Some(&name))
             };
-            if self.github.by_name(&name).is_some_and(|it| it.task.is_none() && !it.given_up)
+            let registration = self.by_name(&name).and_then(|it| self.books.registration(it.id));
+            if registration.is_some_and(|it| it.task.is_none() && !it.given_up)
                 && !was_started(&format!("gha-{job}"))
                 && !self.jobs.messages().any(|message| message.job == job)
             {
@@ -156,9 +163,9 @@ impl World {
         let now = self.now;
         let late: Vec<u64> = self
             .github
-            .waiting()
+            .queued()
             .filter(|job| {
-                let Some(it) = self.github.job(*job).filter(|it| !it.rejected) else { return false };
+                let Some(it) = self.books.job(*job).filter(|it| !it.rejected) else { return false };
                 let waited = now - it.plan.at;
                 // Spot alone may be dry for hours: a job is not lost yet while its message or a task is there.
                 let is_seen_to = || {
@@ -171,7 +178,7 @@ impl World {
         for job in late {
             self.violation(Kind::Lost, job, format!("job {job} has waited for hours"));
             // Once is enough.
-            if let Some(it) = self.github.job_mut(job) {
+            if let Some(it) = self.books.job_mut(job) {
                 it.rejected = true;
             }
             self.after(0, super::world::Ev::Cancel(job));
@@ -208,43 +215,48 @@ impl World {
         if task.asked_to_stop.is_some() {
             return None;
         }
-        let Some(registration) = self.github.registrations.get(&task.registration) else {
+        let Some(runner) = self.github.runner(task.registration) else {
             return Some(task.spent_at.unwrap_or(task.created_at));
         };
-        if registration.busy.is_some() || registration.job == 0 {
+        let registration = self.books.registration(runner.id)?;
+        if runner.busy || registration.job == 0 {
             return None;
         }
         let own = self.github.job(registration.job)?;
         // With a pool, a runner of its labels that nobody else needs is one of it.
-        if self.settings.pool > 0 && registration.labels == 0 && registration.unique.is_none() {
+        if self.settings.pool > 0 && runner.labels.stored().eq(POOL_LABELS) {
             return None;
         }
         match own.status {
-            Status::Queued => None,
-            _ => Some(own.left_at?.max(registration.online_at.unwrap_or(0)).max(registration.minted_at)),
+            JobStatus::Queued => None,
+            _ => {
+                let left_at = moment(own.started_at.or(own.completed_at)?);
+                Some(left_at.max(registration.online_at).max(registration.minted_at))
+            }
         }
     }
 
     fn check_registrations(&mut self) {
         let now = self.now;
         let mut leaked = Vec::new();
-        for (id, registration) in &self.github.registrations {
+        for runner in self.github.runners() {
+            let Some(registration) = self.books.registration(runner.id) else { continue };
             let task = registration.task.and_then(|task| self.ecs.tasks.get(&task));
             let since = match task {
                 Some(task) if task.stopped_at.is_none() => continue,
                 Some(task) => task.stopped_at.unwrap_or(0),
                 None => registration.minted_at,
             };
-            if registration.busy.is_some() || registration.leaked {
+            if runner.busy || registration.leaked {
                 continue;
             }
             // Found by the first sweep; handed back a minute later, taken over half a minute after that.
             if self.checks.sweeps_since(since + SECOND) >= 6 && now > since + 30 * MINUTE {
-                leaked.push((*id, registration.job, registration.name.clone()));
+                leaked.push((runner.id, registration.job, runner.name.clone()));
             }
         }
         for (id, job, name) in leaked {
-            if let Some(registration) = self.github.registrations.get_mut(&id) {
+            if let Some(registration) = self.books.registration_mut(id) {
                 registration.leaked = true;
             }
             self.violation(Kind::Leaked, job, format!("the registration {name} has no task, and stays"));
@@ -253,9 +265,9 @@ impl World {
 
     /// The history is over, and long enough for everything to be in order: what is left is lost or leaked.
     pub fn check_end(&mut self) {
-        let waiting: Vec<u64> = self.github.waiting().collect();
+        let waiting: Vec<u64> = self.github.queued().collect();
         for job in waiting {
-            if self.github.job(job).is_some_and(|it| !it.rejected) {
+            if self.books.job(job).is_some_and(|it| !it.rejected) {
                 self.violation(Kind::Lost, job, format!("job {job} waits, and nothing more will happen"));
             }
         }
@@ -269,12 +281,12 @@ impl World {
         for (id, job) in extra {
             self.violation(Kind::Leaked, job, format!("task {id} is left"));
         }
-        let left: Vec<(u64, String)> = self
+        let left: Vec<_> = self
             .github
-            .registrations
-            .values()
-            .filter(|it| it.job != 0 && !it.leaked)
-            .map(|it| (it.job, it.name.clone()))
+            .runners()
+            .filter_map(|runner| Some((self.books.registration(runner.id)?, runner)))
+            .filter(|(it, _)| it.job != 0 && !it.leaked)
+            .map(|(it, runner)| (it.job, runner.name.clone()))
             .collect();
         for (job, name) in left {
             self.violation(Kind::Leaked, job, format!("the registration {name} is left"));

@@ -7,7 +7,7 @@ use std::{
 
 use gha_fargate_runners::fargate::{fleet::Capacity, request::TaskRequest};
 
-use super::{HOUR, Ms, past::LAG};
+use super::{HOUR, MINUTE, Ms};
 
 /// "Stopped tasks appear in the returned results for at least one hour" (DescribeTasks).
 const REMEMBERED_FOR: Ms = HOUR;
@@ -168,7 +168,7 @@ impl Ecs {
     /// A task as DescribeTasks shows it: as it is, or as it was a moment ago.
     pub fn shown(&self, id: u64, now: Ms, late: bool) -> Option<Cow<'_, Task>> {
         let task = self.tasks.get(&id)?;
-        if late { task.as_of(now.saturating_sub(LAG)).map(Cow::Owned) } else { Some(Cow::Borrowed(task)) }
+        if late { task.as_of(now.saturating_sub(MINUTE)).map(Cow::Owned) } else { Some(Cow::Borrowed(task)) }
     }
 
     pub fn tag(&mut self, id: u64, tags: impl IntoIterator<Item = (String, String)>, now: Ms) {

@@ -2,47 +2,49 @@
 
 use gha_fargate_runners::{
     fargate::{request::TaskRequest, tags},
-    ids::{Purpose, RunnerId},
+    ids::RunnerId,
     ports::{Delivery, JobState, JobStatus, Registration, Source, Task, TaskArn},
 };
 
 use super::{
     ecs,
-    github::{self, Status},
+    messages::Event,
     sqs::Which,
-    text::{action_name, arn, labels, time},
+    text::{arn, time},
 };
+use crate::model::{deliveries, github};
 
-pub fn as_runner(registration: &github::Registration) -> Registration {
+pub fn as_runner(runner: &github::Runner) -> Registration {
     Registration {
-        id: RunnerId(registration.id),
-        name: registration.name.clone(),
-        online: registration.online,
-        busy: registration.busy.is_some(),
-        labels: registration.texts.iter().map(|label| label.to_lowercase()).collect(),
+        id: RunnerId(runner.id),
+        name: runner.name.to_string(),
+        online: runner.online,
+        busy: runner.busy,
+        labels: runner.labels.stored().map(str::to_owned).collect(),
     }
 }
 
 pub fn as_state(job: &github::Job) -> JobState {
     JobState {
         status: match job.status {
-            Status::Queued => JobStatus::Queued,
-            Status::InProgress => JobStatus::InProgress,
-            Status::Completed => JobStatus::Completed,
+            github::JobStatus::Queued => JobStatus::Queued,
+            github::JobStatus::Waiting => JobStatus::Waiting,
+            github::JobStatus::InProgress => JobStatus::InProgress,
+            github::JobStatus::Completed => JobStatus::Completed,
         },
-        runner_name: job.runner.as_ref().map(Purpose::runner_name),
-        labels: labels(&job.plan),
+        runner_name: job.runner.as_ref().map(|(_, name)| name.to_string()),
+        labels: job.labels.written().to_vec(),
     }
 }
 
-pub fn as_delivery(delivery: &github::Delivery) -> Delivery {
+pub fn as_delivery(delivery: &deliveries::Delivery<Event>) -> Delivery {
     Delivery {
         id: delivery.id,
-        guid: format!("{:016x}", delivery.event.guid),
-        delivered_at: time(delivery.at),
-        delivered: delivery.delivered,
-        event: "workflow_job".to_owned(),
-        action: Some(action_name(delivery.event.action).to_owned()),
+        guid: delivery.guid.clone(),
+        delivered_at: delivery.delivered_at,
+        delivered: delivery.status_code < 400,
+        event: delivery.event.to_owned(),
+        action: delivery.action.map(str::to_owned),
     }
 }
 

@@ -3,10 +3,11 @@
 use super::{
     MINUTE, SECOND,
     chance::Point,
-    github::{Action, Status},
-    text::labels,
+    messages::Action,
+    text::{ORGANIZATION, labels, repository},
     world::{Ev, World, tell},
 };
+use crate::model::github::JobStatus;
 
 impl World {
     pub(super) fn arrive(&mut self) {
@@ -17,11 +18,13 @@ impl World {
             None => self.arrivals_over = Some(self.now),
         }
         let number = job.number;
-        self.github.queue(job);
+        let (labels, now) = (labels(&job), self.time());
+        self.github.queue_job(number, ORGANIZATION, &repository(&job), &labels, now);
+        self.books.open(job);
         self.open += 1;
         self.stats.jobs += 1;
-        self.stats.peak_waiting = self.stats.peak_waiting.max(self.github.waiting_count() as u64);
-        tell!(self, number, "GitHub queues job {number}: {}", labels(&job).join(", "));
+        self.stats.peak_waiting = self.stats.peak_waiting.max(self.github.queued_count() as u64);
+        tell!(self, number, "GitHub queues job {number}: {}", labels.join(", "));
         if let Some(after) = job.cancelled_after {
             self.after(after, Ev::Cancel(number));
         }
@@ -32,46 +35,60 @@ impl World {
 
     pub(super) fn cancel(&mut self, job: u64) {
         let Some(it) = self.github.job(job) else { return };
-        match (it.status, it.registration) {
-            (Status::Completed, _) => {}
-            (Status::Queued, _) => {
+        match (it.status, it.runner.as_ref().map(|(id, _)| *id)) {
+            (JobStatus::Completed, _) => {}
+            (JobStatus::Queued | JobStatus::Waiting, _) => {
                 tell!(self, job, "job {job} is cancelled while it waits");
                 self.complete(job);
             }
-            (Status::InProgress, Some(registration)) => {
+            (JobStatus::InProgress, Some(registration)) => {
                 tell!(self, job, "job {job} is cancelled while it runs");
                 self.finish(job, registration);
             }
-            (Status::InProgress, None) => {}
+            (JobStatus::InProgress, None) => {}
         }
     }
 
     /// The job is over, by whichever way.
     pub(super) fn complete(&mut self, job: u64) {
-        let now = self.now;
-        if self.github.job(job).is_none_or(|it| it.status == Status::Completed) {
+        let runner = self.github.job(job).and_then(|it| it.runner.as_ref().map(|(id, _)| *id));
+        if !self.github.complete(job, "success", self.time()) {
             return;
         }
-        if let Some(registration) = self.github.complete(job, now)
-            && let Some(task) = registration.task
-        {
+        if let Some(task) = runner.and_then(|id| self.books.task_of(id)) {
             self.spent(task);
         }
         self.open -= 1;
         self.send_event(job, Action::Completed);
     }
 
+    /// The jobs that the runner may get, the oldest first: of each label set a few are choice enough, and the one that
+    /// it was minted for.
+    pub(super) fn jobs_for(&self, registration: u64) -> Vec<u64> {
+        let own = self.books.minted_for(registration);
+        let mut jobs: Vec<u64> = self.github.jobs_for(registration, 8).collect();
+        jobs.sort_unstable();
+        if self.github.fit(own, registration) && !jobs.contains(&own) {
+            jobs.push(own);
+        }
+        jobs
+    }
+
+    /// The runners that may get the job.
+    pub(super) fn runners_for(&self, job: u64) -> Vec<u64> {
+        self.github.runners_for(job).take(8).collect()
+    }
+
     pub(super) fn assign(&mut self, job: u64, registration: u64) {
-        let now = self.now;
-        self.github.assign(job, registration, now);
+        self.github.assign(job, registration, self.time());
         let delay = self.takes(100, 900, 2, registration);
         self.after(delay, Ev::Acquired(job, registration));
     }
 
     /// The runner acquires the job that it was given, or loses it.
     pub(super) fn acquired(&mut self, job: u64, registration: u64) {
-        let Some(runner) = self.github.registrations.get(&registration) else { return };
-        if runner.busy != Some(job) {
+        let Some(runner) = self.github.runner(registration) else { return };
+        if runner.job != Some(job) {
             return;
         }
         let (name, online) = (runner.name.clone(), runner.online);
@@ -82,13 +99,12 @@ impl World {
         // A runner that loses its job ("Skipping message Job") polls for ever, and the job waits again.
         if self.decide(job, Point::Acquire, &[(1, 20)]) == 1 {
             tell!(self, job, "{name} loses job {job}, which waits again; the runner polls for ever");
-            self.github.lose(registration);
-            self.github.requeue(job);
+            self.github.lose_job(job, self.time());
             self.after(MINUTE, Ev::Requeue(job));
             return;
         }
         tell!(self, job, "job {job} runs on {name}");
-        let Some(it) = self.github.job(job) else { return };
+        let Some(it) = self.books.job(job) else { return };
         let (takes, waited) = (it.plan.takes, self.now - it.plan.at);
         self.stats.delays.push(u32::try_from(waited / 10).unwrap_or(u32::MAX));
         self.send_event(job, Action::InProgress);
@@ -96,14 +112,10 @@ impl World {
     }
 
     pub(super) fn finish(&mut self, job: u64, registration: u64) {
-        let is_running = self
-            .github
-            .job(job)
-            .is_some_and(|it| it.status == Status::InProgress && it.registration == Some(registration));
-        let task = match self.github.registrations.get(&registration) {
-            Some(runner) if is_running && runner.online => runner.task,
-            _ => return,
-        };
+        if self.github.runner(registration).is_none_or(|runner| runner.job != Some(job) || !runner.online) {
+            return;
+        }
+        let task = self.books.task_of(registration);
         tell!(self, job, "job {job} is over");
         self.stats.ran += 1;
         self.complete(job);

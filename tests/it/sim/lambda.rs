@@ -30,12 +30,12 @@ use super::{
     Ms, SECOND,
     chance::Chance,
     forms::{self, is_replacement},
-    github::Event,
+    messages::Event,
     plan::Plan,
     planted::{Crooked, Planted},
     ports::Port,
     sqs::{Message, Which},
-    text::{payload, time},
+    text::{ORGANIZATION, payload, time},
     world::{Ev, MAX_ATTEMPTS, Settings, Shared, Todo, World, tell},
 };
 
@@ -100,7 +100,7 @@ impl History {
                 "SECURITY_GROUP_IDS" => "sg-1",
                 "CAPACITY" => capacity,
                 "RUNNER_LABELS" => "self-hosted,linux,x64,fargate",
-                "ORGANIZATION" => "acme",
+                "ORGANIZATION" => ORGANIZATION,
                 "GITHUB_SECRET_ARN" => "arn:aws:secretsmanager:eu-central-1:1:secret:github-AbCdEf",
                 "JOB_QUEUE_URL" => "https://sqs.eu-central-1.amazonaws.com/1/jobs",
                 "DEAD_LETTER_QUEUE_URL" => "https://sqs.eu-central-1.amazonaws.com/1/dead",
@@ -303,11 +303,8 @@ impl History {
                 }
             }
             (Trigger::Webhook { delivery, answer_lost }, Answer::Webhook(status)) => {
-                if status < 300
-                    && !answer_lost
-                    && let Some(delivery) = world.github.delivery_mut(delivery)
-                {
-                    delivery.delivered = true;
+                if status < 300 && !answer_lost {
+                    world.deliveries.answered(delivery, status);
                 }
             }
             _ => unreachable!("an answer of another function"),

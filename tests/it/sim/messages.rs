@@ -1,16 +1,37 @@
 //! What is sent: webhook deliveries, events, the schedule; and how queues hand it out.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use super::{
     MINUTE, Ms, SECOND,
     chance::{Odds, Point},
-    github::{Action, Event},
     planted::Planted,
     sqs::Which,
-    text::rfc3339,
+    text::{action_name, rfc3339},
     world::{Ev, SWEEP_EVERY, Todo, World, tell},
 };
+use crate::model::deliveries::Delivery;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Queued,
+    InProgress,
+    Completed,
+}
+
+/// One event of the App's webhook.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub job: u64,
+    pub action: Action,
+    /// Id and name of the job's runner.
+    pub runner: Option<(u64, Arc<str>)>,
+    /// Deliveries of it so far.
+    tries: u8,
+}
+
+/// What GitHub's log says of a delivery as long as nothing has answered.
+const NO_ANSWER: u16 = 504;
 
 /// How many functions may run at a time: `DispatchMaxConcurrency`, and the lifecycle queue's.
 const CONCURRENCY: [u32; 2] = [5, 5];
@@ -22,17 +43,24 @@ impl World {
     // Webhook deliveries
 
     pub(super) fn send_event(&mut self, job: u64, action: Action) {
-        let event = self.github.event(job, action);
-        self.send(event);
+        self.last_guid += 1;
+        let (guid, now) = (format!("{:016x}", self.last_guid), self.time());
+        let runner = self.github.job(job).and_then(|it| it.runner.clone());
+        let (name, event) = (action_name(action), Event { job, action, runner, tries: 1 });
+        let sent = self.deliveries.sent(&guid, "workflow_job", Some(name), event, NO_ANSWER, now);
+        self.travel(sent, job, action, 1);
     }
 
-    /// Sends an event, for the first time or again.
-    pub fn send(&mut self, mut event: Event) {
-        event.tries += 1;
-        let (job, action, now) = (event.job, event.action, self.now);
-        let is_last = event.tries > MOST_FAILURES;
-        let delivery = self.github.deliver(event, now);
-        if is_last {
+    pub(super) fn send_again(&mut self, mut delivery: Delivery<Event>) {
+        delivery.payload.tries += 1;
+        let sent = self.deliveries.sent_again(&delivery, NO_ANSWER, self.time());
+        let Event { job, action, tries, .. } = delivery.payload;
+        self.travel(sent, job, action, tries);
+    }
+
+    /// A delivery is on its way.
+    fn travel(&mut self, delivery: u64, job: u64, action: Action, tries: u8) {
+        if tries > MOST_FAILURES {
             let delay = self.takes(300, 2_000, 4, delivery);
             self.after(delay, Ev::Deliver(delivery, false));
             return;

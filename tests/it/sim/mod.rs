@@ -1,13 +1,14 @@
 //! The simulator: the project's own flows, over their ports, in a simulated world of GitHub, EventBridge, SQS, ECS
 //! and Lambda with a virtual clock. Everything that can go wrong is a decision with a name ([`chance::Key`]); a
 //! history is a plan of jobs and the decisions that were not the default, and the same of both gives the same
-//! history to the byte.
+//! history to the byte. GitHub is the [`model`](crate::model) that the stories over HTTP have.
 //!
 //! | module | what it is |
 //! | --- | --- |
 //! | [`chance`] | decisions: by seed, by script, and written down |
 //! | [`plan`] | which jobs come, and when |
-//! | [`github`], [`ecs`], [`sqs`] | the state of the outside |
+//! | [`books`] | what is known of jobs and registrations besides what the model's GitHub knows |
+//! | [`ecs`], [`sqs`] | the state of the outside |
 //! | [`world`] | the clock, the events to come, and what is done about each |
 //! | [`jobs`], [`tasks`], [`messages`] | what jobs, tasks and messages do |
 //! | [`text`] | facts as texts: times, labels, ARNs, payloads |
@@ -20,17 +21,16 @@
 //! | [`scenarios`], [`explore`] | small plans, and all histories near them |
 //! | [`shrink`] | the shortest history that still fails, as a story |
 //! | [`report`] | the table, the plot and the costs |
+pub mod books;
 pub mod calls;
 pub mod chance;
 pub mod check;
 pub mod ecs;
 pub mod explore;
 pub mod forms;
-pub mod github;
 pub mod jobs;
 pub mod lambda;
 pub mod messages;
-pub mod past;
 pub mod plan;
 pub mod planted;
 pub mod ports;

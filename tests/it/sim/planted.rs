@@ -89,7 +89,8 @@ impl Crooked {
     /// The task of a registration.
     fn task_of(&self, id: RunnerId) -> Option<TaskArn> {
         let world = self.port.0.borrow();
-        let registration = world.github.registrations.get(&id.0)?;
+        let registration =
+            world.github.runner(id.0).and_then(|runner| world.books.registration(runner.id))?;
         Some(TaskArn(super::text::arn(registration.task?, registration.job)))
     }
 }
@@ -230,9 +231,10 @@ impl Queue for Crooked {
         {
             let before = Attempt(replacement.attempt.0.saturating_sub(1));
             let name = Purpose::Job(replacement.job_id, before).runner_name();
-            let id = self.port.0.borrow().github.by_name(&name).map(|registration| registration.id);
+            let id = self.port.0.borrow().by_name(&name).map(|runner| runner.id);
             if let Some(id) = id {
-                let target = Target { owner: String::new(), repository: None, installation: None };
+                let owner = super::text::ORGANIZATION.to_owned();
+                let target = Target { owner, repository: None, installation: None };
                 self.port.delete_runner(&target, RunnerId(id)).await?;
             }
         }

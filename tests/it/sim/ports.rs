@@ -23,6 +23,7 @@ use super::{
     calls::{Reply, Request},
     world::Shared,
 };
+use crate::model::github::Scope;
 
 /// All ports.
 #[derive(Clone)]
@@ -85,30 +86,36 @@ impl Timer for Port {
     }
 }
 
+/// Where the target's runners are registered.
+fn scope(target: &Target) -> Scope {
+    Scope::organization(&target.owner)
+}
+
 impl Github for Port {
-    async fn mint(&self, _: &Target, name: &str, labels: &[String]) -> Result<Minted, CallError> {
-        let request = Request::Mint { name: name.to_owned(), labels: labels.to_vec() };
+    async fn mint(&self, target: &Target, name: &str, labels: &[String]) -> Result<Minted, CallError> {
+        let request = Request::Mint { scope: scope(target), name: name.to_owned(), labels: labels.to_vec() };
         answer!(self.call(request), Reply::Minted(minted) => minted)
     }
 
-    async fn find_runner(&self, _: &Target, name: &str) -> Result<Option<Registration>, CallError> {
-        answer!(self.call(Request::FindRunner(name.to_owned())), Reply::Runner(runner) => runner)
+    async fn find_runner(&self, target: &Target, name: &str) -> Result<Option<Registration>, CallError> {
+        answer!(self.call(Request::FindRunner(scope(target), name.to_owned())), Reply::Runner(runner) => runner)
     }
 
-    async fn runner(&self, _: &Target, id: RunnerId) -> Result<Option<Registration>, CallError> {
-        answer!(self.call(Request::GetRunner(id.0)), Reply::Runner(runner) => runner)
+    async fn runner(&self, target: &Target, id: RunnerId) -> Result<Option<Registration>, CallError> {
+        answer!(self.call(Request::GetRunner(scope(target), id.0)), Reply::Runner(runner) => runner)
     }
 
-    async fn runners(&self, _: &Target, page: u32) -> Result<(Vec<Registration>, bool), CallError> {
-        answer!(self.call(Request::ListRunners(page)), Reply::Runners(runners, more) => (runners, more))
+    async fn runners(&self, target: &Target, page: u32) -> Result<(Vec<Registration>, bool), CallError> {
+        answer!(self.call(Request::ListRunners(scope(target), page)), Reply::Runners(runners, more) => (runners, more))
     }
 
-    async fn delete_runner(&self, _: &Target, id: RunnerId) -> Result<Deleted, CallError> {
-        answer!(self.call(Request::DeleteRunner(id.0)), Reply::Deleted(deleted) => deleted)
+    async fn delete_runner(&self, target: &Target, id: RunnerId) -> Result<Deleted, CallError> {
+        answer!(self.call(Request::DeleteRunner(scope(target), id.0)), Reply::Deleted(deleted) => deleted)
     }
 
     async fn job(&self, target: &Target, job: JobId) -> Result<Option<JobState>, CallError> {
-        answer!(self.call(Request::GetJob(job.0, target.repository.clone())), Reply::Job(state) => state)
+        let (owner, repository) = (target.owner.clone(), target.repository.clone());
+        answer!(self.call(Request::GetJob { owner, repository, job: job.0 }), Reply::Job(state) => state)
     }
 }
 

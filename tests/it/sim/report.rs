@@ -9,11 +9,11 @@ use super::{
     calls::{is_ecs, is_github},
     chance::{Chance, POINTS, Point},
     check::Kind,
-    github::{POINTS_A_MINUTE, REQUESTS_AN_HOUR},
     lambda::History,
     plan::Plan,
     world::{Settings, World},
 };
+use crate::model::limits::{ENTERPRISE_REQUESTS_AN_HOUR, POINTS_A_MINUTE, REGISTRATIONS_IN_FIVE_MINUTES};
 
 /// What is counted.
 #[derive(Debug, Default)]
@@ -176,8 +176,10 @@ impl World {
         row("most jobs waiting", stats.peak_waiting.to_string());
         row("GitHub calls a job", format!("{:.2}", stats.github_calls() as f64 / jobs));
         row("ECS calls a job", format!("{:.2}", stats.ecs_calls() as f64 / jobs));
-        row("GitHub points in a minute, most", self.github.limits.most_points.to_string());
-        row("GitHub requests in an hour, most", self.github.limits.most_requests.to_string());
+        let [requests, points, registrations] = self.limits.most_used();
+        row("GitHub points in a minute, most", points.to_string());
+        row("GitHub requests in an hour, most", requests.to_string());
+        row("registrations in 5 minutes, most", registrations.to_string());
         row("leaked runner-minutes", format!("{:.1}", self.checks.leaked_ms as f64 / 60_000.0));
         row("limits broken", self.checks.counts[Kind::Limit as usize].to_string());
         table
@@ -219,9 +221,15 @@ pub fn costs() -> String {
         let rate = per_hour as f64;
         // What an hour of this load needs of each limit, as a share of it.
         let used = [
-            ("GitHub: 15,000 requests an hour for an App", rate * github / f64::from(REQUESTS_AN_HOUR)),
+            (
+                "GitHub: 15,000 requests an hour for an App",
+                rate * github / f64::from(ENTERPRISE_REQUESTS_AN_HOUR),
+            ),
             ("GitHub: 900 points a minute for an App", rate * points / 60.0 / f64::from(POINTS_A_MINUTE)),
-            ("GitHub: 1,500 registrations in 5 minutes for an organisation", rate * mints / 18_000.0),
+            (
+                "GitHub: 1,500 registrations in 5 minutes for an organisation",
+                rate * mints / 12.0 / f64::from(REGISTRATIONS_IN_FIVE_MINUTES),
+            ),
             ("Fargate: 20 launches a second", rate * launches / 72_000.0),
         ];
         let first = used.iter().max_by(|a, b| a.1.total_cmp(&b.1)).expect("there are four");

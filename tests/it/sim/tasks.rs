@@ -60,16 +60,17 @@ impl World {
     }
 
     pub(super) fn connect(&mut self, id: u64) {
-        let now = self.now;
         let Some(task) = self.ecs.tasks.get(&id).filter(|task| task.stopped_at.is_none()) else { return };
         let (job, boot, registration) = (task.job, task.boot, task.registration);
-        if !self.github.connect(registration, now) {
+        if !self.github.connect(registration, self.time()) {
             tell!(self, job, "the runner of task {id} finds its registration gone, and exits");
             self.after(SECOND, Ev::End(id, "EssentialContainerExited", Some(0)));
             return;
         }
-        let name = &self.github.registrations[&registration].name;
-        tell!(self, job, "runner {name} connects");
+        if let Some(it) = self.books.registration_mut(registration) {
+            it.online_at = self.now;
+        }
+        tell!(self, job, "runner {} connects", self.github.runner(registration).map_or("", |it| &it.name));
         let delay = self.takes(300, 1_500, 10, id);
         self.after(delay, Ev::AssignRunner(registration));
         let interrupted = match boot {
@@ -91,17 +92,11 @@ impl World {
             return;
         }
         tell!(self, job, "task {id} stops: {}", self.ecs.tasks[&id].stop_code);
-        if let Some(runner) = self.github.registrations.get(&registration) {
-            let busy = runner.busy.filter(|_| !runner.ghost);
-            self.github.disconnect(registration);
-            match busy {
+        if let Some(busy) = self.github.runner(registration).map(|runner| runner.job) {
+            self.github.disconnect(registration, self.time());
+            if let Some(busy) = busy {
                 // GitHub waits about ten minutes for a runner to come back.
-                Some(busy) => self.after(10 * MINUTE, Ev::Notice(busy)),
-                None => {
-                    if let Some(it) = self.github.job_mut(job) {
-                        it.died += 1;
-                    }
-                }
+                self.after(10 * MINUTE, Ev::Notice(busy));
             }
         }
         let delay = self.takes(2 * SECOND, 20 * SECOND, 12, id);

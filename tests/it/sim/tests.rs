@@ -6,9 +6,8 @@ use super::{
     calls::fate,
     chance::{Chance, Key, Point},
     explore,
-    github::{Github, Status},
     lambda::History,
-    plan::{Job, LABELS, Plan},
+    plan::{Job, Plan},
     planted,
     scenarios::{self, first, job},
     world::Settings,
@@ -132,32 +131,6 @@ fn what_goes_wrong_often_breaks_nothing_either() {
         assert!(world.stats.ran > 250, "only {} jobs ran", world.stats.ran);
         assert!(world.checks.violations.is_empty(), "seed {seed}: {:?}", world.checks.violations);
     }
-}
-
-#[test]
-fn a_late_copy_shows_what_was_there_a_minute_ago() {
-    let mut github = Github::default();
-    let at = |github: &mut Github, seconds| github.now = seconds * SECOND;
-    at(&mut github, 100);
-    github.queue(job(1, 0));
-    let labels: Vec<String> = LABELS[0].iter().map(|label| (*label).to_owned()).collect();
-    let runner = github.mint("fargate-1-1", &labels, github.now).expect("a free name");
-    let job_is = |github: &Github| github.shown_job(1, true).map(|job| job.status);
-    let is_online = |github: &Github| github.shown_by_name("fargate-1-1", true).map(|it| it.online);
-    assert_eq!((job_is(&github), is_online(&github)), (None, None));
-    at(&mut github, 170);
-    github.connect(runner, github.now);
-    assert_eq!((job_is(&github), is_online(&github)), (Some(Status::Queued), Some(false)));
-    at(&mut github, 200);
-    github.assign(1, runner, github.now);
-    at(&mut github, 240);
-    github.complete(1, github.now);
-    assert_eq!((job_is(&github), is_online(&github)), (Some(Status::Queued), Some(true)));
-    assert!(github.shown_by_name("fargate-1-1", false).is_none());
-    at(&mut github, 270);
-    assert_eq!((job_is(&github), is_online(&github)), (Some(Status::InProgress), Some(true)));
-    at(&mut github, 301);
-    assert_eq!((job_is(&github), is_online(&github)), (Some(Status::Completed), None));
 }
 
 #[test]

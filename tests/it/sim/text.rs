@@ -1,22 +1,24 @@
 //! The world's facts as texts: times, labels, ARNs, payloads.
 
-use gha_fargate_runners::ids::Purpose;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime, macros::datetime};
 
 use super::{
     Ms,
-    github::{Action, Event},
+    messages::{Action, Event},
     plan::{self, LABELS},
     world::World,
 };
 
-/// 2026-01-01T00:00:00Z.
-const EPOCH: i64 = 1_767_225_600;
+const EPOCH: OffsetDateTime = datetime!(2026-01-01 00:00 UTC);
 
 /// A time of the history, as the flows see it.
 pub fn time(at: Ms) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp_nanos((i128::from(EPOCH) * 1_000 + i128::from(at)) * 1_000_000)
-        .expect("a time of this century")
+    EPOCH + Duration::milliseconds(at as i64)
+}
+
+/// When that is in the history.
+pub fn moment(time: OffsetDateTime) -> Ms {
+    (time - EPOCH).whole_milliseconds() as Ms
 }
 
 /// As GitHub and EventBridge write it.
@@ -49,6 +51,9 @@ pub fn arn(task: u64, job: u64) -> String {
     format!("arn:aws:ecs:eu-central-1:1:task/runners/{task}x{job}")
 }
 
+/// The organisation that has all of them.
+pub const ORGANIZATION: &str = "acme";
+
 /// The repository of a job.
 pub fn repository(job: &plan::Job) -> String {
     format!("app-{}", job.repository)
@@ -75,19 +80,18 @@ pub fn payload(world: &World, event: &Event) -> String {
     // The job's status has the same name.
     let action = action_name(event.action);
     let job = event.job;
-    let plan = &world.github.job(job).expect("an event is about a job").plan;
+    let plan = &world.books.job(job).expect("an event is about a job").plan;
     let labels = labels(plan).iter().map(|label| format!("\"{label}\"")).collect::<Vec<_>>().join(",");
-    let runner = match event.runner.as_ref().map(Purpose::runner_name) {
-        Some(name) => format!("\"{name}\""),
-        None => "null".to_owned(),
+    let (runner_id, runner) = match &event.runner {
+        Some((id, name)) => (*id, format!("\"{name}\"")),
+        None => (0, "null".to_owned()),
     };
     format!(
         "{{\"action\":\"{action}\",\"workflow_job\":{{\"id\":{job},\"run_id\":{job},\"status\":\"{action}\",\
          \"labels\":[{labels}],\"name\":\"build\",\"workflow_name\":\"ci\",\"created_at\":\"{}\",\
-         \"runner_id\":{},\"runner_name\":{runner}}},\"repository\":{{\"name\":\"{}\",\"private\":true,\
-         \"owner\":{{\"login\":\"acme\"}}}},\"installation\":{{\"id\":7}}}}",
+         \"runner_id\":{runner_id},\"runner_name\":{runner}}},\"repository\":{{\"name\":\"{}\",\"private\":true,\
+         \"owner\":{{\"login\":\"{ORGANIZATION}\"}}}},\"installation\":{{\"id\":7}}}}",
         rfc3339(plan.at),
-        event.registration.unwrap_or_default(),
         repository(plan),
     )
 }

@@ -11,16 +11,22 @@ use time::OffsetDateTime;
 
 use super::{
     HOUR, MINUTE, Ms, SECOND,
+    books::Books,
     calls::Call,
     chance::{Chance, Digest, Odds, Point, hash},
     check::{Checks, Kind},
     ecs::Ecs,
-    github::{Event, Github, Status},
+    messages::Event,
     plan::{self, Plan},
     planted::Planted,
     report::Stats,
     sqs::{Message, Queue, Which},
     text,
+};
+use crate::model::{
+    deliveries::Deliveries,
+    github::{Github, JobStatus, Runner, Scope},
+    limits::{ENTERPRISE_REQUESTS_AN_HOUR, Limits},
 };
 
 /// The world, shared by the ports of all flows.
@@ -116,6 +122,12 @@ pub struct World {
     pub settings: Settings,
     pub chance: Chance,
     pub github: Github,
+    /// Where the runners are registered.
+    pub scope: Scope,
+    pub deliveries: Deliveries<Event>,
+    pub(super) last_guid: u64,
+    pub limits: Limits,
+    pub books: Books,
     pub ecs: Ecs,
     pub jobs: Queue,
     pub lifecycle: Queue,
@@ -125,8 +137,6 @@ pub struct World {
     pub last_call: u64,
     /// The invocation that is being polled.
     pub current: u64,
-    /// The job that each registration was minted for.
-    pub minted_for: Vec<u64>,
     pub digest: Digest,
     pub lines: Vec<(Ms, u64, String)>,
     pub stats: Stats,
@@ -154,13 +164,20 @@ impl World {
     pub fn new(plan: Plan, chance: Chance, settings: Settings, seed: u64) -> Self {
         let mut ecs = Ecs::new();
         ecs.unlimited = settings.unlimited;
+        let mut limits = if settings.unlimited { Limits::default() } else { Limits::github() };
+        limits.requests_an_hour = limits.requests_an_hour.map(|_| ENTERPRISE_REQUESTS_AN_HOUR);
         let mut world = World {
             now: 0,
             seq: 0,
             heap: BinaryHeap::new(),
             settings,
             chance,
-            github: Github::default(),
+            github: Github::new(),
+            scope: Scope::organization(text::ORGANIZATION),
+            deliveries: Deliveries::default(),
+            last_guid: 0,
+            limits,
+            books: Books::default(),
             ecs,
             // `template.yaml`: six times the functions' time-outs, and the redrive policies.
             jobs: Queue::new(180 * SECOND, 1000),
@@ -170,7 +187,6 @@ impl World {
             calls: BTreeMap::new(),
             last_call: 0,
             current: 0,
-            minted_for: vec![0],
             digest: Digest::new(),
             lines: Vec::new(),
             stats: Stats::default(),
@@ -257,6 +273,11 @@ impl World {
         }
     }
 
+    /// The registration of that name.
+    pub fn by_name(&self, name: &str) -> Option<&Runner> {
+        self.github.find(&self.scope, name)
+    }
+
     /// The next event, and what the executor is to do about it. `None`: the history is over.
     pub fn step(&mut self) -> Option<Todo> {
         if self.over {
@@ -264,7 +285,6 @@ impl World {
         }
         let Reverse((at, _, event)) = self.heap.pop()?;
         self.now = at;
-        self.github.now = at;
         self.stats.events += 1;
         let (tag, a, b) = fingerprint(&event);
         self.note(tag, a, b);
@@ -276,8 +296,8 @@ impl World {
             Ev::Arrive => self.arrive(),
             Ev::Cancel(job) => self.cancel(job),
             Ev::Deliver(id, answer_lost) => {
-                if let Some(delivery) = self.github.delivery_mut(id) {
-                    let event = delivery.event.clone();
+                if let Some(delivery) = self.deliveries.get(id) {
+                    let event = delivery.payload.clone();
                     return Todo::Webhook(event, id, answer_lost);
                 }
             }
@@ -294,9 +314,9 @@ impl World {
             Ev::Started(task) => self.started(task),
             Ev::Connect(task) => self.connect(task),
             Ev::AssignRunner(registration) => {
-                let jobs = self.github.jobs_for(registration);
+                let jobs = self.jobs_for(registration);
                 if let Some(&first) = jobs.first() {
-                    let own = self.github.registrations.get(&registration).map_or(0, |it| it.job);
+                    let own = self.books.minted_for(registration);
                     let mut choice = 0;
                     if jobs.len() > 1 {
                         choice = self.decide(own, Point::Assign, &[(1, 25_000), (2, 25_000), (3, 20_000)]);
@@ -311,7 +331,7 @@ impl World {
                 }
             }
             Ev::AssignJob(job) => {
-                let runners = self.github.runners_for(job);
+                let runners = self.runners_for(job);
                 if let (Some(&first), Some(&last)) = (runners.first(), runners.last()) {
                     let mut choice = 0;
                     if runners.len() > 1 {
@@ -329,7 +349,7 @@ impl World {
                 self.complete(job);
             }
             Ev::Requeue(job) => {
-                if self.github.job(job).is_some_and(|it| it.status == Status::Queued) {
+                if self.github.job(job).is_some_and(|it| it.status == JobStatus::Queued) {
                     self.after(SECOND, Ev::AssignJob(job));
                 }
             }
@@ -342,7 +362,7 @@ impl World {
 
     fn sample(&mut self) {
         self.after(MINUTE, Ev::Sample);
-        let (waiting, live) = (self.github.waiting_count(), self.ecs.running.len());
+        let (waiting, live) = (self.github.queued_count(), self.ecs.running.len());
         self.stats.sample(self.now, waiting, live);
         if (self.now / MINUTE).is_multiple_of(5) {
             self.check_all();
@@ -363,7 +383,7 @@ impl World {
     fn books_are_closed(&self) -> bool {
         let pool = self.settings.pool as usize;
         self.jobs.len() == 0
-            && self.github.registrations.len() == pool
+            && self.github.runners().len() == pool
             && self.ecs.running.len() == pool
             && self.lifecycle.messages().all(|message| message.job == 0)
     }

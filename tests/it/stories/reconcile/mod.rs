@@ -120,7 +120,7 @@ impl Story {
     }
 
     fn names(&self) -> Vec<String> {
-        self.world.github().runners().map(|runner| runner.name.clone()).collect()
+        self.world.github().runners().map(|runner| runner.name.to_string()).collect()
     }
 
     fn status(&self, job: u64) -> &'static str {
@@ -246,7 +246,8 @@ async fn a_runner_that_died_before_its_job_is_replaced_whatever_its_exit_code() 
         let task = story.task();
         story.world.kill_task(task, code, reason, exit);
         story.tell_stopped(task).await;
-        let names: Vec<String> = story.world.github().runners().map(|runner| runner.name.clone()).collect();
+        let names: Vec<String> =
+            story.world.github().runners().map(|runner| runner.name.to_string()).collect();
         assert_eq!(names, [""; 0], "announced, and then deleted");
         story.dispatch_announced().await;
         assert_eq!(story.live(), 1, "{reason}");
@@ -502,17 +503,17 @@ async fn failed_deliveries_come_again_with_growing_pauses_until_made_good() {
     let job = story.world.queue_job(&LABELS);
     let body = story.world.payload(job, "queued");
     let now = story.fleet.now();
-    story.world.app().delivered("guid-1", "workflow_job", Some("queued"), &body.to_string(), 503, now);
+    story.world.app().deliveries.sent("guid-1", "workflow_job", Some("queued"), body.to_string(), 503, now);
     let mut redelivered = 0;
     for minutes in [1, 4, 4, 5, 20, 20] {
         story.world.advance(Duration::minutes(minutes));
         story.sweep().await;
-        let again = story.world.app().take_redeliveries();
+        let again = story.world.app().deliveries.take_redeliveries();
         for delivery in again {
             redelivered += 1;
             let status = if redelivered < 3 { 503 } else { 202 };
             let now = story.fleet.now();
-            story.world.app().sent_again(&delivery, status, now);
+            story.world.app().deliveries.sent_again(&delivery, status, now);
             if status == 202 {
                 story.dispatch(&[delivery.payload]).await;
                 // It runs: whatever the later sweeps find, they leave it alone.

@@ -50,7 +50,8 @@ async fn a_runner_that_lost_its_job_is_replaced() {
     let job = story.start_job().await;
     story.world.boot();
     story.world.assign();
-    story.world.github().lose_job(job);
+    let now = story.fleet.now();
+    story.world.github().lose_job(job, now);
     assert_eq!(story.sweep().await.get("Replaced"), 0, "not before the time-out");
     assert_eq!(story.sweep_after_the_timeout().await.get("Replaced"), 1);
     story.dispatch_announced().await;
@@ -91,7 +92,7 @@ async fn a_sweep_that_waited_too_long_leaves_everything_to_the_next() {
 /// This delivery of an event had this answer.
 fn delivered(story: &Story, guid: &str, status: u16) {
     let now = story.fleet.now();
-    story.world.app().delivered(guid, "workflow_job", Some("queued"), "{}", status, now);
+    story.world.app().deliveries.sent(guid, "workflow_job", Some("queued"), "{}".to_owned(), status, now);
 }
 
 #[tokio::test]
@@ -103,7 +104,7 @@ async fn an_event_made_good_by_another_delivery_is_not_asked_for_again() {
     delivered(&story, "made-good", 202);
     story.world.advance(Duration::minutes(4));
     assert_eq!(story.sweep().await.get("Redelivered"), 1);
-    let again = story.world.app().take_redeliveries();
+    let again = story.world.app().deliveries.take_redeliveries();
     assert_eq!(again.iter().map(|delivery| delivery.guid.as_str()).collect::<Vec<_>>(), ["failed"]);
     story.end();
 }

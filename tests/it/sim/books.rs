@@ -1,0 +1,81 @@
+//! What the simulator knows of jobs and registrations besides what GitHub does.
+
+use super::{Ms, plan};
+
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub plan: plan::Job,
+    /// It was rejected after as many runners as are allowed.
+    pub rejected: bool,
+    /// Tasks started for it.
+    pub started: u32,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Registration {
+    /// The job it was minted for, 0 for the pool.
+    pub job: u64,
+    pub task: Option<u64>,
+    /// Another runner was announced for its job in its place.
+    pub given_up: bool,
+    /// It was found to have been left behind.
+    pub leaked: bool,
+    pub minted_at: Ms,
+    pub online_at: Ms,
+}
+
+#[derive(Debug, Default)]
+pub struct Books {
+    /// By number, from `first`; `None` for numbers left out of the history.
+    jobs: Vec<Option<Job>>,
+    first: u64,
+    /// By GitHub's id, from 1.
+    registrations: Vec<Registration>,
+}
+
+impl Books {
+    pub fn open(&mut self, plan: plan::Job) {
+        if self.jobs.is_empty() {
+            self.first = plan.number;
+        }
+        let index = (plan.number - self.first) as usize;
+        if self.jobs.len() <= index {
+            self.jobs.resize(index + 1, None);
+        }
+        self.jobs[index] = Some(Job { plan, rejected: false, started: 0 });
+    }
+
+    pub fn job(&self, number: u64) -> Option<&Job> {
+        self.jobs.get(usize::try_from(number.checked_sub(self.first)?).ok()?)?.as_ref()
+    }
+
+    pub fn job_mut(&mut self, number: u64) -> Option<&mut Job> {
+        self.jobs.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)?.as_mut()
+    }
+
+    pub fn minted(&mut self, id: u64, job: u64, minted_at: Ms) {
+        let index = id as usize;
+        if self.registrations.len() <= index {
+            self.registrations.resize(index + 1, Registration::default());
+        }
+        self.registrations[index] = Registration { job, minted_at, ..Registration::default() };
+    }
+
+    /// A registration, even when GitHub knows it no more.
+    pub fn registration(&self, id: u64) -> Option<&Registration> {
+        self.registrations.get(id as usize)
+    }
+
+    pub fn registration_mut(&mut self, id: u64) -> Option<&mut Registration> {
+        self.registrations.get_mut(id as usize)
+    }
+
+    /// The job that it was minted for.
+    pub fn minted_for(&self, id: u64) -> u64 {
+        self.registration(id).map_or(0, |it| it.job)
+    }
+
+    pub fn task_of(&self, id: u64) -> Option<u64> {
+        self.registration(id)?.task
+    }
+}
