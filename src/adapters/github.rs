@@ -2,11 +2,12 @@
 
 mod answer;
 mod credentials;
+mod limits;
 mod redirect;
 mod wire;
 mod words;
 
-use std::{cell::Cell, fmt::Write};
+use std::{cell::Cell, fmt::Write, time::Duration};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 use self::{
     answer::{Call, Need},
     credentials::{Credentials, Keyring, Pass},
+    limits::Limits,
 };
 use super::http::{Http, NoReply, Reply, Request};
 use crate::{
@@ -42,6 +44,7 @@ pub struct GitHub<S, C = SystemClock> {
     scope: Scope,
     runner_group_id: u64,
     keyring: Keyring<S>,
+    limits: Limits,
     clock: C,
     /// A runner has been registered: the settings are right.
     mints_well: Cell<bool>,
@@ -64,8 +67,8 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         secret: S,
         clock: C,
     ) -> Self {
-        let (keyring, mints_well) = (Keyring::new(secret), Cell::default());
-        GitHub { http, api_url, scope, runner_group_id, keyring, clock, mints_well }
+        let (keyring, limits, mints_well) = (Keyring::new(secret), Limits::default(), Cell::default());
+        GitHub { http, api_url, scope, runner_group_id, keyring, limits, clock, mints_well }
     }
 
     /// Reads the secret and, as an App, gets the token of its installation in `owner`'s account, which opens the
@@ -125,19 +128,35 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         expected: impl Fn(&Reply) -> bool,
     ) -> Result<Reply, CallError> {
         let used = pass().await?;
-        let reply = self.send(&used.token, call, body.clone()).await?;
-        if expected(&reply) {
+        let (reply, limited) = self.ask_once(&used, call, body.clone()).await?;
+        if limited.is_none() && expected(&reply) {
             return Ok(reply);
         }
-        let classify = |reply| answer::classify(call, reply, self.clock.now(), self.mints_well.get());
-        let error = classify(&reply);
+        let error = answer::classify(call, &reply, limited, self.mints_well.get());
         let unauthorized = reply.status == 401;
         let is_refusal = unauthorized || error.class == Class::NeedsOperator;
         if !is_refusal || !self.keyring.refused(&used, unauthorized, &self.clock).await || !unauthorized {
             return Err(error);
         }
-        let reply = self.send(&pass().await?.token, call, body).await?;
-        if expected(&reply) { Ok(reply) } else { Err(classify(&reply)) }
+        let (reply, limited) = self.ask_once(&pass().await?, call, body).await?;
+        if limited.is_none() && expected(&reply) {
+            return Ok(reply);
+        }
+        Err(answer::classify(call, &reply, limited, self.mints_well.get()))
+    }
+
+    /// A call, unless there is a limit. With the answer, if it is a refusal for a limit: how long that lasts.
+    async fn ask_once(
+        &self,
+        pass: &Pass,
+        call: &Call,
+        body: Option<String>,
+    ) -> Result<(Reply, Option<Duration>), CallError> {
+        let asked_at = self.clock.now();
+        self.limits.check(&pass.allowance, call, asked_at)?;
+        let reply = self.send(&pass.token, call, body).await?;
+        let limited = self.limits.note(&pass.allowance, &reply, asked_at, self.clock.now());
+        Ok((reply, limited))
     }
 
     async fn send(

@@ -2,17 +2,8 @@
 
 use std::{fmt, time::Duration};
 
-use time::OffsetDateTime;
-
 use super::{super::http::Reply, words};
 use crate::error::{CallError, Class};
-
-/// "If neither header is there, wait for at least one minute" (GitHub, "Best practices for using the REST
-/// API", secondary rate limits).
-const SECONDARY_LIMIT: Duration = Duration::from_secs(60);
-/// SQS holds no message back for longer ("12 hours" from the receive), and GitHub's primary limit is renewed every
-/// hour. A wait beyond that is no honest answer, and a very long one is more than can be added to a clock.
-const LONGEST_LIMIT: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// A call, for its errors.
 #[derive(Debug)]
@@ -76,21 +67,18 @@ const PHRASES: [(&str, &str); 12] = [
     ("no longer supported", "GitHub has given this call up: upgrade this program"),
 ];
 
-/// An answer that is an error. `mints_well` says that runners have been registered with these settings before: then
+/// An answer that is an error. `limited` is how long a rate limit lasts that it is refused for. `mints_well` says that runners have been registered with these settings before: then
 /// a 422 to a mint is about this job.
-pub(super) fn classify(call: &Call, reply: &Reply, now: OffsetDateTime, mints_well: bool) -> CallError {
+pub(super) fn classify(call: &Call, reply: &Reply, limited: Option<Duration>, mints_well: bool) -> CallError {
     let status = reply.status;
     let message = if (400..500).contains(&status) { words::message(reply) } else { String::new() };
     let lower = message.to_lowercase();
-    let class = match status {
-        403 | 429 => match rate_limit(reply, now) {
-            Some(after) => Class::RateLimited { after },
-            None => Class::NeedsOperator,
-        },
-        422 if call.is_mint() && is_about_the_job(&lower, mints_well) => Class::Invalid,
+    let class = match (limited, status) {
+        (Some(after), _) => Class::RateLimited { after },
+        (None, 422) if call.is_mint() && is_about_the_job(&lower, mints_well) => Class::Invalid,
         // No final answer, a success that is not the one expected, or a server that gave up waiting: it may have
         // happened.
-        ..=299 | 408 | 500.. => call.lost(),
+        (None, ..=299 | 408 | 500..) => call.lost(),
         _ => Class::NeedsOperator,
     };
     let request_id =
@@ -137,24 +125,6 @@ fn is_request_id(id: &str) -> bool {
 pub(super) fn says_nothing(reply: &Reply) -> bool {
     let may_not = || words::message(reply).to_lowercase().contains("not accessible by");
     matches!(reply.status, 301 | 302 | 307 | 308 | 404 | 410 | 451) || (reply.status == 403 && may_not())
-}
-
-/// How long to wait, if the answer is a rate limit. Secondary limits come as 403 or 429, often with neither
-/// header.
-fn rate_limit(reply: &Reply, now: OffsetDateTime) -> Option<Duration> {
-    let number = |name| reply.headers.get(name).and_then(|value: &str| value.trim().parse::<i64>().ok());
-    let wait = |seconds: i64| Some(Duration::from_secs(seconds.max(1).unsigned_abs()).min(LONGEST_LIMIT));
-    if let Some(seconds) = number("retry-after") {
-        return wait(seconds);
-    }
-    if number("x-ratelimit-remaining") == Some(0)
-        && let Some(reset) = number("x-ratelimit-reset")
-    {
-        return wait(reset.saturating_sub(now.unix_timestamp()));
-    }
-    let body = String::from_utf8_lossy(&reply.body).to_lowercase();
-    let phrases = ["secondary rate limit", "api rate limit exceeded", "abuse detection"];
-    (reply.status == 429 || phrases.iter().any(|phrase| body.contains(phrase))).then_some(SECONDARY_LIMIT)
 }
 
 fn fix(call: &Call, status: u16) -> String {
@@ -222,41 +192,29 @@ mod tests {
 
     #[test]
     fn classes() {
-        let now = OffsetDateTime::from_unix_timestamp(1_000).expect("a time");
-        let limited = |seconds| Class::RateLimited { after: Duration::from_secs(seconds) };
-        let secondary = "{\"message\":\"You have exceeded a secondary rate limit.\"}";
-        let exhausted = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1090")];
-        let past = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "900")];
-        let some_left = [("x-ratelimit-remaining", "4000"), ("x-ratelimit-reset", "1090")];
-        let table = [
-            (reply(429, &[("retry-after", "30")], ""), limited(30)),
-            (reply(403, &[("retry-after", "30")], ""), limited(30)),
-            (reply(403, &exhausted, ""), limited(90)),
-            (reply(429, &exhausted, ""), limited(90)),
-            (reply(403, &past, ""), limited(1)),
-            (reply(429, &[("retry-after", "99999999999999")], ""), limited(12 * 60 * 60)),
-            (reply(429, &[], ""), limited(60)),
-            (reply(403, &[], secondary), limited(60)),
-            (reply(403, &some_left, secondary), limited(60)),
-            (reply(403, &some_left, "{\"message\":\"Resource not accessible\"}"), Class::NeedsOperator),
-            (reply(403, &[], ""), Class::NeedsOperator),
-            (reply(401, &[], ""), Class::NeedsOperator),
-            (reply(404, &[], ""), Class::NeedsOperator),
-            (reply(422, &[], ""), Class::NeedsOperator),
-            (reply(200, &[], ""), Class::Unknown),
-            (reply(408, &[], ""), Class::Unknown),
-            (reply(500, &[], ""), Class::Unknown),
-            (reply(502, &[], ""), Class::Unknown),
-        ];
         let mint =
             Call::new("POST", "/orgs/acme/actions/runners/generate-jitconfig", Need::OrganizationRunners);
-        for (reply, want) in table {
-            let error = classify(&mint, &reply, now, false);
+        for (status, want) in [
+            (400, Class::NeedsOperator),
+            (401, Class::NeedsOperator),
+            (403, Class::NeedsOperator),
+            (404, Class::NeedsOperator),
+            (422, Class::NeedsOperator),
+            (200, Class::Unknown),
+            (408, Class::Unknown),
+            (500, Class::Unknown),
+            (502, Class::Unknown),
+        ] {
+            let error = classify(&mint, &reply(status, &[], ""), None, false);
             assert_eq!(error.class, want, "{error}");
             assert!(error.message.contains("POST /orgs/acme/actions/runners/generate-jitconfig"), "{error}");
         }
+        let after = Duration::from_secs(90);
+        let error = classify(&mint, &reply(403, &[], ""), Some(after), true);
+        assert_eq!(error.class, Class::RateLimited { after });
+        assert!(error.message.contains("403: rate limit, for 90 s"), "{error}");
         let get = Call::new("GET", "/orgs/acme/actions/runners/1", Need::OrganizationRunners);
-        assert_eq!(classify(&get, &reply(503, &[], ""), now, false).class, Class::Transient);
+        assert_eq!(classify(&get, &reply(503, &[], ""), None, false).class, Class::Transient);
     }
 
     #[test]
@@ -294,21 +252,13 @@ mod tests {
         for (status, says, fix) in rows {
             let body = format!("{{\"message\":\"{says} {TOKEN}\",\"token\":\"{TOKEN}\"}}");
             let headers = [("x-accepted-github-permissions", "organization_self_hosted_runners=write")];
-            let error = classify(&get, &reply(status, &headers, &body), OffsetDateTime::UNIX_EPOCH, true);
+            let error = classify(&get, &reply(status, &headers, &body), None, true);
             assert_eq!(error.class, Class::NeedsOperator, "{error}");
             assert!(error.message.contains(fix), "{fix}: {error}");
             assert!(error.message.contains("it takes organization_self_hosted_runners=write"), "{error}");
             assert_eq!(error.message.contains("GitHub says"), status >= 400, "{error}");
             assert!(!error.message.contains(TOKEN), "{error}");
         }
-    }
-
-    #[test]
-    fn limits_without_headers() {
-        let get = Call::new("GET", "/orgs/octo-org/actions/runners/1", Need::OrganizationRunners);
-        let body = "{\"message\":\"API rate limit exceeded for installation ID 23154469.\"}";
-        let error = classify(&get, &reply(403, &[], body), OffsetDateTime::UNIX_EPOCH, true);
-        assert_eq!(error.class, Class::RateLimited { after: SECONDARY_LIMIT }, "{error}");
     }
 
     #[test]
@@ -325,10 +275,10 @@ mod tests {
             ("<html>", true, Class::NeedsOperator),
         ];
         for (body, mints_well, want) in table {
-            let error = classify(&mint, &reply(422, &[], body), OffsetDateTime::UNIX_EPOCH, mints_well);
+            let error = classify(&mint, &reply(422, &[], body), None, mints_well);
             assert_eq!(error.class, want, "{error}");
         }
-        let error = classify(&mint, &reply(422, &[], labels), OffsetDateTime::UNIX_EPOCH, false);
+        let error = classify(&mint, &reply(422, &[], labels), None, false);
         assert!(error.message.contains("GitHub says \"Validation Failed: labels invalid\""), "{error}");
     }
 
@@ -360,7 +310,7 @@ mod tests {
             let error = classify(
                 &Call::new("POST", "/x/generate-jitconfig", need),
                 &reply(status, &[], ""),
-                OffsetDateTime::UNIX_EPOCH,
+                None,
                 false,
             );
             assert!(error.message.contains(want), "{status}: {error}");

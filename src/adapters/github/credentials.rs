@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use super::{
     GitHub,
     answer::{Call, Need},
+    limits::Allowance,
     segment, wire,
 };
 use crate::{
@@ -98,6 +99,8 @@ fn is_token(text: &str) -> bool {
 pub(super) struct Pass {
     /// A personal token, an installation's token, or a JWT.
     pub(super) token: SecretString,
+    /// What the call takes from.
+    pub(super) allowance: Allowance,
     credentials: Rc<Credentials>,
     account: Option<Rc<Mutex<Account>>>,
 }
@@ -199,7 +202,8 @@ impl<S: SecretSource> Keyring<S> {
             let message = "GitHub: this call needs a GitHub App, not a token";
             return Err(CallError::new(Class::NeedsOperator, message));
         };
-        Ok(Pass { token: self.jwt(app, clock.now())?, credentials, account: None })
+        let token = self.jwt(app, clock.now())?;
+        Ok(Pass { token, allowance: Allowance::App, credentials, account: None })
     }
 
     fn jwt(&self, app: &App, now: OffsetDateTime) -> Result<SecretString, CallError> {
@@ -233,6 +237,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
             Credentials::Token(token) => {
                 return Ok(Pass {
                     token: token.clone(),
+                    allowance: Allowance::Token,
                     credentials: Rc::clone(&credentials),
                     account: None,
                 });
@@ -241,7 +246,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         };
         // Logins are the same in upper and lower case, and ORGANIZATION may be written otherwise than payloads.
         let login = target.owner.to_lowercase();
-        let place = Rc::clone(self.keyring.accounts.borrow_mut().entry(login).or_default());
+        let place = Rc::clone(self.keyring.accounts.borrow_mut().entry(login.clone()).or_default());
         let mut account = place.lock().await;
         let now = self.clock.now();
         let token = match account.token.take_if(|token| token.expires_at - now > SPARE) {
@@ -251,7 +256,8 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         };
         let token = account.token.insert(token).token.clone();
         drop(account);
-        Ok(Pass { token, credentials: Rc::clone(&credentials), account: Some(place) })
+        let allowance = Allowance::Installation(login);
+        Ok(Pass { token, allowance, credentials: Rc::clone(&credentials), account: Some(place) })
     }
 
     /// A new token, of the installation that GitHub told, or else the secret or the payload; `looked_up` is that

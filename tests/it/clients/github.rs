@@ -39,18 +39,18 @@ use tokio::{
 };
 
 const KEY: &str = include_str!("../../fixtures/app-key.pem");
-const START: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
+pub(super) const START: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
 
 /// One request, as it reached GitHub.
 #[derive(Debug, Clone)]
-struct Asked {
+pub(super) struct Asked {
     /// `POST /orgs/octo-org/…`, without the query.
-    what: String,
+    pub(super) what: String,
     bearer: String,
 }
 
 /// A GitHub that answers what it is told to, and remembers what it was asked.
-struct Server {
+pub(super) struct Server {
     url: String,
     asked: Arc<Mutex<Vec<Asked>>>,
     running: tokio::task::JoinHandle<()>,
@@ -63,7 +63,9 @@ impl Drop for Server {
 }
 
 impl Server {
-    async fn start(answer: impl Fn(Asked) -> BoxFuture<'static, Response> + Send + Sync + 'static) -> Server {
+    pub(super) async fn start(
+        answer: impl Fn(Asked) -> BoxFuture<'static, Response> + Send + Sync + 'static,
+    ) -> Server {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (seen, answer) = (Arc::clone(&asked), Arc::new(answer));
         let router = Router::new().fallback(move |request: Request| {
@@ -85,13 +87,13 @@ impl Server {
     }
 
     /// The requests since the last look, shortened to what tells them apart.
-    fn asked(&self) -> Vec<String> {
+    pub(super) fn asked(&self) -> Vec<String> {
         let asked = std::mem::take(&mut *self.asked.lock().expect("a lock"));
         asked.into_iter().map(|asked| shorten(&asked.what)).collect()
     }
 }
 
-fn shorten(what: &str) -> String {
+pub(super) fn shorten(what: &str) -> String {
     if what.ends_with("/generate-jitconfig") {
         return "mint".to_owned();
     }
@@ -101,13 +103,13 @@ fn shorten(what: &str) -> String {
     }
 }
 
-fn answer(status: u16, body: &Value) -> Response {
+pub(super) fn answer(status: u16, body: &Value) -> Response {
     let mut response = body.to_string().into_response();
     *response.status_mut() = status.try_into().expect("a status");
     response
 }
 
-fn minted() -> Response {
+pub(super) fn minted() -> Response {
     answer(201, &json!({"runner": {"id": 1}, "encoded_jit_config": "jit-config-of-the-runner"}))
 }
 
@@ -116,10 +118,10 @@ fn refused() -> Response {
 }
 
 #[derive(Debug, Clone)]
-struct Watch(Rc<Cell<OffsetDateTime>>);
+pub(super) struct Watch(Rc<Cell<OffsetDateTime>>);
 
 impl Watch {
-    fn advance(&self, minutes: i64) {
+    pub(super) fn advance(&self, minutes: i64) {
         self.0.set(self.0.get() + time::Duration::minutes(minutes));
     }
 }
@@ -132,7 +134,7 @@ impl Clock for Watch {
 
 /// A secret that can be replaced, and counts its readers.
 #[derive(Debug, Clone, Default)]
-struct Vault {
+pub(super) struct Vault {
     text: Rc<RefCell<String>>,
     reads: Rc<Cell<usize>>,
 }
@@ -146,14 +148,14 @@ impl SecretSource for Vault {
     }
 }
 
-struct Client {
-    github: GitHub<Vault, Watch>,
-    clock: Watch,
+pub(super) struct Client {
+    pub(super) github: GitHub<Vault, Watch>,
+    pub(super) clock: Watch,
     vault: Vault,
 }
 
 impl Client {
-    fn new(server: &Server, secret: &str) -> Client {
+    pub(super) fn new(server: &Server, secret: &str) -> Client {
         Client::with(server.url.clone(), secret, Scope::Org, Http::new())
     }
 
@@ -164,7 +166,7 @@ impl Client {
         Client { github, clock, vault }
     }
 
-    async fn mint(&self, installation: Option<u64>) -> Result<Minted, CallError> {
+    pub(super) async fn mint(&self, installation: Option<u64>) -> Result<Minted, CallError> {
         let target = Target {
             owner: "octo-org".to_owned(),
             repository: Some("octo-repo".to_owned()),
@@ -173,14 +175,14 @@ impl Client {
         self.github.mint(&target, "fargate-1-1", &["self-hosted".to_owned()]).await
     }
 
-    async fn mints(&self, installation: Option<u64>, count: usize) {
+    pub(super) async fn mints(&self, installation: Option<u64>, count: usize) {
         for minted in join_all((0..count).map(|_| self.mint(installation))).await {
             assert!(matches!(minted, Ok(Minted::Created(_))), "{minted:?}");
         }
     }
 }
 
-fn app(installation: Option<u64>) -> String {
+pub(super) fn app(installation: Option<u64>) -> String {
     match installation {
         Some(id) => json!({"app_id": 7, "private_key": KEY, "installation_id": id}).to_string(),
         None => json!({"app_id": "7", "private_key": KEY.replace('\n', "\\n")}).to_string(),

@@ -3,4 +3,5 @@
 mod answers;
 mod credentials;
 mod github;
+mod limits;
 mod tls;
