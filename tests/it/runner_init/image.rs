@@ -20,7 +20,12 @@ fn no_runner_has_an_expiry_date() {
         tags += 1;
     }
     assert!(tags >= 2, "the image is named in another way");
-    assert!(dockerfile.contains("FROM ghcr.io/actions/actions-runner:${RUNNER_VERSION}"));
+    assert!(dockerfile.contains("ARG RUNNER_IMAGE=ghcr.io/actions/actions-runner\n"));
+    let runners: Vec<&str> =
+        after(&dockerfile, "\nFROM ").filter(|image| !image.starts_with("rust:")).collect();
+    assert!(
+        runners.len() == 2 && runners.iter().all(|it| it.starts_with("${RUNNER_IMAGE}:${RUNNER_VERSION}"))
+    );
 }
 
 #[test]
