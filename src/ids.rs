@@ -133,6 +133,40 @@ pub fn is_ours(started_by: &str) -> bool {
     started_by.starts_with(STARTED_BY_PREFIX)
 }
 
+/// A release of the runner, e.g. 2.337.0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunnerVersion(pub u32, pub u32, pub u32);
+
+impl RunnerVersion {
+    /// Reads `2.337.0`.
+    pub fn read(text: &str) -> Option<Self> {
+        let mut parts = text.split('.').map(|part| part.parse().ok());
+        let version = RunnerVersion(parts.next()??, parts.next()??, parts.next()??);
+        parts.next().is_none().then_some(version)
+    }
+
+    /// Reads the name of a release's file: `actions-runner-linux-x64-2.337.0.tar.gz`.
+    pub fn of_file(name: &str) -> Option<Self> {
+        let stem = name.strip_suffix(".tar.gz").or_else(|| name.strip_suffix(".zip"))?;
+        RunnerVersion::read(stem.rsplit_once('-')?.1)
+    }
+
+    /// Releases from this one to `newest`, as far as the numbers tell: at least one, if they differ.
+    pub fn behind(self, newest: Self) -> u32 {
+        match newest > self {
+            false => 0,
+            true if newest.0 == self.0 => (newest.1 - self.1).max(1),
+            true => (newest.0 - self.0).max(1),
+        }
+    }
+}
+
+impl fmt::Display for RunnerVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +191,25 @@ mod tests {
         ] {
             assert_eq!(Purpose::from_runner_name(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn releases() {
+        let read = RunnerVersion::read;
+        assert_eq!(read("2.337.0"), Some(RunnerVersion(2, 337, 0)));
+        for text in ["", "2.337", "2.337.0.1", "v2.337.0", "2.337.x"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        let file = RunnerVersion::of_file;
+        assert_eq!(file("actions-runner-linux-x64-2.337.0.tar.gz"), read("2.337.0"));
+        assert_eq!(file("actions-runner-win-arm64-2.337.1.zip"), read("2.337.1"));
+        assert_eq!(file("actions-runner-linux-x64.tar.gz"), None);
+        let table = [("2.337.0", 0), ("2.336.0", 1), ("2.334.1", 3), ("2.338.0", 0), ("1.400.0", 1)];
+        for (version, want) in table {
+            let behind = read(version).map(|version| version.behind(RunnerVersion(2, 337, 0)));
+            assert_eq!(behind, Some(want), "{version}");
+        }
+        assert_eq!(RunnerVersion(2, 337, 0).behind(RunnerVersion(2, 337, 1)), 1);
     }
 
     proptest! {

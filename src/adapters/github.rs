@@ -21,7 +21,7 @@ use self::{
 use super::http::{Http, NoReply, Reply, Request};
 use crate::{
     error::{CallError, Class},
-    ids::{JobId, RunnerId},
+    ids::{JobId, RunnerId, RunnerVersion},
     ports::{
         Clock, Deleted, Deliveries, Delivery, Github, JitConfig, JobState, Minted, Registration, Scope,
         SecretSource, SystemClock, Target,
@@ -227,6 +227,12 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
             return Err(CallError::new(call.lost(), format!("GitHub: {call}: the list does not end")));
         }
         Ok((list.runners.into_iter().map(Registration::from).collect(), more))
+    }
+
+    async fn newest_release(&self, target: &Target) -> Result<Option<RunnerVersion>, CallError> {
+        let call = self.runners_call("GET", target, "/downloads")?;
+        let files: Vec<wire::Download> = read(&call, &self.ask(target, &call, None, is_ok).await?)?;
+        Ok(files.iter().filter_map(|file| RunnerVersion::of_file(&file.filename)).max())
     }
 
     async fn delete_runner(&self, target: &Target, id: RunnerId) -> Result<Deleted, CallError> {

@@ -37,6 +37,8 @@ use crate::{
 
 /// GitHub's "after" is in whole seconds, and may be none.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+/// One sweep of an hour is in its first so many minutes.
+const MINUTES_BETWEEN_SWEEPS: u8 = 5;
 /// About as many runners as a sweep has time for, if each needs a few calls.
 const RUNNERS_A_SWEEP: usize = 500;
 /// Runners seen to at a time: one after the other, a sweep of a busy fleet would not be done before the next.
@@ -51,6 +53,7 @@ pub(crate) struct Tally {
     pub(crate) left: u64,
     pool: u32,
     oldest_waiting: time::Duration,
+    releases_behind: Option<u32>,
     first_error: Option<CallError>,
 }
 
@@ -116,6 +119,9 @@ where
     ) -> Result<(), CallError> {
         // Registrations first: see `books::compare`.
         let registered = self.registered(github, deadline).await?;
+        if scheduled.minute() < MINUTES_BETWEEN_SWEEPS {
+            tally.releases_behind = self.releases_behind(github, &registered).await;
+        }
         let tasks = self.ecs.live_tasks().await?;
         let mut books = books::compare(&registered, &tasks, self.clock.now(), self.idle_timeout);
         tally.oldest_waiting = books.oldest_waiting.unwrap_or_default();
@@ -152,6 +158,32 @@ where
             tally.note(filled);
         }
         Ok(())
+    }
+
+    /// How far the oldest runner is behind GitHub's newest release: GitHub gives no job to one that was not updated
+    /// within 30 days ("Self-hosted runners reference"). No sweep fails for that.
+    async fn releases_behind(&self, github: &G, registered: &[Registered]) -> Option<u32> {
+        let up = registered.iter().filter(|it| it.runner.online);
+        let (oldest, place) =
+            up.filter_map(|it| Some((it.runner.version?, &it.place))).min_by_key(|it| it.0)?;
+        match github.newest_release(place).await {
+            Ok(newest) => {
+                let newest = newest?;
+                let behind = oldest.behind(newest);
+                if behind > 0 {
+                    tracing::warn!(
+                        %oldest, %newest,
+                        "runners are behind GitHub's newest release, which refuses them 30 days after it: start \
+                         them from an image with the newest one"
+                    );
+                }
+                Some(behind)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "GitHub did not say which release is the newest");
+                None
+            }
+        }
     }
 
     /// All registrations of the fleet, in every place where there may be some.
@@ -322,7 +354,7 @@ impl Tally {
         let needs_operator =
             self.first_error.as_ref().is_some_and(|error| error.class == Class::NeedsOperator);
         let of = |metric| self.counts.get(metric).copied().unwrap_or_default();
-        let counts = vec![
+        let mut counts = vec![
             ("Swept", 1),
             ("Retired", of("Retired")),
             ("Replaced", of("Replaced")),
@@ -335,6 +367,7 @@ impl Tally {
             ("OldestWaitingJob", self.oldest_waiting.whole_seconds().max(0).unsigned_abs()),
             ("NeedsOperator", needs_operator.into()),
         ];
+        counts.extend(self.releases_behind.map(|behind| ("RunnerReleasesBehind", behind.into())));
         let mut detail = format!(
             "retired {}, replaced {}, rejected {}, redelivered {}, settled {}, lost {}, left to the next sweep {}",
             of("Retired"),

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::{
     error::CallError,
-    ids::{InstallationId, JobId, RunnerId},
+    ids::{InstallationId, JobId, RunnerId, RunnerVersion},
 };
 
 /// Which registrations are made: of an organisation, a repository or an enterprise.
@@ -64,6 +64,8 @@ pub struct Registration {
     pub busy: bool,
     /// Its labels, as GitHub stores them: in lower case.
     pub labels: Vec<String>,
+    /// The release that its runner has: "only set if the runner has connected to the service at least once".
+    pub version: Option<RunnerVersion>,
 }
 
 /// The answer to a DELETE of a registration: the moment that decides who owes what.
@@ -151,6 +153,12 @@ pub trait Github {
         target: &Target,
         page: u32,
     ) -> impl Future<Output = Result<(Vec<Registration>, bool), CallError>>;
+
+    /// `GET {scope}/actions/runners/downloads`: the newest release; `None` when its files' names do not tell.
+    fn newest_release(
+        &self,
+        target: &Target,
+    ) -> impl Future<Output = Result<Option<RunnerVersion>, CallError>>;
 
     /// `DELETE {scope}/actions/runners/{id}`.
     fn delete_runner(

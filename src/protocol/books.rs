@@ -179,7 +179,14 @@ mod tests {
     const TIMEOUT: Duration = Duration::minutes(10);
 
     fn runner(id: u64, online: bool, busy: bool) -> Registration {
-        Registration { id: RunnerId(id), name: format!("fargate-{id}-1"), online, busy, labels: vec![] }
+        Registration {
+            id: RunnerId(id),
+            name: format!("fargate-{id}-1"),
+            online,
+            busy,
+            labels: vec![],
+            version: None,
+        }
     }
 
     fn task(id: u64, minutes: i64) -> Task {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use crate::{
-    ids::{InstallationId, RunnerId},
+    ids::{InstallationId, RunnerId, RunnerVersion},
     ports::{self, JobStatus},
 };
 
@@ -33,6 +33,8 @@ pub(super) struct Runner {
     pub(super) status: String,
     pub(super) busy: bool,
     pub(super) labels: Vec<Label>,
+    #[serde(default)]
+    pub(super) version: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -48,8 +50,16 @@ impl From<Runner> for ports::Registration {
             online: runner.status == "online",
             busy: runner.busy,
             labels: runner.labels.into_iter().map(|label| label.name).collect(),
+            version: runner.version.as_deref().and_then(RunnerVersion::read),
         }
     }
+}
+
+/// One file of the newest release.
+#[derive(Deserialize)]
+pub(super) struct Download {
+    #[serde(default)]
+    pub(super) filename: String,
 }
 
 #[derive(Deserialize)]

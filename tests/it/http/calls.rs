@@ -22,6 +22,7 @@ pub enum Op {
     Mint,
     /// `GET {scope}/actions/runners`.
     ListRunners,
+    ListDownloads,
     /// `GET {scope}/actions/runners?name=…`.
     FindRunner,
     /// `GET {scope}/actions/runners/{id}`.
@@ -67,6 +68,7 @@ impl fmt::Display for Op {
         f.pad(match self {
             Op::Mint => "generate-jitconfig",
             Op::ListRunners => "list runners",
+            Op::ListDownloads => "list downloads",
             Op::FindRunner => "find runner",
             Op::GetRunner => "get runner",
             Op::DeleteRunner => "delete runner",

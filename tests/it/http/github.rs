@@ -25,6 +25,7 @@ const VERSIONS: [&str; 2] = ["2022-11-28", "2026-03-10"];
 enum Route {
     Mint(Scope),
     List(Scope),
+    Downloads(Scope),
     Get(Scope, u64),
     Delete(Scope, u64),
     Job(String, String, u64),
@@ -50,6 +51,7 @@ fn route(asked: &Asked) -> Option<Route> {
     Some(match (asked.method.as_str(), scope, rest) {
         ("POST", Some(scope), ["actions", "runners", "generate-jitconfig"]) => Route::Mint(scope),
         ("GET", Some(scope), ["actions", "runners"]) => Route::List(scope),
+        ("GET", Some(scope), ["actions", "runners", "downloads"]) => Route::Downloads(scope),
         ("GET", Some(scope), ["actions", "runners", runner]) => Route::Get(scope, id(runner)?),
         ("DELETE", Some(scope), ["actions", "runners", runner]) => Route::Delete(scope, id(runner)?),
         ("GET", Some(Scope::Repository(owner, repo)), ["actions", "jobs", job]) => {
@@ -79,6 +81,7 @@ pub fn identify(asked: &Asked) -> Option<(Op, String)> {
             Some(name) => (Op::FindRunner, name.to_owned()),
             None => (Op::ListRunners, format!("page {}", asked.parameter("page").unwrap_or("1"))),
         },
+        Route::Downloads(_) => (Op::ListDownloads, String::new()),
         Route::Get(_, id) => (Op::GetRunner, id.to_string()),
         Route::Delete(_, id) => (Op::DeleteRunner, id.to_string()),
         Route::Job(owner, repository, id) => (Op::GetJob, format!("{owner}/{repository} {id}")),
@@ -176,9 +179,11 @@ fn allowed(shared: &Shared, route: &Route, asked: &Asked, now: OffsetDateTime) -
                 message(401, "A JSON web token could not be decoded")
             });
         }
-        Route::Mint(scope) | Route::List(scope) | Route::Get(scope, _) | Route::Delete(scope, _) => {
-            scope.account()
-        }
+        Route::Mint(scope)
+        | Route::List(scope)
+        | Route::Downloads(scope)
+        | Route::Get(scope, _)
+        | Route::Delete(scope, _) => scope.account(),
         Route::Job(owner, ..) => Some(owner.as_str()),
     };
     match app.identity(token, now) {
@@ -220,6 +225,21 @@ fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime) ->
             }
         },
         Route::List(scope) => list(shared, &scope, asked),
+        Route::Downloads(_) => {
+            let newest = lock(&shared.github).newest;
+            let file = |os: &str, architecture: &str| {
+                json!({
+                    "os": os,
+                    "architecture": architecture,
+                    "filename": format!("actions-runner-{os}-{architecture}-{newest}.tar.gz"),
+                })
+            };
+            Reply::json(
+                200,
+                &json!([file("osx", "x64"), file("linux", "x64"), file("linux", "arm64")]),
+                newest.to_owned(),
+            )
+        }
         Route::Get(scope, id) => match lock(&shared.github).show_runner(&scope, id, asked.sight) {
             Some(runner) => Reply::json(200, &json_runner(runner), state(runner)),
             None => message(404, "Not Found"),
@@ -417,6 +437,7 @@ pub fn json_runner(runner: &Runner) -> Value {
         "ephemeral": true,
         "runner_group_id": runner.group,
         "labels": labels,
+        "version": runner.version.as_deref(),
     })
 }
 

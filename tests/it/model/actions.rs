@@ -59,6 +59,8 @@ pub struct Runner {
     /// It was given a job and lost it ("Skipping message Job" in the runner's log): online, polling for
     /// ever, and given no other.
     pub ghost: bool,
+    /// The release that it had when it connected.
+    pub version: Option<Arc<str>>,
     pub(super) offline_since: OffsetDateTime,
 }
 

@@ -27,6 +27,10 @@ pub const PAGE: usize = 100;
 pub struct Github {
     /// The runner groups there are, besides GitHub's own.
     pub groups: BTreeSet<u64>,
+    /// The runner's newest release.
+    pub newest: &'static str,
+    /// The release that runners connect with.
+    pub deployed: &'static str,
     labels: LabelBook,
     runners: BTreeMap<u64, Runner>,
     last_runner: u64,
@@ -50,7 +54,7 @@ pub struct Github {
 impl Github {
     /// A GitHub with the default runner group and nothing else.
     pub fn new() -> Self {
-        Github { groups: BTreeSet::from([1]), ..Github::default() }
+        Github { groups: BTreeSet::from([1]), newest: "2.337.0", deployed: "2.337.0", ..Github::default() }
     }
 
     // Registrations
@@ -96,6 +100,7 @@ impl Github {
             busy: false,
             job: None,
             ghost: false,
+            version: None,
             offline_since: now,
         };
         self.by_name.entry(runner.name.clone()).or_default().insert(id);
@@ -198,7 +203,11 @@ impl Github {
     /// the runner exits.
     pub fn connect(&mut self, id: u64, now: OffsetDateTime) -> bool {
         self.expire(now);
-        self.change(id, now, |runner| runner.online = true)
+        let version: Arc<str> = self.deployed.into();
+        self.change(id, now, |runner| {
+            runner.online = true;
+            runner.version = Some(version);
+        })
     }
 
     /// The runner's process is gone. A job that it runs stays with it until GitHub notices: `complete`

@@ -21,6 +21,7 @@ pub fn as_runner(runner: &github::Runner) -> Registration {
         online: runner.online,
         busy: runner.busy,
         labels: runner.labels.stored().map(str::to_owned).collect(),
+        version: None,
     }
 }
 

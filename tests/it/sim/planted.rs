@@ -6,7 +6,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 use gha_fargate_runners::{
     error::{CallError, Class},
     fargate::request::TaskRequest,
-    ids::{Attempt, JobId, Purpose, RunnerId},
+    ids::{Attempt, JobId, Purpose, RunnerId, RunnerVersion},
     intake::payload::{self, Message},
     ports::{
         Bus, Deleted, Deliveries, Delivery, FindTasks, Github, JobState, JobStatus, Minted, Queue,
@@ -125,6 +125,10 @@ impl Github for Crooked {
             return Ok((runners.into_iter().filter(|runner| runner.online).collect(), more));
         }
         self.port.runners(target, page).await
+    }
+
+    async fn newest_release(&self, target: &Target) -> Result<Option<RunnerVersion>, CallError> {
+        self.port.newest_release(target).await
     }
 
     async fn delete_runner(&self, target: &Target, id: RunnerId) -> Result<Deleted, CallError> {

@@ -10,7 +10,7 @@ use std::{
 use gha_fargate_runners::{
     error::CallError,
     fargate::request::TaskRequest,
-    ids::{JobId, RunnerId},
+    ids::{JobId, RunnerId, RunnerVersion},
     ports::{
         Bus, Clock, Deleted, Deliveries, Delivery, FindTasks, Github, JobState, Minted, Queue, Registration,
         RunTask, SecretSource, Source, StartTasks, Target, Task, TaskArn, TendTasks, Timer,
@@ -107,6 +107,11 @@ impl Github for Port {
 
     async fn runners(&self, target: &Target, page: u32) -> Result<(Vec<Registration>, bool), CallError> {
         answer!(self.call(Request::ListRunners(scope(target), page)), Reply::Runners(runners, more) => (runners, more))
+    }
+
+    async fn newest_release(&self, _: &Target) -> Result<Option<RunnerVersion>, CallError> {
+        // Nothing is decided by it.
+        Ok(RunnerVersion::read(self.0.borrow().github.newest))
     }
 
     async fn delete_runner(&self, target: &Target, id: RunnerId) -> Result<Deleted, CallError> {

@@ -190,3 +190,30 @@ async fn where_all_took_each_others_runners_it_follows_each_chain_only_so_far() 
     assert_eq!((credentials, pages), (2, PAGES));
     assert!(calls <= (LONGEST_CHAIN + 1) * CANDIDATES, "{calls} calls for {CANDIDATES} idle runners");
 }
+
+#[tokio::test]
+async fn once_an_hour_a_sweep_looks_how_far_runners_are_behind() {
+    let story = Story::begin().await;
+    story.world.github().deployed = "2.335.0";
+    let job = story.start_job().await;
+    story.world.boot();
+    story.world.assign();
+    let mut seen = Vec::new();
+    for _ in 0..12 {
+        let swept = story.sweep().await;
+        seen.push((swept.get("RunnerReleasesBehind"), swept.get("LeftToNextSweep")));
+        story.world.advance(Duration::minutes(5));
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [[(0, 0); 11].as_slice(), &[(2, 0)]].concat());
+    assert_eq!(story.count(Op::ListDownloads), 1);
+
+    // When GitHub does not say, the sweep is a sweep all the same.
+    story.world.fail(Op::ListDownloads).always().status(500);
+    for _ in 0..12 {
+        assert_eq!(story.sweep().await.get("LeftToNextSweep"), 0);
+        story.world.advance(Duration::minutes(5));
+    }
+    story.world.finish_job(job);
+    story.end();
+}
