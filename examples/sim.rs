@@ -116,7 +116,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
                 "{} of {jobs} jobs, {} waiting, {} runners, {} s",
                 world.stats.jobs,
                 world.github.queued_count(),
-                world.ecs.running.len(),
+                world.ecs.unstopped().len(),
                 began.elapsed().as_secs(),
             );
         }

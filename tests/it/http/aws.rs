@@ -16,6 +16,7 @@ use super::{
 use crate::model::{
     aws::{ACCOUNT, AwsError, REGION, epoch},
     bus::{self, Event, Secrets},
+    sqs::MOST_DELAY,
 };
 
 /// `X-Amz-Target` of each operation (`targetPrefix` and operation of the service models).
@@ -217,25 +218,25 @@ fn sqs(shared: &Shared, op: Op, asked: &Asked) -> Answer {
             let attributes = input.message_attributes.into_iter();
             let attributes = attributes.map(|(name, value)| (name, value.string_value)).collect();
             let delay = Duration::seconds(input.delay_seconds);
-            let sent =
-                lock(&shared.sqs).send(&name(&input.queue_url), &input.message_body, attributes, delay, now);
+            let body = input.message_body.as_str();
+            let sent = lock(&shared.sqs).send(&name(&input.queue_url), body, attributes, delay, now);
             let body = json!({"MessageId": sent?.to_string(), "MD5OfMessageBody": md5(&input.message_body)});
             Ok((body, "sent".to_owned()))
         }
         Op::ChangeMessageVisibility => {
             let input: ChangeMessageVisibility = read(shared, op, asked)?;
-            let seconds = input.visibility_timeout;
+            let timeout = Duration::seconds(input.visibility_timeout);
             lock(&shared.sqs).change_visibility(
                 &name(&input.queue_url),
                 &input.receipt_handle,
-                seconds,
+                timeout,
                 now,
             )?;
             Ok((json!({}), "deferred".to_owned()))
         }
         Op::DeleteMessage => {
             let input: DeleteMessage = read(shared, op, asked)?;
-            lock(&shared.sqs).delete(&name(&input.queue_url), &input.receipt_handle)?;
+            lock(&shared.sqs).delete(&name(&input.queue_url), &input.receipt_handle, now)?;
             Ok((json!({}), "deleted".to_owned()))
         }
         _ => {
@@ -279,7 +280,7 @@ fn unsendable(input: &SendMessage) -> Option<&'static str> {
         Some("a message has 1 to 1,048,576 bytes")
     } else if !input.message_body.chars().all(allowed) {
         Some("a character that a message must not have")
-    } else if !(0..=900).contains(&input.delay_seconds) {
+    } else if !(0..=MOST_DELAY.whole_seconds()).contains(&input.delay_seconds) {
         Some("DelaySeconds is 0 to 900")
     } else if attributes.len() > 10 || !attributes.keys().all(name) {
         Some("an attribute's name")

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::model::{
     aws::{ACCOUNT, REGION, epoch},
-    ecs::{self, Launch, PAGE, RunTask, Task},
+    ecs::{self, Launch, ListTasks, PAGE, RunTask, Task},
 };
 
 /// The parameters for the log.
@@ -123,7 +123,7 @@ fn run_task(shared: &Shared, asked: &Asked) -> Answer {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ListTasks {
+struct ListTasksRequest {
     cluster: String,
     started_by: Option<String>,
     family: Option<String>,
@@ -134,7 +134,7 @@ struct ListTasks {
 
 fn list_tasks(shared: &Shared, asked: &Asked) -> Answer {
     let op = Op::ListTasks;
-    let input: ListTasks = read(shared, op, asked)?;
+    let input: ListTasksRequest = read(shared, op, asked)?;
     if input.max_results.is_some_and(|most| !(1..=PAGE).contains(&most)) {
         return Err(invalid(shared, op, "maxResults is 1 to 100"));
     }
@@ -148,18 +148,16 @@ fn list_tasks(shared: &Shared, asked: &Asked) -> Answer {
         },
         None => 0,
     };
-    let started_by = input.started_by.as_deref();
-    let now = shared.now();
-    let mut ecs = lock(&shared.ecs);
-    let (numbers, more) = match input.desired_status.as_deref() {
-        None | Some("RUNNING") => {
-            ecs.list(&input.cluster, started_by, after, input.max_results.unwrap_or(PAGE), now)?
-        }
-        Some("STOPPED") => (ecs.list_stopped(&input.cluster, started_by)?, false),
-        // ECS never sets a desired status of PENDING.
-        Some("PENDING") => (Vec::new(), false),
+    let stopped = match input.desired_status.as_deref() {
+        None | Some("RUNNING") => false,
+        Some("STOPPED") => true,
+        // ECS never sets a desired status of PENDING: nobody needs a list of those.
         Some(_) => return Err(invalid(shared, op, "desiredStatus")),
     };
+    let (cluster, started_by) = (input.cluster.as_str(), input.started_by.as_deref());
+    let wanted = ListTasks { cluster, started_by, stopped, after, limit: input.max_results.unwrap_or(PAGE) };
+    let mut ecs = lock(&shared.ecs);
+    let (numbers, more) = ecs.list(&wanted, asked.sight, shared.now())?;
     let mut body =
         json!({"taskArns": numbers.iter().filter_map(|number| ecs.arn(*number)).collect::<Vec<_>>()});
     if let (true, Some(last)) = (more, numbers.last()) {
@@ -188,7 +186,7 @@ fn describe_tasks(shared: &Shared, asked: &Asked) -> Answer {
     ecs.advance(shared.clock.now());
     let (mut tasks, mut failures, mut said) = (Vec::new(), Vec::new(), Vec::new());
     for arn in &input.tasks {
-        match ecs.find(&input.cluster, arn)? {
+        match ecs.find(&input.cluster, arn, asked.sight)? {
             Some(task) => {
                 tasks.push(json_task(task, !input.include.is_empty()));
                 said.push(task.status.as_str());

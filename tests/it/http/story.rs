@@ -16,7 +16,7 @@ use crate::model::{
     ecs::{Launch, Status, Task},
     github::{JobStatus, Scope},
     jit,
-    sqs::{Message, Sqs},
+    sqs::{self, Message},
 };
 
 impl Clock for WorldClock {
@@ -267,12 +267,13 @@ impl World {
     /// What Lambda's poller does with the answer to a batch: deletes every message that is not among the
     /// `batchItemFailures`. How many are left to come again.
     pub fn acknowledge(&self, queue: &str, batch: &Value, answer: &Value) -> usize {
+        let now = self.now();
         let failures = answer["batchItemFailures"].as_array().map(Vec::as_slice).unwrap_or_default();
         let failed: Vec<&Value> = failures.iter().map(|failure| &failure["itemIdentifier"]).collect();
         for record in batch["Records"].as_array().map(Vec::as_slice).unwrap_or_default() {
             if !failed.contains(&&record["messageId"]) {
                 let handle = record["receiptHandle"].as_str().unwrap_or_default();
-                self.sqs().delete(queue, handle).expect("a receipt handle of this world");
+                self.sqs().delete(queue, handle, now).expect("a receipt handle of this world");
             }
         }
         failed.len()
@@ -281,8 +282,8 @@ impl World {
     /// The bodies in a queue, and their attribute `reason`.
     pub fn letters(&self, queue: &str) -> Vec<(String, Option<String>)> {
         let sqs = self.sqs();
-        let letter = |message: &&Message| (message.body.clone(), message.attributes.get("reason").cloned());
-        sqs.messages(queue).iter().map(letter).collect()
+        let letter = |message: &Message| (message.body.clone(), message.attributes.get("reason").cloned());
+        sqs.messages(queue).map(letter).collect()
     }
 
     // The books
@@ -378,7 +379,7 @@ fn record(queue: &str, message: &Message) -> Value {
         "messageAttributes": attributes,
         "md5OfBody": format!("{:032x}", message.body.len()),
         "eventSource": "aws:sqs",
-        "eventSourceARN": Sqs::arn(queue),
+        "eventSourceARN": sqs::arn(queue),
         "awsRegion": REGION,
     })
 }

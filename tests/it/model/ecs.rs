@@ -4,12 +4,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
+    ops::Bound,
+    sync::Arc,
 };
 
 use time::{Duration, OffsetDateTime};
 
-use super::aws::{ACCOUNT, AwsError, REGION};
 pub use super::task::*;
+use super::{
+    aws::{ACCOUNT, AwsError, REGION},
+    past::{Past, Sight},
+};
 
 /// "Stopped tasks appear in the returned results for at least one hour" (DescribeTasks).
 const REMEMBERED_FOR: Duration = Duration::hours(1);
@@ -32,8 +37,8 @@ pub struct Ecs {
     pub definitions: BTreeMap<String, (u32, Vec<String>)>,
     /// ListTasks shows a task only so long after it was started ("eventual consistency model").
     pub list_lag: Duration,
-    /// How long a task that was asked to stop still runs.
-    pub stop_takes: Duration,
+    /// How long a task that was asked to stop still runs; `None`: until [`Ecs::stopped`] says so.
+    pub stop_takes: Option<Duration>,
     /// "Any tags associated with the task will be deleted" (StopTask).
     pub stop_deletes_tags: bool,
     /// Fargate's launch rate: a bucket of 100 that refills with 20 a second, for each of on-demand and Spot
@@ -41,8 +46,12 @@ pub struct Ecs {
     pub throttle_launches: bool,
     tasks: BTreeMap<u64, Task>,
     last: u64,
+    /// Of desired status RUNNING.
     live: BTreeSet<u64>,
-    live_by_starter: BTreeMap<String, BTreeSet<u64>>,
+    /// Of any status but STOPPED.
+    unstopped: BTreeSet<u64>,
+    by_starter: BTreeMap<String, BTreeSet<u64>>,
+    past: Past<Task>,
     stopping: BTreeSet<(OffsetDateTime, u64)>,
     stopped: BTreeSet<(OffsetDateTime, u64)>,
     /// Cluster and token: the request's fingerprint and the task.
@@ -68,13 +77,15 @@ impl Ecs {
             clusters: BTreeSet::new(),
             definitions: BTreeMap::new(),
             list_lag: Duration::ZERO,
-            stop_takes: Duration::ZERO,
+            stop_takes: Some(Duration::ZERO),
             stop_deletes_tags: true,
             throttle_launches: false,
             tasks: BTreeMap::new(),
             last: 0,
             live: BTreeSet::new(),
-            live_by_starter: BTreeMap::new(),
+            unstopped: BTreeSet::new(),
+            by_starter: BTreeMap::new(),
+            past: Past::default(),
             stopping: BTreeSet::new(),
             stopped: BTreeSet::new(),
             tokens: BTreeMap::new(),
@@ -128,8 +139,9 @@ impl Ecs {
             cluster,
             definition: format!("{}:{}", definition.0, definition.1),
             launch: request.launch.clone(),
+            client_token: request.client_token.clone(),
             started_by: request.started_by.clone(),
-            environment: request.environment.iter().cloned().collect(),
+            environment: Arc::new(request.environment.iter().cloned().collect()),
             cpu: request.cpu,
             memory: request.memory,
             disk: request.disk,
@@ -137,6 +149,7 @@ impl Ecs {
             status: Status::Pending,
             desired_stopped: false,
             created_at: now,
+            listed_from: now + self.list_lag,
             started_at: None,
             stopped_at: None,
             stop_code: None,
@@ -144,7 +157,9 @@ impl Ecs {
             exit_code: None,
         };
         self.live.insert(number);
-        self.live_by_starter.entry(task.started_by.clone()).or_default().insert(number);
+        self.unstopped.insert(number);
+        self.by_starter.entry(task.started_by.clone()).or_default().insert(number);
+        self.past.changes(number, None, now);
         self.tasks.insert(number, task);
         if let Some(key) = key {
             self.token_ages.push_back((now, key.clone()));
@@ -176,11 +191,22 @@ impl Ecs {
         if (1..=latest).contains(&revision) { Ok((family.to_owned(), revision)) } else { Err(missing()) }
     }
 
+    /// Whether the request would draw on its capacity: nothing else answers it.
+    pub fn is_new(&self, request: &RunTask, now: OffsetDateTime) -> bool {
+        let is_known = |token: &String| self.tokens.contains_key(&(request.cluster.clone(), token.clone()));
+        !request.client_token.as_ref().is_some_and(is_known)
+            && (!self.throttle_launches || self.launches_left(request.launch.provider(), now) >= 1.0)
+    }
+
+    fn launches_left(&self, provider: &str, now: OffsetDateTime) -> f64 {
+        let (tokens, at) = self.buckets.get(provider).copied().unwrap_or((100.0, now));
+        f64::min(100.0, tokens + 20.0 * (now - at).as_seconds_f64())
+    }
+
     /// Takes capacity for one task: `Some` is the reason in `failures[]`.
     fn draw(&mut self, provider: &str, now: OffsetDateTime) -> Result<Option<String>, AwsError> {
         if self.throttle_launches {
-            let (tokens, at) = self.buckets.get(provider).copied().unwrap_or((100.0, now));
-            let tokens = f64::min(100.0, tokens + 20.0 * (now - at).as_seconds_f64());
+            let tokens = self.launches_left(provider, now);
             if tokens < 1.0 {
                 self.buckets.insert(provider.to_owned(), (tokens, now));
                 return Err(AwsError::new("ThrottlingException", "Rate exceeded"));
@@ -216,7 +242,14 @@ impl Ecs {
                 break;
             }
             self.stopped.pop_first();
-            self.tasks.remove(&number);
+            if let Some(task) = self.tasks.remove(&number)
+                && let Some(numbers) = self.by_starter.get_mut(&task.started_by)
+            {
+                numbers.remove(&number);
+                if numbers.is_empty() {
+                    self.by_starter.remove(&task.started_by);
+                }
+            }
         }
         while let Some((at, key)) = self.token_ages.front() {
             if now - *at < TOKEN_LIFETIME {
@@ -237,13 +270,18 @@ impl Ecs {
         self.tasks.get(&number)
     }
 
-    /// A task by its ARN or its id.
-    pub fn find(&self, cluster: &str, arn_or_id: &str) -> Result<Option<&Task>, AwsError> {
+    /// A task by its ARN or its id, as DescribeTasks shows it.
+    pub fn find(&self, cluster: &str, arn_or_id: &str, sight: Sight) -> Result<Option<&Task>, AwsError> {
         let cluster = self.cluster(cluster)?;
         let prefix = format!("arn:aws:ecs:{REGION}:{ACCOUNT}:task/{cluster}/");
         let id = arn_or_id.strip_prefix(&prefix).unwrap_or(arn_or_id);
         let number = u64::from_str_radix(id, 16).ok();
-        Ok(number.and_then(|number| self.tasks.get(&number)).filter(|task| task.cluster == cluster))
+        Ok(number.and_then(|number| self.show(number, sight)).filter(|task| task.cluster == cluster))
+    }
+
+    /// A task as DescribeTasks shows it.
+    pub fn show(&self, number: u64, sight: Sight) -> Option<&Task> {
+        self.past.shown(number, sight).unwrap_or_else(|| self.tasks.get(&number))
     }
 
     /// All tasks that are not forgotten.
@@ -260,53 +298,63 @@ impl Ecs {
         self.live.len()
     }
 
-    /// ListTasks with desired status RUNNING: numbers above `after`, and whether more follow.
+    /// The tasks that are not stopped: more than the live ones.
+    pub fn unstopped(&self) -> impl ExactSizeIterator<Item = &Task> {
+        self.unstopped.iter().map(|number| &self.tasks[number])
+    }
+
+    /// The tasks of one `startedBy` that are not forgotten.
+    pub fn started_by(&self, started_by: &str) -> impl Iterator<Item = &Task> {
+        self.by_starter.get(started_by).into_iter().flatten().map(|number| &self.tasks[number])
+    }
+
+    /// ListTasks shows that task only from then on.
+    pub fn list_from(&mut self, number: u64, at: OffsetDateTime) {
+        if let Some(task) = self.tasks.get_mut(&number) {
+            task.listed_from = at;
+        }
+    }
+
+    /// ListTasks: the numbers, and whether more follow.
     pub fn list(
         &mut self,
-        cluster: &str,
-        started_by: Option<&str>,
-        after: u64,
-        limit: usize,
+        asked: &ListTasks<'_>,
+        sight: Sight,
         now: OffsetDateTime,
     ) -> Result<(Vec<u64>, bool), AwsError> {
         self.advance(now);
-        let cluster = self.cluster(cluster)?;
-        let none = BTreeSet::new();
-        let numbers = match started_by {
-            Some(started_by) => self.live_by_starter.get(started_by).unwrap_or(&none),
-            None => &self.live,
+        let cluster = self.cluster(asked.cluster)?;
+        let after = (Bound::Excluded(asked.after), Bound::Unbounded);
+        let is_wanted = |number: &u64| {
+            self.show(*number, sight).is_some_and(|task| {
+                task.is_live() != asked.stopped && task.listed_from <= sight.at && task.cluster == cluster
+            })
         };
-        let shown = |task: &Task| task.cluster == cluster && now - task.created_at >= self.list_lag;
-        let mut page: Vec<u64> = numbers
-            .range(after + 1..)
-            .filter(|number| shown(&self.tasks[number]))
-            .take(limit + 1)
-            .copied()
-            .collect();
-        let more = page.len() > limit;
-        page.truncate(limit);
+        let page = |numbers: &mut dyn Iterator<Item = u64>| -> Vec<u64> {
+            numbers.filter(is_wanted).take(asked.limit.saturating_add(1)).collect()
+        };
+        let mut page = match asked.started_by {
+            Some(by) => match self.by_starter.get(by) {
+                Some(numbers) => page(&mut numbers.range(after).copied()),
+                None => Vec::new(),
+            },
+            None if !asked.stopped && self.past.changed_since(sight).next().is_none() => {
+                page(&mut self.live.range(after).copied())
+            }
+            None => page(&mut self.tasks.range(after).map(|(number, _)| *number)),
+        };
+        let more = page.len() > asked.limit;
+        page.truncate(asked.limit);
         Ok((page, more))
-    }
-
-    /// ListTasks with desired status STOPPED.
-    pub fn list_stopped(&self, cluster: &str, started_by: Option<&str>) -> Result<Vec<u64>, AwsError> {
-        let cluster = self.cluster(cluster)?;
-        let wanted = |task: &&Task| {
-            task.desired_stopped
-                && task.cluster == cluster
-                && started_by.is_none_or(|by| task.started_by == by)
-        };
-        Ok(self.tasks.values().filter(wanted).map(|task| task.number).collect())
     }
 
     /// DescribeClusters: running and pending tasks.
     pub fn counts(&mut self, cluster: &str, now: OffsetDateTime) -> Result<(String, u32, u32), AwsError> {
         self.advance(now);
         let cluster = self.cluster(cluster)?;
-        let numbers = || self.live.iter().chain(self.stopping.iter().map(|(_, number)| number));
         let of = |statuses: &[Status]| {
-            let tasks = numbers().map(|number| &self.tasks[number]);
-            tasks.filter(|task| task.cluster == cluster && statuses.contains(&task.status)).count() as u32
+            let its = |task: &&Task| task.cluster == cluster && statuses.contains(&task.status);
+            self.unstopped().filter(its).count() as u32
         };
         let counts = (of(&[Status::Running, Status::Deprovisioning]), of(&[Status::Pending]));
         Ok((cluster, counts.0, counts.1))
@@ -324,7 +372,8 @@ impl Ecs {
         let (_, id) = arn.rsplit_once('/').ok_or_else(missing)?;
         let number = u64::from_str_radix(id, 16).map_err(|_| missing())?;
         let task = self.tasks.get_mut(&number).filter(|task| task.arn == arn).ok_or_else(missing)?;
-        if task.status == Status::Stopped {
+        // Not those either that were asked to stop: what they did last is not to be read off them.
+        if !task.is_live() {
             let message = "The specified task is stopped. Specify a running task and try again.";
             return Err(AwsError::new("InvalidParameterException", message));
         }
@@ -335,6 +384,7 @@ impl Ecs {
                 "Number of tags exceeds the limit of 50.",
             ));
         }
+        self.past.changes(number, Some(task), now);
         task.tags.extend(tags.iter().cloned());
         Ok(())
     }
@@ -348,12 +398,13 @@ impl Ecs {
         now: OffsetDateTime,
     ) -> Result<u64, AwsError> {
         self.advance(now);
-        let Some(number) = self.find(cluster, arn_or_id)?.map(|task| task.number) else {
+        let Some(number) = self.find(cluster, arn_or_id, Sight::at(now))?.map(|task| task.number) else {
             return Err(AwsError::new("InvalidParameterException", "The referenced task was not found."));
         };
         let (takes, drop_tags) = (self.stop_takes, self.stop_deletes_tags);
-        self.retire(number);
-        if let Some(task) = self.tasks.get_mut(&number).filter(|task| !task.desired_stopped) {
+        if let Some(task) = self.tasks.get_mut(&number).filter(|task| task.is_live()) {
+            self.past.changes(number, Some(task), now);
+            self.live.remove(&number);
             task.desired_stopped = true;
             task.status = Status::Deprovisioning;
             task.stop_code = Some("UserInitiated".to_owned());
@@ -361,7 +412,7 @@ impl Ecs {
             if drop_tags {
                 task.tags.clear();
             }
-            self.stopping.insert((now + takes, number));
+            self.stopping.extend(takes.map(|takes| (now + takes, number)));
             self.changes.push((number, Status::Deprovisioning));
         }
         self.advance(now);
@@ -373,6 +424,7 @@ impl Ecs {
         self.advance(now);
         match self.tasks.get_mut(&number) {
             Some(task) if task.status == Status::Pending => {
+                self.past.changes(number, Some(task), now);
                 task.status = Status::Running;
                 task.started_at = Some(now);
                 self.changes.push((number, Status::Running));
@@ -404,10 +456,12 @@ impl Ecs {
         exit: Option<i32>,
         at: OffsetDateTime,
     ) -> bool {
-        self.retire(number);
         let Some(task) = self.tasks.get_mut(&number).filter(|task| task.status != Status::Stopped) else {
             return false;
         };
+        self.past.changes(number, Some(task), at);
+        self.live.remove(&number);
+        self.unstopped.remove(&number);
         if task.desired_stopped {
             self.stopping.retain(|(_, stopping)| *stopping != number);
         }
@@ -421,18 +475,6 @@ impl Ecs {
         self.stopped.insert((at, number));
         self.changes.push((number, Status::Stopped));
         true
-    }
-
-    fn retire(&mut self, number: u64) {
-        if self.live.remove(&number)
-            && let Some(task) = self.tasks.get(&number)
-            && let Some(numbers) = self.live_by_starter.get_mut(&task.started_by)
-        {
-            numbers.remove(&number);
-            if numbers.is_empty() {
-                self.live_by_starter.remove(&task.started_by);
-            }
-        }
     }
 
     /// The tasks whose status has changed since the last call, in order: an `ECS Task State Change` each.

@@ -8,12 +8,22 @@ use time::{Duration, OffsetDateTime};
 use super::aws::{ACCOUNT, AwsError, REGION};
 
 /// ChangeMessageVisibility: 12 hours at most, counted from the moment the message was received.
-pub const MOST_VISIBILITY: i64 = 43_200;
+pub const MOST_VISIBILITY: Duration = Duration::hours(12);
+/// SendMessage: `DelaySeconds` up to 900.
+pub const MOST_DELAY: Duration = Duration::minutes(15);
+/// When a message comes again that was deleted.
+const AGAIN_AFTER: Duration = Duration::seconds(20);
 
+/// ARN of a queue.
+pub fn arn(name: &str) -> String {
+    format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}")
+}
+
+/// A message; `B` is what was sent.
 #[derive(Debug, Clone)]
-pub struct Message {
+pub struct Message<B = String> {
     pub id: u64,
-    pub body: String,
+    pub body: B,
     pub attributes: BTreeMap<String, String>,
     pub sent_at: OffsetDateTime,
     pub first_received_at: Option<OffsetDateTime>,
@@ -22,21 +32,23 @@ pub struct Message {
     /// Of the latest receive.
     pub receipt_handle: Option<String>,
     visible_at: OffsetDateTime,
+    /// It is delivered once more although it is deleted.
+    comes_again: bool,
 }
 
 #[derive(Debug, Clone)]
-pub struct Queue {
+pub struct Queue<B = String> {
     pub visibility_timeout: Duration,
     pub retention: Duration,
     /// The dead-letter queue's name, and after how many receives a message goes there.
     pub redrive: Option<(String, u32)>,
-    messages: BTreeMap<u64, Message>,
+    messages: BTreeMap<u64, Message<B>>,
     /// All messages by when they are visible.
     visible: BTreeSet<(OffsetDateTime, u64)>,
     ages: BTreeSet<(OffsetDateTime, u64)>,
 }
 
-impl Queue {
+impl<B: Clone> Queue<B> {
     fn new() -> Self {
         Queue {
             visibility_timeout: Duration::seconds(30),
@@ -48,13 +60,13 @@ impl Queue {
         }
     }
 
-    fn put(&mut self, message: Message) {
+    fn put(&mut self, message: Message<B>) {
         self.visible.insert((message.visible_at, message.id));
         self.ages.insert((message.sent_at, message.id));
         self.messages.insert(message.id, message);
     }
 
-    fn take(&mut self, id: u64) -> Option<Message> {
+    fn take(&mut self, id: u64) -> Option<Message<B>> {
         let message = self.messages.remove(&id)?;
         self.visible.remove(&(message.visible_at, id));
         self.ages.remove(&(message.sent_at, id));
@@ -62,22 +74,23 @@ impl Queue {
     }
 }
 
-#[derive(Default)]
-pub struct Sqs {
-    queues: BTreeMap<String, Queue>,
+pub struct Sqs<B = String> {
+    queues: BTreeMap<String, Queue<B>>,
     last: u64,
 }
 
-impl Sqs {
-    pub fn create(&mut self, name: &str) -> &mut Queue {
+impl<B> Default for Sqs<B> {
+    fn default() -> Self {
+        Sqs { queues: BTreeMap::new(), last: 0 }
+    }
+}
+
+impl<B: Clone> Sqs<B> {
+    pub fn create(&mut self, name: &str) -> &mut Queue<B> {
         self.queues.entry(name.to_owned()).or_insert_with(Queue::new)
     }
 
-    pub fn arn(name: &str) -> String {
-        format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}")
-    }
-
-    fn queue(&mut self, name: &str) -> Result<&mut Queue, AwsError> {
+    fn queue(&mut self, name: &str) -> Result<&mut Queue<B>, AwsError> {
         self.queues
             .get_mut(name)
             .ok_or_else(|| AwsError::new("QueueDoesNotExist", "The specified queue does not exist."))
@@ -87,7 +100,7 @@ impl Sqs {
     pub fn send(
         &mut self,
         queue: &str,
-        body: &str,
+        body: impl Into<B>,
         attributes: BTreeMap<String, String>,
         delay: Duration,
         now: OffsetDateTime,
@@ -96,7 +109,7 @@ impl Sqs {
         let id = self.last;
         self.queue(queue)?.put(Message {
             id,
-            body: body.to_owned(),
+            body: body.into(),
             attributes,
             sent_at: now,
             first_received_at: None,
@@ -104,6 +117,7 @@ impl Sqs {
             receive_count: 0,
             receipt_handle: None,
             visible_at: now + delay,
+            comes_again: false,
         });
         Ok(id)
     }
@@ -114,7 +128,7 @@ impl Sqs {
         queue: &str,
         most: usize,
         now: OffsetDateTime,
-    ) -> Result<Vec<Message>, AwsError> {
+    ) -> Result<Vec<Message<B>>, AwsError> {
         let mut batch = Vec::new();
         while batch.len() < most {
             let Some(id) = self.visible(queue, now)?.next() else { break };
@@ -129,7 +143,7 @@ impl Sqs {
         queue: &str,
         id: u64,
         now: OffsetDateTime,
-    ) -> Result<Option<Message>, AwsError> {
+    ) -> Result<Option<Message<B>>, AwsError> {
         let it = self.queue(queue)?;
         let redrive = it.redrive.clone();
         let timeout = it.visibility_timeout;
@@ -162,7 +176,7 @@ impl Sqs {
         &mut self,
         queue: &str,
         now: OffsetDateTime,
-    ) -> Result<impl Iterator<Item = u64> + use<'_>, AwsError> {
+    ) -> Result<impl Iterator<Item = u64> + use<'_, B>, AwsError> {
         let it = self.queue(queue)?;
         while let Some(&(sent_at, id)) = it.ages.first() {
             if now - sent_at < it.retention {
@@ -179,12 +193,20 @@ impl Sqs {
     }
 
     /// All messages of a queue, visible or not, in the order of their ids.
-    pub fn messages(&self, queue: &str) -> Vec<&Message> {
-        self.queues.get(queue).map(|it| it.messages.values().collect()).unwrap_or_default()
+    pub fn messages(&self, queue: &str) -> impl Iterator<Item = &Message<B>> {
+        self.queues.get(queue).into_iter().flat_map(|it| it.messages.values())
     }
 
     pub fn len(&self, queue: &str) -> usize {
         self.queues.get(queue).map_or(0, |it| it.messages.len())
+    }
+
+    /// The message will be delivered once more although it is deleted: a server that has a copy of it was not there to
+    /// hear of that ("At-least-once delivery").
+    pub fn deliver_again(&mut self, queue: &str, id: u64) {
+        if let Some(message) = self.queues.get_mut(queue).and_then(|it| it.messages.get_mut(&id)) {
+            message.comes_again = true;
+        }
     }
 
     fn handle(queue: &str, receipt_handle: &str) -> Result<u64, AwsError> {
@@ -197,12 +219,16 @@ impl Sqs {
     }
 
     /// DeleteMessage. With the handle of an earlier receive it succeeds and deletes nothing.
-    pub fn delete(&mut self, queue: &str, receipt_handle: &str) -> Result<(), AwsError> {
-        let id = Sqs::handle(queue, receipt_handle)?;
+    pub fn delete(&mut self, queue: &str, receipt_handle: &str, now: OffsetDateTime) -> Result<(), AwsError> {
+        let id = Self::handle(queue, receipt_handle)?;
         let it = self.queue(queue)?;
         let latest = it.messages.get(&id).and_then(|message| message.receipt_handle.as_deref());
-        if latest == Some(receipt_handle) {
-            it.take(id);
+        if latest == Some(receipt_handle)
+            && let Some(mut message) = it.take(id)
+            && std::mem::take(&mut message.comes_again)
+        {
+            message.visible_at = now + AGAIN_AFTER;
+            it.put(message);
         }
         Ok(())
     }
@@ -212,16 +238,17 @@ impl Sqs {
         &mut self,
         queue: &str,
         receipt_handle: &str,
-        seconds: i64,
+        timeout: Duration,
         now: OffsetDateTime,
     ) -> Result<(), AwsError> {
-        if !(0..=MOST_VISIBILITY).contains(&seconds) {
+        if !(Duration::ZERO..=MOST_VISIBILITY).contains(&timeout) {
             let message = format!(
-                "Value {seconds} for parameter VisibilityTimeout is invalid. Reason: Must be between 0 and 43200."
+                "Value {} for parameter VisibilityTimeout is invalid. Reason: Must be between 0 and 43200.",
+                timeout.whole_seconds()
             );
             return Err(AwsError::new("InvalidParameterValue", message));
         }
-        let id = Sqs::handle(queue, receipt_handle)?;
+        let id = Self::handle(queue, receipt_handle)?;
         let it = self.queue(queue)?;
         let Some(message) =
             it.messages.get(&id).filter(|it| it.receipt_handle.as_deref() == Some(receipt_handle))
@@ -234,8 +261,8 @@ impl Sqs {
         if message.visible_at <= now {
             return Err(AwsError::new("MessageNotInflight", "The message is not in flight."));
         }
-        let until = now + Duration::seconds(seconds);
-        if message.received_at.is_some_and(|at| until - at > Duration::seconds(MOST_VISIBILITY)) {
+        let until = now + timeout;
+        if message.received_at.is_some_and(|at| until - at > MOST_VISIBILITY) {
             let message = "Total VisibilityTimeout for the message is beyond the limit [43200 seconds]";
             return Err(AwsError::new("InvalidParameterValue", message));
         }

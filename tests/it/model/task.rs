@@ -1,6 +1,6 @@
 //! A Fargate task: how it is asked for, what it is, and the sizes that there are.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use time::OffsetDateTime;
 
@@ -51,6 +51,18 @@ pub struct RunTask {
     pub public_ip: bool,
 }
 
+/// A ListTasks request.
+#[derive(Debug, Clone, Copy)]
+pub struct ListTasks<'a> {
+    pub cluster: &'a str,
+    pub started_by: Option<&'a str>,
+    /// Of desired status STOPPED, not RUNNING.
+    pub stopped: bool,
+    /// Only those of higher numbers.
+    pub after: u64,
+    pub limit: usize,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The number of the task: see [`Ecs::arn`].
@@ -86,8 +98,10 @@ pub struct Task {
     /// family:revision.
     pub definition: String,
     pub launch: Launch,
+    /// ECS shows it to nobody.
+    pub client_token: Option<String>,
     pub started_by: String,
-    pub environment: BTreeMap<String, String>,
+    pub environment: Arc<BTreeMap<String, String>>,
     pub cpu: Option<u32>,
     pub memory: Option<u32>,
     pub disk: Option<u32>,
@@ -95,12 +109,21 @@ pub struct Task {
     pub status: Status,
     pub desired_stopped: bool,
     pub created_at: OffsetDateTime,
+    /// ListTasks shows it from then on.
+    pub listed_from: OffsetDateTime,
     pub started_at: Option<OffsetDateTime>,
     pub stopped_at: Option<OffsetDateTime>,
     /// `EssentialContainerExited`, `TaskFailedToStart`, `SpotInterruption`, `UserInitiated`, …
     pub stop_code: Option<String>,
     pub stopped_reason: Option<String>,
     pub exit_code: Option<i32>,
+}
+
+impl Task {
+    /// Not stopped, and not asked to stop.
+    pub fn is_live(&self) -> bool {
+        !self.desired_stopped
+    }
 }
 
 /// "Task CPU and memory", Amazon ECS Developer Guide. Written out here again, on purpose: the world does

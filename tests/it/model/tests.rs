@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{
     app::App,
     deliveries::Deliveries,
-    ecs::{Answer, Ecs, Launch, RunTask, Status, Supply, fargate_has},
+    ecs::{Answer, Ecs, Launch, ListTasks, RunTask, Status, Supply, fargate_has},
     github::{Deleted, Github, JobStatus, MintError, Scope},
     jit,
     limits::{Limited, Limits},
@@ -270,6 +270,11 @@ fn request(token: &str) -> RunTask {
     }
 }
 
+fn list(ecs: &mut Ecs, started_by: Option<&str>, after: u64, now: OffsetDateTime) -> (Vec<u64>, bool) {
+    let wanted = ListTasks { cluster: "c", started_by, stopped: false, after, limit: 100 };
+    ecs.list(&wanted, Sight::at(now), now).unwrap()
+}
+
 #[test]
 fn a_client_token_stands_for_one_request_and_one_task_for_a_day() {
     let mut ecs = ecs();
@@ -284,7 +289,7 @@ fn a_client_token_stands_for_one_request_and_one_task_for_a_day() {
         conflict.resource_ids,
         ["arn:aws:ecs:us-east-1:123456789012:task/c/00000000000000000000000000000001"]
     );
-    assert!(ecs.find("c", &conflict.resource_ids[0]).unwrap().is_some());
+    assert!(ecs.find("c", &conflict.resource_ids[0], Sight::at(NOON)).unwrap().is_some());
     let elsewhere = RunTask { cluster: "other".to_owned(), ..request("1-1") };
     assert_eq!(ecs.run_task(&elsewhere, NOON), Ok(Answer::Started(2)), "the token belongs to the cluster");
     let later = NOON + Duration::hours(24);
@@ -359,10 +364,10 @@ fn a_task_lives_stops_and_is_forgotten_after_an_hour() {
     assert!(ecs.start(1, NOON) && !ecs.start(1, NOON));
     assert_eq!(ecs.counts("c", NOON).unwrap(), ("c".to_owned(), 1, 1));
     let arn = ecs.arn(1).unwrap().to_owned();
-    ecs.stop_takes = Duration::seconds(30);
+    ecs.stop_takes = Some(Duration::seconds(30));
     ecs.stop("c", &arn, "idle", NOON).unwrap();
     assert_eq!(ecs.task(1).map(|task| (task.status, task.tags.len())), Some((Status::Deprovisioning, 0)));
-    assert_eq!(ecs.list("c", None, 0, 100, NOON).unwrap().0, [2], "its desired status is STOPPED");
+    assert_eq!(list(&mut ecs, None, 0, NOON).0, [2], "its desired status is STOPPED");
     assert_eq!(ecs.counts("c", NOON).unwrap(), ("c".to_owned(), 1, 1));
     ecs.advance(NOON + Duration::seconds(30));
     let task = ecs.task(1).unwrap();
@@ -403,7 +408,7 @@ fn ecs_lists_late_and_in_pages() {
     let mut pages = Vec::new();
     let mut after = 0;
     loop {
-        let (page, more) = ecs.list("c", None, after, 100, NOON).unwrap();
+        let (page, more) = list(&mut ecs, None, after, NOON);
         pages.push(page.len());
         after = page.last().copied().unwrap_or(after);
         if !more {
@@ -411,12 +416,44 @@ fn ecs_lists_late_and_in_pages() {
         }
     }
     assert_eq!(pages, [100, 100, 50]);
-    assert_eq!(ecs.list("c", Some("gha-2"), 0, 100, NOON).unwrap().0, [101]);
-    assert!(ecs.list("c", Some("gha-3"), 0, 100, NOON).unwrap().0.is_empty());
+    assert_eq!(list(&mut ecs, Some("gha-2"), 0, NOON).0, [101]);
+    assert!(list(&mut ecs, Some("gha-3"), 0, NOON).0.is_empty());
     ecs.list_lag = Duration::seconds(5);
-    assert!(ecs.list("c", Some("gha-2"), 0, 100, NOON + Duration::seconds(4)).unwrap().0.is_empty());
-    assert_eq!(ecs.list("c", Some("gha-2"), 0, 100, NOON + Duration::seconds(5)).unwrap().0, [101]);
-    assert_eq!(ecs.list("x", None, 0, 100, NOON).unwrap_err().code, "ClusterNotFoundException");
+    ecs.run_task(&RunTask { started_by: "gha-3".to_owned(), ..request("late") }, NOON).unwrap();
+    assert!(list(&mut ecs, Some("gha-3"), 0, NOON + Duration::seconds(4)).0.is_empty());
+    assert_eq!(list(&mut ecs, Some("gha-3"), 0, NOON + Duration::seconds(5)).0, [251]);
+    let elsewhere = ListTasks { cluster: "x", started_by: None, stopped: false, after: 0, limit: 1 };
+    let error = ecs.list(&elsewhere, Sight::at(NOON), NOON).unwrap_err();
+    assert_eq!(error.code, "ClusterNotFoundException");
+}
+
+#[test]
+fn a_late_copy_of_ecs_shows_a_task_as_it_was() {
+    let mut ecs = ecs();
+    let at = |seconds| NOON + Duration::seconds(seconds);
+    ecs.stop_takes = None;
+    ecs.run_task(&request("a"), at(0)).unwrap();
+    let arn = ecs.arn(1).unwrap().to_owned();
+    ecs.start(1, at(60));
+    ecs.tag(&arn, &[("k".to_owned(), "v".to_owned())], at(120)).unwrap();
+    ecs.stop("c", &arn, "idle", at(180)).unwrap();
+    ecs.stopped(1, "EssentialContainerExited", "", Some(143), at(240));
+    let mut seen = |seconds: i64| {
+        let sight = Sight::at(at(seconds));
+        let mut listed = |stopped| {
+            let wanted = ListTasks { cluster: "c", started_by: Some("gha-1"), stopped, after: 0, limit: 100 };
+            ecs.list(&wanted, sight, at(240)).unwrap().0.len()
+        };
+        let listed = (listed(false), listed(true));
+        let task = ecs.find("c", &arn, sight).unwrap();
+        (listed, task.map(|task| (task.status, task.tags.len())))
+    };
+    assert_eq!(seen(-1), ((0, 0), None));
+    assert_eq!(seen(0), ((1, 0), Some((Status::Pending, 0))));
+    assert_eq!(seen(119), ((1, 0), Some((Status::Running, 0))));
+    assert_eq!(seen(179), ((1, 0), Some((Status::Running, 1))));
+    assert_eq!(seen(239), ((0, 1), Some((Status::Deprovisioning, 0))));
+    assert_eq!(seen(240), ((0, 1), Some((Status::Stopped, 0))));
 }
 
 #[test]
@@ -466,15 +503,29 @@ fn a_message_comes_again_until_it_is_deleted_or_dead() {
     assert!(sqs.receive("q", 10, at(179)).unwrap().is_empty());
     let second = sqs.receive("q", 10, at(180)).unwrap();
     assert_eq!((second[0].id, second[0].receive_count), (first[0].id, 2));
-    sqs.delete("q", first[0].receipt_handle.as_deref().unwrap()).unwrap();
+    sqs.delete("q", first[0].receipt_handle.as_deref().unwrap(), at(180)).unwrap();
     assert_eq!(sqs.len("q"), 1, "the handle of an earlier receive deletes nothing");
     assert_eq!(sqs.receive("q", 10, at(360)).unwrap().len(), 1);
     assert!(sqs.receive("q", 10, at(540)).unwrap().is_empty(), "received three times: dead");
     assert_eq!((sqs.len("q"), sqs.len("dead")), (0, 1));
     let dead = sqs.receive("dead", 1, at(540)).unwrap();
-    sqs.delete("dead", dead[0].receipt_handle.as_deref().unwrap()).unwrap();
-    sqs.delete("dead", dead[0].receipt_handle.as_deref().unwrap()).unwrap();
+    sqs.delete("dead", dead[0].receipt_handle.as_deref().unwrap(), at(540)).unwrap();
+    sqs.delete("dead", dead[0].receipt_handle.as_deref().unwrap(), at(540)).unwrap();
     assert_eq!(sqs.len("dead"), 0);
+}
+
+#[test]
+fn a_deleted_message_may_come_once_more() {
+    let mut sqs = queue();
+    let id = send(&mut sqs, 0);
+    let received = sqs.receive("q", 1, NOON).unwrap();
+    sqs.deliver_again("q", id);
+    sqs.delete("q", received[0].receipt_handle.as_deref().unwrap(), NOON).unwrap();
+    assert!(sqs.receive("q", 1, NOON + Duration::seconds(19)).unwrap().is_empty());
+    let again = sqs.receive("q", 1, NOON + Duration::seconds(20)).unwrap();
+    assert_eq!((again[0].id, again[0].receive_count), (id, 2));
+    sqs.delete("q", again[0].receipt_handle.as_deref().unwrap(), NOON).unwrap();
+    assert_eq!(sqs.len("q"), 0);
 }
 
 #[test]
@@ -493,15 +544,21 @@ fn visibility_is_changed_within_twelve_hours_and_only_in_flight() {
         ("q/1/9", 0, "InvalidParameterValue"),
     ];
     for (handle, seconds, want) in table {
-        let error = sqs.change_visibility("q", handle, seconds, received).unwrap_err();
+        let error = sqs.change_visibility("q", handle, Duration::seconds(seconds), received).unwrap_err();
         assert_eq!(error.code, want, "{handle} {seconds}");
     }
     let later = received + Duration::seconds(1);
-    assert!(sqs.change_visibility("q", &handle, 43_200, later).is_err(), "12 hours in all");
-    sqs.change_visibility("q", &handle, 900, later).unwrap();
+    assert!(
+        sqs.change_visibility("q", &handle, Duration::seconds(43_200), later).is_err(),
+        "12 hours in all"
+    );
+    sqs.change_visibility("q", &handle, Duration::seconds(900), later).unwrap();
     assert_eq!(sqs.next_visible_at("q"), Some(later + Duration::seconds(900)));
-    sqs.change_visibility("q", &handle, 0, later).unwrap();
-    assert_eq!(sqs.change_visibility("q", &handle, 60, later).unwrap_err().code, "MessageNotInflight");
+    sqs.change_visibility("q", &handle, Duration::seconds(0), later).unwrap();
+    assert_eq!(
+        sqs.change_visibility("q", &handle, Duration::seconds(60), later).unwrap_err().code,
+        "MessageNotInflight"
+    );
     let visible: BTreeSet<u64> = sqs.visible("q", later).unwrap().collect();
     assert_eq!(visible, BTreeSet::from([1]));
     assert_eq!(sqs.visible("q", NOON + Duration::hours(24)).unwrap().count(), 0, "retention");

@@ -1,4 +1,4 @@
-//! What the simulator knows of jobs and registrations besides what GitHub does.
+//! What the simulator knows of jobs, registrations and tasks besides what GitHub and ECS do.
 
 use super::{Ms, plan};
 
@@ -24,6 +24,21 @@ pub struct Registration {
     pub online_at: Ms,
 }
 
+#[derive(Debug, Clone, Default)]
+pub struct Task {
+    /// The job it was started for, 0 for the pool.
+    pub job: u64,
+    pub registration: u64,
+    /// How it will come up.
+    pub boot: u8,
+    /// Since when its registration is spent, and it should go.
+    pub spent_at: Option<Ms>,
+    /// Its registration was unspent when it was started.
+    pub ran_with_registration: bool,
+    /// It was found to have been left behind.
+    pub leaked: bool,
+}
+
 #[derive(Debug, Default)]
 pub struct Books {
     /// By number, from `first`; `None` for numbers left out of the history.
@@ -31,6 +46,8 @@ pub struct Books {
     first: u64,
     /// By GitHub's id, from 1.
     registrations: Vec<Registration>,
+    /// By ECS's number, from 1.
+    tasks: Vec<Task>,
 }
 
 impl Books {
@@ -73,6 +90,23 @@ impl Books {
     /// The job that it was minted for.
     pub fn minted_for(&self, id: u64) -> u64 {
         self.registration(id).map_or(0, |it| it.job)
+    }
+
+    pub fn launched(&mut self, number: u64, job: u64, registration: u64) {
+        let index = number as usize;
+        if self.tasks.len() <= index {
+            self.tasks.resize(index + 1, Task::default());
+        }
+        self.tasks[index] = Task { job, registration, ..Task::default() };
+    }
+
+    /// A task, even when ECS knows it no more.
+    pub fn task(&self, number: u64) -> Option<&Task> {
+        self.tasks.get(number as usize)
+    }
+
+    pub fn task_mut(&mut self, number: u64) -> Option<&mut Task> {
+        self.tasks.get_mut(number as usize)
     }
 
     pub fn task_of(&self, id: u64) -> Option<u64> {

@@ -4,7 +4,7 @@ use std::{task::Waker, time::Duration};
 
 use gha_fargate_runners::{
     error::{CallError, Class},
-    fargate::{fleet::Capacity, request::TaskRequest},
+    fargate::request::TaskRequest,
     ids::{Purpose, RunnerId},
     ports::{Deleted, Delivery, JitConfig, JobState, Minted, Registration, RunTask, Source, Task, TaskArn},
 };
@@ -13,16 +13,17 @@ use super::{
     MINUTE, Ms, SECOND,
     chance::{Odds, Point},
     check::Kind,
-    ecs::Ran,
-    forms::{as_delivery, as_runner, as_state, as_task, number_after, receipt, unacceptable},
-    sqs::Which,
-    text::{arn, from_arn},
+    forms::{as_delivery, as_request, as_runner, as_state, as_task, number_after, receipt, unacceptable},
+    messages::Which,
+    text::CLUSTER,
     world::{Ev, MAX_ATTEMPTS, Todo, World, tell},
 };
 use crate::model::{
+    ecs::{self, ListTasks, Supply},
     github::{self, MintError, PAGE, Scope},
     limits::Limited,
     past::Sight,
+    sqs::{MOST_DELAY, MOST_VISIBILITY},
 };
 
 /// A request.
@@ -274,11 +275,13 @@ impl World {
             Request::TasksStartedBy(started_by) | Request::EndedTasks(Some(started_by)) => {
                 started_by.strip_prefix("gha-").and_then(|job| job.parse().ok()).unwrap_or(0)
             }
-            Request::Describe(arn) | Request::StopTask(arn) | Request::TagTask(arn, _) => from_arn(&arn.0).1,
+            Request::Describe(arn) | Request::StopTask(arn) | Request::TagTask(arn, _) => {
+                self.books.task(number_of(arn)).map_or(0, |task| task.job)
+            }
             Request::RunTask(request) => {
                 request.started_by.strip_prefix("gha-").and_then(|job| job.parse().ok()).unwrap_or(0)
             }
-            Request::Defer(source, _) => receipt(source).3,
+            Request::Defer(source, _) => receipt(source).2,
             Request::Announce(body, _) | Request::Reject { body, .. } => number_after(body, "\"job_id\":")
                 .or_else(|| number_after(body, "\"workflow_job\":{\"id\":"))
                 .unwrap_or(0),
@@ -328,7 +331,6 @@ impl World {
     }
 
     fn apply(&mut self, request: Request, point: Point, job: u64, late: bool) -> Result<Reply, CallError> {
-        let now = self.now;
         if is_github(point) {
             // GET: one point; POST, PATCH, PUT, DELETE: five.
             let points = if is_read(point) { 1 } else { 5 };
@@ -380,47 +382,42 @@ impl World {
                 Reply::Done
             }
             Request::TasksStartedBy(started_by) => {
-                let ids = self.ecs.of_starter(&started_by).map(|task| task.id);
-                Reply::Tasks(self.listed(ids, late, true))
+                Reply::Tasks(self.list_tasks(Some(&started_by), false, sight))
             }
             Request::Describe(arn) => {
-                Reply::Task(self.ecs.shown(from_arn(&arn.0).0, now, late).as_deref().map(as_task))
+                let found = self.ecs.find(CLUSTER, &arn.0, sight).expect("the cluster of this world");
+                Reply::Task(found.map(as_task))
             }
             Request::RunTask(request) => return self.run_task(&request, job),
-            Request::CountTasks => Reply::Count(self.ecs.running.len() as u32),
+            Request::CountTasks => Reply::Count(self.ecs.unstopped().len() as u32),
             Request::LiveTasks => {
-                // A late copy has those as well that have stopped since.
-                let tasks = match late {
-                    false => self.listed(self.ecs.live.iter().copied(), false, true),
-                    true => self.listed(self.ecs.tasks.keys().copied(), true, true),
-                };
+                let tasks = self.list_tasks(None, false, sight);
                 self.stats.calls[point as usize] += 2 * tasks.len() as u64 / 100;
                 Reply::Tasks(tasks)
             }
             Request::EndedTasks(started_by) => {
-                let tasks = match started_by {
-                    Some(of) => self.listed(self.ecs.of_starter(&of).map(|task| task.id), late, false),
-                    None => self.listed(self.ecs.tasks.keys().copied(), late, false),
-                };
+                let tasks = self.list_tasks(started_by.as_deref(), true, sight);
                 // A hundred at a time, each listed and described.
                 self.stats.calls[point as usize] += 2 * tasks.len() as u64 / 100;
                 Reply::Tasks(tasks)
             }
             Request::StopTask(arn) => {
-                self.stop_task(from_arn(&arn.0).0);
+                self.stop_task(number_of(&arn));
                 Reply::Done
             }
             Request::TagTask(arn, tags) => {
-                self.ecs.tag(from_arn(&arn.0).0, tags, now);
+                // Refused when the task is stopped: a success all the same.
+                let _ = self.ecs.tag(&arn.0, &tags, self.time());
                 Reply::Done
             }
             Request::Defer(source, delay) => {
-                let (which, message, receipt, _) = receipt(&source);
-                let delay = delay.as_millis() as Ms;
-                if delay > 12 * 60 * MINUTE {
-                    self.violation(Kind::Limit, job, format!("a visibility of {delay} ms"));
+                let (which, handle, _) = receipt(&source);
+                let timeout = whole_seconds(delay);
+                if timeout > MOST_VISIBILITY {
+                    self.violation(Kind::Limit, job, format!("a visibility of {timeout}"));
                 }
-                self.queue(which).change_visibility(message, receipt, now + delay);
+                // Refused when it was received again since: then that receive is the one that counts.
+                let _ = self.sqs.change_visibility(which.queue(), handle, timeout, self.time());
                 Reply::Done
             }
             Request::Reject { body, reason } => {
@@ -428,13 +425,12 @@ impl World {
                 Reply::Done
             }
             Request::Announce(body, delay) => {
-                let delay = delay.as_millis() as Ms;
-                if delay > 15 * MINUTE {
-                    self.violation(Kind::Limit, job, format!("a delay of {delay} ms"));
+                let delay = whole_seconds(delay);
+                if delay > MOST_DELAY {
+                    self.violation(Kind::Limit, job, format!("a delay of {delay}"));
                 }
                 self.announced(&body, job);
-                self.jobs.send(body.into(), job, now + delay);
-                self.poll_soon(Which::Jobs, now + delay);
+                self.send(Which::Jobs, body.into(), job, delay);
                 Reply::Done
             }
             Request::Wait(_) => Reply::Done,
@@ -452,45 +448,79 @@ impl World {
         })
     }
 
-    /// The live or the ended ones among these tasks, as ListTasks and DescribeTasks show them.
-    fn listed(&self, ids: impl Iterator<Item = u64>, late: bool, live: bool) -> Vec<Task> {
-        ids.filter_map(|id| self.ecs.shown(id, self.now, late))
-            .filter(|task| task.is_live() == live && task.listed_from <= self.now)
-            .map(|task| as_task(&task))
-            .collect()
+    /// Tasks, as ListTasks and DescribeTasks show them.
+    fn list_tasks(&mut self, started_by: Option<&str>, stopped: bool, sight: Sight) -> Vec<Task> {
+        let wanted = ListTasks { cluster: CLUSTER, started_by, stopped, after: 0, limit: usize::MAX };
+        let (numbers, _) = self.ecs.list(&wanted, sight, self.time()).expect("the cluster of this world");
+        numbers.into_iter().filter_map(|number| self.ecs.show(number, sight)).map(as_task).collect()
     }
 
     fn run_task(&mut self, request: &TaskRequest, job: u64) -> Result<Reply, CallError> {
-        let now = self.now;
+        let now = self.time();
         if let Some(what) = unacceptable(request) {
             self.violation(Kind::Limit, job, format!("a RunTask request with {what}"));
         }
-        let is_spot = request.capacity == Capacity::FargateSpot;
-        let out = if is_spot { self.is_out(3, 20, 50) } else { self.is_out(4, 1, 15) };
+        let asked = as_request(request);
+        let provider = asked.launch.provider();
+        let out = if provider == "FARGATE_SPOT" { self.is_out(3, 20, 50) } else { self.is_out(4, 1, 15) };
         let odds = [(1, if out { 95_000 } else { 50 })];
-        let is_dry = self.decide(job, Point::Supply, &odds) == 1;
-        match self.ecs.run_task(request, || is_dry, now) {
-            Ran::New(id) => {
-                let registration = self.ecs.tasks[&id].registration;
-                tell!(self, job, "ECS starts task {id} for {} on {}", request.client_token, request.capacity);
-                if let Some(it) = self.books.registration_mut(registration) {
-                    it.task = Some(id);
-                }
-                self.check_start(id);
-                self.launch(id);
-                Ok(Reply::RunTask(RunTask::Started(TaskArn(arn(id, job)))))
+        let is_new = self.ecs.is_new(&asked, now);
+        let is_dry = is_new && self.decide(job, Point::Supply, &odds) == 1;
+        self.ecs.supply.insert(provider.to_owned(), if is_dry { Supply::Dry } else { Supply::Plenty });
+        let answer = self.ecs.run_task(&asked, now);
+        let arn = |number| TaskArn(self.ecs.arn(number).unwrap_or_default().to_owned());
+        match answer {
+            Ok(ecs::Answer::Started(number)) if is_new => {
+                let arn = arn(number);
+                tell!(
+                    self,
+                    job,
+                    "ECS starts task {number} for {} on {}",
+                    request.client_token,
+                    request.capacity
+                );
+                self.launched(number, &asked);
+                Ok(Reply::RunTask(RunTask::Started(arn)))
             }
-            Ran::Same(id) => Ok(Reply::RunTask(RunTask::Started(TaskArn(arn(id, job))))),
-            Ran::Conflict(id) => {
-                tell!(self, job, "RunTask {}: ConflictException, that was task {id}", request.client_token);
-                Ok(Reply::RunTask(RunTask::Conflict(vec![TaskArn(arn(id, job))])))
-            }
-            Ran::Dry => {
+            Ok(ecs::Answer::Started(number)) => Ok(Reply::RunTask(RunTask::Started(arn(number)))),
+            Ok(ecs::Answer::Refused(_, reason)) => {
                 tell!(self, job, "RunTask {}: {} has no capacity", request.client_token, request.capacity);
-                Err(CallError::new(Class::NoCapacity, "Capacity is unavailable at this time"))
+                Err(CallError::new(Class::NoCapacity, reason))
             }
-            Ran::Throttled => Err(CallError::new(Class::Transient, "ThrottlingException")),
+            Err(error) if error.code == "ConflictException" => {
+                let tasks: Vec<TaskArn> = error.resource_ids.into_iter().map(TaskArn).collect();
+                let number = tasks.first().map_or(0, number_of);
+                tell!(
+                    self,
+                    job,
+                    "RunTask {}: ConflictException, that was task {number}",
+                    request.client_token
+                );
+                Ok(Reply::RunTask(RunTask::Conflict(tasks)))
+            }
+            Err(error) if error.code == "ThrottlingException" => {
+                Err(CallError::new(Class::Transient, error.code))
+            }
+            Err(error) => {
+                self.violation(Kind::Limit, job, format!("a RunTask request that ECS refuses: {error:?}"));
+                Err(CallError::new(Class::NeedsOperator, error.code))
+            }
         }
+    }
+
+    /// ECS has accepted a new task.
+    fn launched(&mut self, number: u64, request: &ecs::RunTask) {
+        let tag = |wanted: &str| {
+            let its = request.tags.iter().find(|(key, _)| key == wanted);
+            its.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+        };
+        let registration = tag("gha:runner-id");
+        self.books.launched(number, tag("gha:job-id"), registration);
+        if let Some(it) = self.books.registration_mut(registration) {
+            it.task = Some(number);
+        }
+        self.check_start(number);
+        self.launch(number);
     }
 
     fn mint(&mut self, scope: &Scope, name: &str, labels: &[String], job: u64) -> Minted {
@@ -524,11 +554,10 @@ impl World {
     }
 
     pub fn stop_task(&mut self, id: u64) {
-        let Some(task) = self.ecs.tasks.get(&id) else { return };
-        let (job, registration) = (task.job, task.registration);
-        if !self.ecs.ask_to_stop(id, self.now) {
-            return;
-        }
+        let Some(task) = self.ecs.task(id).filter(|task| task.is_live()) else { return };
+        let arn = task.arn.clone();
+        let (job, registration) = self.books.task(id).map_or((0, 0), |it| (it.job, it.registration));
+        self.ecs.stop(CLUSTER, &arn, "", self.time()).expect("it is there");
         tell!(self, job, "task {id} is stopped");
         if let Some(busy) = self.github.runner(registration).and_then(|it| it.job) {
             self.violation(
@@ -569,6 +598,17 @@ impl World {
         // Somebody is told, and cancels it.
         self.after(MINUTE, Ev::Cancel(job));
     }
+}
+
+/// SQS knows no shorter times.
+fn whole_seconds(delay: Duration) -> time::Duration {
+    time::Duration::seconds(i64::try_from(delay.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// The number of a task's ARN.
+fn number_of(arn: &TaskArn) -> u64 {
+    let id = arn.0.rsplit('/').next().unwrap_or_default();
+    u64::from_str_radix(id, 16).unwrap_or_default()
 }
 
 fn about(job: u64) -> String {

@@ -3,12 +3,13 @@
 use std::{collections::VecDeque, fmt};
 
 use super::{
-    HOUR, MINUTE, Ms, SECOND,
-    ecs::Task,
+    HOUR, MINUTE, Ms, SECOND, books,
+    messages::Which,
+    tasks::is_spot,
     text::moment,
     world::{IDLE_TIMEOUT, MAX_ATTEMPTS, World},
 };
-use crate::model::github::JobStatus;
+use crate::model::{ecs::Task, github::JobStatus};
 
 /// What can be violated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,38 +82,34 @@ const POOL_LABELS: [&str; 4] = ["fargate", "linux", "self-hosted", "x64"];
 impl World {
     /// A task has been started: is it the only one?
     pub fn check_start(&mut self, id: u64) {
-        let task = &self.ecs.tasks[&id];
-        let (job, started_by) = (task.job, task.started_by.clone());
+        let (Some(task), Some(its)) = (self.ecs.task(id), self.books.task(id)) else { return };
+        let (job, own) = (its.job, its.registration);
         if job == 0 {
             return;
         }
         if let Some(it) = self.books.job_mut(job) {
             it.started += 1;
         }
-        let Some(registration) = self.github.runner(self.ecs.tasks[&id].registration) else {
-            return;
-        };
+        let Some(registration) = self.github.runner(own) else { return };
         let name = registration.name.clone();
         let unspent = |id: u64| {
             self.github.runner(id).is_some_and(|it| !it.busy && !it.ghost)
                 && self.books.registration(id).is_some_and(|it| !it.given_up)
         };
-        let others = self.ecs.of_starter(&started_by).filter(|it| it.id != id);
+        let others = self.ecs.started_by(&task.started_by).filter(|it| it.number != id);
         let mut found = None;
         for other in others {
-            if other.is_live() && unspent(other.registration) && unspent(self.ecs.tasks[&id].registration) {
-                found = Some(format!("task {} and task {id} both wait for a job", other.id));
+            let Some(its) = self.books.task(other.number) else { continue };
+            if other.is_live() && unspent(its.registration) && unspent(own) {
+                found = Some(format!("task {} and task {id} both wait for a job", other.number));
             }
-            if other.token == self.ecs.tasks[&id].token
-                || other.tags.get("gha:runner-name").is_some_and(|its| **its == *name)
-            {
-                let capacity_differs = other.is_spot != self.ecs.tasks[&id].is_spot;
-                if !capacity_differs && other.ran_with_registration {
-                    found = Some(format!("{name} is started twice, as task {} and as task {id}", other.id));
-                }
+            let is_same = other.client_token == task.client_token
+                || other.tags.get("gha:runner-name").is_some_and(|its| **its == *name);
+            if is_same && is_spot(other) == is_spot(task) && its.ran_with_registration {
+                found = Some(format!("{name} is started twice, as task {} and as task {id}", other.number));
             }
         }
-        if let Some(task) = self.ecs.tasks.get_mut(&id) {
+        if let Some(task) = self.books.task_mut(id) {
             task.ran_with_registration = true;
         }
         if let Some(text) = found {
@@ -131,17 +128,22 @@ impl World {
         for attempt in 1..=MAX_ATTEMPTS {
             let name = format!("fargate-{job}-{attempt}");
             let was_started = |starter: &str| {
-                self.ecs.of_starter(starter).any(|task| task.tags.get("gha:runner-name") == Some(&name))
+                self.ecs.started_by(starter).any(|task| task.tags.get("gha:runner-name") == Some(&name))
             };
             let registration = self.by_name(&name).and_then(|it| self.books.registration(it.id));
             if registration.is_some_and(|it| it.task.is_none() && !it.given_up)
                 && !was_started(&format!("gha-{job}"))
-                && !self.jobs.messages().any(|message| message.job == job)
+                && !self.is_queued(job)
             {
                 let text = format!("its message is acknowledged, and the registration {name} has no task");
                 self.violation(Kind::Lost, job, text);
             }
         }
+    }
+
+    /// Whether a message about the job is on the job queue.
+    fn is_queued(&self, job: u64) -> bool {
+        self.sqs.messages(Which::Jobs.queue()).any(|message| message.body.job == job)
     }
 
     /// A sweep in which every step worked is over.
@@ -168,10 +170,8 @@ impl World {
                 let Some(it) = self.books.job(*job).filter(|it| !it.rejected) else { return false };
                 let waited = now - it.plan.at;
                 // Spot alone may be dry for hours: a job is not lost yet while its message or a task is there.
-                let is_seen_to = || {
-                    self.jobs.messages().any(|message| message.job == *job)
-                        || self.ecs.of_starter(&format!("gha-{job}")).any(Task::is_live)
-                };
+                let is_seen_to =
+                    || self.is_queued(*job) || self.ecs.started_by(&format!("gha-{job}")).any(Task::is_live);
                 waited > LOST_AFTER && (waited > 2 * LOST_AFTER || !is_seen_to())
             })
             .collect();
@@ -188,20 +188,20 @@ impl World {
     fn check_tasks(&mut self) {
         let now = self.now;
         let mut leaked = Vec::new();
-        for id in &self.ecs.running {
-            let task = &self.ecs.tasks[id];
-            let Some(useless_since) = self.useless_since(*id) else { continue };
-            let begin = task.started_at.unwrap_or(task.created_at);
+        for task in self.ecs.unstopped() {
+            let Some(its) = self.books.task(task.number) else { continue };
+            let Some(useless_since) = self.useless_since(task, its) else { continue };
+            let begin = moment(task.started_at.unwrap_or(task.created_at));
             // Seen by the first sweep that begins after the time-out and lists it; gone by the next but one.
-            let due = useless_since.max(begin + IDLE_TIMEOUT).max(task.listed_from) + SECOND;
+            let due = useless_since.max(begin + IDLE_TIMEOUT).max(moment(task.listed_from)) + SECOND;
             let seen = self.checks.sweeps_since(due) >= 2 && now > due + GRACE;
-            if (seen || now > due + LEAKED_AFTER) && !task.leaked {
-                leaked.push((*id, task.job, now - due));
+            if (seen || now > due + LEAKED_AFTER) && !its.leaked {
+                leaked.push((task.number, its.job, now - due));
             }
         }
         for (id, job, ms) in leaked {
             self.checks.leaked_ms += ms;
-            if let Some(task) = self.ecs.tasks.get_mut(&id) {
+            if let Some(task) = self.books.task_mut(id) {
                 task.leaked = true;
             }
             let text = format!("task {id} is of no use for {} minutes, and was not stopped", ms / MINUTE);
@@ -210,13 +210,12 @@ impl World {
     }
 
     /// Since when nobody needs the task; `None` while somebody does.
-    fn useless_since(&self, id: u64) -> Option<Ms> {
-        let task = &self.ecs.tasks[&id];
-        if task.asked_to_stop.is_some() {
+    fn useless_since(&self, task: &Task, its: &books::Task) -> Option<Ms> {
+        if !task.is_live() {
             return None;
         }
-        let Some(runner) = self.github.runner(task.registration) else {
-            return Some(task.spent_at.unwrap_or(task.created_at));
+        let Some(runner) = self.github.runner(its.registration) else {
+            return Some(its.spent_at.unwrap_or_else(|| moment(task.created_at)));
         };
         let registration = self.books.registration(runner.id)?;
         if runner.busy || registration.job == 0 {
@@ -241,10 +240,10 @@ impl World {
         let mut leaked = Vec::new();
         for runner in self.github.runners() {
             let Some(registration) = self.books.registration(runner.id) else { continue };
-            let task = registration.task.and_then(|task| self.ecs.tasks.get(&task));
-            let since = match task {
-                Some(task) if task.stopped_at.is_none() => continue,
-                Some(task) => task.stopped_at.unwrap_or(0),
+            let task = registration.task.and_then(|task| self.ecs.task(task));
+            let since = match task.map(|task| task.stopped_at) {
+                Some(None) => continue,
+                Some(Some(stopped_at)) => moment(stopped_at),
                 None => registration.minted_at,
             };
             if runner.busy || registration.leaked {
@@ -273,10 +272,10 @@ impl World {
         }
         let extra: Vec<(u64, u64)> = self
             .ecs
-            .running
-            .iter()
-            .map(|id| (*id, self.ecs.tasks[id].job))
-            .filter(|(id, job)| *job != 0 && !self.ecs.tasks[id].leaked)
+            .unstopped()
+            .filter_map(|task| Some((task.number, self.books.task(task.number)?)))
+            .filter(|(_, task)| task.job != 0 && !task.leaked)
+            .map(|(number, task)| (number, task.job))
             .collect();
         for (id, job) in extra {
             self.violation(Kind::Leaked, job, format!("task {id} is left"));

@@ -1,18 +1,20 @@
 //! The world's facts in the library's own types, as the ports answer them; and what AWS would not take.
 
 use gha_fargate_runners::{
-    fargate::{request::TaskRequest, tags},
+    fargate::{fleet::Capacity, request::TaskRequest, tags},
     ids::RunnerId,
     ports::{Delivery, JobState, JobStatus, Registration, Source, Task, TaskArn},
 };
 
 use super::{
-    ecs,
-    messages::Event,
-    sqs::Which,
-    text::{arn, time},
+    messages::{Event, Which},
+    text::CLUSTER,
 };
-use crate::model::{deliveries, github};
+use crate::model::{
+    deliveries,
+    ecs::{self, Launch},
+    github, sqs,
+};
 
 pub fn as_runner(runner: &github::Runner) -> Registration {
     Registration {
@@ -51,11 +53,35 @@ pub fn as_delivery(delivery: &deliveries::Delivery<Event>) -> Delivery {
 
 pub fn as_task(task: &ecs::Task) -> Task {
     Task {
-        arn: TaskArn(arn(task.id, task.job)),
+        arn: TaskArn(task.arn.clone()),
         live: task.is_live(),
-        created_at: Some(time(task.created_at)),
-        started_at: task.started_at.map(time),
+        created_at: Some(task.created_at),
+        started_at: task.started_at,
         tags: task.tags.clone(),
+    }
+}
+
+/// The request as it arrives at ECS.
+pub fn as_request(request: &TaskRequest) -> ecs::RunTask {
+    let environment = request.environment();
+    ecs::RunTask {
+        cluster: CLUSTER.to_owned(),
+        task_definition: request.task_definition.clone(),
+        client_token: Some(request.client_token.clone()),
+        started_by: request.started_by.clone(),
+        launch: match request.capacity {
+            Capacity::LaunchType => Launch::Type("FARGATE".to_owned()),
+            capacity => Launch::Provider(capacity.to_string()),
+        },
+        container: None,
+        environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        cpu: request.size.map(|size| size.cpu),
+        memory: request.size.map(|size| size.memory_mib),
+        disk: request.disk_gib,
+        tags: request.tags.clone(),
+        subnets: Vec::new(),
+        security_groups: Vec::new(),
+        public_ip: false,
     }
 }
 
@@ -75,20 +101,17 @@ pub fn unacceptable(request: &TaskRequest) -> Option<&'static str> {
     }
 }
 
-/// A receipt handle: queue, message, receipt, job.
-pub fn source(which: Which, message: u64, receipt: u64, job: u64) -> Source {
-    let queue = if which == Which::Jobs { "jobs" } else { "lifecycle" };
-    Source {
-        queue_arn: format!("arn:aws:sqs:eu-central-1:1:{queue}"),
-        receipt_handle: format!("{queue}/{message}/{receipt}/{job}"),
-    }
+/// Where a message came from: the job is added to its receipt handle, so that what is done with it can be told of the
+/// job.
+pub fn source(which: Which, receipt_handle: &str, job: u64) -> Source {
+    Source { queue_arn: sqs::arn(which.queue()), receipt_handle: format!("{receipt_handle}/{job}") }
 }
 
-pub fn receipt(source: &Source) -> (Which, u64, u64, u64) {
-    let mut parts = source.receipt_handle.split('/');
-    let which = if parts.next() == Some("jobs") { Which::Jobs } else { Which::Lifecycle };
-    let mut number = || parts.next().and_then(|part| part.parse().ok()).unwrap_or_default();
-    (which, number(), number(), number())
+/// Queue, receipt handle and job.
+pub fn receipt(source: &Source) -> (Which, &str, u64) {
+    let (handle, job) = source.receipt_handle.rsplit_once('/').unwrap_or_default();
+    let which = if handle.starts_with("jobs/") { Which::Jobs } else { Which::Lifecycle };
+    (which, handle, job.parse().unwrap_or_default())
 }
 
 pub fn number_after(text: &str, mark: &str) -> Option<u64> {

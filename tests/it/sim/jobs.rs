@@ -120,7 +120,7 @@ impl World {
         self.stats.ran += 1;
         self.complete(job);
         let Some(task) = task else { return };
-        let owner = self.ecs.tasks.get(&task).map_or(0, |task| task.job);
+        let owner = self.books.task(task).map_or(0, |task| task.job);
         match self.decide(owner, Point::Exit, &[(1, 30)]) {
             0 => {
                 let delay = self.takes(SECOND, 3 * SECOND, 3, task);
@@ -133,7 +133,7 @@ impl World {
     /// The registration of a task is spent: the task should go.
     pub fn spent(&mut self, task: u64) {
         let now = self.now;
-        if let Some(task) = self.ecs.tasks.get_mut(&task) {
+        if let Some(task) = self.books.task_mut(task) {
             task.spent_at.get_or_insert(now);
         }
     }

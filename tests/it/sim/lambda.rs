@@ -30,12 +30,11 @@ use super::{
     Ms, SECOND,
     chance::Chance,
     forms::{self, is_replacement},
-    messages::Event,
+    messages::{Event, Message, Which},
     plan::Plan,
     planted::{Crooked, Planted},
     ports::Port,
-    sqs::{Message, Which},
-    text::{ORGANIZATION, payload, time},
+    text::{CLUSTER, ORGANIZATION, TASK_DEFINITION, payload, time},
     world::{Ev, MAX_ATTEMPTS, Settings, Shared, Todo, World, tell},
 };
 
@@ -95,7 +94,8 @@ impl History {
         let crooked = Crooked { port: port.clone(), planted, counter: Rc::new(Cell::new(0)) };
         let environment = |name: &str| {
             let value = match name {
-                "ECS_CLUSTER" => "runners",
+                "ECS_CLUSTER" => CLUSTER,
+                "TASK_DEFINITION" => TASK_DEFINITION,
                 "SUBNET_IDS" => "subnet-1",
                 "SECURITY_GROUP_IDS" => "sg-1",
                 "CAPACITY" => capacity,
@@ -183,29 +183,32 @@ impl History {
             .iter()
             .map(|message| Record {
                 message_id: format!("{which:?}-{}", message.id),
-                source: Some(forms::source(which, message.id, message.receipt, message.job)),
-                receives: Some(message.receives),
-                body: message.body.to_string(),
+                source: message
+                    .receipt_handle
+                    .as_ref()
+                    .map(|handle| forms::source(which, handle, message.body.job)),
+                receives: Some(message.receive_count),
+                body: message.body.body.to_string(),
             })
             .collect();
         let flows = self.flows.clone();
         let (now, time_out) = {
             let world = &mut *self.world.borrow_mut();
             for message in &messages {
-                let what = match (which, is_replacement(&message.body)) {
+                let what = match (which, is_replacement(&message.body.body)) {
                     (Which::Jobs, false) => "dispatch receives the job",
                     (Which::Jobs, true) => "dispatch receives the announcement",
-                    (Which::Lifecycle, _) if message.job == 0 => "reconcile sweeps",
-                    (Which::Lifecycle, _) if message.body.contains("aws.ecs") => {
+                    (Which::Lifecycle, _) if message.body.job == 0 => "reconcile sweeps",
+                    (Which::Lifecycle, _) if message.body.body.contains("aws.ecs") => {
                         "reconcile hears that a task has stopped"
                     }
-                    (Which::Lifecycle, _) if message.body.contains("in_progress") => {
+                    (Which::Lifecycle, _) if message.body.body.contains("in_progress") => {
                         "reconcile hears that the job was taken"
                     }
                     (Which::Lifecycle, _) => "reconcile hears that the job is over",
                 };
-                let again = if message.receives > 1 { " again" } else { "" };
-                tell!(world, message.job, "{what}{again}{}", about(message.job));
+                let again = if message.receive_count > 1 { " again" } else { "" };
+                tell!(world, message.body.job, "{what}{again}{}", about(message.body.job));
             }
             let time_out = if which == Which::Jobs { DISPATCH_TIME_OUT } else { RECONCILE_TIME_OUT };
             (world.now, time_out)
@@ -286,9 +289,10 @@ impl History {
                 for message in messages {
                     let is_failed = failed.contains(&format!("{which:?}-{}", message.id));
                     if !is_failed || world.settings.planted == Planted::NoPartialFailures {
-                        world.queue(which).delete(message.id, message.receipt, now);
+                        let handle = message.receipt_handle.as_deref().unwrap_or_default();
+                        world.sqs.delete(which.queue(), handle, time(now)).expect("its own receipt handle");
                         if which == Which::Jobs {
-                            world.check_acknowledged(message.job);
+                            world.check_acknowledged(message.body.job);
                         }
                     }
                 }
@@ -318,7 +322,7 @@ impl History {
         if let Trigger::Batch(which, messages) = &invocation.trigger {
             for message in messages {
                 let function = if *which == Which::Jobs { "dispatch" } else { "reconcile" };
-                tell!(world, message.job, "{function}: {why}");
+                tell!(world, message.body.job, "{function}: {why}");
             }
             world.freed(*which);
         }

@@ -1,16 +1,44 @@
 //! What is sent: webhook deliveries, events, the schedule; and how queues hand it out.
 
-use std::{rc::Rc, sync::Arc};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+
+use time::Duration;
 
 use super::{
     MINUTE, Ms, SECOND,
     chance::{Odds, Point},
     planted::Planted,
-    sqs::Which,
-    text::{action_name, rfc3339},
+    text::{action_name, moment, rfc3339},
     world::{Ev, SWEEP_EVERY, Todo, World, tell},
 };
-use crate::model::deliveries::Delivery;
+use crate::model::{deliveries::Delivery, sqs};
+
+/// Which queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Which {
+    Jobs,
+    Lifecycle,
+}
+
+impl Which {
+    /// Its name.
+    pub fn queue(self) -> &'static str {
+        match self {
+            Which::Jobs => "jobs",
+            Which::Lifecycle => "lifecycle",
+        }
+    }
+}
+
+/// What is in a message.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    pub body: Rc<str>,
+    /// The job that it is about, 0 for none.
+    pub job: u64,
+}
+
+pub type Message = sqs::Message<Letter>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -128,32 +156,19 @@ impl World {
         let mut batch = Vec::new();
         if self.running[which as usize] < CONCURRENCY[which as usize] {
             while batch.len() < 10 {
-                match self.queue(which).receive(now) {
-                    None => break,
-                    Some(Ok(message)) => {
-                        let (id, job) = (message.id, message.job);
-                        if self.decide(job, Point::Receive, &[(1, 100)]) == 1 {
-                            tell!(
-                                self,
-                                job,
-                                "SQS will deliver a message about job {job} again, although it is deleted"
-                            );
-                            self.queue(which).set_again(id);
-                        }
-                        batch.push(message);
-                    }
-                    Some(Err(dead)) => {
-                        tell!(
-                            self,
-                            dead.job,
-                            "a message about job {} goes to the dead-letter queue",
-                            dead.job
-                        );
-                        self.stats.redriven += 1;
-                    }
+                let Some(message) = self.receive(which) else { break };
+                let job = message.body.job;
+                if self.decide(job, Point::Receive, &[(1, 100)]) == 1 {
+                    tell!(
+                        self,
+                        job,
+                        "SQS will deliver a message about job {job} again, although it is deleted"
+                    );
+                    self.sqs.deliver_again(which.queue(), message.id);
                 }
+                batch.push(message);
             }
-            if let Some(next) = self.queue(which).next_visible()
+            if let Some(next) = self.next_visible(which)
                 && (next > now || self.running[which as usize] + 1 < CONCURRENCY[which as usize])
             {
                 self.poll_soon(which, next);
@@ -166,18 +181,37 @@ impl World {
         Todo::Batch(which, batch)
     }
 
-    /// An invocation is over: its queue may be polled again.
-    pub fn freed(&mut self, which: Which) {
-        self.running[which as usize] -= 1;
-        if let Some(next) = self.queue(which).next_visible() {
-            self.poll_soon(which, next);
+    /// The message that has been visible longest.
+    fn receive(&mut self, which: Which) -> Option<Message> {
+        let (queue, now) = (which.queue(), self.time());
+        loop {
+            let id = self.sqs.visible(queue, now).expect("a queue of this world").next()?;
+            if let Some(message) = self.sqs.receive_one(queue, id, now).expect("a queue of this world") {
+                return Some(message);
+            }
+            tell!(self, 0, "message {id} goes to the dead-letter queue");
+            self.stats.redriven += 1;
         }
     }
 
-    pub(super) fn queue_lifecycle(&mut self, body: Rc<str>, job: u64) {
-        let now = self.now;
-        self.lifecycle.send(body, job, now);
-        self.poll_soon(Which::Lifecycle, now);
+    fn next_visible(&self, which: Which) -> Option<Ms> {
+        self.sqs.next_visible_at(which.queue()).map(moment)
+    }
+
+    /// Puts a message on a queue.
+    pub fn send(&mut self, which: Which, body: Rc<str>, job: u64, delay: Duration) {
+        let letter = Letter { body, job };
+        let sent = self.sqs.send(which.queue(), letter, BTreeMap::new(), delay, self.time());
+        sent.expect("a queue of this world");
+        self.poll_soon(which, self.now + delay.whole_milliseconds() as Ms);
+    }
+
+    /// An invocation is over: its queue may be polled again.
+    pub fn freed(&mut self, which: Which) {
+        self.running[which as usize] -= 1;
+        if let Some(next) = self.next_visible(which) {
+            self.poll_soon(which, next);
+        }
     }
 
     // The schedule
@@ -192,10 +226,10 @@ impl World {
             format!("{{\"source\":\"aws.events\",\"detail-type\":\"Scheduled Event\",\"time\":\"{time}\",\"detail\":{{}}}}")
                 .into();
         match self.decide(0, Point::Schedule, &[(1, 500), (2, 1_000)]) {
-            0 => self.queue_lifecycle(body, 0),
+            0 => self.send(Which::Lifecycle, body, 0, Duration::ZERO),
             1 => {
-                self.queue_lifecycle(body.clone(), 0);
-                self.queue_lifecycle(body, 0);
+                self.send(Which::Lifecycle, body.clone(), 0, Duration::ZERO);
+                self.send(Which::Lifecycle, body, 0, Duration::ZERO);
             }
             _ => tell!(self, 0, "a sweep is not run"),
         }

@@ -1,14 +1,13 @@
 //! The simulator: the project's own flows, over their ports, in a simulated world of GitHub, EventBridge, SQS, ECS
 //! and Lambda with a virtual clock. Everything that can go wrong is a decision with a name ([`chance::Key`]); a
 //! history is a plan of jobs and the decisions that were not the default, and the same of both gives the same
-//! history to the byte. GitHub is the [`model`](crate::model) that the stories over HTTP have.
+//! history to the byte. GitHub, ECS and SQS are the [`model`](crate::model) that the stories over HTTP have.
 //!
 //! | module | what it is |
 //! | --- | --- |
 //! | [`chance`] | decisions: by seed, by script, and written down |
 //! | [`plan`] | which jobs come, and when |
-//! | [`books`] | what is known of jobs and registrations besides what the model's GitHub knows |
-//! | [`ecs`], [`sqs`] | the state of the outside |
+//! | [`books`] | what is known of jobs, registrations and tasks besides what the model knows |
 //! | [`world`] | the clock, the events to come, and what is done about each |
 //! | [`jobs`], [`tasks`], [`messages`] | what jobs, tasks and messages do |
 //! | [`text`] | facts as texts: times, labels, ARNs, payloads |
@@ -25,7 +24,6 @@ pub mod books;
 pub mod calls;
 pub mod chance;
 pub mod check;
-pub mod ecs;
 pub mod explore;
 pub mod forms;
 pub mod jobs;
@@ -37,7 +35,6 @@ pub mod ports;
 pub mod report;
 pub mod scenarios;
 pub mod shrink;
-pub mod sqs;
 pub mod tasks;
 #[cfg(test)]
 mod tests;

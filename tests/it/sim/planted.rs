@@ -89,9 +89,8 @@ impl Crooked {
     /// The task of a registration.
     fn task_of(&self, id: RunnerId) -> Option<TaskArn> {
         let world = self.port.0.borrow();
-        let registration =
-            world.github.runner(id.0).and_then(|runner| world.books.registration(runner.id))?;
-        Some(TaskArn(super::text::arn(registration.task?, registration.job)))
+        let task = world.github.runner(id.0).and_then(|runner| world.books.task_of(runner.id))?;
+        world.ecs.arn(task).map(|arn| TaskArn(arn.to_owned()))
     }
 }
 
@@ -183,7 +182,7 @@ impl FindTasks for Crooked {
 
 impl StartTasks for Crooked {
     async fn run_task(&self, request: &TaskRequest) -> Result<RunTask, CallError> {
-        let pretended = || RunTask::Started(TaskArn(super::text::arn(0, 0)));
+        let pretended = || RunTask::Started(TaskArn(String::new()));
         let mut request = request.clone();
         if self.is(Planted::NoClientToken) {
             request.client_token = format!("{}-{}", request.client_token, self.count());

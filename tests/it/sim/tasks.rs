@@ -1,28 +1,34 @@
 //! What tasks do: they start, or do not; their runners connect; they end, and ECS says so.
 
+use std::rc::Rc;
+
 use super::{
-    MINUTE, SECOND,
+    MINUTE, SECOND, books,
     chance::{Odds, Point},
-    text::arn,
+    messages::Which,
+    text::{CLUSTER, time},
     world::{Ev, IDLE_TIMEOUT, World, tell},
+};
+use crate::model::{
+    aws::{ACCOUNT, REGION},
+    ecs::{self, Status},
 };
 
 impl World {
     /// ECS has accepted a task: how will it come up?
     pub fn launch(&mut self, id: u64) {
-        let Some(task) = self.ecs.tasks.get(&id) else { return };
-        let (job, is_spot) = (task.job, task.is_spot);
-        let spot = if is_spot { 300 } else { 20 };
+        let Some(task) = self.ecs.task(id) else { return };
+        let spot = if is_spot(task) { 300 } else { 20 };
+        let job = self.books.task(id).map_or(0, |task| task.job);
         let odds: [Odds; 7] = [(1, 400), (2, 100), (3, spot), (4, 40), (5, 60), (6, spot), (7, spot)];
         let boot = self.decide(job, Point::Boot, &odds);
         let lag = match self.decide(job, Point::ListLag, &[(1, 300)]) {
             0 => self.takes(0, 2 * SECOND, 6, id),
             _ => 40 * SECOND,
         };
-        let now = self.now;
-        if let Some(task) = self.ecs.tasks.get_mut(&id) {
+        self.ecs.list_from(id, time(self.now + lag));
+        if let Some(task) = self.books.task_mut(id) {
             task.boot = boot;
-            task.listed_from = now + lag;
         }
         let start_up = self.takes(25 * SECOND, 75 * SECOND, 7, id);
         match boot {
@@ -35,10 +41,9 @@ impl World {
     }
 
     pub(super) fn started(&mut self, id: u64) {
-        let now = self.now;
-        let Some(task) = self.ecs.tasks.get_mut(&id).filter(|task| task.stopped_at.is_none()) else { return };
-        task.started_at = Some(now);
+        let Some(task) = self.unstopped(id) else { return };
         let (job, boot) = (task.job, task.boot);
+        self.ecs.start(id, self.time());
         let slow = self.takes(IDLE_TIMEOUT + 30 * SECOND, IDLE_TIMEOUT + 6 * MINUTE, 8, id);
         let connects = self.takes(4 * SECOND, 12 * SECOND, 9, id);
         match boot {
@@ -60,7 +65,7 @@ impl World {
     }
 
     pub(super) fn connect(&mut self, id: u64) {
-        let Some(task) = self.ecs.tasks.get(&id).filter(|task| task.stopped_at.is_none()) else { return };
+        let Some(task) = self.unstopped(id) else { return };
         let (job, boot, registration) = (task.job, task.boot, task.registration);
         if !self.github.connect(registration, self.time()) {
             tell!(self, job, "the runner of task {id} finds its registration gone, and exits");
@@ -85,13 +90,11 @@ impl World {
 
     /// The processes of a task end.
     pub fn end(&mut self, id: u64, code: &'static str, exit: Option<i32>) {
-        let now = self.now;
-        let Some(task) = self.ecs.tasks.get(&id) else { return };
+        let Some(task) = self.unstopped(id) else { return };
         let (job, registration) = (task.job, task.registration);
-        if !self.ecs.stop(id, code, exit, now) {
-            return;
-        }
-        tell!(self, job, "task {id} stops: {}", self.ecs.tasks[&id].stop_code);
+        self.ecs.stopped(id, code, "simulated", exit, self.time());
+        self.ecs.take_changes();
+        tell!(self, job, "task {id} stops: {}", self.stop_code(id));
         if let Some(busy) = self.github.runner(registration).map(|runner| runner.job) {
             self.github.disconnect(registration, self.time());
             if let Some(busy) = busy {
@@ -100,20 +103,22 @@ impl World {
             }
         }
         let delay = self.takes(2 * SECOND, 20 * SECOND, 12, id);
+        let event = Ev::Bus(Which::Lifecycle, self.state_change(id), job);
         match self.decide(job, Point::StoppedEvent, &[(1, 200), (2, 200), (3, 100), (4, 20)]) {
-            0 => self.after(delay, Ev::StoppedEvent(id)),
+            0 => self.after(delay, event),
             1 => {
-                self.after(delay, Ev::StoppedEvent(id));
-                self.after(delay + 3 * SECOND, Ev::StoppedEvent(id));
+                self.after(delay, event.clone());
+                self.after(delay + 3 * SECOND, event);
             }
             2 => tell!(self, job, "the event that task {id} has stopped never comes"),
-            3 => self.after(12 * MINUTE, Ev::StoppedEvent(id)),
-            _ => self.after(70 * MINUTE, Ev::StoppedEvent(id)),
+            3 => self.after(12 * MINUTE, event),
+            _ => self.after(70 * MINUTE, event),
         }
     }
 
-    pub(super) fn tell_stopped(&mut self, id: u64) {
-        let Some(task) = self.ecs.tasks.get(&id) else { return };
+    /// The event that says so.
+    fn state_change(&self, id: u64) -> Rc<str> {
+        let Some(task) = self.ecs.task(id) else { return "".into() };
         let started = match task.started_at {
             Some(_) => "\"startedAt\":\"2026-01-01T00:00:00Z\",",
             None => "",
@@ -121,14 +126,27 @@ impl World {
         let exit = task.exit_code.map_or(String::new(), |exit| format!("\"exitCode\":{exit},"));
         let body = format!(
             "{{\"source\":\"aws.ecs\",\"detail-type\":\"ECS Task State Change\",\"detail\":{{\"taskArn\":\"{}\",\
-             \"clusterArn\":\"arn:aws:ecs:eu-central-1:1:cluster/runners\",\"lastStatus\":\"STOPPED\",\
+             \"clusterArn\":\"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/{CLUSTER}\",\"lastStatus\":\"STOPPED\",\
              \"startedBy\":\"{}\",{started}\"stopCode\":\"{}\",\"stoppedReason\":\"simulated\",\
              \"containers\":[{{{exit}\"name\":\"runner\"}}]}}}}",
-            arn(id, task.job),
+            task.arn,
             task.started_by,
-            task.stop_code,
+            self.stop_code(id),
         );
-        let job = task.job;
-        self.queue_lifecycle(body.into(), job);
+        body.into()
     }
+
+    fn stop_code(&self, id: u64) -> &str {
+        self.ecs.task(id).and_then(|task| task.stop_code.as_deref()).unwrap_or_default()
+    }
+
+    /// The task, as long as it has not stopped.
+    fn unstopped(&self, id: u64) -> Option<&books::Task> {
+        self.ecs.task(id).filter(|task| task.status != Status::Stopped).and_then(|_| self.books.task(id))
+    }
+}
+
+/// Whether it runs on Spot.
+pub fn is_spot(task: &ecs::Task) -> bool {
+    task.launch.provider() == "FARGATE_SPOT"
 }

@@ -46,10 +46,10 @@ pub fn labels(job: &plan::Job) -> Vec<String> {
     labels
 }
 
-/// The ARN of a task: the job is in it, so that what was said of a task can be told of its job.
-pub fn arn(task: u64, job: u64) -> String {
-    format!("arn:aws:ecs:eu-central-1:1:task/runners/{task}x{job}")
-}
+/// The cluster of all tasks.
+pub const CLUSTER: &str = "runners";
+/// The family of all tasks.
+pub const TASK_DEFINITION: &str = "runner";
 
 /// The organisation that has all of them.
 pub const ORGANIZATION: &str = "acme";
@@ -57,13 +57,6 @@ pub const ORGANIZATION: &str = "acme";
 /// The repository of a job.
 pub fn repository(job: &plan::Job) -> String {
     format!("app-{}", job.repository)
-}
-
-/// Task and job of an ARN.
-pub fn from_arn(arn: &str) -> (u64, u64) {
-    let id = arn.rsplit('/').next().unwrap_or_default();
-    let (task, job) = id.split_once('x').unwrap_or_default();
-    (task.parse().unwrap_or_default(), job.parse().unwrap_or_default())
 }
 
 /// GitHub's word for it.

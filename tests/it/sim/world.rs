@@ -15,18 +15,18 @@ use super::{
     calls::Call,
     chance::{Chance, Digest, Odds, Point, hash},
     check::{Checks, Kind},
-    ecs::Ecs,
-    messages::Event,
+    messages::{Event, Letter, Message, Which},
     plan::{self, Plan},
     planted::Planted,
     report::Stats,
-    sqs::{Message, Queue, Which},
     text,
 };
 use crate::model::{
     deliveries::Deliveries,
+    ecs::Ecs,
     github::{Github, JobStatus, Runner, Scope},
     limits::{ENTERPRISE_REQUESTS_AN_HOUR, Limits},
+    sqs::Sqs,
 };
 
 /// The world, shared by the ports of all flows.
@@ -72,6 +72,7 @@ impl Default for Settings {
 pub const IDLE_TIMEOUT: Ms = 10 * MINUTE;
 /// `MAX_ATTEMPTS`.
 pub const MAX_ATTEMPTS: u32 = 5;
+const DEAD_LETTERS: &str = "dead-letters";
 /// `rate(5 minutes)`.
 pub const SWEEP_EVERY: Ms = 5 * MINUTE;
 
@@ -83,7 +84,7 @@ pub enum Ev {
     Cancel(u64),
     /// GitHub sends a delivery; `true`: its answer will be lost.
     Deliver(u64, bool),
-    /// EventBridge puts a message on a queue.
+    /// EventBridge puts an event on a queue.
     Bus(Which, Rc<str>, u64),
     Poll(Which),
     Effect(u64),
@@ -101,7 +102,6 @@ pub enum Ev {
     /// GitHub notices that the runner of a job is gone.
     Notice(u64),
     Requeue(u64),
-    StoppedEvent(u64),
     Sweep,
     Sample,
 }
@@ -129,8 +129,7 @@ pub struct World {
     pub limits: Limits,
     pub books: Books,
     pub ecs: Ecs,
-    pub jobs: Queue,
-    pub lifecycle: Queue,
+    pub sqs: Sqs<Letter>,
     pub running: [u32; 2],
     pub(super) poll_at: [Option<Ms>; 2],
     pub calls: BTreeMap<u64, Call>,
@@ -162,8 +161,7 @@ pub(crate) use tell;
 
 impl World {
     pub fn new(plan: Plan, chance: Chance, settings: Settings, seed: u64) -> Self {
-        let mut ecs = Ecs::new();
-        ecs.unlimited = settings.unlimited;
+        let ecs = ecs(!settings.unlimited);
         let mut limits = if settings.unlimited { Limits::default() } else { Limits::github() };
         limits.requests_an_hour = limits.requests_an_hour.map(|_| ENTERPRISE_REQUESTS_AN_HOUR);
         let mut world = World {
@@ -179,9 +177,7 @@ impl World {
             limits,
             books: Books::default(),
             ecs,
-            // `template.yaml`: six times the functions' time-outs, and the redrive policies.
-            jobs: Queue::new(180 * SECOND, 1000),
-            lifecycle: Queue::new(720 * SECOND, 1000),
+            sqs: sqs(),
             running: [0; 2],
             poll_at: [None; 2],
             calls: BTreeMap::new(),
@@ -253,13 +249,6 @@ impl World {
         self.digest.add(what << 56 ^ a.rotate_left(20) ^ b);
     }
 
-    pub fn queue(&mut self, which: Which) -> &mut Queue {
-        match which {
-            Which::Jobs => &mut self.jobs,
-            Which::Lifecycle => &mut self.lifecycle,
-        }
-    }
-
     /// Whether `what` (GitHub, a capacity, …) is out of order: for a while within some of the hours.
     pub fn is_out(&self, what: u64, percent_of_hours: u64, minutes: u64) -> bool {
         if self.chance.is_calm() || self.chance.is_scripted() || self.settings.faults == 0 {
@@ -302,9 +291,7 @@ impl World {
                 }
             }
             Ev::Bus(which, body, job) => {
-                let now = self.now;
-                self.queue(which).send(body, job, now);
-                self.poll_soon(which, now);
+                self.send(which, body, job, time::Duration::ZERO);
             }
             Ev::Poll(which) => return self.poll(which),
             Ev::Effect(call) => self.effect(call),
@@ -353,7 +340,6 @@ impl World {
                     self.after(SECOND, Ev::AssignJob(job));
                 }
             }
-            Ev::StoppedEvent(task) => self.tell_stopped(task),
             Ev::Sweep => self.schedule_sweep(),
             Ev::Sample => self.sample(),
         }
@@ -362,7 +348,7 @@ impl World {
 
     fn sample(&mut self) {
         self.after(MINUTE, Ev::Sample);
-        let (waiting, live) = (self.github.queued_count(), self.ecs.running.len());
+        let (waiting, live) = (self.github.queued_count(), self.ecs.unstopped().len());
         self.stats.sample(self.now, waiting, live);
         if (self.now / MINUTE).is_multiple_of(5) {
             self.check_all();
@@ -382,10 +368,10 @@ impl World {
     /// Nothing is left of any job.
     fn books_are_closed(&self) -> bool {
         let pool = self.settings.pool as usize;
-        self.jobs.len() == 0
+        self.sqs.len(Which::Jobs.queue()) == 0
             && self.github.runners().len() == pool
-            && self.ecs.running.len() == pool
-            && self.lifecycle.messages().all(|message| message.job == 0)
+            && self.ecs.unstopped().len() == pool
+            && self.sqs.messages(Which::Lifecycle.queue()).all(|message| message.body.job == 0)
     }
 
     pub fn violation(&mut self, kind: Kind, job: u64, text: String) {
@@ -396,6 +382,28 @@ impl World {
             self.over = true;
         }
     }
+}
+
+/// A cluster, and what runs in it. Tasks that are asked to stop do so when the simulator says so.
+fn ecs(throttle_launches: bool) -> Ecs {
+    let mut ecs = Ecs::new();
+    ecs.clusters.insert(text::CLUSTER.to_owned());
+    ecs.definitions.insert(text::TASK_DEFINITION.to_owned(), (1, vec!["runner".to_owned()]));
+    (ecs.stop_takes, ecs.throttle_launches) = (None, throttle_launches);
+    ecs
+}
+
+/// `template.yaml`: six times the functions' time-outs, the redrive policies, and a day.
+fn sqs() -> Sqs<Letter> {
+    let mut sqs = Sqs::default();
+    sqs.create(DEAD_LETTERS);
+    for (which, seconds) in [(Which::Jobs, 180), (Which::Lifecycle, 720)] {
+        let queue = sqs.create(which.queue());
+        queue.visibility_timeout = time::Duration::seconds(seconds);
+        queue.retention = time::Duration::days(1);
+        queue.redrive = Some((DEAD_LETTERS.to_owned(), 1000));
+    }
+    sqs
 }
 
 /// What goes into the digest.
@@ -419,8 +427,7 @@ fn fingerprint(event: &Ev) -> (u64, u64, u64) {
         Ev::End(task, code, _) => (16, *task, code.len() as u64),
         Ev::Notice(job) => (17, *job, 0),
         Ev::Requeue(job) => (18, *job, 0),
-        Ev::StoppedEvent(task) => (19, *task, 0),
-        Ev::Sweep => (20, 0, 0),
-        Ev::Sample => (21, 0, 0),
+        Ev::Sweep => (19, 0, 0),
+        Ev::Sample => (20, 0, 0),
     }
 }
