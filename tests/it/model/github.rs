@@ -118,8 +118,12 @@ impl Github {
 
     /// A registration by name.
     pub fn find(&self, scope: &Scope, name: &str) -> Option<&Runner> {
-        let ids = self.by_name.get(name)?;
-        ids.iter().map(|id| &self.runners[id]).find(|runner| *runner.scope == *scope)
+        self.named(name).find(|runner| *runner.scope == *scope)
+    }
+
+    /// The registrations of that name, wherever they live.
+    pub fn named(&self, name: &str) -> impl Iterator<Item = &Runner> {
+        self.by_name.get(name).into_iter().flatten().map(|id| &self.runners[id])
     }
 
     /// `GET {scope}/actions/runners/{id}`.

@@ -5,6 +5,8 @@ use super::{Ms, plan};
 #[derive(Debug, Clone)]
 pub struct Job {
     pub plan: plan::Job,
+    /// Since when it waits for a runner.
+    pub queued_at: Ms,
     /// It was rejected after as many runners as are allowed.
     pub rejected: bool,
     /// Tasks started for it.
@@ -59,7 +61,7 @@ impl Books {
         if self.jobs.len() <= index {
             self.jobs.resize(index + 1, None);
         }
-        self.jobs[index] = Some(Job { plan, rejected: false, started: 0 });
+        self.jobs[index] = Some(Job { plan, queued_at: plan.at, rejected: false, started: 0 });
     }
 
     pub fn job(&self, number: u64) -> Option<&Job> {

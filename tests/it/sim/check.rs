@@ -168,7 +168,7 @@ impl World {
             .queued()
             .filter(|job| {
                 let Some(it) = self.books.job(*job).filter(|it| !it.rejected) else { return false };
-                let waited = now - it.plan.at;
+                let waited = now - it.queued_at;
                 // Spot alone may be dry for hours: a job is not lost yet while its message or a task is there.
                 let is_seen_to =
                     || self.is_queued(*job) || self.ecs.started_by(&format!("gha-{job}")).any(Task::is_live);

@@ -24,13 +24,42 @@ impl World {
         self.open += 1;
         self.stats.jobs += 1;
         self.stats.peak_waiting = self.stats.peak_waiting.max(self.github.queued_count() as u64);
-        tell!(self, number, "GitHub queues job {number}: {}", labels.join(", "));
         if let Some(after) = job.cancelled_after {
             self.after(after, Ev::Cancel(number));
         }
-        self.send_event(number, Action::Queued);
-        let delay = self.takes(SECOND, 3 * SECOND, 1, number);
-        self.after(delay, Ev::AssignJob(number));
+        match job.held_back {
+            None => self.queue(number),
+            Some(time) => {
+                tell!(
+                    self,
+                    number,
+                    "GitHub holds job {number} back until it is approved: {}",
+                    labels.join(", ")
+                );
+                self.github.hold_back(number, now);
+                self.send_event(number, Action::Waiting);
+                self.after(time, Ev::Approve(number));
+            }
+        }
+    }
+
+    /// The job waits for a runner.
+    fn queue(&mut self, job: u64) {
+        if let Some(it) = self.books.job_mut(job) {
+            it.queued_at = self.now;
+        }
+        let labels = self.github.job(job).map(|it| it.labels.written().join(", ")).unwrap_or_default();
+        tell!(self, job, "GitHub queues job {job}: {labels}");
+        self.send_event(job, Action::Queued);
+        let delay = self.takes(SECOND, 3 * SECOND, 1, job);
+        self.after(delay, Ev::AssignJob(job));
+    }
+
+    pub(super) fn approve(&mut self, job: u64) {
+        if self.github.job(job).is_some_and(|it| it.status == JobStatus::Waiting) {
+            self.github.approve(job, self.time());
+            self.queue(job);
+        }
     }
 
     pub(super) fn cancel(&mut self, job: u64) {
@@ -105,7 +134,7 @@ impl World {
         }
         tell!(self, job, "job {job} runs on {name}");
         let Some(it) = self.books.job(job) else { return };
-        let (takes, waited) = (it.plan.takes, self.now - it.plan.at);
+        let (takes, waited) = (it.plan.takes, self.now - it.queued_at);
         self.stats.delays.push(u32::try_from(waited / 10).unwrap_or(u32::MAX));
         self.send_event(job, Action::InProgress);
         self.after(takes, Ev::Finish(job, registration));

@@ -34,7 +34,7 @@ use super::{
     plan::Plan,
     planted::{Crooked, Planted},
     ports::Port,
-    text::{CLUSTER, ORGANIZATION, TASK_DEFINITION, payload, time},
+    text::{CLUSTER, ORGANIZATION, REPOSITORIES, TASK_DEFINITION, payload, time},
     world::{Ev, MAX_ATTEMPTS, Settings, Shared, Todo, World, tell},
 };
 
@@ -88,6 +88,7 @@ pub struct History {
 impl History {
     pub fn new(plan: Plan, chance: Chance, settings: Settings, seed: u64) -> Self {
         let planted = settings.planted;
+        let scope = settings.scope.clone();
         let (capacity, max_runners, pool_size) = (settings.capacity, settings.max_runners, settings.pool);
         let world = Rc::new(RefCell::new(World::new(plan, chance, settings, seed)));
         let port = Port(world.clone());
@@ -101,6 +102,13 @@ impl History {
                 "CAPACITY" => capacity,
                 "RUNNER_LABELS" => "self-hosted,linux,x64,fargate",
                 "ORGANIZATION" => ORGANIZATION,
+                "RUNNER_SCOPE" => match &scope {
+                    Scope::Org => "org",
+                    Scope::Repo => "repo",
+                    Scope::Enterprise(slug) => return Some(format!("enterprise/{slug}")),
+                },
+                // Named in full, so that a sweep looks there also when no task is alive.
+                "ALLOWED_REPOSITORIES" => REPOSITORIES,
                 "GITHUB_SECRET_ARN" => "arn:aws:secretsmanager:eu-central-1:1:secret:github-AbCdEf",
                 "JOB_QUEUE_URL" => "https://sqs.eu-central-1.amazonaws.com/1/jobs",
                 "DEAD_LETTER_QUEUE_URL" => "https://sqs.eu-central-1.amazonaws.com/1/dead",
@@ -130,7 +138,7 @@ impl History {
                 clock: port.clone(),
                 policy: reconcile.policy,
                 cluster: reconcile.cluster,
-                scope: Scope::Org,
+                scope,
                 idle_timeout: reconcile.idle_timeout,
                 max_attempts: reconcile.max_attempts,
                 pool: reconcile.pool.map(|pool| Pool {

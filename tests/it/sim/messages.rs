@@ -43,6 +43,8 @@ pub type Message = sqs::Message<Letter>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     Queued,
+    /// A deployment protection rule holds the job back.
+    Waiting,
     InProgress,
     Completed,
 }

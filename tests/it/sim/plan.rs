@@ -32,6 +32,8 @@ pub struct Job {
     pub unique: bool,
     /// How long it runs.
     pub takes: Ms,
+    /// A deployment protection rule holds it back so long.
+    pub held_back: Option<Ms>,
     /// Cancelled so long after it was queued, if it is not over by then.
     pub cancelled_after: Option<Ms>,
 }
@@ -90,7 +92,10 @@ fn seeded(seed: u64, number: u64, before: Ms, per_hour: u64) -> Job {
         80..92 => 3,
         _ => 4,
     };
+    // Somebody approves, or a timer runs out.
+    let held_back = (draw(8) % 100 == 0).then(|| draw(9) % HOUR);
     // One repository has most of the jobs.
     let repository = [0, 0, 0, 1, 2][(draw(7) % 5) as usize];
-    Job { number, at: before + gap, labels, repository, unique: draw(6) % 20 == 0, takes, cancelled_after }
+    let unique = draw(6) % 20 == 0;
+    Job { number, at: before + gap, labels, repository, unique, takes, held_back, cancelled_after }
 }

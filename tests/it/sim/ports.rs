@@ -8,12 +8,12 @@ use std::{
 };
 
 use gha_fargate_runners::{
-    error::CallError,
+    error::{CallError, Class},
     fargate::request::TaskRequest,
     ids::{JobId, RunnerId, RunnerVersion},
     ports::{
-        Bus, Clock, Deleted, Deliveries, Delivery, FindTasks, Github, JobState, Minted, Queue, Registration,
-        RunTask, SecretSource, Source, StartTasks, Target, Task, TaskArn, TendTasks, Timer,
+        self, Bus, Clock, Deleted, Deliveries, Delivery, FindTasks, Github, JobState, Minted, Queue,
+        Registration, RunTask, SecretSource, Source, StartTasks, Target, Task, TaskArn, TendTasks, Timer,
     },
 };
 use secrecy::SecretString;
@@ -59,6 +59,16 @@ impl Future for Calling {
 }
 
 impl Port {
+    /// Where the target's runners are registered.
+    fn scope(&self, target: &Target) -> Result<Scope, CallError> {
+        match (&self.0.borrow().settings.scope, &target.repository) {
+            (ports::Scope::Org, _) => Ok(Scope::organization(&target.owner)),
+            (ports::Scope::Repo, Some(repository)) => Ok(Scope::repository(&target.owner, repository)),
+            (ports::Scope::Repo, None) => Err(CallError::new(Class::Invalid, "the repository is not known")),
+            (ports::Scope::Enterprise(slug), _) => Ok(Scope::enterprise(slug)),
+        }
+    }
+
     fn call(&self, request: Request) -> impl Future<Output = Result<Reply, CallError>> + use<> {
         Calling { world: self.0.clone(), request: Some(request), id: 0 }
     }
@@ -86,27 +96,23 @@ impl Timer for Port {
     }
 }
 
-/// Where the target's runners are registered.
-fn scope(target: &Target) -> Scope {
-    Scope::organization(&target.owner)
-}
-
 impl Github for Port {
     async fn mint(&self, target: &Target, name: &str, labels: &[String]) -> Result<Minted, CallError> {
-        let request = Request::Mint { scope: scope(target), name: name.to_owned(), labels: labels.to_vec() };
+        let request =
+            Request::Mint { scope: self.scope(target)?, name: name.to_owned(), labels: labels.to_vec() };
         answer!(self.call(request), Reply::Minted(minted) => minted)
     }
 
     async fn find_runner(&self, target: &Target, name: &str) -> Result<Option<Registration>, CallError> {
-        answer!(self.call(Request::FindRunner(scope(target), name.to_owned())), Reply::Runner(runner) => runner)
+        answer!(self.call(Request::FindRunner(self.scope(target)?, name.to_owned())), Reply::Runner(runner) => runner)
     }
 
     async fn runner(&self, target: &Target, id: RunnerId) -> Result<Option<Registration>, CallError> {
-        answer!(self.call(Request::GetRunner(scope(target), id.0)), Reply::Runner(runner) => runner)
+        answer!(self.call(Request::GetRunner(self.scope(target)?, id.0)), Reply::Runner(runner) => runner)
     }
 
     async fn runners(&self, target: &Target, page: u32) -> Result<(Vec<Registration>, bool), CallError> {
-        answer!(self.call(Request::ListRunners(scope(target), page)), Reply::Runners(runners, more) => (runners, more))
+        answer!(self.call(Request::ListRunners(self.scope(target)?, page)), Reply::Runners(runners, more) => (runners, more))
     }
 
     async fn newest_release(&self, _: &Target) -> Result<Option<RunnerVersion>, CallError> {
@@ -115,7 +121,7 @@ impl Github for Port {
     }
 
     async fn delete_runner(&self, target: &Target, id: RunnerId) -> Result<Deleted, CallError> {
-        answer!(self.call(Request::DeleteRunner(scope(target), id.0)), Reply::Deleted(deleted) => deleted)
+        answer!(self.call(Request::DeleteRunner(self.scope(target)?, id.0)), Reply::Deleted(deleted) => deleted)
     }
 
     async fn job(&self, target: &Target, job: JobId) -> Result<Option<JobState>, CallError> {

@@ -1,7 +1,9 @@
 //! The small plans whose neighbourhood is tried exhaustively.
 
+use gha_fargate_runners::ports::Scope;
+
 use super::{
-    MINUTE, SECOND,
+    MINUTE, Ms, SECOND,
     chance::{Key, Point},
     explore::Scenario,
     plan::Job,
@@ -11,7 +13,8 @@ use super::{
 /// The job of that number, ten seconds after the one before.
 pub fn job(number: u64, labels: u8) -> Job {
     let at = number * 10 * SECOND;
-    Job { number, at, labels, repository: 0, unique: false, takes: 2 * MINUTE, cancelled_after: None }
+    let (held_back, cancelled_after) = (None, None);
+    Job { number, at, labels, repository: 0, unique: false, takes: 2 * MINUTE, held_back, cancelled_after }
 }
 
 fn cancelled(job: Job, after: u64) -> Job {
@@ -59,7 +62,13 @@ pub fn all(deep: bool) -> Vec<Scenario> {
             &[],
         ),
         new("three jobs, two label sets", 1, vec![job(1, 0), job(2, 1), cancelled(job(3, 1), 40)], &[]),
+        new("approved by somebody", 1, vec![held_back(job(1, 0), MINUTE), job(2, 0)], &[]),
         with_pool(new("a warm pool", 1, vec![job(40, 0), job(41, 1)], &[])),
+        with_scope(Scope::Repo, new("in its repository", 1, vec![job(1, 0), elsewhere(job(2, 0))], &[])),
+        with_scope(
+            Scope::Enterprise("acme-inc".to_owned()),
+            new("in an enterprise", 1, vec![job(1, 0)], &[]),
+        ),
     ];
     all.extend(
         (1..=7).map(|boot| new("its runner dies", 1, vec![job(1, 0)], &[first(1, Point::Boot, boot)])),
@@ -73,6 +82,19 @@ pub fn all(deep: bool) -> Vec<Scenario> {
 /// A plan, and what goes wrong in any case.
 pub fn new(name: &'static str, depth: usize, jobs: Vec<Job>, given: &[(Key, u8)]) -> Scenario {
     Scenario { name, jobs, given: given.iter().copied().collect(), depth, settings: Settings::default() }
+}
+
+fn held_back(job: Job, time: Ms) -> Job {
+    Job { held_back: Some(time), ..job }
+}
+
+fn elsewhere(job: Job) -> Job {
+    Job { repository: 1, ..job }
+}
+
+fn with_scope(scope: Scope, mut scenario: Scenario) -> Scenario {
+    scenario.settings.scope = scope;
+    scenario
 }
 
 fn with_pool(mut scenario: Scenario) -> Scenario {

@@ -54,6 +54,9 @@ pub const TASK_DEFINITION: &str = "runner";
 /// The organisation that has all of them.
 pub const ORGANIZATION: &str = "acme";
 
+/// Those of its repositories that are served.
+pub const REPOSITORIES: &str = "acme/app-0,acme/app-1,acme/app-2";
+
 /// The repository of a job.
 pub fn repository(job: &plan::Job) -> String {
     format!("app-{}", job.repository)
@@ -63,6 +66,7 @@ pub fn repository(job: &plan::Job) -> String {
 pub fn action_name(action: Action) -> &'static str {
     match action {
         Action::Queued => "queued",
+        Action::Waiting => "waiting",
         Action::InProgress => "in_progress",
         Action::Completed => "completed",
     }

@@ -7,6 +7,7 @@ use std::{
     rc::Rc,
 };
 
+use gha_fargate_runners::ports::Scope;
 use time::OffsetDateTime;
 
 use super::{
@@ -24,7 +25,7 @@ use super::{
 use crate::model::{
     deliveries::Deliveries,
     ecs::Ecs,
-    github::{Github, JobStatus, Runner, Scope},
+    github::{Github, JobStatus, Runner},
     limits::{ENTERPRISE_REQUESTS_AN_HOUR, Limits},
     sqs::Sqs,
 };
@@ -36,6 +37,8 @@ pub type Shared = Rc<RefCell<World>>;
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub capacity: &'static str,
+    /// Where the runners are registered.
+    pub scope: Scope,
     pub max_runners: u32,
     pub pool: u32,
     /// How much goes wrong: 100 is the usual.
@@ -56,6 +59,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             capacity: "FARGATE_SPOT,FARGATE",
+            scope: Scope::Org,
             max_runners: 0,
             pool: 0,
             faults: 100,
@@ -82,6 +86,8 @@ pub enum Ev {
     /// The next job of the plan is queued.
     Arrive,
     Cancel(u64),
+    /// The job's deployment is approved.
+    Approve(u64),
     /// GitHub sends a delivery; `true`: its answer will be lost.
     Deliver(u64, bool),
     /// EventBridge puts an event on a queue.
@@ -122,8 +128,6 @@ pub struct World {
     pub settings: Settings,
     pub chance: Chance,
     pub github: Github,
-    /// Where the runners are registered.
-    pub scope: Scope,
     pub deliveries: Deliveries<Event>,
     pub(super) last_guid: u64,
     pub limits: Limits,
@@ -171,7 +175,6 @@ impl World {
             settings,
             chance,
             github: Github::new(),
-            scope: Scope::organization(text::ORGANIZATION),
             deliveries: Deliveries::default(),
             last_guid: 0,
             limits,
@@ -264,7 +267,7 @@ impl World {
 
     /// The registration of that name.
     pub fn by_name(&self, name: &str) -> Option<&Runner> {
-        self.github.find(&self.scope, name)
+        self.github.named(name).next()
     }
 
     /// The next event, and what the executor is to do about it. `None`: the history is over.
@@ -284,6 +287,7 @@ impl World {
         match event {
             Ev::Arrive => self.arrive(),
             Ev::Cancel(job) => self.cancel(job),
+            Ev::Approve(job) => self.approve(job),
             Ev::Deliver(id, answer_lost) => {
                 if let Some(delivery) = self.deliveries.get(id) {
                     let event = delivery.payload.clone();
@@ -429,5 +433,6 @@ fn fingerprint(event: &Ev) -> (u64, u64, u64) {
         Ev::Requeue(job) => (18, *job, 0),
         Ev::Sweep => (19, 0, 0),
         Ev::Sample => (20, 0, 0),
+        Ev::Approve(job) => (21, *job, 0),
     }
 }
