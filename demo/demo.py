@@ -1,10 +1,10 @@
 """From GitHub's webhook to Fargate tasks and back, on this machine: what `make demo` runs.
 
 The project is deployed into a local AWS, beside a small GitHub stand-in. This program plays what cannot be
-had locally: GitHub's deliveries, signed with the stack's own secret and posted to the function URL, and the
-events that ECS sends when a task stops. Everything between is the real thing: the template, its rules and
-queues, and the three functions. At the end it compares what there is with what there should be, and fails if
-they differ.
+had locally: GitHub's deliveries, signed with the stack's own secret and posted to the function URL, and how
+tasks end, with the events that ECS sends then. Everything between is the real thing: the template, its rules
+and queues, and the three functions. At the end it compares what there is with what there should be, and fails
+if they differ.
 """
 
 import argparse
@@ -27,12 +27,22 @@ ORGANIZATION = "octo-org"
 SETTLE_SECONDS = 45
 STARTED = time.monotonic()
 
+# An image that was pinned. GitHub gives a runner no job 30 days after there is a newer one.
+PINNED = "ghcr.io/octo-org/runner:2.328.0"
+
 # What happens to a job after it was queued.
-RUNS, TWICE, CANCELLED, DIES = "runs", "delivered twice", "cancelled", "runner dies"
+RUNS, TWICE, CANCELLED, DIES, REFUSED = "runs", "delivered twice", "cancelled", "runner dies", "image refused"
 # What becomes of a job that gets no runner.
 SKIPPED, REJECTED = "skipped", "rejected"
 # The tasks of a job at the end of its story, attempt by attempt, where it is not one that runs.
-AT_THE_END = {CANCELLED: ["STOPPED"], DIES: ["STOPPED", "RUNNING"]}
+AT_THE_END = {CANCELLED: ["STOPPED"], DIES: ["STOPPED", "RUNNING"], REFUSED: ["STOPPED", "RUNNING"]}
+# How a task ends, as its event says it.
+ENDS = {
+    DIES: {"stopCode": "TaskFailedToStart",
+           "stoppedReason": "Timeout waiting for network interface provisioning to complete."},
+    REFUSED: {"stopCode": "EssentialContainerExited", "stoppedReason": "Essential container in task exited"},
+}
+REFUSED_EXIT_CODE = 7
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,8 @@ JOBS = [
     Job(2832853605, "e2e", ("self-hosted", "fargate", "cpu=0.5"), DIES, 0.5, 1),
     Job(2832853606, "train", ("self-hosted", "gpu"), SKIPPED),
     Job(2832853607, "simulate", ("self-hosted", "fargate", "cpu=64"), REJECTED),
+    Job(2832853608, "nightly", ("self-hosted", "fargate"), REFUSED),
+    Job(2832853609, "fuzz", ("self-hosted", "fargate", "cpu=2"), REFUSED, 2, 4),
 ]
 POISON = '{"action": "queued", "workflow_job": "not a job"}'
 
@@ -128,23 +140,26 @@ class Demo:
     def __init__(self, aws, github, mode):
         self.aws, self.github = aws, github
         self.minted = mode == "dispatcher-minted"
-        # Only a registration can be retired or replaced, and containers that do not run here register nothing.
-        self.jobs = [job for job in JOBS if self.minted or job.story not in (CANCELLED, DIES)]
+        # Only a registration can be retired, and containers that do not run here register nothing.
+        self.jobs = [job for job in JOBS if self.minted or job.story != CANCELLED]
+        self.newest_image = None
         self.answers, self.dead_letters = {}, {}
 
     def run(self):
         self.deploy()
         for job in self.jobs:
-            self.deliver(payload_of(job))
+            if job.story != REFUSED:
+                self.deliver(payload_of(job))
         self.queue_poison()
         self.settle("runners for the queued jobs", first=True)
+        self.image_grows_old()
         self.what_comes_next()
         self.settle("the outcome of every job")
         print(self.table())
         self.stop_everything()
 
     def deploy(self):
-        parameters = {"Organization": ORGANIZATION, "GitHubApiUrl": self.github.url}
+        parameters = {"Organization": ORGANIZATION, "GitHubApiUrl": self.github.url, "RunnerImage": PINNED}
         if self.minted:
             parameters["GitHubSecretArn"] = self.aws.client("secretsmanager").create_secret(
                 Name="github", SecretString=self.github.credentials())["ARN"]
@@ -152,8 +167,8 @@ class Demo:
             # ECS would notice a job that is dispatched twice by its client token, which the local one does not
             # know. With two capacities, dispatch looks for a task before it starts one.
             parameters["Capacity"] = "FARGATE,FARGATE_SPOT"
-        self.stack = self.aws.deploy(parameters)
-        self.ecs, self.sqs, self.events = map(self.aws.client, ("ecs", "sqs", "events"))
+        self.parameters, self.stack = parameters, self.aws.deploy(parameters)
+        self.ecs, self.sqs, self.events, self.logs = map(self.aws.client, ("ecs", "sqs", "events", "logs"))
         secret = self.aws.client("secretsmanager").get_secret_value(SecretId=self.stack["WebhookSecretName"])
         self.webhook_secret = secret["SecretString"].encode()
         say("template.yaml deployed")
@@ -198,15 +213,45 @@ class Demo:
             elif job.story == CANCELLED:
                 self.deliver(payload_of(job, "completed", conclusion="cancelled"))
             elif job.story == DIES:
-                self.let_die(self.tasks()[job.id, 1])
+                self.let_die(self.tasks()[job.id, 1], DIES)
 
-    def let_die(self, task):
-        """ECS's part: the task stops before its runner has connected, and ECS says so on the default bus."""
+    def image_grows_old(self):
+        """From now on GitHub refuses the pinned image's version: its runners exit at once, until it is mended."""
+        refused = [job for job in self.jobs if job.story == REFUSED]
+        for job in refused:
+            self.deliver(payload_of(job))
+        for job in refused:
+            task = wait_until(f"a task for {job.name}", lambda: self.tasks().get((job.id, 1)), SETTLE_SECONDS)
+            self.let_die(task, REFUSED, REFUSED_EXIT_CODE)
+        errors = wait_until("the reason in reconcile's log", lambda: self.errors(len(refused)), SETTLE_SECONDS)
+        for error in errors:
+            say(f"reconcile: ERROR job {error['job']}: {error['why']}: {error['message']}")
+        self.aws.redeploy(self.parameters | {"RunnerImage": ""})
+        definition = self.ecs.describe_task_definition(taskDefinition=task["taskDefinitionArn"].rsplit(":", 1)[0])
+        self.newest_image = definition["taskDefinition"]["containerDefinitions"][0]["image"]
+        say(f"operator: RunnerImage is {self.newest_image} from now on; the jobs that wait start by themselves")
+
+    def errors(self, count):
+        """The errors that reconcile has logged, once there are so many."""
+        group = f"/aws/lambda/{STACK}/reconcile"
+        lines = [event["message"] for page in self.logs.get_paginator("filter_log_events").paginate(logGroupName=group)
+                 for event in page["events"]]
+        errors = [error for line in lines if line.startswith("{") and (error := json.loads(line)).get("level") == "ERROR"]
+        return errors if len(errors) >= count else None
+
+    def let_die(self, task, story, exit_code=None):
+        """ECS's part: the task stops before its runner has taken a job, and ECS says so on the default bus."""
         self.ecs.stop_task(cluster=self.stack["ClusterName"], task=task["taskArn"])
         event = json.loads((ROOT / "tests" / "fixtures" / "ecs" / "task-stopped.json").read_text())
-        event["detail"] |= {key: task[key] for key in ("taskArn", "clusterArn", "startedBy", "taskDefinitionArn")}
+        detail, container = event["detail"], event["detail"]["containers"][0]
+        detail |= {key: task[key] for key in ("taskArn", "clusterArn", "startedBy", "taskDefinitionArn")} | ENDS[story]
+        del container["reason"]
+        container["image"] = image(task)
+        if exit_code is not None:
+            detail["startedAt"], container["exitCode"] = detail["createdAt"], exit_code
         self.pass_on(event)
-        say(f"ECS: {task['tags']['gha:runner-name']} has stopped: {event['detail']['stoppedReason']}")
+        code = "" if exit_code is None else f", exit code {exit_code}"
+        say(f"ECS: {task['tags']['gha:runner-name']} has stopped: {detail['stoppedReason']}{code}")
 
     def pass_on(self, event):
         """The default bus's part. It takes events of AWS's services from nobody else, so the stack's rules are
@@ -216,7 +261,8 @@ class Demo:
         if not rules:
             raise Failure(f"no rule of the stack matches {event['detail-type']}")
         bus = "default-bus"
-        self.events.create_event_bus(Name=bus)
+        if bus not in [known["Name"] for known in self.events.list_event_buses()["EventBuses"]]:
+            self.events.create_event_bus(Name=bus)
         for name in [rule["Name"] for rule in rules]:
             targets = self.events.list_targets_by_rule(Rule=name)["Targets"]
             self.events.put_rule(Name=name, EventBusName=bus, EventPattern=json.dumps({"source": ["ours"]}))
@@ -263,11 +309,12 @@ class Demo:
         """Tasks, registrations and the number of dead letters, before (`first`) or after what comes next."""
         tasks, registrations = {}, set()
         for job in self.jobs:
-            if job.story in (SKIPPED, REJECTED):
+            if job.story in (SKIPPED, REJECTED) or first and job.story == REFUSED:
                 continue
             states = ["RUNNING"] if first else AT_THE_END.get(job.story, ["RUNNING"])
             for attempt, state in enumerate(states, 1):
-                tasks[job.id, attempt] = (state, job.vcpu, job.gib, job.capacity)
+                runs = PINNED if attempt == 1 else self.newest_image
+                tasks[job.id, attempt] = (state, job.vcpu, job.gib, job.capacity, runs)
                 if state == "RUNNING" and self.minted:
                     registrations.add(f"fargate-{job.id}-{attempt}")
         rejected = sum(job.story == REJECTED for job in self.jobs) + 1
@@ -275,7 +322,7 @@ class Demo:
 
     def actual(self):
         self.read_dead_letters()
-        tasks = {key: (task["lastStatus"], *size(task), task["capacityProviderName"])
+        tasks = {key: (task["lastStatus"], *size(task), task["capacityProviderName"], image(task))
                  for key, task in self.tasks().items()}
         return tasks, self.github.registrations(), len(self.dead_letters)
 
@@ -323,6 +370,8 @@ class Demo:
         return "\n" + "\n".join([*lines, "", f"Dead letters: {len(letters)}", *letters]) + "\n"
 
     def outcome(self, job, attempt, task):
+        if job.story == REFUSED:
+            return "the mended image" if attempt > 1 else "refused: its image was too old"
         if attempt > 1:
             return "replaces the runner that died"
         if task["lastStatus"] == "STOPPED":
@@ -353,6 +402,10 @@ def size(task):
     """vCPU and GiB of a task. Real ECS states what the overrides made of it, the local one does not."""
     asked = task.get("overrides", {})
     return int(asked.get("cpu", task["cpu"])) / 1024, int(asked.get("memory", task["memory"])) / 1024
+
+
+def image(task):
+    return task["containers"][0]["image"]
 
 
 def summary(body):

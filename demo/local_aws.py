@@ -31,6 +31,7 @@ STACK = "demo"
 CODE_BUCKET = "code"
 START_SECONDS = 30
 DEPLOY_SECONDS = 60
+CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -149,17 +150,32 @@ class LocalAws:
             StackName=STACK,
             TemplateURL=f"{self.endpoint}/{CODE_BUCKET}/template.json",
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
-            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"])
+            Capabilities=CAPABILITIES)
+        stack = self._deployed("CREATE_COMPLETE")
+        self._repair_mappings()
+        return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+    def redeploy(self, parameters):
+        """The same stack with these parameters."""
+        self.client("cloudformation").update_stack(
+            StackName=STACK,
+            UsePreviousTemplate=True,
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+            Capabilities=CAPABILITIES)
+        self._deployed("UPDATE_COMPLETE")
+
+    def _deployed(self, expected):
+        """The stack, once CloudFormation is at rest."""
+        stacks = self.client("cloudformation")
 
         def finished():
             stack = stacks.describe_stacks(StackName=STACK)["Stacks"][0]
             return None if stack["StackStatus"].endswith("IN_PROGRESS") else stack
 
         stack = wait_until("deployment of template.yaml", finished, DEPLOY_SECONDS)
-        if stack["StackStatus"] != "CREATE_COMPLETE":
+        if stack["StackStatus"] != expected:
             raise Failure(f"template.yaml: {stack['StackStatus']}: {stack.get('StackStatusReason', 'no reason given')}")
-        self._repair_mappings()
-        return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+        return stack
 
     def _repair_mappings(self):
         """CloudFormation turns a parameter of type Number into one where a number is due; ministack leaves text."""

@@ -44,6 +44,8 @@ pub struct StoppedTask {
     pub exit_code: Option<i64>,
     /// What ECS says of a container beside that, e.g. that its image could not be pulled or its memory was used up.
     pub container_reason: Option<String>,
+    /// The image of the first container that names one.
+    pub image: Option<String>,
 }
 
 impl StoppedTask {
@@ -53,8 +55,11 @@ impl StoppedTask {
         let exit_code = self.exit_code.map_or_else(|| "none".to_owned(), |code| code.to_string());
         let container = self.container_reason.iter().filter(|&it| Some(it) != self.stopped_reason.as_ref());
         let container: String = container.map(|reason| format!("; {reason}")).collect();
+        // Only where it is to be mended.
+        let image = self.image.iter().filter(|_| self.fix().is_some());
+        let image: String = image.map(|image| format!("; image {image}")).collect();
         format!(
-            "{} ({}), exit code {exit_code}{container}",
+            "{} ({}), exit code {exit_code}{container}{image}",
             part(&self.stopped_reason),
             part(&self.stop_code)
         )
@@ -72,7 +77,7 @@ impl StoppedTask {
         if let Some(exit) = self.exit().filter(|exit| exit.needs_operator()) {
             return Some(match exit {
                 ExitReason::VersionDeprecated => {
-                    "GitHub takes no jobs from this runner's version: deploy an image with the newest one \
+                    "GitHub gives this runner's version no jobs: deploy an image with the newest one \
                      (RunnerImage, or build image/ again)"
                 }
                 ExitReason::Configuration | ExitReason::Refused => {
@@ -128,6 +133,7 @@ fn read_task(task: TaskDetail) -> Lifecycle {
         stop_code: task.stop_code,
         stopped_reason: task.stopped_reason,
         exit_code: task.containers.iter().find_map(|container| container.exit_code),
+        image: task.containers.iter().find_map(|container| container.image.clone()),
         container_reason: task.containers.into_iter().find_map(|container| container.reason),
     })
 }
@@ -179,6 +185,7 @@ fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Str
 struct Container {
     exit_code: Option<i64>,
     reason: Option<String>,
+    image: Option<String>,
 }
 
 #[cfg(test)]
@@ -234,6 +241,20 @@ mod tests {
         let why = "Essential container in task exited (EssentialContainerExited), exit code 137; \
                    OutOfMemoryError: memory usage";
         assert_eq!(task.why(), why);
+    }
+
+    #[test]
+    fn an_image_is_named_where_it_is_to_be_mended() {
+        let why = |exit_code: u8| {
+            let body = json!({ "detail-type": "ECS Task State Change", "detail": {
+                "taskArn": "a", "clusterArn": "c", "lastStatus": "STOPPED", "stopCode": "EssentialContainerExited",
+                "stoppedReason": "Essential container in task exited",
+                "containers": [{ "name": "runner", "exitCode": exit_code, "image": "registry.test/runner:1" }] } });
+            let Ok(Lifecycle::TaskStopped(task)) = read(&body.to_string()) else { panic!("no stopped task") };
+            task.why()
+        };
+        assert!(why(7).ends_with("exit code 7; image registry.test/runner:1"), "{}", why(7));
+        assert!(why(0).ends_with("exit code 0"), "{}", why(0));
     }
 
     #[test]
