@@ -1,11 +1,9 @@
-//! The settings: the only reader of the environment. All mistakes are reported together, each with the
-//! variable's name, what it should look like, and what it was.
-
-use std::fmt::{self, Display};
+//! The functions' settings.
 
 use time::Duration;
 
 use crate::{
+    env::{Env, Mistakes},
     fargate::fleet::{Capacity, Fleet, Network},
     intake::{
         labels::Offered,
@@ -106,19 +104,6 @@ pub struct WebhookConfig {
     pub function: String,
 }
 
-/// Everything that is wrong with the environment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistakes(Vec<String>);
-
-impl Display for Mistakes {
-    /// One line, however many mistakes: it is what the Lambda console shows of a failed start.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "environment: {}", self.0.join("; "))
-    }
-}
-
-impl std::error::Error for Mistakes {}
-
 impl DispatchConfig {
     /// Reads the settings through `get`, e.g. `|name| std::env::var(name).ok()`.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
@@ -194,76 +179,8 @@ impl WebhookConfig {
 
 const DEFAULT_LABELS: &str = "self-hosted,linux,x64,fargate";
 
-/// Reads variables and collects what is wrong with them. A variable that is set to nothing counts as unset,
-/// since a template cannot leave one out conditionally without effort.
-struct Env<'a> {
-    get: &'a dyn Fn(&str) -> Option<String>,
-    mistakes: Vec<String>,
-}
-
-impl<'a> Env<'a> {
-    fn new(get: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Env { get, mistakes: Vec::new() }
-    }
-
-    fn finish<T>(self, config: T) -> Result<T, Mistakes> {
-        if self.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(self.mistakes)) }
-    }
-
-    fn optional(&self, name: &str) -> Option<String> {
-        (self.get)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
-    }
-
-    fn or(&self, name: &str, default: &str) -> String {
-        self.optional(name).unwrap_or_else(|| default.to_owned())
-    }
-
-    /// Notes that the variable should look like `form`, and what it was.
-    fn mistake(&mut self, name: &str, form: &str) {
-        let was = match self.optional(name) {
-            Some(value) => format!("it is {value:?}"),
-            None => "it is not set".to_owned(),
-        };
-        self.mistakes.push(format!("{name} should be {form}, but {was}"));
-    }
-
-    fn required(&mut self, name: &str, form: &str) -> String {
-        self.optional(name).unwrap_or_else(|| {
-            self.mistake(name, form);
-            String::new()
-        })
-    }
-
-    fn parse<T>(&mut self, name: &str, form: &str, default: T, parse: impl Fn(&str) -> Option<T>) -> T {
-        let Some(text) = self.optional(name) else { return default };
-        parse(&text).unwrap_or_else(|| {
-            self.mistake(name, form);
-            default
-        })
-    }
-
-    fn number(&mut self, name: &str, default: u32, least: u32) -> u32 {
-        let form = format!("a whole number of {least} or more");
-        self.parse(name, &form, default, |text| text.parse().ok().filter(|number| *number >= least))
-    }
-
-    fn flag(&mut self, name: &str) -> bool {
-        self.parse(name, "true or false", false, |text| text.to_ascii_lowercase().parse().ok())
-    }
-
-    fn list(&mut self, name: &str, default: &str) -> Vec<String> {
-        let list: Vec<String> = self
-            .or(name, default)
-            .split(',')
-            .map(|item| item.trim().to_owned())
-            .filter(|item| !item.is_empty())
-            .collect();
-        if list.is_empty() {
-            self.mistake(name, "a list, separated by commas");
-        }
-        list
-    }
-
+/// What several functions read alike.
+impl Env<'_> {
     fn ids(&mut self, name: &str, prefix: &str) -> Vec<String> {
         let form = format!("a list such as {prefix}0123456789abcdef0, separated by commas");
         if self.optional(name).is_none() {
@@ -322,15 +239,7 @@ impl<'a> Env<'a> {
     fn github(&mut self) -> Option<GitHubSettings> {
         let scope = self.parse("RUNNER_SCOPE", "org, repo or enterprise/<slug>", Scope::Org, scope);
         let runner_group_id = u64::from(self.number("RUNNER_GROUP_ID", 1, 1));
-        let api_url = self.parse(
-            "GITHUB_API_URL",
-            "a URL such as https://HOST/api/v3",
-            "https://api.github.com".to_owned(),
-            |text| {
-                let is_url = text.starts_with("https://") || text.starts_with("http://");
-                is_url.then(|| text.trim_end_matches('/').to_owned())
-            },
-        );
+        let api_url = self.github_api_url();
         let secret_arn = self.optional("GITHUB_SECRET_ARN")?;
         Some(GitHubSettings { api_url, secret_arn, scope, runner_group_id })
     }
@@ -404,11 +313,11 @@ mod tests {
             ("ALLOWED_REPOSITORIES", "acme"),
             ("ALLOW_PUBLIC_REPOSITORIES", "perhaps"),
             ("RUNNER_SCOPE", "enterprise/"),
-            ("GITHUB_API_URL", "ghes.acme.test"),
+            ("GITHUB_API_URL", "http://ghes.acme.test"),
             ("DEAD_LETTER_QUEUE_URL", "queue"),
         ]))
         .expect_err("mistakes");
-        expect_test::expect![[r#"environment: ECS_CLUSTER should be the name or ARN of an ECS cluster, but it is not set; CAPACITY should be FARGATE, FARGATE_SPOT or both in order of preference, separated by a comma, but it is "FARGATE,SPOT"; SUBNET_IDS should be a list such as subnet-0123456789abcdef0, separated by commas, but it is "subnet-1,vpc-2"; SECURITY_GROUP_IDS should be a list such as sg-0123456789abcdef0, separated by commas, but it is not set; ASSIGN_PUBLIC_IP should be ENABLED or DISABLED, but it is "yes"; ALLOWED_REPOSITORIES should be a list of owner/repo patterns such as acme/*, but it is "acme"; ALLOW_PUBLIC_REPOSITORIES should be true or false, but it is "perhaps"; MAX_RUNNERS should be a whole number of 0 or more, but it is "-1"; MAX_ATTEMPTS should be a whole number of 1 or more, but it is "0"; RUNNER_SCOPE should be org, repo or enterprise/<slug>, but it is "enterprise/"; GITHUB_API_URL should be a URL such as https://HOST/api/v3, but it is "ghes.acme.test"; DEAD_LETTER_QUEUE_URL should be the URL of an SQS queue, but it is "queue""#]]
+        expect_test::expect![[r#"environment: ECS_CLUSTER should be the name or ARN of an ECS cluster, but it is not set; CAPACITY should be FARGATE, FARGATE_SPOT or both in order of preference, separated by a comma, but it is "FARGATE,SPOT"; SUBNET_IDS should be a list such as subnet-0123456789abcdef0, separated by commas, but it is "subnet-1,vpc-2"; SECURITY_GROUP_IDS should be a list such as sg-0123456789abcdef0, separated by commas, but it is not set; ASSIGN_PUBLIC_IP should be ENABLED or DISABLED, but it is "yes"; ALLOWED_REPOSITORIES should be a list of owner/repo patterns such as acme/*, but it is "acme"; ALLOW_PUBLIC_REPOSITORIES should be true or false, but it is "perhaps"; MAX_RUNNERS should be a whole number of 0 or more, but it is "-1"; MAX_ATTEMPTS should be a whole number of 1 or more, but it is "0"; RUNNER_SCOPE should be org, repo or enterprise/<slug>, but it is "enterprise/"; GITHUB_API_URL should be a URL such as https://HOST/api/v3, but it is "http://ghes.acme.test"; DEAD_LETTER_QUEUE_URL should be the URL of an SQS queue, but it is "queue""#]]
         .assert_eq(&mistakes.to_string());
     }
 

@@ -8,14 +8,14 @@
 //! | folder | what is in it |
 //! | --- | --- |
 //! | `bin/` | the three functions and the container's entrypoint: wiring |
-//! | [`config`], [`adapters`], [`runner_init`] | the environment; the ports over AWS and GitHub; the container's side |
+//! | [`config`], [`adapters`], [`runner_init`] | the functions' settings; the ports over AWS and GitHub; the container's side |
 //! | [`flows`] | webhook, dispatch, reconcile: look, ask the protocol, do |
 //! | [`lambda`] | batches in isolation, outcomes, metrics |
 //! | [`intake`] | what comes in: payloads, labels, policy, signature |
 //! | [`protocol`] | what comes next: pure functions, no I/O, no clock |
 //! | [`ports`] | what the flows need of the outside |
 //! | [`fargate`] | what Fargate takes: sizes, requests, tags |
-//! | [`error`], [`ids`], [`exit`] | ground words |
+//! | [`env`], [`error`], [`ids`], [`exit`] | the reader of variables; ground words |
 //!
 //! README.md lists the environment variables; a test holds that table against [`config`] and template.yaml. Of the
 //! AWS SDK's own variables those count that [`adapters::aws::sdk_config`] names.
@@ -25,6 +25,7 @@
 
 pub mod adapters;
 pub mod config;
+pub mod env;
 pub mod error;
 pub mod exit;
 pub mod fargate;

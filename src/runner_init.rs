@@ -53,8 +53,12 @@ use std::{env, ffi::OsString, fmt::Display, os::fd::RawFd};
 use secrecy::SecretString;
 use tokio::runtime::Runtime;
 
-use crate::{exit::ExitReason, lambda::function};
-use settings::{Mistakes, Settings};
+use crate::{
+    env::Mistakes,
+    exit::ExitReason,
+    lambda::function::{self, environment as get},
+};
+use settings::Settings;
 
 /// The end: why, and what the log says about it.
 #[derive(Debug)]
@@ -125,10 +129,6 @@ fn mint_stage(token: Option<SecretString>, environment: &[(OsString, OsString)])
 fn supervise_stage(jit_config: SecretString, environment: Vec<(OsString, OsString)>) -> Result<End, End> {
     let settings = Settings::read(get).map_err(mistaken)?;
     runtime()?.block_on(supervise::supervise(&settings, environment, jit_config))
-}
-
-fn get(name: &str) -> Option<String> {
-    env::var(name).ok()
 }
 
 fn mistaken(mistakes: Mistakes) -> End {

@@ -48,7 +48,7 @@ pub fn log_to(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
         .init();
 }
 
-/// A variable of the environment; only `config` and the binaries call it.
+/// A variable of the environment, for the binaries and runner-init.
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

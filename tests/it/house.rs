@@ -7,7 +7,7 @@ use std::{
 
 /// From low to high. What a layer uses is in it, or lower.
 const LAYERS: [&[&str]; 8] = [
-    &["error", "ids", "exit"],
+    &["env", "error", "ids", "exit"],
     &["fargate"],
     &["ports"],
     &["protocol"],
