@@ -2,5 +2,5 @@
 
 pub mod fleet;
 pub mod request;
-pub mod size;
+pub(crate) mod size;
 pub mod tags;

@@ -1,15 +1,15 @@
 //! The flows: short scripts over the ports. They look, ask the protocol what comes next, and do it.
 
-pub mod budget;
 pub mod dispatch;
-pub mod hands;
-pub mod plan;
 pub mod reconcile;
 pub mod webhook;
 
+mod budget;
 mod chain;
 mod course;
 mod eyes;
+mod hands;
+mod plan;
 mod redeliver;
 mod sweep;
 mod tend;

@@ -15,7 +15,7 @@
 //! | [`protocol`] | what comes next: pure functions, no I/O, no clock |
 //! | [`ports`] | what the flows need of the outside |
 //! | [`fargate`] | what Fargate takes: sizes, requests, tags |
-//! | [`env`], [`error`], [`ids`], [`exit`] | the reader of variables; ground words |
+//! | [`error`], [`ids`], `exit`, `env` | ground words; the reader of variables |
 //!
 //! README.md lists the environment variables; a test holds that table against [`config`] and template.yaml. Of the
 //! AWS SDK's own variables those count that [`adapters::aws::sdk_config`] names.
@@ -25,9 +25,9 @@
 
 pub mod adapters;
 pub mod config;
-pub mod env;
+mod env;
 pub mod error;
-pub mod exit;
+mod exit;
 pub mod fargate;
 pub mod flows;
 pub mod ids;

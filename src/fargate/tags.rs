@@ -52,11 +52,6 @@ impl<'a> TaskTags<'a> {
         self.text(key)?.parse().ok()
     }
 
-    /// [`JOB_ID`].
-    pub fn job(self) -> Option<JobId> {
-        self.number(JOB_ID).map(JobId)
-    }
-
     /// [`RUNNER_ID`].
     pub fn runner_id(self) -> Option<RunnerId> {
         self.number(RUNNER_ID).map(RunnerId)
