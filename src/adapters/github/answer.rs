@@ -177,12 +177,16 @@ pub(super) fn next_cursor(link: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use aws_smithy_runtime_api::http::Headers;
 
     use super::*;
 
-    fn reply(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Reply {
+    pub(in super::super) fn reply(
+        status: u16,
+        headers: &[(&'static str, &'static str)],
+        body: &str,
+    ) -> Reply {
         let mut all = Headers::new();
         for (name, value) in headers {
             all.insert(*name, *value);

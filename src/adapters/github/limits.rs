@@ -142,17 +142,8 @@ fn wait(seconds: i64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use aws_smithy_runtime_api::http::Headers;
-
+    use super::super::answer::tests::reply;
     use super::*;
-
-    fn reply(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Reply {
-        let mut all = Headers::new();
-        for (name, value) in headers {
-            all.insert(*name, *value);
-        }
-        Reply { status, headers: all, body: body.as_bytes().to_vec() }
-    }
 
     #[test]
     fn what_is_a_limit_and_for_how_long() {
