@@ -32,7 +32,7 @@ use super::{
     forms::{self, is_replacement},
     messages::{Event, Message, Which},
     plan::Plan,
-    planted::{Crooked, Planted},
+    planted::{FaultyPort, Planted},
     ports::Port,
     text::{CLUSTER, ORGANIZATION, REPOSITORIES, TASK_DEFINITION, payload, time},
     world::{Ev, MAX_ATTEMPTS, Settings, Shared, Todo, World, tell},
@@ -48,15 +48,15 @@ const WEBHOOK_TIME_OUT: Ms = 10 * SECOND;
 /// What the story says of a sweep.
 const SWEEP_COUNTS: [&str; 5] = ["Retired", "Replaced", "Redelivered", "Settled", "LeftToNextSweep"];
 
-type Dispatch = Dispatcher<Crooked, Crooked, Port>;
-type Reconcile = Reconciler<Crooked, Crooked, Crooked, Crooked, Port>;
+type Dispatch = Dispatcher<FaultyPort, FaultyPort, Port>;
+type Reconcile = Reconciler<FaultyPort, FaultyPort, FaultyPort, FaultyPort, Port>;
 
 /// The project's own flows.
 struct Flows {
     dispatcher: Dispatch,
     reconciler: Reconcile,
-    webhook: Webhook<Crooked, Port, Port>,
-    queue: Crooked,
+    webhook: Webhook<FaultyPort, Port, Port>,
+    queue: FaultyPort,
     clock: Port,
 }
 
@@ -92,7 +92,7 @@ impl History {
         let (capacity, max_runners, pool_size) = (settings.capacity, settings.max_runners, settings.pool);
         let world = Rc::new(RefCell::new(World::new(plan, chance, settings, seed)));
         let port = Port(world.clone());
-        let crooked = Crooked { port: port.clone(), planted, counter: Rc::new(Cell::new(0)) };
+        let faulty = FaultyPort { port: port.clone(), planted, counter: Rc::new(Cell::new(0)) };
         let environment = |name: &str| {
             let value = match name {
                 "ECS_CLUSTER" => CLUSTER,
@@ -123,8 +123,8 @@ impl History {
         let reconcile = ReconcileConfig::read(environment).expect("settings of reconcile");
         let flows = Flows {
             dispatcher: Dispatcher {
-                github: Some(crooked.clone()),
-                ecs: crooked.clone(),
+                github: Some(faulty.clone()),
+                ecs: faulty.clone(),
                 clock: port.clone(),
                 policy: dispatch.policy.clone(),
                 fleet: dispatch.fleet,
@@ -132,9 +132,9 @@ impl History {
                 max_attempts: dispatch.max_attempts,
             },
             reconciler: Reconciler {
-                github: Some(crooked.clone()),
-                ecs: crooked.clone(),
-                queue: crooked.clone(),
+                github: Some(faulty.clone()),
+                ecs: faulty.clone(),
+                queue: faulty.clone(),
                 clock: port.clone(),
                 policy: reconcile.policy,
                 cluster: reconcile.cluster,
@@ -145,17 +145,17 @@ impl History {
                     size: pool.size,
                     labels: pool.labels,
                     fleet: pool.fleet,
-                    ecs: crooked.clone(),
+                    ecs: faulty.clone(),
                 }),
             },
             webhook: Webhook {
-                bus: crooked.clone(),
+                bus: faulty.clone(),
                 secret: port.clone(),
                 clock: port.clone(),
                 policy: dispatch.policy,
                 known: RefCell::default(),
             },
-            queue: crooked,
+            queue: faulty,
             clock: port,
         };
         History {

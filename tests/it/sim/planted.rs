@@ -70,13 +70,13 @@ pub const ALL: [(Planted, &str); 14] = [
 
 /// The ports, with the fault in front of them.
 #[derive(Clone)]
-pub struct Crooked {
+pub struct FaultyPort {
     pub port: Port,
     pub planted: Planted,
     pub counter: Rc<Cell<u64>>,
 }
 
-impl Crooked {
+impl FaultyPort {
     fn is(&self, planted: Planted) -> bool {
         self.planted == planted
     }
@@ -94,7 +94,7 @@ impl Crooked {
     }
 }
 
-impl Github for Crooked {
+impl Github for FaultyPort {
     async fn mint(&self, target: &Target, name: &str, labels: &[String]) -> Result<Minted, CallError> {
         let minted = self.port.mint(target, name, labels).await?;
         if matches!(minted, Minted::NameTaken)
@@ -152,7 +152,7 @@ impl Github for Crooked {
     }
 }
 
-impl Deliveries for Crooked {
+impl Deliveries for FaultyPort {
     async fn available(&self) -> Result<bool, CallError> {
         self.port.available().await
     }
@@ -166,7 +166,7 @@ impl Deliveries for Crooked {
     }
 }
 
-impl FindTasks for Crooked {
+impl FindTasks for FaultyPort {
     async fn tasks_started_by(&self, started_by: &str) -> Result<Vec<Task>, CallError> {
         self.port.tasks_started_by(started_by).await
     }
@@ -180,7 +180,7 @@ impl FindTasks for Crooked {
     }
 }
 
-impl StartTasks for Crooked {
+impl StartTasks for FaultyPort {
     async fn run_task(&self, request: &TaskRequest) -> Result<RunTask, CallError> {
         let pretended = || RunTask::Started(TaskArn(String::new()));
         let mut request = request.clone();
@@ -201,7 +201,7 @@ impl StartTasks for Crooked {
     }
 }
 
-impl TendTasks for Crooked {
+impl TendTasks for FaultyPort {
     async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
         self.port.live_tasks().await
     }
@@ -215,7 +215,7 @@ impl TendTasks for Crooked {
     }
 }
 
-impl Queue for Crooked {
+impl Queue for FaultyPort {
     async fn defer(&self, source: &Source, delay: Duration) -> Result<(), CallError> {
         self.port.defer(source, delay).await
     }
@@ -245,7 +245,7 @@ impl Queue for Crooked {
     }
 }
 
-impl Bus for Crooked {
+impl Bus for FaultyPort {
     async fn put(&self, detail: &str) -> Result<(), CallError> {
         self.port.put(detail).await
     }
