@@ -101,8 +101,8 @@ where
     let mut done = stream::iter(records)
         .map(|record| async move {
             let began = clock.now();
-            let handled = attempt(handle(record.body.clone(), record.receives)).await;
-            let acknowledged = settle(record, &handled.outcome, queue).await;
+            let handled = catching_panics(handle(record.body.clone(), record.receives)).await;
+            let acknowledged = acknowledge(record, &handled.outcome, queue).await;
             log(&record.message_id, &handled, clock.now() - began);
             (record, handled, acknowledged)
         })
@@ -121,7 +121,7 @@ where
 }
 
 /// Does with the message what its outcome asks for; the answer is whether SQS may delete it.
-async fn settle<Q: Queue>(record: &Record, outcome: &Outcome, queue: &Q) -> bool {
+async fn acknowledge<Q: Queue>(record: &Record, outcome: &Outcome, queue: &Q) -> bool {
     match outcome {
         Outcome::Done(_) | Outcome::Skipped(_) => true,
         Outcome::Rejected(reason) => {
@@ -150,7 +150,7 @@ async fn settle<Q: Queue>(record: &Record, outcome: &Outcome, queue: &Q) -> bool
 
 /// Runs the handler; a panic is a failure like any other.
 // No `async fn`: that would keep the future, which is the largest there is, twice.
-fn attempt(handling: impl Future<Output = Handled>) -> impl Future<Output = Handled> {
+fn catching_panics(handling: impl Future<Output = Handled>) -> impl Future<Output = Handled> {
     AssertUnwindSafe(handling).catch_unwind().map(|done| done.unwrap_or_else(|_| panicked()))
 }
 
@@ -219,7 +219,7 @@ where
     F: Future<Output = Handled>,
 {
     let began = clock.now();
-    let handled = attempt(handle(body.to_owned(), None)).await;
+    let handled = catching_panics(handle(body.to_owned(), None)).await;
     let mut metrics = Metrics::default();
     metrics.count(&handled, clock.now());
     log("", &handled, clock.now() - began);

@@ -11,7 +11,7 @@ use crate::{
 /// What became of one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Done: a task was started, or a runner's books were closed.
+    /// Done: a task was started, or what became of a runner is seen to.
     Done(Done),
     /// Nothing to do: acknowledged and counted.
     Skipped(Skip),
