@@ -4,4 +4,5 @@ pub mod labels;
 pub mod lifecycle;
 pub mod payload;
 pub mod policy;
+pub mod request;
 pub mod signature;

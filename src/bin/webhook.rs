@@ -3,7 +3,6 @@
 
 use std::{cell::RefCell, process::ExitCode};
 
-use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
 use gha_fargate_runners::{
     adapters::{
         self,
@@ -20,6 +19,7 @@ use gha_fargate_runners::{
     ports::SystemClock,
 };
 use lambda_runtime::{LambdaEvent, service_fn};
+use serde_json::value::RawValue;
 
 /// Counts that are there even when they are zero, for alarms and graphs.
 const ALWAYS: [&str; 3] = ["Received", "Forwarded", "Failed"];
@@ -49,13 +49,13 @@ async fn webhook() -> Result<(), Error> {
     })
     .await;
     let (webhook, function) = (&webhook, &config.function);
-    lambda_runtime::run(service_fn(|event: LambdaEvent<LambdaFunctionUrlRequest>| async move {
-        let answer = webhook.answer(&event.payload).await;
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| async move {
+        let (response, metric) = webhook.invoke(&event.payload).await;
         let mut metrics = Metrics::default();
         metrics.add("Received", 1);
-        metrics.add(answer.metric, 1);
+        metrics.add(metric, 1);
         function::print_metrics(&metrics, function, &ALWAYS);
-        Ok::<_, Error>(answer.into_response())
+        Ok::<_, Error>(response)
     }))
     .await
 }

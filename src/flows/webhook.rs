@@ -2,9 +2,9 @@
 
 use std::{borrow::Cow, cell::RefCell, time::Duration};
 
-use aws_lambda_events::lambda_function_urls::{LambdaFunctionUrlRequest, LambdaFunctionUrlResponse};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::de::IgnoredAny;
+use serde_json::{Value, json, value::RawValue};
 use time::OffsetDateTime;
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     intake::{
         payload::{self, Action},
         policy::Policy,
+        request::Request,
         signature::WebhookSecrets,
     },
     ports::{Bus, Clock, JobStatus, SecretSource},
@@ -69,15 +70,19 @@ impl Answer {
         Answer { status, text: text.into(), metric }
     }
 
-    /// As a function URL wants it.
-    pub fn into_response(self) -> LambdaFunctionUrlResponse {
-        let mut response = LambdaFunctionUrlResponse::default();
-        response.status_code = self.status.into();
-        response
-            .headers
-            .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-        response.body = Some(serde_json::json!({ "message": self.text }).to_string());
-        response
+    /// As Lambda and whatever stands in front of it want it.
+    fn into_response(self, lists_headers: bool) -> Value {
+        const JSON: &str = "application/json";
+        let (name, content_type) = match lists_headers {
+            true => ("multiValueHeaders", json!([JSON])),
+            false => ("headers", json!(JSON)),
+        };
+        json!({
+            "statusCode": self.status,
+            name: { "content-type": content_type },
+            "body": json!({ "message": self.text }).to_string(),
+            "isBase64Encoded": false,
+        })
     }
 }
 
@@ -87,12 +92,29 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
         self.read_secrets().await.map(drop)
     }
 
+    /// Lambda's event, of whatever shape: its response, and the metric that it counts for. There is always one: a
+    /// function error would be an alarm that anybody can raise.
+    pub async fn invoke(&self, event: &RawValue) -> (Value, &'static str) {
+        let request = Request::read(event);
+        let answer = match &request {
+            Some(request) => self.answer(request).await,
+            None => {
+                let answer =
+                    Answer::new(400, "Refused", "this is no HTTP request: send it GitHub's webhooks");
+                tracing::info!(status = answer.status, "{}", answer.text);
+                answer
+            }
+        };
+        let metric = answer.metric;
+        (answer.into_response(request.is_some_and(|request| request.lists_headers)), metric)
+    }
+
     /// One delivery.
-    pub async fn answer(&self, request: &LambdaFunctionUrlRequest) -> Answer {
+    pub async fn answer(&self, request: &Request) -> Answer {
         let began = self.clock.now();
         let answer = self.deliver(request).await.unwrap_or_else(|refusal| refusal);
-        let delivery = header(request, "x-github-delivery").map(clip);
-        let event = header(request, "x-github-event").map(clip);
+        let delivery = request.header("x-github-delivery").map(clip);
+        let event = request.header("x-github-event").map(clip);
         let ms = (self.clock.now() - began).whole_milliseconds() as i64;
         if answer.status >= 500 {
             tracing::error!(status = answer.status, delivery, event, ms, "{}", answer.text);
@@ -102,8 +124,8 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
         answer
     }
 
-    async fn deliver(&self, request: &LambdaFunctionUrlRequest) -> Result<Answer, Answer> {
-        if request.request_context.http.method.as_deref() != Some("POST") {
+    async fn deliver(&self, request: &Request) -> Result<Answer, Answer> {
+        if request.method != "POST" {
             return Err(Answer::new(405, "Refused", "send a POST"));
         }
         let body = raw_body(request)?;
@@ -118,7 +140,7 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
                 "the body is not JSON: set the webhook's content type to application/json",
             ));
         };
-        match header(request, "x-github-event") {
+        match request.header("x-github-event") {
             Some("workflow_job") => self.pass_on(json).await,
             Some("ping") => Ok(Answer::new(200, "Skipped", "pong")),
             Some(_) => Ok(Answer::new(202, "Skipped", "skipped: only workflow_job events matter here")),
@@ -127,9 +149,9 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
     }
 
     /// Before anything is parsed.
-    async fn authenticate(&self, request: &LambdaFunctionUrlRequest, body: &[u8]) -> Result<(), Answer> {
+    async fn authenticate(&self, request: &Request, body: &[u8]) -> Result<(), Answer> {
         let refused = || Answer::new(401, "Unauthorized", "X-Hub-Signature-256 is missing or wrong");
-        let signature = header(request, "x-hub-signature-256").ok_or_else(refused)?;
+        let signature = request.header("x-hub-signature-256").ok_or_else(refused)?;
         let unavailable = |error: CallError| {
             tracing::error!(%error, "the webhook secret could not be read");
             Answer::new(503, "Failed", "the webhook secret could not be read; see the function's log")
@@ -206,14 +228,14 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
 }
 
 /// The bytes that GitHub signed.
-fn raw_body(request: &LambdaFunctionUrlRequest) -> Result<Cow<'_, [u8]>, Answer> {
-    let body = request.body.as_deref().unwrap_or_default();
+fn raw_body(request: &Request) -> Result<Cow<'_, [u8]>, Answer> {
+    let body = &request.body;
     let too_large = || Answer::new(413, "Refused", format!("the body is larger than {MAX_BODY} bytes"));
     // Base64 is a third longer.
     if body.len() / 4 * 3 > MAX_BODY {
         return Err(too_large());
     }
-    let body = if request.is_base64_encoded {
+    let body = if request.is_base64 {
         let bytes =
             STANDARD.decode(body).map_err(|_| Answer::new(400, "Refused", "the body is not base64"))?;
         Cow::Owned(bytes)
@@ -221,11 +243,6 @@ fn raw_body(request: &LambdaFunctionUrlRequest) -> Result<Cow<'_, [u8]>, Answer>
         Cow::Borrowed(body.as_bytes())
     };
     if body.len() > MAX_BODY { Err(too_large()) } else { Ok(body) }
-}
-
-/// A header, whatever the case of its name.
-fn header<'a>(request: &'a LambdaFunctionUrlRequest, name: &str) -> Option<&'a str> {
-    request.headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// From outside, perhaps from anybody: no more of it than a log line bears.

@@ -10,7 +10,6 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
 use gha_fargate_runners::{
     config::{DispatchConfig, ReconcileConfig},
     flows::{
@@ -18,6 +17,7 @@ use gha_fargate_runners::{
         reconcile::{Pool, Reconciler},
         webhook::Webhook,
     },
+    intake::request::Request,
     lambda::{
         batch::{self, Record},
         metrics::Metrics,
@@ -254,11 +254,9 @@ impl History {
             hex.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
             hex.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
         }
-        let mut request = LambdaFunctionUrlRequest::default();
-        request.request_context.http.method = Some("POST".to_owned());
-        request.headers.insert("x-hub-signature-256", hex.parse().expect("a header"));
-        request.headers.insert("x-github-event", "workflow_job".parse().expect("a header"));
-        request.body = Some(body);
+        let headers = [("x-hub-signature-256", hex.as_str()), ("x-github-event", "workflow_job")];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let request = Request { method: "POST".to_owned(), headers, body, ..Request::default() };
         let flows = self.flows.clone();
         let future: Pin<Box<dyn Future<Output = Answer>>> =
             Box::pin(async move { Answer::Webhook(flows.webhook.answer(&request).await.status) });

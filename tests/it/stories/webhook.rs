@@ -8,7 +8,6 @@ use std::{
 
 use crate::http::{Op, WEBHOOK_SECRET, WEBHOOK_SECRET_NAME, World, WorldClock};
 use aws_config::SdkConfig;
-use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use expect_test::expect;
 use gha_fargate_runners::{
@@ -20,10 +19,11 @@ use gha_fargate_runners::{
     },
     config::WebhookConfig,
     flows::webhook::{Answer, Webhook},
+    intake::request::Request,
 };
-use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+use proptest::{prelude::*, sample::Index, strategy::ValueTree, test_runner::TestRunner};
 use ring::hmac;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::to_raw_value};
 use time::Duration;
 
 const QUEUED: &str = include_str!("../../../events/queued.json");
@@ -62,20 +62,24 @@ fn front_door_over(world: &World, aws: &SdkConfig, changes: &[(&str, &str)]) -> 
     }
 }
 
-fn request(method: &str, headers: Value, body: &str) -> LambdaFunctionUrlRequest {
+fn request(method: &str, headers: Value, body: &str) -> Request {
     let request = json!({
         "headers": headers, "body": body, "isBase64Encoded": false,
         "requestContext": { "timeEpoch": 0, "http": { "method": method } },
     });
-    serde_json::from_value(request).expect("a request")
+    read(&request).expect("a request")
 }
 
-fn post(event: &str, signature: &str, body: &str) -> LambdaFunctionUrlRequest {
+fn read(event: &Value) -> Option<Request> {
+    Request::read(&to_raw_value(event).expect("JSON"))
+}
+
+fn post(event: &str, signature: &str, body: &str) -> Request {
     request("POST", json!({ "x-github-event": event, "x-hub-signature-256": signature }), body)
 }
 
 /// Signed here, where the body is made here.
-fn signed(event: &str, body: &str) -> LambdaFunctionUrlRequest {
+fn signed(event: &str, body: &str) -> Request {
     let key = hmac::Key::new(hmac::HMAC_SHA256, WEBHOOK_SECRET.as_bytes());
     let signature = hmac::sign(&key, body.as_bytes());
     let digits: String = signature.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -88,7 +92,7 @@ fn payload(change: impl FnOnce(&mut Value)) -> String {
     payload.to_string()
 }
 
-async fn status(door: &FrontDoor, request: &LambdaFunctionUrlRequest) -> u16 {
+async fn status(door: &FrontDoor, request: &Request) -> u16 {
     door.answer(request).await.status
 }
 
@@ -108,7 +112,7 @@ async fn what_openssl_signed_is_accepted_and_passed_on_to_the_byte() {
         assert_eq!(event.detail, QUEUED);
     }
     let mut encoded = post("workflow_job", SIGNED, &STANDARD.encode(QUEUED));
-    encoded.is_base64_encoded = true;
+    encoded.is_base64 = true;
     assert_eq!(status(&door, &encoded).await, 202);
     let shouted = json!({ "X-GITHUB-EVENT": "workflow_job", "X-Hub-Signature-256": SIGNED });
     assert_eq!(status(&door, &request("POST", shouted, QUEUED)).await, 202);
@@ -160,7 +164,7 @@ async fn every_bit_of_the_signature_counts_and_every_byte_of_the_body() {
         let mut changed = QUEUED.as_bytes().to_vec();
         changed[byte] ^= 1 << (byte % 8);
         let mut request = post("workflow_job", SIGNED, &STANDARD.encode(changed));
-        request.is_base64_encoded = true;
+        request.is_base64 = true;
         assert_eq!(status(&door, &request).await, 401, "byte {byte}");
     }
     assert_eq!(details(&world), [""; 0]);
@@ -172,10 +176,10 @@ async fn what_is_no_delivery_gets_its_status() {
     let world = World::start();
     let door = front_door(&world);
     let mut no_base64 = post("workflow_job", SIGNED, "%");
-    no_base64.is_base64_encoded = true;
+    no_base64.is_base64 = true;
     let no_event = {
         let mut request = signed("ping", "{}");
-        request.headers.remove("x-github-event");
+        request.headers.retain(|(name, _)| name != "x-github-event");
         request
     };
     let table = [
@@ -420,29 +424,130 @@ async fn the_first_delivery_finds_its_connections_open() {
     world.finish();
 }
 
+/// A POST as each kind of front door hands it over.
+fn shapes(headers: &Value, body: &str) -> [(&'static str, Value); 5] {
+    let lists: BTreeMap<_, _> =
+        headers.as_object().into_iter().flatten().map(|(name, value)| (name, json!([value]))).collect();
+    let context = json!({ "timeEpoch": 0, "http": { "method": "POST", "path": "/" } });
+    [
+        (
+            "a function URL, an HTTP API",
+            json!({ "version": "2.0", "headers": headers, "body": body, "requestContext": context }),
+        ),
+        (
+            "a REST API",
+            json!({
+                "version": "1.0", "httpMethod": "POST", "headers": headers, "multiValueHeaders": lists, "body": body,
+                "isBase64Encoded": false, "requestContext": { "httpMethod": "POST", "identity": {} },
+            }),
+        ),
+        (
+            "a load balancer",
+            json!({
+                "httpMethod": "POST", "path": "/", "queryStringParameters": {}, "headers": headers, "body": body,
+                "requestContext": { "elb": { "targetGroupArn": "arn" } }, "isBase64Encoded": false,
+            }),
+        ),
+        (
+            "a load balancer with multi-value headers",
+            json!({
+                "httpMethod": "POST", "multiValueHeaders": lists, "body": body, "requestContext": { "elb": {} },
+                "isBase64Encoded": false,
+            }),
+        ),
+        (
+            "a load balancer that encodes bodies",
+            json!({
+                "httpMethod": "POST", "headers": headers, "body": STANDARD.encode(body), "isBase64Encoded": true,
+            }),
+        ),
+    ]
+}
+
+async fn invoke(door: &FrontDoor, event: &Value) -> Value {
+    door.invoke(&to_raw_value(event).expect("JSON")).await.0
+}
+
+#[tokio::test]
+async fn every_front_door_is_answered_in_its_own_way() {
+    let world = World::start();
+    let door = front_door(&world);
+    // The names as GitHub writes them, and a header that no client of HTTP takes.
+    let headers = json!({
+        "X-GitHub-Event": "workflow_job", "X-Hub-Signature-256": SIGNED, "x-odd": "\u{7f}\u{0}", "": null,
+    });
+    for (what, event) in shapes(&headers, QUEUED) {
+        let response = invoke(&door, &event).await;
+        assert_eq!(
+            (&response["statusCode"], &response["isBase64Encoded"]),
+            (&json!(202), &json!(false)),
+            "{what}"
+        );
+        assert_eq!(response["body"], json!(r#"{"message":"accepted"}"#), "{what}");
+        let (headers, content_type) = match what {
+            "a load balancer with multi-value headers" => ("multiValueHeaders", json!(["application/json"])),
+            _ => ("headers", json!("application/json")),
+        };
+        assert_eq!(response[headers]["content-type"], content_type, "{what}");
+    }
+    assert_eq!(details(&world), [QUEUED; 5]);
+    for event in [json!({}), json!([]), json!(null), json!({ "Records": [{ "body": QUEUED }] })] {
+        let response = invoke(&door, &event).await;
+        assert_eq!(response["statusCode"], 400);
+        assert!(response["body"].as_str().is_some_and(|body| body.contains("no HTTP request")), "{response}");
+    }
+    world.finish();
+}
+
+/// What may stand where something else is expected.
+fn odd() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(json!(null)),
+        any::<bool>().prop_map(|value| json!(value)),
+        any::<i64>().prop_map(|value| json!(value)),
+        "[\u{0}-\u{ff}]{0,80}|\\PC{0,40}".prop_map(|value| json!(value)),
+        proptest::collection::vec("[ -~]{0,40}", 0..3).prop_map(|value| json!(value)),
+        proptest::collection::btree_map("[a-zA-Z-]{0,20}|http|method", "[ -~]{0,40}", 0..3)
+            .prop_map(|value| json!(value)),
+    ]
+}
+
+/// The places in a value, as JSON pointers.
+fn places(value: &Value, here: &str, found: &mut Vec<String>) {
+    found.push(here.to_owned());
+    for (name, inner) in value.as_object().into_iter().flatten() {
+        places(inner, &format!("{here}/{name}"), found);
+    }
+}
+
 #[tokio::test]
 async fn whatever_anybody_sends_there_is_no_5xx_and_no_panic() {
     let world = World::start();
     let door = front_door(&world);
     door.warm().await.expect("the secret");
-    let anything = (
-        prop_oneof![Just("POST".to_owned()), "[A-Z]{0,6}"],
-        proptest::collection::btree_map(
-            "[a-zA-Z-]{1,20}|x-hub-signature-256|x-github-event",
-            "[ -~]{0,80}",
-            0..5,
-        ),
-        proptest::option::of(".{0,200}"),
-        any::<bool>(),
-    );
+    let names = "[a-zA-Z-]{1,20}|x-hub-signature-256|x-github-event";
+    let headers = proptest::collection::btree_map(names, odd(), 0..5);
+    let twists = proptest::collection::vec((any::<Index>(), proptest::option::weighted(0.8, odd())), 0..3);
+    let anything = (headers, "[\u{0}-\u{ff}]{0,200}", any::<Index>(), twists);
     let mut runner = TestRunner::deterministic();
     for _ in 0..10_000 {
-        let (method, headers, body, encoded) = anything.new_tree(&mut runner).expect("a request").current();
-        let mut request = request(&method, json!(headers), body.as_deref().unwrap_or_default());
-        request.body = body;
-        request.is_base64_encoded = encoded;
-        let answer = door.answer(&request).await;
-        assert!(matches!(answer.status, 400 | 401 | 405), "{}: {}", answer.status, answer.text);
+        let (headers, body, shape, twists) = anything.new_tree(&mut runner).expect("an event").current();
+        let (_, mut event) = shape.get(&shapes(&json!(headers), &body)).clone();
+        for (place, odd) in twists {
+            let mut all = Vec::new();
+            places(&event, "", &mut all);
+            let place = place.get(&all);
+            match (odd, place.rsplit_once('/')) {
+                (None, Some((outer, name))) => {
+                    let outer = event.pointer_mut(outer).and_then(Value::as_object_mut);
+                    outer.and_then(|outer| outer.remove(name));
+                }
+                (odd, _) => *event.pointer_mut(place).expect("a place") = odd.unwrap_or_default(),
+            }
+        }
+        let response = invoke(&door, &event).await;
+        let status = response["statusCode"].as_u64();
+        assert!(matches!(status, Some(400 | 401 | 405)), "{event}: {response}");
     }
     assert_eq!(world.calls().count(Op::GetSecretValue), 1);
     world.finish();
