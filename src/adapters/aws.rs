@@ -14,6 +14,7 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
+use super::http::NoReply;
 use crate::{
     error::{CallError, Class},
     protocol::timing,
@@ -98,7 +99,11 @@ pub fn call_error<E: ProvideErrorMetadata>(
                 .to_owned(),
         ),
         SdkError::TimeoutError(_) => (lost, "no answer in time".to_owned()),
-        SdkError::DispatchFailure(_) => (lost, "the connection could not be made, or broke".to_owned()),
+        // (The SDK has tried more than once, and tells the last try: an earlier one may have arrived.)
+        SdkError::DispatchFailure(failure) => (
+            lost,
+            failure.as_connector_error().map_or(NoReply::Broken, |error| NoReply::of(error)).to_string(),
+        ),
         SdkError::ServiceError(context) => {
             let code = context.err().code().filter(|code| is_code(code)).unwrap_or_default();
             let status = context.raw().status().as_u16();

@@ -1,8 +1,9 @@
 //! EventBridge: the event bus.
 
-use aws_sdk_eventbridge::{Client, types::PutEventsRequestEntry};
+use aws_config::retry::RetryConfig;
+use aws_sdk_eventbridge::{Client, Config, types::PutEventsRequestEntry};
 
-use super::aws::call_error;
+use super::{aws::call_error, http::Http};
 use crate::{
     error::{CallError, Class},
     ports::Bus,
@@ -21,10 +22,11 @@ impl EventBus {
         EventBus { client: Client::new(config), name }
     }
 
-    /// Opens the connection in the init phase. Nothing else comes of it: a PutEvents without entries is refused
-    /// (1 to 10 are allowed), and no other call is in the function's role.
-    pub async fn warm(&self) {
-        let _ = self.client.put_events().set_entries(Some(Vec::new())).send().await;
+    /// Opens the connection in the init phase, and asks nothing: the function's role allows no call that would do.
+    pub async fn warm(&self, http: &Http) {
+        let only_open = Config::builder().http_client(http.opener()).retry_config(RetryConfig::disabled());
+        // Always an error: the call is not made.
+        let _ = self.client.put_events().customize().config_override(only_open).send().await;
     }
 }
 

@@ -3,6 +3,7 @@
 mod answer;
 mod credentials;
 mod limits;
+mod outage;
 mod redirect;
 mod wire;
 mod words;
@@ -17,8 +18,9 @@ use self::{
     answer::{Call, Need},
     credentials::{Credentials, Keyring, Pass},
     limits::Limits,
+    outage::Outage,
 };
-use super::http::{Http, NoReply, Reply, Request};
+use super::http::{Http, Reply, Request};
 use crate::{
     error::{CallError, Class},
     ids::{JobId, RunnerId, RunnerVersion},
@@ -45,6 +47,7 @@ pub struct GitHub<S, C = SystemClock> {
     runner_group_id: u64,
     keyring: Keyring<S>,
     limits: Limits,
+    outage: Outage,
     clock: C,
     /// A runner has been registered: the settings are right.
     mints_well: Cell<bool>,
@@ -67,8 +70,9 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         secret: S,
         clock: C,
     ) -> Self {
-        let (keyring, limits, mints_well) = (Keyring::new(secret), Limits::default(), Cell::default());
-        GitHub { http, api_url, scope, runner_group_id, keyring, limits, clock, mints_well }
+        let (limits, outage) = (Limits::default(), Outage::default());
+        let (keyring, mints_well) = (Keyring::new(secret), Cell::default());
+        GitHub { http, api_url, scope, runner_group_id, keyring, limits, outage, clock, mints_well }
     }
 
     /// Reads the secret and, as an App, gets the token of its installation in `owner`'s account, which opens the
@@ -176,16 +180,13 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
             headers.push(("content-type", "application/json"));
         }
         let url = format!("{}{}", self.api_url, call.path);
-        let mut request = Request { method: call.method, url, headers, body };
+        // A mint that is under way still takes the name, and a DELETE tells one caller only that it was his: of those
+        // the second answer is another one. A token more harms nobody.
+        let repeatable = call.method == "GET" || call.path.ends_with("/access_tokens");
+        let mut request = Request { method: call.method, url, headers, body, repeatable };
         let answer = redirect::send(&self.http, &self.api_url, &mut request).await;
-        answer.map_err(|no_reply| {
-            let (class, what) = match no_reply {
-                NoReply::TimedOut => (call.lost(), "no answer in time"),
-                NoReply::Broken => (call.lost(), "the connection could not be made, or broke"),
-                NoReply::Malformed => (Class::NeedsOperator, "no such address: check GITHUB_API_URL"),
-            };
-            CallError::new(class, format!("GitHub: {call}: {what}"))
-        })
+        let lasts = self.outage.note(answer.as_ref().err(), self.clock.now());
+        answer.map_err(|no_reply| outage::no_answer(call, &no_reply, lasts))
     }
 }
 

@@ -4,39 +4,32 @@
 //! certificates from PEM files, which is three quarters of the instructions of a cold start (18 of 24 million).
 //! Mozilla's are compiled in instead.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+mod no_reply;
+mod pool;
+
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::protocol::timing;
 use aws_smithy_runtime_api::{
     client::{
-        http::{HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn},
-        orchestrator::{HttpRequest, HttpResponse},
+        http::{HttpConnector, SharedHttpClient, SharedHttpConnector, http_client_fn},
+        orchestrator::HttpRequest,
         result::ConnectorError,
     },
     http::Headers,
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{self, connect},
-    rt::{TokioExecutor, TokioTimer},
-};
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::CertificateDer};
+use tokio::time::timeout;
 
-/// Opening a connection takes a few round trips.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub use self::no_reply::NoReply;
+use self::pool::{Opener, Pool};
 
 /// The client.
 #[derive(Debug, Clone)]
 pub struct Http {
     tls: ClientConfig,
-    pooled: SharedHttpConnector,
-    /// Opens a connection for each call. Made when it is needed first, which is rare.
-    fresh: Arc<OnceLock<SharedHttpConnector>>,
+    pool: Pool,
     call_timeout: Duration,
 }
 
@@ -50,6 +43,8 @@ pub struct Request<'a> {
     pub headers: Vec<(&'static str, &'a str)>,
     /// A body of JSON.
     pub body: Option<String>,
+    /// It may be sent again while the first one may still be under way: after a time-out.
+    pub repeatable: bool,
 }
 
 /// Neither headers nor body: they hold tokens.
@@ -69,17 +64,6 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-/// Why there is no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoReply {
-    /// None in time.
-    TimedOut,
-    /// The connection could not be made, or broke.
-    Broken,
-    /// The request makes no sense, e.g. its URL.
-    Malformed,
-}
-
 impl Default for Http {
     fn default() -> Self {
         Self::new()
@@ -95,12 +79,17 @@ impl Http {
     /// Trusts the system's root certificates as well, or those in `SSL_CERT_FILE` and `SSL_CERT_DIR` where they are
     /// set: for a GitHub Enterprise Server or a proxy with certificates of its own.
     pub fn with_system_roots() -> Self {
-        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let found = rustls_native_certs::load_native_certs();
         for error in found.errors {
             tracing::warn!(%error, "root certificates could not be read");
         }
-        let (_, unreadable) = roots.add_parsable_certificates(found.certs);
+        Http::with_roots(found.certs)
+    }
+
+    /// Trusts these root certificates as well.
+    pub fn with_roots(certificates: Vec<CertificateDer<'static>>) -> Self {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let (_, unreadable) = roots.add_parsable_certificates(certificates);
         if unreadable > 0 {
             tracing::warn!(unreadable, "root certificates that cannot be used");
         }
@@ -113,83 +102,61 @@ impl Http {
             .expect("ring has the cipher suites of TLS 1.2 and 1.3")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let pooled = SharedHttpConnector::new(Pool::new(tls.clone(), None));
-        Http { tls, pooled, fresh: Arc::default(), call_timeout: timing::GITHUB_CALL }
+        Http { pool: Pool::new(tls.clone(), timing::GITHUB_CALL), tls, call_timeout: timing::GITHUB_CALL }
     }
 
     /// With another limit for one call with all its tries.
     pub fn with_call_timeout(self, call_timeout: Duration) -> Self {
-        Http { call_timeout, ..self }
+        Http { pool: Pool::new(self.tls.clone(), call_timeout), tls: self.tls, call_timeout }
     }
 
-    /// The same connector for the AWS SDK, which keeps its own time-outs.
+    /// The same connections for the AWS SDK, which keeps its own time-outs.
     pub fn for_aws(&self) -> SharedHttpClient {
-        let connector = self.pooled.clone();
+        let connector = SharedHttpConnector::new(self.pool.clone());
         http_client_fn(move |_settings, _components| connector.clone())
     }
 
-    /// Sends a request, and once more when the connection broke: a function that was frozen finds its pooled
-    /// connections dead, all of them, so the second try opens one of its own. (What hyper had not begun to send
-    /// it repeats by itself.) Whether a request that got no answer had its effect is not known: what is sent
-    /// through here is made so that repeating it does no harm.
+    /// For a call of the AWS SDK that is not made: only its connection is opened, which the next one takes.
+    pub fn opener(&self) -> SharedHttpClient {
+        let connector = SharedHttpConnector::new(Opener(self.pool.clone()));
+        http_client_fn(move |_settings, _components| connector.clone())
+    }
+
+    /// Sends a request, and once more when there was no connection or it broke: a function that was frozen finds its
+    /// connections dead, all of them, so the second try is made on a new one. (What hyper had not begun to send it
+    /// repeats by itself.) Whether a request that got no answer had its effect is not known: what is sent through
+    /// here is made so that repeating it does no harm once the first one is certainly over.
+    ///
+    /// After a time-out the first one may still be at work, so only what is `repeatable` is sent again, and its first
+    /// try leaves time for that. Either way no later call waits for the same connection.
     pub async fn send(&self, request: &Request<'_>) -> Result<Reply, NoReply> {
         let tries = async {
-            match send_through(&self.pooled, request).await {
-                Err(NoReply::Broken) => {
-                    let fresh = || SharedHttpConnector::new(Pool::new(self.tls.clone(), Some(0)));
-                    send_through(self.fresh.get_or_init(fresh), request).await
-                }
-                answer => answer,
-            }
+            let patience = if request.repeatable { self.call_timeout / 2 } else { self.call_timeout };
+            let first = match self.try_once(request, patience).await {
+                Err(NoReply::TimedOut) if !request.repeatable => return Err(NoReply::TimedOut),
+                Err(first) if !matches!(first, NoReply::Malformed | NoReply::TooLarge) => first,
+                answer => return answer,
+            };
+            let second = self.try_once(request, self.call_timeout).await;
+            // Of the two, one may have arrived.
+            second.map_err(|second| if second.is_unsent() && !first.is_unsent() { first } else { second })
         };
-        tokio::time::timeout(self.call_timeout, tries).await.unwrap_or(Err(NoReply::TimedOut))
+        timeout(self.call_timeout, tries).await.unwrap_or(Err(NoReply::TimedOut))
     }
-}
 
-/// hyper's client, as the SDK's connector.
-#[derive(Debug)]
-struct Pool(legacy::Client<HttpsConnector<connect::HttpConnector>, SdkBody>);
-
-impl Pool {
-    fn new(tls: ClientConfig, max_idle_per_host: Option<usize>) -> Self {
-        let mut tcp = connect::HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .enable_http2()
-            .wrap_connector(tcp);
-        let mut client = legacy::Client::builder(TokioExecutor::new());
-        client.pool_timer(TokioTimer::new());
-        if let Some(max_idle) = max_idle_per_host {
-            client.pool_max_idle_per_host(max_idle);
-        }
-        Pool(client.build(https))
-    }
-}
-
-impl HttpConnector for Pool {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let request = match request.try_into_http1x() {
-            Ok(request) => request,
-            Err(error) => return HttpConnectorFuture::ready(Err(ConnectorError::user(error.into()))),
-        };
-        let answer = self.0.request(request);
-        HttpConnectorFuture::new(async move {
-            let answer = answer.await.map_err(|error| ConnectorError::io(error.into()))?;
-            HttpResponse::try_from(answer.map(SdkBody::from_body_1_x))
-                .map_err(|error| ConnectorError::other(error.into(), None))
+    async fn try_once(&self, request: &Request<'_>, patience: Duration) -> Result<Reply, NoReply> {
+        let generation = self.pool.generation();
+        timeout(patience, send_through(&self.pool, request)).await.unwrap_or_else(|_| {
+            self.pool.renew(generation);
+            Err(NoReply::TimedOut)
         })
     }
 }
 
-async fn send_through(connector: &SharedHttpConnector, request: &Request<'_>) -> Result<Reply, NoReply> {
-    let response = connector.call(build(request)?).await.map_err(|error| read_error(&error))?;
+async fn send_through(pool: &Pool, request: &Request<'_>) -> Result<Reply, NoReply> {
+    let response = pool.call(build(request)?).await.map_err(|error| read_error(&error))?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let body = ByteStream::new(response.into_body()).collect().await.map_err(|_| NoReply::Broken)?;
+    let body = ByteStream::new(response.into_body()).collect().await.map_err(|error| NoReply::of(&error))?;
     Ok(Reply { status, headers, body: body.to_vec() })
 }
 
@@ -207,11 +174,5 @@ fn build(request: &Request<'_>) -> Result<HttpRequest, NoReply> {
 }
 
 fn read_error(error: &ConnectorError) -> NoReply {
-    if error.is_timeout() {
-        NoReply::TimedOut
-    } else if error.is_user() {
-        NoReply::Malformed
-    } else {
-        NoReply::Broken
-    }
+    if error.is_user() { NoReply::Malformed } else { NoReply::of(error) }
 }

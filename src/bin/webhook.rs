@@ -31,11 +31,8 @@ async fn main() -> ExitCode {
 
 async fn webhook() -> Result<(), Error> {
     let config = WebhookConfig::read(function::environment)?;
-    let aws = aws::sdk_config(
-        function::environment,
-        adapters::http(function::environment).for_aws(),
-        Patience::Webhook,
-    );
+    let http = adapters::http(function::environment);
+    let aws = aws::sdk_config(function::environment, http.for_aws(), Patience::Webhook);
     let webhook = Webhook {
         bus: EventBus::new(&aws, config.event_bus),
         secret: Secret::new(&aws, config.secret_arn),
@@ -44,7 +41,7 @@ async fn webhook() -> Result<(), Error> {
         known: RefCell::default(),
     };
     adapters::warm(async || {
-        let (secret, ()) = tokio::join!(webhook.warm(), webhook.bus.warm());
+        let (secret, ()) = tokio::join!(webhook.warm(), webhook.bus.warm(&http));
         secret
     })
     .await;

@@ -414,11 +414,12 @@ async fn what_does_not_answer_is_given_up_before_github_gives_up() {
 #[tokio::test]
 async fn the_first_delivery_finds_its_connections_open() {
     let world = World::start();
-    let door = front_door(&world);
-    let (secret, ()) = tokio::join!(door.warm(), door.bus.warm());
+    let http = Http::new();
+    let door = front_door_over(&world, &crate::fleet::sdk_config(&world, &http), &[]);
+    let (secret, ()) = tokio::join!(door.warm(), door.bus.warm(&http));
     secret.expect("the secret");
-    assert_eq!(world.take_violations(), ["PutEvents: 1 to 10 entries"], "that is how it is opened");
-    assert_eq!((world.connections(), details(&world).len()), (2, 0));
+    assert_eq!(world.take_calls().tally(), "1 GetSecretValue", "EventBridge is asked nothing");
+    assert_eq!(world.connections(), 2);
     assert_eq!(status(&door, &post("workflow_job", SIGNED, QUEUED)).await, 202);
     assert_eq!(world.connections(), 2);
     world.finish();

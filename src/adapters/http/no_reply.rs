@@ -1,0 +1,86 @@
+//! Why there is no answer, as far as an operator can do something about it.
+
+use std::{error::Error, fmt, io};
+
+use http_body_util::LengthLimitError;
+use hyper_util::client::legacy;
+
+/// As much of TLS's words as a log line bears.
+const LONGEST: usize = 200;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoReply {
+    /// None in time.
+    TimedOut,
+    /// The host's name has no address.
+    Unresolved,
+    /// Nobody listens there.
+    Refused,
+    /// The connection could not be made for another reason.
+    Unreachable,
+    /// TLS refused the other side, or the other way round; in rustls's words.
+    Tls(String),
+    /// The connection broke: the request may have arrived.
+    Broken,
+    /// The answer is larger than any that is right.
+    TooLarge,
+    /// The request makes no sense, e.g. its URL.
+    Malformed,
+}
+
+impl NoReply {
+    /// Reads an error and those that caused it.
+    pub fn of(error: &(dyn Error + 'static)) -> NoReply {
+        let mut found = NoReply::Broken;
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if error.is::<LengthLimitError>() {
+                return NoReply::TooLarge;
+            }
+            if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+                return NoReply::Tls(tls.to_string().chars().take(LONGEST).collect());
+            }
+            if error.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect) {
+                found = NoReply::Unreachable;
+            }
+            // hyper's own word; the type is its secret.
+            if found == NoReply::Unreachable && error.to_string() == "dns error" {
+                return NoReply::Unresolved;
+            }
+            let io = error.downcast_ref::<io::Error>();
+            if found == NoReply::Unreachable
+                && io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused)
+            {
+                return NoReply::Refused;
+            }
+            // An `io::Error` that wraps another error shows that one's cause as its own.
+            next = match io.and_then(io::Error::get_ref) {
+                Some(wrapped) => Some(wrapped),
+                None => error.source(),
+            };
+        }
+        found
+    }
+
+    /// Whether the request has certainly had no effect: nothing of it was sent.
+    pub fn is_unsent(&self) -> bool {
+        use NoReply::{Malformed, Refused, Tls, Unreachable, Unresolved};
+        matches!(self, Unresolved | Refused | Unreachable | Tls(_) | Malformed)
+    }
+}
+
+impl fmt::Display for NoReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NoReply::TimedOut => "no answer in time",
+            NoReply::Unresolved => "DNS: the host's name has no address",
+            NoReply::Refused => "the connection was refused",
+            NoReply::Unreachable => "the connection could not be made",
+            NoReply::Tls(words) => return write!(f, "TLS: {words}"),
+            NoReply::Broken => "the connection broke",
+            NoReply::TooLarge => "the answer is too large to be one",
+            NoReply::Malformed => "no such address",
+        })
+    }
+}
