@@ -19,7 +19,7 @@ use crate::{
         hands::{discard, run_task, spend_by_name},
         plan::Plan,
     },
-    ids::{Attempt, RunnerId},
+    ids::{Attempt, Purpose, RunnerId, started_by},
     intake::{
         labels::Sizing,
         payload::{self, Job, Message},
@@ -87,14 +87,38 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
             Ok(Message::Replacement(replacement)) => {
                 let asked = if replacement.registered { Asked::HandedBack } else { Asked::Announced };
                 let job = replacement.into_job();
-                let verdict = match self.policy.excludes_target(&job.target) {
-                    Some(skip) => Verdict::Skip(skip),
-                    None => self.policy.size(&job.labels),
+                let outcome = match self.judge_own(&job).await {
+                    Ok(verdict) => self.serve(verdict, |_| asked, &job, receives, budget).await,
+                    Err(error) => error.into(),
                 };
-                let outcome = self.serve(verdict, |_| asked, &job, receives, budget).await;
                 Handled { job: Some(job), outcome }
             }
         }
+    }
+
+    /// A message of this system's own may not know the repository. Where it matters, there must be something left of
+    /// when the job was let in: the registration that is handed back, or the task that another follows.
+    async fn judge_own(&self, job: &Job) -> Result<Verdict, CallError> {
+        if let Some(skip) = self.policy.excludes_target(&job.target) {
+            return Ok(Verdict::Skip(skip));
+        }
+        if job.target.repository.is_none() && self.policy.depends_on_repository(&job.target.owner) {
+            let name = Purpose::Job(job.id, job.attempt).runner_name();
+            let is_registered = match &self.github {
+                Some(github) => github.find_runner(&job.target, &name).await?.is_some(),
+                None => false,
+            };
+            let started_by = started_by(job.id);
+            if !is_registered
+                && self.ecs.tasks_started_by(&started_by).await?.is_empty()
+                && self.ecs.ended_tasks(Some(&started_by)).await?.is_empty()
+            {
+                let why = "the message names no repository, and ALLOWED_REPOSITORIES depends on it; nothing is left \
+                           of a runner that was started for this job before";
+                return Ok(Verdict::Reject(why.to_owned()));
+            }
+        }
+        Ok(self.policy.size(&job.labels))
     }
 
     fn is_old(&self, job: &Job, sizing: Sizing) -> bool {

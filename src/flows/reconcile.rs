@@ -21,8 +21,11 @@ use crate::{
         payload::{Action, Job, Replacement, WorkflowJob},
         policy::{Policy, Skip},
     },
-    lambda::outcome::{Done, Handled, Outcome},
-    ports::{Deliveries, FindTasks, Github, Queue, Scope, StartTasks, Target, Task, TendTasks, Timer},
+    lambda::outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
+    ports::{
+        Deliveries, FindTasks, Github, JobState, JobStatus, Queue, Scope, StartTasks, Target, Task,
+        TendTasks, Timer,
+    },
     protocol::{
         books::{Runner, target},
         debt::{Debt, debt},
@@ -205,6 +208,12 @@ where
                 });
             }
         }
+        // Before anything is deleted, GitHub itself is asked: the message may be forged.
+        if !runners.is_empty()
+            && let Some(denied) = denied(github.job(&job.target, job.id).await?)
+        {
+            return Ok(denied);
+        }
         let why = Cause::of("the job ended without ever running");
         let mut retired = 0;
         for runner in &runners {
@@ -227,6 +236,9 @@ where
         let Some(task) = self.ecs.describe(&stopped.arn).await? else {
             return Ok(skip("task", "ECS has forgotten the task; the sweep looks at its registration"));
         };
+        if task.live {
+            return Ok(not_shown("ECS does not say yet that the task has stopped"));
+        }
         let tags = TaskTags(&task.tags);
         if tags.ran_a_job() {
             return Ok(Done::new("Settled", "the runner ran its job").with_task(task.arn).into());
@@ -237,7 +249,7 @@ where
             (Some(github), Some(id)) => {
                 let registration = github.runner(&target(tags), id).await?;
                 let life = life(reg(registration.as_ref()), life::Task::Ended);
-                let mut runner = Runner::of_task(life, true, &Task { live: false, ..task.clone() });
+                let mut runner = Runner::of_task(life, true, &task);
                 // A tag cannot hold every label.
                 if let Some(registration) = registration.filter(|_| life == Life::Dead) {
                     runner.labels = registration.labels;
@@ -358,6 +370,22 @@ pub(crate) fn replacement(
 /// Before that attempt, which is the second or a later one.
 fn replacement_delay(attempt: Attempt) -> Duration {
     timing::REPLACEMENT.saturating_mul(1 << attempt.0.saturating_sub(2).min(16)).min(timing::LONGEST_DELAY)
+}
+
+/// What becomes of the message that a job ended without ever running, if GitHub does not say so.
+fn denied(state: Option<JobState>) -> Option<Outcome> {
+    match state.map(|state| (state.status, state.runner_name)) {
+        Some((JobStatus::Completed, None)) => None,
+        Some((_, Some(_))) => Some(skip("job", "GitHub says that a runner has, or had, the job")),
+        Some((_, None)) => Some(not_shown("GitHub does not say yet that the job is over")),
+        None => Some(skip("job", "GitHub shows no such job; the sweep sees to its runner")),
+    }
+}
+
+/// The message says what nobody else does: it was early, or forged. Nothing is done until they agree.
+fn not_shown(detail: &str) -> Outcome {
+    let wait = Wait::For(timing::UNTIL_SHOWN);
+    Outcome::Deferred(Deferral { reason: Reason::InFlight, wait, detail: detail.to_owned() })
 }
 
 fn skip(reason: &'static str, detail: impl Into<String>) -> Outcome {

@@ -104,7 +104,7 @@ pub fn read(body: &str) -> Result<Lifecycle, Unreadable> {
     match envelope {
         Ok(Envelope { detail_type, .. }) if detail_type == "ECS Task State Change" => {
             let event: TaskEvent = payload::read_json(body, "")?;
-            Ok(read_task(event.detail))
+            read_task(event.detail)
         }
         Ok(Envelope { detail_type, time }) if detail_type == "Scheduled Event" => {
             let time = time.unwrap_or_default();
@@ -121,11 +121,14 @@ pub fn read(body: &str) -> Result<Lifecycle, Unreadable> {
     }
 }
 
-fn read_task(task: TaskDetail) -> Lifecycle {
+fn read_task(task: TaskDetail) -> Result<Lifecycle, Unreadable> {
     if task.last_status != "STOPPED" {
-        return Lifecycle::Other("a task that has not stopped".into());
+        return Ok(Lifecycle::Other("a task that has not stopped".into()));
     }
-    Lifecycle::TaskStopped(StoppedTask {
+    if !is_task_arn(&task.task_arn) {
+        return Err(Unreadable("detail.taskArn is no task's ARN".into()));
+    }
+    Ok(Lifecycle::TaskStopped(StoppedTask {
         arn: TaskArn(task.task_arn),
         cluster_arn: task.cluster_arn,
         started_by: task.started_by.unwrap_or_default(),
@@ -135,7 +138,17 @@ fn read_task(task: TaskDetail) -> Lifecycle {
         exit_code: task.containers.iter().find_map(|container| container.exit_code),
         image: task.containers.iter().find_map(|container| container.image.clone()),
         container_reason: task.containers.into_iter().find_map(|container| container.reason),
-    })
+    }))
+}
+
+/// `arn:aws:ecs:eu-central-1:123456789012:task/cluster/0123456789abcdef0`, of whichever partition, and in accounts of
+/// before 2018 without the cluster.
+fn is_task_arn(text: &str) -> bool {
+    const LONGEST_ARN: usize = 2048;
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let ["arn", _, "ecs", _, _, resource] = parts.as_slice() else { return false };
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":/-_".contains(&byte);
+    resource.starts_with("task/") && text.len() <= LONGEST_ARN && text.bytes().all(is_allowed)
 }
 
 #[derive(Deserialize)]
@@ -193,6 +206,30 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    const ARN: &str = "arn:aws:ecs:eu-central-1:123456789012:task/runners/0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn a_task_is_named_by_its_arn() {
+        for arn in
+            [ARN, "arn:aws-us-gov:ecs:us-gov-west-1:1:task/0123", "arn:aws-cn:ecs:cn-north-1:1:task/a/b"]
+        {
+            assert!(is_task_arn(arn), "{arn}");
+        }
+        let long = format!("arn:aws:ecs:eu-central-1:1:task/{}", "x".repeat(2048));
+        for arn in [
+            "",
+            "a",
+            "arn:aws:ecs:r:1:cluster/x",
+            "arn:aws:ec2:r:1:task/x",
+            "arn:aws:ecs:r:1:task/a b",
+            &long,
+        ] {
+            let body = json!({ "detail-type": "ECS Task State Change",
+                "detail": { "taskArn": arn, "clusterArn": "c", "lastStatus": "STOPPED" } });
+            assert_eq!(read(&body.to_string()), Err(Unreadable("detail.taskArn is no task's ARN".into())));
+        }
+    }
+
     #[test]
     fn a_stopped_task() {
         let body = json!({
@@ -222,7 +259,7 @@ mod tests {
     fn nothing_is_read_into_what_the_event_does_not_have() {
         for nothing in ["", "<x>"] {
             let body = json!({ "detail-type": "ECS Task State Change", "detail": {
-                "taskArn": "a", "clusterArn": "c", "lastStatus": "STOPPED", "startedBy": nothing,
+                "taskArn": ARN, "clusterArn": "c", "lastStatus": "STOPPED", "startedBy": nothing,
                 "startedAt": nothing, "stopCode": nothing, "stoppedReason": nothing, "containers": [] } });
             let Ok(Lifecycle::TaskStopped(task)) = read(&body.to_string()) else { panic!("no stopped task") };
             assert_eq!(task.started_by, "");
@@ -234,7 +271,7 @@ mod tests {
     #[test]
     fn a_container_s_own_reason_is_told() {
         let body = json!({ "detail-type": "ECS Task State Change", "detail": {
-            "taskArn": "a", "clusterArn": "c", "lastStatus": "STOPPED", "stopCode": "EssentialContainerExited",
+            "taskArn": ARN, "clusterArn": "c", "lastStatus": "STOPPED", "stopCode": "EssentialContainerExited",
             "stoppedReason": "Essential container in task exited",
             "containers": [{ "name": "runner", "exitCode": 137, "reason": "OutOfMemoryError: memory usage" }] } });
         let Ok(Lifecycle::TaskStopped(task)) = read(&body.to_string()) else { panic!("no stopped task") };

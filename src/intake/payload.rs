@@ -3,7 +3,10 @@
 //! Only the fields that matter are read, and those strictly: one that is missing or of the wrong type is named
 //! in the error, with its path; its value never is.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::{Map, Value, value::RawValue};
 use time::OffsetDateTime;
 
@@ -89,6 +92,10 @@ pub struct WorkflowJob {
     pub runner_id: Option<RunnerId>,
 }
 
+/// No job gets more runners: GitHub cancels one that has waited for a day, and even where each runner dies or is taken
+/// at once, hundreds of them take as long.
+const MOST_ATTEMPTS: u32 = 1000;
+
 /// A message of this system's own on the job queue: a runner is owed to the job, whatever GitHub says its
 /// status is. `reconcile` writes it when a runner died before it took a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +145,15 @@ impl Replacement {
         }
     }
 
+    /// What is wrong with it, and in which field.
+    fn check(&self) -> Result<(), String> {
+        if !(1..=MOST_ATTEMPTS).contains(&self.attempt.0) {
+            return Err(format!("attempt should be 1 to {MOST_ATTEMPTS}"));
+        }
+        check_name(&self.owner).map_err(|what| format!("owner {what}"))?;
+        self.repository.as_deref().map_or(Ok(()), check_name).map_err(|what| format!("repository {what}"))
+    }
+
     /// Where its job and its registration are.
     pub fn target(&self) -> Target {
         Target {
@@ -164,7 +180,8 @@ pub enum Message {
 #[error("{0}")]
 pub struct Unreadable(pub String);
 
-/// Reads a message body: an EventBridge envelope, a bare `workflow_job` payload, or a [`Replacement`].
+/// Reads a message body: an EventBridge envelope, a bare `workflow_job` payload, or a [`Replacement`]. What comes
+/// through the bus is in an envelope, so a `replacement` in there is never this system's own.
 pub fn read(body: &str) -> Result<Message, Unreadable> {
     let shape: Shape = from_json(body, "")?;
     if let Some(detail) = shape.detail {
@@ -172,23 +189,41 @@ pub fn read(body: &str) -> Result<Message, Unreadable> {
             let detail_type = shape.detail_type.unwrap_or_default();
             return Ok(Message::OtherEvent(clip(&format!("event {detail_type:?}"))));
         }
-        return read_payload(detail.get(), "detail.");
+        let detail_shape: Shape = from_json(detail.get(), "detail.")?;
+        return read_payload(&detail_shape, detail.get(), "detail.");
     }
-    read_payload(body, "")
+    match shape.replacement {
+        Some(own) if shape.workflow_job.is_none() => {
+            from_json::<Own>(body, "")?;
+            let own: Replacement = from_json(own.get(), "replacement.")?;
+            own.check().map_err(|what| Unreadable(format!("replacement.{what}")))?;
+            Ok(Message::Replacement(own))
+        }
+        _ => read_payload(&shape, body, ""),
+    }
 }
 
-fn read_payload(json: &str, path: &str) -> Result<Message, Unreadable> {
-    let shape: Shape = from_json(json, path)?;
-    if let Some(replacement) = shape.replacement {
-        let replacement = from_json(replacement.get(), &format!("{path}replacement."))?;
-        return Ok(Message::Replacement(replacement));
-    }
+fn read_payload(shape: &Shape, json: &str, path: &str) -> Result<Message, Unreadable> {
     if shape.workflow_job.is_none() {
         return Err(Unreadable(format!(
             "{path}workflow_job is missing: this is no workflow_job event (send GitHub's payload as it came)"
         )));
     }
     read_workflow_job(json, path).map(|event| Message::WorkflowJob(Box::new(event)))
+}
+
+/// "The repository name can only contain ASCII letters, digits, and the characters ., -, and _", 100 at most, and
+/// logins are shorter. (No path is left by way of `..` either.)
+fn check_name(name: &str) -> Result<(), &'static str> {
+    const LONGEST_NAME: usize = 100;
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    match name {
+        "" => Err("is empty"),
+        "." | ".." => Err("is no name: . and .. are folders"),
+        _ if name.len() > LONGEST_NAME => Err("is longer than 100 characters"),
+        _ if !name.bytes().all(is_allowed) => Err("has other characters than letters, digits and .-_"),
+        _ => Ok(()),
+    }
 }
 
 /// Reads a bare `workflow_job` payload; `path` is where it lies, for the error.
@@ -200,8 +235,8 @@ pub fn read_workflow_job(json: &str, path: &str) -> Result<WorkflowJob, Unreadab
             Unreadable(format!("{path}workflow_job.created_at is no time like 2026-11-24T08:00:00Z"))
         })?),
     };
-    if wire.repository.name.is_empty() || wire.repository.owner.login.is_empty() {
-        return Err(Unreadable(format!("{path}repository.name or {path}repository.owner.login is empty")));
+    for (field, name) in [("name", &wire.repository.name), ("owner.login", &wire.repository.owner.login)] {
+        check_name(name).map_err(|what| Unreadable(format!("{path}repository.{field} {what}")))?;
     }
     Ok(WorkflowJob {
         action: wire.action,
@@ -285,6 +320,14 @@ struct Shape<'a> {
     replacement: Option<&'a RawValue>,
 }
 
+/// This system's own message, with nothing else in it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+struct Own {
+    #[serde(rename = "replacement")]
+    _replacement: IgnoredAny,
+}
+
 /// GitHub's `workflow_job` payload, as far as it matters here
 /// (<https://docs.github.com/en/webhooks/webhook-events-and-payloads#workflow_job>).
 #[derive(Deserialize)]
@@ -364,8 +407,16 @@ fn describe(path: &str, field: &str, error: &serde_json::Error) -> Unreadable {
     if text.starts_with("missing field") {
         return Unreadable(format!("{} is missing", place(&quoted(&text))));
     }
-    let place = place("").trim_end_matches('.').to_owned();
+    let place = match text.starts_with("unknown field") {
+        // Its name is somebody's text: the object that it is in is named.
+        true => format!("{path}{}", field.rsplit_once('.').map_or("", |(parent, _)| parent)),
+        false => place(""),
+    };
+    let place = place.trim_end_matches('.').to_owned();
     let place = if place.is_empty() { "the message".to_owned() } else { place };
+    if text.starts_with("unknown field") {
+        return Unreadable(format!("{place} has a field that does not belong there"));
+    }
     match text.split_once(", expected ").map(|(_, expected)| expected) {
         Some(expected) => {
             let expected = expected.split(" at line ").next().unwrap_or_default();
@@ -451,6 +502,71 @@ mod tests {
             registered: true,
         };
         assert_eq!(read(&replacement.to_body()), Ok(Message::Replacement(replacement)));
+    }
+
+    #[test]
+    fn a_replacement_is_obeyed_only_as_a_message_of_its_own() {
+        let own = json!({ "job_id": 1, "attempt": 2, "labels": ["self-hosted"], "owner": "acme" });
+        let mut with_payload = payload();
+        with_payload["replacement"] = own.clone();
+        // GitHub's payload stays what it is, bare and in an envelope.
+        assert_eq!(workflow_job(&with_payload), workflow_job(&payload()));
+        let envelope = |detail: &Value| json!({ "detail-type": "workflow_job", "detail": detail });
+        assert_eq!(workflow_job(&envelope(&with_payload)), workflow_job(&payload()));
+        let beside = json!({ "detail-type": "workflow_job", "detail": payload(), "replacement": own });
+        assert_eq!(workflow_job(&beside), workflow_job(&payload()));
+        for (forged, want) in [
+            (envelope(&json!({ "replacement": own })), "detail.workflow_job is missing"),
+            (json!({ "replacement": own, "s3cret": 1 }), "the message has a field that does not belong"),
+            (
+                json!({ "replacement": own, "detail-type": "workflow_job" }),
+                "the message has a field that does not belong",
+            ),
+            (json!({ "replacement": { "s3cret": 1 } }), "replacement has a field that does not belong"),
+            (json!({ "replacement": [1, 2, ["self-hosted"], "acme"] }), "replacement is of the wrong type"),
+        ] {
+            let error = read(&forged.to_string()).expect_err(want).to_string();
+            assert!(error.contains(want) && !error.contains("s3cret"), "{error} should contain {want}");
+        }
+    }
+
+    #[test]
+    fn what_a_replacement_says_is_checked() {
+        let long = "x".repeat(101);
+        let table = [
+            ("attempt", json!(0), "replacement.attempt should be 1 to 1000"),
+            ("attempt", json!(1001), "replacement.attempt should be 1 to 1000"),
+            ("attempt", json!(4_294_967_296_u64), "replacement.attempt is of the wrong type"),
+            ("owner", json!(""), "replacement.owner is empty"),
+            ("owner", json!("a/b"), "replacement.owner has other characters"),
+            ("repository", json!(".."), "replacement.repository is no name"),
+            ("repository", json!(long), "replacement.repository is longer"),
+            ("registered", json!(1), "replacement.registered is of the wrong type"),
+        ];
+        for (field, value, want) in table {
+            let mut body = json!({ "job_id": 1, "attempt": 2, "labels": ["self-hosted"], "owner": "acme" });
+            body[field] = value;
+            let error = read(&json!({ "replacement": body }).to_string()).expect_err(want).to_string();
+            assert!(error.starts_with(want), "{error} should start with {want}");
+        }
+    }
+
+    #[test]
+    fn names_are_names() {
+        for name in [".github", "a.b-c_d", "X", &"x".repeat(100), "..a", "octo-org_emu"] {
+            assert_eq!(check_name(name), Ok(()), "{name}");
+        }
+        for name in ["", ".", "..", "a b", "a/b", "../x", "a\nb", "\u{0}", "ä", "a%2f", &"x".repeat(101)] {
+            assert!(check_name(name).is_err(), "{name:?}");
+            let mut body = payload();
+            body["repository"]["name"] = json!(name);
+            let error = read(&body.to_string()).expect_err("refused").to_string();
+            assert!(error.starts_with("repository.name "), "{error}");
+            body["repository"]["name"] = json!("app");
+            body["repository"]["owner"]["login"] = json!(name);
+            let error = read(&body.to_string()).expect_err("refused").to_string();
+            assert!(error.starts_with("repository.owner.login "), "{error}");
+        }
     }
 
     #[test]

@@ -62,6 +62,12 @@ impl RepositoryGlob {
         RepositoryGlob(WildMatch::new(&pattern.to_lowercase()))
     }
 
+    /// Whether it fits every repository of the (lower-case) owner.
+    fn has_all_of(&self, owner: &str) -> bool {
+        let pattern = self.0.pattern();
+        pattern == "*" || pattern.strip_suffix("/*").is_some_and(|glob| WildMatch::new(glob).matches(owner))
+    }
+
     /// The owner, if the pattern names one, and the repository, if it names that as well.
     pub fn names(&self) -> Option<(String, Option<String>)> {
         let pattern = self.0.pattern();
@@ -120,6 +126,12 @@ impl Policy {
         }
     }
 
+    /// Whether it matters which of the owner's repositories a job is of. Some of this system's own messages do not
+    /// know it.
+    pub fn depends_on_repository(&self, owner: &str) -> bool {
+        !self.repositories.iter().any(|glob| glob.has_all_of(&owner.to_lowercase()))
+    }
+
     /// Why jobs of this owner or repository are not served.
     pub fn excludes_target(&self, target: &Target) -> Option<Skip> {
         if let Some(organization) = &self.organization
@@ -127,7 +139,7 @@ impl Policy {
         {
             return Some(Skip::new("owner", format!("the owner is not {organization}")));
         }
-        // Without a repository (a replacement in organisation scope) the job was let in once already.
+        // Without a repository: see `depends_on_repository`.
         let full_name = format!("{}/{}", target.owner, target.repository.as_ref()?).to_lowercase();
         let allowed = self.repositories.iter().any(|glob| glob.0.matches(&full_name));
         (!allowed).then(|| Skip::new("repository", "the repository is not among ALLOWED_REPOSITORIES"))
@@ -169,6 +181,23 @@ mod tests {
             repositories: vec![RepositoryGlob::new("acme/a*"), RepositoryGlob::new("acme/tools")],
             allow_public: false,
             arm64: false,
+        }
+    }
+
+    #[test]
+    fn whether_a_repository_matters() {
+        let table: [(&[&str], bool); 7] = [
+            (&["*"], false),
+            (&["acme/app", "*"], false),
+            (&["Acme/*"], false),
+            (&["a*/*"], false),
+            (&["octo/*"], true),
+            (&["*/app"], true),
+            (&["acme/a*"], true),
+        ];
+        for (globs, want) in table {
+            let repositories = globs.iter().map(|glob| RepositoryGlob::new(glob)).collect();
+            assert_eq!(Policy { repositories, ..policy() }.depends_on_repository("ACME"), want, "{globs:?}");
         }
     }
 

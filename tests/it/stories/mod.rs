@@ -2,6 +2,7 @@
 
 mod cut_points;
 mod dispatch;
+mod forged;
 mod reconcile;
 mod secrecy;
 mod webhook;
