@@ -22,7 +22,10 @@ use crate::{
     },
     ids::Purpose,
     intake::policy::{RepositoryGlob, Skip},
-    lambda::outcome::{Done, Outcome},
+    lambda::{
+        metrics::OLDEST_WAITING_JOB,
+        outcome::{Done, Outcome},
+    },
     ports::{
         Deliveries, FindTasks, Github, Minted, Queue, RunTask, Scope, StartTasks, Target, Task, TendTasks,
         Timer,
@@ -51,6 +54,8 @@ pub(crate) struct Tally {
     counts: BTreeMap<&'static str, u64>,
     pub(crate) redelivered: u64,
     pub(crate) left: u64,
+    /// GitHub's rate limit let it see nothing: it was none.
+    blind: bool,
     pool: u32,
     oldest_waiting: time::Duration,
     releases_behind: Option<u32>,
@@ -103,7 +108,10 @@ where
         tally.note(redelivered);
         match self.keep_books(github, scheduled, deadline, &mut tally).await {
             // The next sweep comes sooner than a repetition of this one could do more.
-            Err(error) if matches!(error.class, Class::RateLimited { .. }) => tally.note(Err(error)),
+            Err(error) if matches!(error.class, Class::RateLimited { .. }) => {
+                tally.blind = true;
+                tally.note(Err(error));
+            }
             kept => kept?,
         }
         Ok(tally.into_outcome())
@@ -355,7 +363,7 @@ impl Tally {
             self.first_error.as_ref().is_some_and(|error| error.class == Class::NeedsOperator);
         let of = |metric| self.counts.get(metric).copied().unwrap_or_default();
         let mut counts = vec![
-            ("Swept", 1),
+            ("Swept", (!self.blind).into()),
             ("Retired", of("Retired")),
             ("Replaced", of("Replaced")),
             ("Rejected", of("Rejected")),
@@ -364,7 +372,7 @@ impl Tally {
             ("Lost", of("Lost")),
             ("LeftToNextSweep", self.left),
             ("PoolSize", self.pool.into()),
-            ("OldestWaitingJob", self.oldest_waiting.whole_seconds().max(0).unsigned_abs()),
+            (OLDEST_WAITING_JOB, self.oldest_waiting.whole_seconds().max(0).unsigned_abs()),
             ("NeedsOperator", needs_operator.into()),
         ];
         counts.extend(self.releases_behind.map(|behind| ("RunnerReleasesBehind", behind.into())));

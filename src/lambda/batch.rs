@@ -6,6 +6,7 @@ use std::panic::AssertUnwindSafe;
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::{Value, json, value::RawValue};
+use time::OffsetDateTime;
 
 use crate::{
     lambda::{
@@ -28,6 +29,8 @@ pub struct Record {
     pub source: Option<Source>,
     /// How often it was delivered, this time included.
     pub receives: Option<u32>,
+    /// When it was put on the queue.
+    pub sent_at: Option<OffsetDateTime>,
     /// The message.
     pub body: String,
 }
@@ -73,6 +76,10 @@ impl From<SqsMessage> for Record {
                 .zip(message.event_source_arn)
                 .map(|(receipt_handle, queue_arn)| Source { queue_arn, receipt_handle }),
             receives: message.attributes.get("ApproximateReceiveCount").and_then(|count| count.parse().ok()),
+            sent_at: message.attributes.get("SentTimestamp").and_then(|millis| {
+                let millis: i128 = millis.parse().ok()?;
+                OffsetDateTime::from_unix_timestamp_nanos(millis * 1_000_000).ok()
+            }),
             body: message.body.unwrap_or_default(),
         }
     }
@@ -103,12 +110,17 @@ where
             let began = clock.now();
             let handled = catching_panics(handle(record.body.clone(), record.receives)).await;
             let acknowledged = acknowledge(record, &handled.outcome, queue).await;
-            log(&record.message_id, &handled, clock.now() - began);
+            let waited = record.sent_at.map(|sent_at| began - sent_at);
+            log(&record.message_id, &handled, waited, clock.now() - began);
             (record, handled, acknowledged)
         })
         .buffer_unordered(CONCURRENCY);
     while let Some((record, handled, acknowledged)) = done.next().await {
-        metrics.count(&handled, clock.now());
+        let now = clock.now();
+        metrics.count(&handled, now);
+        if let (Outcome::Deferred(deferral), Some(sent_at)) = (&handled.outcome, record.sent_at) {
+            metrics.deferred(deferral.reason, now - sent_at);
+        }
         if !acknowledged {
             let mut failure = BatchItemFailure::default();
             failure.item_identifier = record.message_id.clone();
@@ -166,7 +178,7 @@ fn panicked() -> Handled {
 }
 
 /// One line per message.
-fn log(message_id: &str, handled: &Handled, took: time::Duration) {
+fn log(message_id: &str, handled: &Handled, waited: Option<time::Duration>, took: time::Duration) {
     let job = handled.job.as_ref();
     let (outcome, reason, detail, task) = match &handled.outcome {
         Outcome::Done(done) => (
@@ -191,6 +203,7 @@ fn log(message_id: &str, handled: &Handled, took: time::Duration) {
                 outcome,
                 reason,
                 task,
+                waited = waited.map(|waited| waited.whole_seconds()),
                 ms = took.whole_milliseconds() as i64,
                 "{detail}"
             )
@@ -222,7 +235,7 @@ where
     let handled = catching_panics(handle(body.to_owned(), None)).await;
     let mut metrics = Metrics::default();
     metrics.count(&handled, clock.now());
-    log("", &handled, clock.now() - began);
+    log("", &handled, None, clock.now() - began);
     let job = handled.job.as_ref().map(|job| job.id);
     let answer = match handled.outcome {
         Outcome::Done(done) => Ok(json!({

@@ -6,10 +6,17 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::lambda::outcome::{Handled, Outcome};
+use crate::lambda::outcome::{Handled, Outcome, Reason};
 
 /// The namespace of all metrics.
 pub const NAMESPACE: &str = "GhaFargateRunners";
+
+/// The age in seconds of the oldest message that is deferred, whatever for, but not by `MAX_RUNNERS`. SQS's own
+/// ApproximateAgeOfOldestMessage leaves out what was received more than three times.
+const OLDEST_DEFERRED: &str = "OldestDeferred";
+
+/// The age in seconds of the oldest task whose runner has not come.
+pub const OLDEST_WAITING_JOB: &str = "OldestWaitingJob";
 
 /// The metrics of one invocation.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -25,7 +32,10 @@ impl Metrics {
         match &handled.outcome {
             Outcome::Done(done) => {
                 for (metric, count) in &done.counts {
-                    self.add(metric, *count);
+                    match *metric {
+                        OLDEST_WAITING_JOB => self.at_least(metric, *count),
+                        _ => self.add(metric, *count),
+                    }
                 }
                 if done.what() == Some("Started")
                     && let Some(created_at) = handled.job.as_ref().and_then(|job| job.created_at)
@@ -39,8 +49,23 @@ impl Metrics {
             Outcome::Deferred(deferral) => {
                 self.add("Deferred", 1);
                 self.add(deferral.reason.metric(), 1);
+                if deferral.reason == Reason::Panic {
+                    self.add(Reason::NeedsOperator.metric(), 1);
+                }
             }
         }
+    }
+
+    /// A message of this age is deferred.
+    pub fn deferred(&mut self, reason: Reason, age: time::Duration) {
+        if reason != Reason::MaxRunners {
+            self.at_least(OLDEST_DEFERRED, age.whole_seconds().max(0).unsigned_abs());
+        }
+    }
+
+    fn at_least(&mut self, metric: &'static str, value: u64) {
+        let known = self.counts.entry(metric).or_default();
+        *known = value.max(*known);
     }
 
     /// Adds to one count.
@@ -62,7 +87,11 @@ impl Metrics {
             counts.entry(metric).or_default();
         }
         for (metric, count) in counts {
-            definitions.push(json!({ "Name": metric, "Unit": "Count" }));
+            let unit = match metric {
+                OLDEST_DEFERRED | OLDEST_WAITING_JOB => "Seconds",
+                _ => "Count",
+            };
+            definitions.push(json!({ "Name": metric, "Unit": unit }));
             fields.insert(metric.to_owned(), count.into());
         }
         if !self.dispatch_delays_ms.is_empty() {

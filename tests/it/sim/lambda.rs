@@ -196,6 +196,7 @@ impl History {
                     .as_ref()
                     .map(|handle| forms::source(which, handle, message.body.job)),
                 receives: Some(message.receive_count),
+                sent_at: None,
                 body: message.body.body.to_string(),
             })
             .collect();

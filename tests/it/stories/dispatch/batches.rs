@@ -13,7 +13,8 @@ use serde_json::{Value, json, value::RawValue};
 use super::{CONTAINER_MINTED, LABELS, dispatch, dispatch_again, live_tasks};
 use crate::{
     fleet::Fleet,
-    http::{DEAD_LETTERS, Op, World},
+    http::{DEAD_LETTERS, JOB_QUEUE, Op, World},
+    model::ecs::Supply,
 };
 
 #[tokio::test]
@@ -107,7 +108,37 @@ async fn a_panic_is_one_records_failure() {
     let failures = answer.expect("an answer")["batchItemFailures"].as_array().map(Vec::len);
     assert_eq!(failures, Some(1));
     assert_eq!((metrics.get("Skipped"), metrics.get("DeferredPanic")), (2, 1));
+    assert_eq!(metrics.get("NeedsOperator"), 1, "somebody has to know of a bug");
     world.finish();
+}
+
+/// SQS says the age of the oldest message only while it was received three times at most.
+#[tokio::test]
+async fn the_age_of_the_oldest_job_that_waits_is_told() {
+    let told = async |waits_for: &str| {
+        let world = World::start();
+        let fleet =
+            Fleet::with(&world, &[("MAX_RUNNERS", if waits_for == "MaxRunners" { "1" } else { "0" })]).await;
+        if waits_for == "MaxRunners" {
+            dispatch(&world, &fleet, &[world.queued(world.queue_job(&LABELS))]).await;
+        } else {
+            world.ecs().supply.insert("FARGATE".to_owned(), Supply::Dry);
+        }
+        dispatch(&world, &fleet, &[world.queued(world.queue_job(&LABELS))]).await;
+        let mut ages = Vec::new();
+        for _ in 0..6 {
+            world.advance(time::Duration::minutes(16));
+            let batch = world.receive(JOB_QUEUE, 10);
+            let (answer, metrics) = fleet.invoke(&batch).await;
+            world.acknowledge(JOB_QUEUE, &batch, &answer.expect("a batch never fails"));
+            assert_eq!(metrics.get(&format!("Deferred{waits_for}")), 1);
+            ages.push(metrics.get("OldestDeferred"));
+        }
+        world.finish();
+        ages
+    };
+    assert_eq!(told("NoCapacity").await, [960, 1920, 2880, 3840, 4800, 5760]);
+    assert_eq!(told("MaxRunners").await, [0; 6], "as it was set");
 }
 
 #[tokio::test]

@@ -61,6 +61,19 @@ async fn a_runner_that_lost_its_job_is_replaced() {
     story.end();
 }
 
+/// An alarm counts the sweeps.
+#[tokio::test]
+async fn a_sweep_that_may_not_look_is_none() {
+    let story = Story::begin().await;
+    assert_eq!(story.sweep().await.get("Swept"), 1);
+    let reset = story.fleet.now() + Duration::minutes(7);
+    story.world.fail(Op::ListRunners).once().before().primary_rate_limit(reset);
+    assert_eq!(story.sweep().await.get("Swept"), 0);
+    story.world.advance(Duration::minutes(8));
+    assert_eq!(story.sweep().await.get("Swept"), 1);
+    story.end();
+}
+
 #[tokio::test]
 async fn a_sweep_that_runs_out_of_time_leaves_the_rest_to_the_next() {
     let story = Story::begin().await;
