@@ -50,7 +50,8 @@ class Stack:
         service = {"AWS::SQS::Queue": "sqs", "AWS::Events::Rule": "events", "AWS::ECS::Cluster": "ecs",
                    "AWS::Logs::LogGroup": "logs", "AWS::SecretsManager::Secret": "secretsmanager",
                    "AWS::ECR::Repository": "ecr", "AWS::CodeBuild::Project": "codebuild",
-                   "AWS::Serverless::LayerVersion": "lambda"}[kind]
+                   "AWS::Serverless::LayerVersion": "lambda", "AWS::Serverless::Function": "lambda",
+                   "AWS::CloudWatch::Alarm": "cloudwatch"}[kind]
         return f"arn:aws:{service}:eu-west-1:{ACCOUNT}:{name}"
 
     def holds(self, condition):
@@ -76,16 +77,23 @@ class Stack:
             return PSEUDO[name]
         return self.parameters[name] if name in self.parameters else self.arn(name)
 
+    def attribute(self, name, attribute):
+        if attribute == "Arn":
+            return self.arn(name)
+        if attribute == "QueueName":
+            return self.resolve(self.template["Resources"][name]["Properties"][attribute])
+        raise NotImplementedError(attribute)
+
     def function(self, function, argument):
         if function == "Ref":
             return self.ref(argument)
         if function == "Fn::GetAtt":
-            name, attribute = argument.split(".") if isinstance(argument, str) else argument
-            if attribute != "Arn":
-                raise NotImplementedError(attribute)
-            return self.arn(name)
+            return self.attribute(*(argument.split(".") if isinstance(argument, str) else argument))
         if function == "Fn::Sub":
-            return re.sub(r"\$\{([\w:]+)(?:\.Arn)?\}", lambda match: self.ref(match[1]), argument)
+            text, known = (argument, {}) if isinstance(argument, str) else argument
+            known = self.resolve(known)
+            return re.sub(r"\$\{([\w:]+)(?:\.(\w+))?\}", lambda match: known[match[1]] if match[1] in known else
+                          self.attribute(*match.groups()) if match[2] else self.ref(match[1]), text)
         if function == "Fn::If":
             return self.resolve(argument[1 if self.holds(argument[0]) else 2])
         if function == "Fn::Split":

@@ -10,9 +10,10 @@ RESOURCES = Stack(TEMPLATE).template["Resources"]
 HOLDS = {"AWS::SQS::Queue", "AWS::SecretsManager::Secret", "AWS::ECR::Repository", "AWS::Logs::LogGroup"}
 # What comes and goes with the stack, and holds nothing. A type that is in neither list wants a decision.
 HOLDS_NOTHING = {
-    "AWS::CloudWatch::Alarm", "AWS::CodeBuild::Project", "AWS::EC2::InternetGateway", "AWS::EC2::Route",
+    "AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard", "AWS::CodeBuild::Project", "AWS::EC2::InternetGateway", "AWS::EC2::Route",
     "AWS::EC2::RouteTable", "AWS::EC2::SecurityGroup", "AWS::EC2::Subnet", "AWS::EC2::SubnetRouteTableAssociation",
     "AWS::EC2::VPC", "AWS::EC2::VPCGatewayAttachment", "AWS::ECS::Cluster", "AWS::ECS::TaskDefinition",
+    "AWS::Logs::QueryDefinition",
     "AWS::Events::EventBus", "AWS::Events::Rule", "AWS::IAM::Role", "AWS::SQS::QueuePolicy",
     "AWS::Serverless::Function", "AWS::Serverless::LayerVersion",
 }
