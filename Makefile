@@ -30,7 +30,7 @@ help: ## List what there is
 demo: .venv/demo/ready ## From GitHub's webhook to Fargate tasks, on a local AWS (MODE=dispatcher-minted or container-minted)
 	@echo "building ..."
 	@cargo build --locked --quiet --bins --example github
-	@$(call with,demo) python demo/demo.py --mode $(MODE)
+	@$(call with,demo) PYTHONPATH=ops python demo/demo.py --mode $(MODE)
 
 .PHONY: watch
 watch: .venv/demo/ready .venv/build/ready ## The functions on a local AWS, rebuilt at every change; Ctrl-C ends it
@@ -45,9 +45,10 @@ invoke: .venv/build/ready ## Send one of events/ to the functions of `make watch
 # -- Check it --------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: .venv/lint/ready ## All tests, the exhaustive part of the simulator and the template's policies included
+test: .venv/lint/ready .venv/demo/ready ## All tests, the exhaustive part of the simulator and the template's policies included
 	cargo test --locked
 	$(call with,lint) python -m unittest discover --start-directory tests/template
+	$(call with,demo) python -m unittest discover --start-directory tests/ops
 	$(call with,lint) python -m unittest discover --verbose --start-directory tests/image
 
 .PHONY: lint
@@ -94,22 +95,27 @@ build: .venv/build/ready ## The functions as zip files, ready for Lambda, in tar
 	  --bin dispatch --bin webhook --bin reconcile
 	@ls -l target/lambda/*/bootstrap.zip
 
-# cargo-lambda finds zig by way of the first Python in PATH, so its environment comes before SAM's.
+# With GUIDED=1, SAM's own questions instead: all parameters, one by one.
 .PHONY: deploy
-deploy: .venv/build/ready .venv/deploy/ready ## Build and deploy template.yaml to your AWS account, with questions
-	PATH="$(CURDIR)/.venv/build/bin:$(CURDIR)/.venv/deploy/bin:$$PATH"; \
-	$(remap) sam build --beta-features && sam deploy --guided --stack-name $(STACK) --capabilities CAPABILITY_IAM
+deploy: .venv/deploy/ready ## Look, ask once, build, and deploy template.yaml to your AWS account, or upgrade it there
+	@$(remap) .venv/deploy/bin/python ops/deploy.py $(STACK)
 
 .PHONY: webhook-test
 webhook-test: .venv/demo/ready ## Send a signed ping to the webhook of a deployed stack: STACK=gha-fargate-runners
 	@$(call with,demo) python demo/webhook_test.py $(STACK)
 
-.PHONY: stop resume
+.PHONY: stop drain resume delete
 stop: .venv/demo/ready ## Stop everything of a deployed stack: no task is started, every task is stopped: STACK=gha-fargate-runners
-	@$(call with,demo) python demo/stop.py stop $(STACK)
+	@$(call with,demo) python ops/stop.py stop $(STACK)
 
-resume: .venv/demo/ready ## Let a stopped stack go on with the jobs that wait
-	@$(call with,demo) python demo/stop.py resume $(STACK)
+drain: .venv/demo/ready ## Start no runner any more, and wait until the last job is over; IDLE=1 retires idle runners at once
+	@$(call with,demo) python ops/stop.py drain $(STACK)
+
+resume: .venv/demo/ready ## Let a stack that was stopped or drained go on with the jobs that wait
+	@$(call with,demo) python ops/stop.py resume $(STACK)
+
+delete: .venv/demo/ready ## Drain and delete a stack, and say what is left; LEFTOVERS=1 deletes that too
+	@$(call with,demo) python ops/delete.py $(STACK)
 
 .PHONY: clean
 clean: ## Remove everything that was built or installed here

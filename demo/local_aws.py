@@ -2,7 +2,8 @@
 
 The AWS is ministack, listening on 127.0.0.1 only, with dummy credentials and an environment of its own:
 nothing here can reach an account, whatever the caller's environment says. `template.yaml` is deployed as it
-is, but for the one thing that `aws cloudformation package` changes too: where each function's code lies.
+is, but for what people look at (`only_looks`), and for the one thing that `aws cloudformation package` changes
+too: where each function's code lies.
 The functions are the binaries of `cargo build`, run natively.
 """
 
@@ -225,9 +226,17 @@ class TemplateLoader(yaml.SafeLoader):
 TemplateLoader.add_multi_constructor("!", TemplateLoader.intrinsic)
 
 
+def only_looks(resource):
+    """Saved queries, alarms on several metrics, and the dashboard that shows those: ministack has none of them."""
+    kind = resource["Type"]
+    return kind in ("AWS::Logs::QueryDefinition", "AWS::CloudWatch::Dashboard") or (
+        kind == "AWS::CloudWatch::Alarm" and "Metrics" in resource["Properties"])
+
+
 def packaged_template(upload):
     """template.yaml with each function's code and each layer's folder where `upload(name, zipped)` has put it."""
     template = yaml.load((ROOT / "template.yaml").read_text(), TemplateLoader)
+    template["Resources"] = {name: it for name, it in template["Resources"].items() if not only_looks(it)}
     for resource in template["Resources"].values():
         properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::Serverless::Function":

@@ -1,0 +1,285 @@
+"""Builds and deploys template.yaml: what `make deploy` runs.
+
+It looks before it builds, asks what only you know, and keeps the answers in .deploy/<stack>.json, which git ignores. Any
+other parameter can be put there too, or given as PARAMETERS="Name=value ...". A stack that exists keeps the values that
+it has, so that an upgrade asks nothing.
+"""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+from botocore.exceptions import BotoCoreError, ClientError
+
+import stack as stacks
+from stack import Failure
+
+ROOT = Path(__file__).resolve().parent.parent
+ASKED = ["Organization", "GitHubSecretArn", "MaxRunners", "AlarmTopicArn"]
+# What tasks run in, or jobs wait on: changed, it is made anew, and what is in the old one is nobody's.
+STRANDS = ["ClusterName", "JobQueueName", "SubnetIds", "VpcId", "SecurityGroupIds"]
+ECS_ROLE = "/aws-service-role/ecs.amazonaws.com/"
+LOOKS = 30
+
+
+def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.sleep):
+    """Yields what was done. `ask(name, about, default)` answers a question, where SAM is not to ask all of them itself;
+    `send(stack, parameters)` builds and deploys."""
+    where = identity(client)
+    yield f"account {where['account']}, Region {where['region']}, as {where['who']}"
+    found = stacks.find(client, stack)
+    if found and found["StackStatus"] == "REVIEW_IN_PROGRESS":
+        found = None  # a change set that nobody executed
+    refuse_state(client, stack, found)
+    if ask is None:
+        yield from ecs_role(client, pause)
+        send(stack, None)
+        return
+    parameters = answers(folder / f"{stack}.json", where, found, given, ask)
+    parameters = with_arn(client, parameters)
+    if found:
+        refuse_stranding(client, found, parameters)
+        yield f"upgrading {stack}"
+    else:
+        refuse_leftovers(client, stack, parameters)
+        yield f"a new stack, {stack}"
+    keep(folder / f"{stack}.json", where, parameters)
+    yield from ecs_role(client, pause)
+    send(stack, parameters)
+    of_stack = stacks.outputs(stacks.get(client, stack))
+    yield f"deployed. The webhook is {of_stack['WebhookUrl']}, its secret {of_stack['WebhookSecretName']}"
+
+
+# -- Looking ---------------------------------------------------------------------------------------------
+
+
+def identity(client):
+    region = client("cloudformation").meta.region_name  # which STS does without
+    try:
+        who = client("sts").get_caller_identity()
+    except ClientError as error:
+        raise Failure(f"AWS does not take your credentials ({stacks.code(error)}): log in again") from None
+    except BotoCoreError as error:
+        raise Failure(f"no AWS credentials ({error}): `aws sso login`, AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+                      "AWS_SECRET_ACCESS_KEY") from None
+    return {"account": who["Account"], "region": region, "who": who["Arn"]}
+
+
+def refuse_state(client, stack, found):
+    status = found["StackStatus"] if found else ""
+    if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
+        again = f"aws cloudformation delete-stack --stack-name {stack}"
+        raise Failure(f"{stack} is {status}, which cannot be updated{why_failed(client, stack)}. Mend that, delete what is "
+                      f"left of it, and deploy again:\n  {again}\n  {again.replace('delete-stack', 'wait stack-delete-complete')}")
+    if status == "UPDATE_ROLLBACK_FAILED":
+        raise Failure(f"{stack} is {status}{why_failed(client, stack)}. Mend that, then\n"
+                      f"  aws cloudformation continue-update-rollback --stack-name {stack}")
+    if status.endswith("IN_PROGRESS"):
+        raise Failure(f"{stack} is {status}: somebody is changing it. Wait until that is over")
+
+
+def why_failed(client, stack):
+    """The first thing that failed; what follows is cancelled."""
+    pages = client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=stack)
+    failed = [event for page in pages for event in page["StackEvents"]
+              if event["ResourceStatus"].endswith("_FAILED") and "cancelled" not in event.get("ResourceStatusReason", "")]
+    if not failed:
+        return ""
+    return f": {failed[-1]['LogicalResourceId']}: {failed[-1].get('ResourceStatusReason', 'no reason given')}"
+
+
+def ecs_role(client, pause):
+    """Without ECS's service-linked role the first cluster of an account cannot have capacity providers."""
+    iam = client("iam")
+    try:
+        if iam.list_roles(PathPrefix=ECS_ROLE)["Roles"]:
+            return
+        iam.create_service_linked_role(AWSServiceName="ecs.amazonaws.com")
+    except ClientError as error:
+        if stacks.code(error) in ("AccessDenied", "AccessDeniedException"):
+            yield "whether this account has ECS's service-linked role cannot be seen with these credentials; going on"
+            return
+        raise
+    for _ in range(LOOKS):
+        if iam.list_roles(PathPrefix=ECS_ROLE)["Roles"]:
+            # IAM shows it before ECS sees it.
+            pause(10)
+            yield "ECS's service-linked role was made: this account has not used ECS before"
+            return
+        pause(2)
+    raise Failure("ECS's service-linked role was asked for and is not there after a minute: deploy again")
+
+
+def refuse_stranding(client, found, parameters):
+    now, of_stack = stacks.parameters(found), stacks.outputs(found)
+    changed = [name for name in STRANDS if name in now and parameters.get(name, now[name]) != now[name]]
+    if not changed or "ClusterName" not in of_stack:
+        return
+    tasks = len(stacks.tasks(client, of_stack["ClusterName"]))
+    waiting = stacks.messages(client, of_stack["JobQueueUrl"]) if "JobQueueName" in changed else 0
+    if tasks or waiting:
+        raise Failure(f"{', '.join(changed)} would change under {tasks} tasks and {waiting} waiting jobs: `make drain` first, "
+                      "and `make resume` afterwards")
+
+
+def refuse_leftovers(client, stack, parameters):
+    """Names that a stack before has left behind: CloudFormation would find them when it is half done."""
+    definitions = defined()
+    queues, family = (parameters.get(name, definitions[name]["Default"]) for name in ("JobQueueName", "TaskDefinitionFamily"))
+    secrets = ["webhook-secret"] + ([] if parameters.get("GitHubSecretArn") else ["github", "access-token"])
+
+    def has_queue(name):
+        return client("sqs").get_queue_url(QueueName=name)
+
+    def has_log_group(name):
+        groups = client("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+        return any(group["logGroupName"] == name for group in groups)
+
+    def has_secret(name):
+        return client("secretsmanager").describe_secret(SecretId=name)
+
+    looks = [(has_queue, "queue", f"{queues}{which}") for which in ("", "-dead-letter", "-lifecycle", "-lifecycle-dead-letter")]
+    looks += [(has_log_group, "log group", f"/aws/lambda/{stack}/{it}") for it in ("webhook", "dispatch", "reconcile")]
+    looks += [(has_log_group, "log group", f"/ecs/{family}")]
+    looks += [(has_secret, "secret", f"{stack}/{it}") for it in secrets]
+    there = [f"{kind} {name}" for look, kind, name in looks if is_there(look, name)]
+    if there:
+        raise Failure(f"a stack before has left these, and a new one needs their names: {', '.join(there)}. "
+                      f"`make delete LEFTOVERS=1 STACK={stack}` deletes them; with another STACK, JobQueueName and "
+                      "TaskDefinitionFamily they are left alone")
+
+
+def is_there(look, name):
+    try:
+        return bool(look(name))
+    except ClientError:
+        return False  # or it may not be seen: then CloudFormation says so
+
+
+# -- Asking ----------------------------------------------------------------------------------------------
+
+
+class Loader(yaml.SafeLoader):
+    """The template's parameters hold none of CloudFormation's short forms; the rest is not looked at."""
+
+
+Loader.add_multi_constructor("!", lambda *_: None)
+
+
+def defined():
+    return yaml.load((ROOT / "template.yaml").read_text(encoding="utf-8"), Loader)["Parameters"]
+
+
+def wrong(definition, value):
+    """What is wrong with a parameter's value, or nothing."""
+    if "AllowedValues" in definition:
+        allowed = [str(it) for it in definition["AllowedValues"]]
+        return None if value in allowed else f"one of {', '.join(allowed)}"
+    if definition["Type"] == "Number":
+        least, most = definition.get("MinValue", 0), definition.get("MaxValue", float("inf"))
+        return None if value.isdigit() and least <= int(value) <= most else f"a number from {least}"
+    if not re.fullmatch(definition.get("AllowedPattern", ".*"), value):
+        return definition.get("ConstraintDescription", definition.get("AllowedPattern"))
+    return None
+
+
+def answers(path, where, found, given, ask):
+    kept = json.loads(path.read_text()) if path.exists() else where | {"parameters": {}}
+    for what in ("account", "region"):
+        if kept[what] != where[what]:
+            raise Failure(f"{path} is about {what} {kept[what]}, and you are in {where[what]}: another STACK, or delete the file")
+    now = stacks.parameters(found) if found else {}
+    definitions, parameters = defined(), {**kept["parameters"], **given}
+    for name, value in parameters.items():
+        if name not in definitions:
+            raise Failure(f"template.yaml has no parameter {name}")
+        if not is_name(name, value) and (what := wrong(definitions[name], value)):
+            raise Failure(f"{name} is {value!r}, and should be: {what}")
+    for name in ASKED:
+        if name not in parameters and name not in now:
+            parameters[name] = asked(name, definitions[name], ask)
+    return parameters
+
+
+def asked(name, definition, ask):
+    default = definition.get("Default")
+    while True:
+        value = ask(name, definition["Description"], default)
+        value = str(default) if value == "" and default is not None else value
+        what = None if is_name(name, value) else wrong(definition, value)
+        if what is None:
+            return value
+        print(f"{name} should be: {what}", file=sys.stderr)
+
+
+def is_name(name, value):
+    """A secret may be given by its name."""
+    return name == "GitHubSecretArn" and value and not value.startswith("arn:")
+
+
+def with_arn(client, parameters):
+    name = parameters.get("GitHubSecretArn", "")
+    if not is_name("GitHubSecretArn", name):
+        return parameters
+    try:
+        return parameters | {"GitHubSecretArn": client("secretsmanager").describe_secret(SecretId=name)["ARN"]}
+    except ClientError as error:
+        raise Failure(f"GitHubSecretArn: there is no secret {name} here ({stacks.code(error)})") from None
+
+
+def keep(path, where, parameters):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({key: where[key] for key in ("account", "region")} | {"parameters": parameters}, indent=2) + "\n")
+
+
+def ask_at_terminal(name, about, default):
+    if not sys.stdin.isatty():
+        if default is not None:
+            return str(default)
+        raise Failure(f"nobody can be asked here: PARAMETERS=\"{name}=...\"")
+    print(f"\n{about}")
+    return input(f"{name}{'' if default is None else f' [{default}]'}: ").strip()
+
+
+# -- Doing -----------------------------------------------------------------------------------------------
+
+
+def send(stack, parameters):
+    """cargo-lambda finds zig by way of the first Python in PATH, so its environment comes before SAM's."""
+    subprocess.run(["make", "--no-print-directory", ".venv/build/ready"], cwd=ROOT, check=True)
+    tools = os.pathsep.join([str(ROOT / ".venv" / tool / "bin") for tool in ("build", "deploy")] + [os.environ["PATH"]])
+    for command in commands(stack, parameters):
+        subprocess.run(command, cwd=ROOT, env=os.environ | {"PATH": tools}, check=True)
+
+
+def commands(stack, parameters):
+    """With parameters, neither asks anything: not of the change set, nor whether a URL without AWS's own authentication
+    is meant."""
+    yield ["sam", "build", "--beta-features"]
+    deploy = ["sam", "deploy", "--stack-name", stack, "--capabilities", "CAPABILITY_IAM", "--resolve-s3"]
+    if parameters is None:
+        yield [*deploy, "--guided"]
+    else:
+        pairs = [f"ParameterKey={name},ParameterValue={shlex.quote(value)}" for name, value in parameters.items()]
+        yield [*deploy, "--no-confirm-changeset", "--no-fail-on-empty-changeset", "--parameter-overrides", *pairs]
+
+
+def read_parameters(text):
+    pairs = [pair.partition("=") for pair in shlex.split(text)]
+    return {name: value for name, _, value in pairs}
+
+
+if __name__ == "__main__":
+    def done():
+        try:
+            yield from deploy(stacks.client, sys.argv[1], read_parameters(os.environ.get("PARAMETERS", "")),
+                              None if os.environ.get("GUIDED") else ask_at_terminal, send)
+        except subprocess.CalledProcessError as error:
+            raise Failure(f"{' '.join(error.cmd[:2])} ended with {error.returncode}; what it printed says why") from None
+    stacks.main("deploy", done)

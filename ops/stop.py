@@ -1,0 +1,94 @@
+"""Stops a deployed stack, drains it, and lets it go on: what `make stop`, `make drain` and `make resume` run."""
+
+import os
+import sys
+import time
+
+import stack as stacks
+
+# Those that start tasks. The webhook goes on: what GitHub tells it meanwhile waits on the queues, for a day.
+FUNCTIONS = ["DispatchFunctionName", "ReconcileFunctionName"]
+# The longest that a function goes on that was at work (reconcile's time-out in template.yaml).
+AT_WORK_SECONDS = 120
+LOOK_AGAIN_SECONDS = 30
+# The least that reconcile takes: a runner that is idle for a minute is retired by the next sweep.
+SHORTEST_IDLE_SECONDS = "60"
+
+
+def stop(client, stack, at_work=AT_WORK_SECONDS):
+    """No function starts a task any more, and every task is stopped. Yields what was done."""
+    of_stack = stacks.outputs(stacks.get(client, stack))
+    for function in FUNCTIONS:
+        yield pause(client, of_stack[function])
+    ecs, cluster = client("ecs"), of_stack["ClusterName"]
+    until = time.monotonic() + at_work
+    while True:
+        last = time.monotonic() >= until
+        for task in stacks.tasks(client, cluster):
+            ecs.stop_task(cluster=cluster, task=task, reason="make stop")
+            yield f"stopped {task}"
+        if last:
+            return
+        yield f"looking again in {LOOK_AGAIN_SECONDS} s: a function that was at work may have started one more"
+        time.sleep(LOOK_AGAIN_SECONDS)
+
+
+def drain(client, stack, idle=False, at_work=AT_WORK_SECONDS, look_again=LOOK_AGAIN_SECONDS):
+    """No job gets a runner any more, and no job that has one is disturbed: returns when the last task is over.
+
+    Reconcile goes on. It retires runners that stay idle, after IdleTimeoutSeconds or, with `idle`, after a minute:
+    by GitHub's answer, so that none that has just taken a job is stopped. The warm pool is not filled up any more.
+    """
+    found = stacks.get(client, stack)
+    of_stack = stacks.outputs(found)
+    yield pause(client, of_stack["DispatchFunctionName"])
+    settings = {"WARM_POOL_SIZE": "0"} | ({"IDLE_TIMEOUT_SECONDS": SHORTEST_IDLE_SECONDS} if idle else {})
+    if set_variables(client, of_stack["ReconcileFunctionName"], settings):
+        yield "no runner is kept ready any more" + (", and idle ones are retired after a minute" if idle else "")
+    until, shown = time.monotonic() + at_work, None
+    while True:
+        last = time.monotonic() >= until
+        alive = len(stacks.tasks(client, of_stack["ClusterName"]))
+        if alive != shown:
+            yield f"{alive} tasks are left" if alive else "no task is left"
+        shown = alive
+        if last and not alive:
+            break
+        time.sleep(look_again)
+    waiting = stacks.messages(client, of_stack["JobQueueUrl"])
+    yield f"drained; {waiting} jobs wait, for a day at most: `make resume` serves them"
+
+
+def resume(client, stack):
+    """What waits on the queues is gone on with. Yields what was done."""
+    found = stacks.get(client, stack)
+    of_stack, given = stacks.outputs(found), stacks.parameters(found)
+    settings = {"WARM_POOL_SIZE": given["WarmPoolSize"], "IDLE_TIMEOUT_SECONDS": given["IdleTimeoutSeconds"]}
+    set_variables(client, of_stack["ReconcileFunctionName"], settings)
+    for function in FUNCTIONS:
+        client("lambda").delete_function_concurrency(FunctionName=of_stack[function])
+        yield f"{of_stack[function]} runs again"
+
+
+def pause(client, function):
+    client("lambda").put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)
+    return f"{function} runs no more"
+
+
+def set_variables(client, function, settings):
+    """Gives a function other settings, as far as it has them with other values: whether it had."""
+    functions = client("lambda")
+    variables = functions.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    changed = {name: value for name, value in settings.items() if variables.get(name, value) != value}
+    if changed:
+        functions.update_function_configuration(FunctionName=function, Environment={"Variables": variables | changed})
+        # Until then it takes no other change.
+        functions.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig={"Delay": 1})
+    return bool(changed)
+
+
+if __name__ == "__main__":
+    _, what, name = sys.argv
+    steps = {"stop": lambda: stop(stacks.client, name), "resume": lambda: resume(stacks.client, name),
+             "drain": lambda: drain(stacks.client, name, idle=os.environ.get("IDLE") == "1")}
+    stacks.main(what, steps[what])

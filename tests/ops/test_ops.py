@@ -1,0 +1,237 @@
+"""A stack's whole life on the local AWS, without a terminal: deployed, upgraded, drained, deleted, and deployed again.
+
+The binaries of `cargo test` have to be there; what they do is not looked at here.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / "ops"), str(ROOT / "demo")]
+
+import delete as deleting  # noqa: E402
+import deploy as deploying  # noqa: E402
+import stop as stopping  # noqa: E402
+import stack as stacks  # noqa: E402
+from botocore.exceptions import ClientError  # noqa: E402
+from local_aws import LocalAws, begin, packaged_template, wait_until  # noqa: E402
+
+STACK = "runners"
+GIVEN = {"Organization": "octo-org", "WarmPoolSize": "2", "IdleTimeoutSeconds": "900"}
+AT_ONCE = {"at_work": 0, "look_again": 0.1}
+
+
+def nobody(name, *_):
+    raise AssertionError(f"{name} was asked for")
+
+
+class Life(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        begin()
+        cls.aws = cls.enterClassContext(LocalAws())
+        cls.client = staticmethod(cls.aws.client)
+        cls.folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        s3 = cls.client("s3")
+        s3.create_bucket(Bucket="code")
+
+        def upload(name, zipped):
+            s3.put_object(Bucket="code", Key=f"{name}.zip", Body=zipped)
+            return f"s3://code/{name}.zip"
+
+        s3.put_object(Bucket="code", Key="template.json", Body=json.dumps(packaged_template(upload)))
+
+    def send(self, stack, parameters):
+        """What `sam deploy` does with those parameters."""
+        self.sent.append(list(deploying.commands(stack, parameters)))
+        stacks_, now = self.client("cloudformation"), stacks.find(self.client, stack)
+        known = stacks.parameters(now) if now else {}
+        given = [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()]
+        given += [{"ParameterKey": name, "UsePreviousValue": True} for name in known if name not in parameters]
+        change = stacks_.update_stack if now else stacks_.create_stack
+        try:
+            change(StackName=stack, TemplateURL=f"{self.aws.endpoint}/code/template.json", Parameters=given,
+                   Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"])
+        except ClientError as error:
+            self.assertIn("No updates", str(error))
+            self.assertIn("--no-fail-on-empty-changeset", self.sent[-1][-1])
+        wait_until(stack, lambda: not self.status(stack).endswith("IN_PROGRESS"), 120)
+        self.assertIn(self.status(stack), ("CREATE_COMPLETE", "UPDATE_COMPLETE"), deploying.why_failed(self.client, stack))
+
+    def status(self, stack):
+        return stacks.find(self.client, stack)["StackStatus"]
+
+    def deploy(self, given=None, ask=nobody, stack=STACK):
+        self.sent = []
+        return list(deploying.deploy(self.client, stack, given or {}, ask, self.send, self.folder, lambda _: None))
+
+    def variables(self, function):
+        name = stacks.outputs(stacks.find(self.client, STACK))[function]
+        return self.client("lambda").get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+
+    def concurrency(self, function):
+        name = stacks.outputs(stacks.find(self.client, STACK))[function]
+        return self.client("lambda").get_function_concurrency(FunctionName=name).get("ReservedConcurrentExecutions")
+
+    def start_task(self):
+        of_stack = stacks.outputs(stacks.find(self.client, STACK))
+        started = self.client("ecs").run_task(cluster=of_stack["ClusterName"], taskDefinition=of_stack["TaskDefinitionArn"])
+        return of_stack["ClusterName"], started["tasks"][0]["taskArn"]
+
+    def refused(self, *words, **how):
+        with self.assertRaises(stacks.Failure) as refused:
+            self.deploy(**how)
+        for word in words:
+            self.assertIn(word, str(refused.exception))
+        self.assertEqual(self.sent, [], "nothing is built in vain")
+
+    def test_a_whole_life(self):
+        self.first_deployment()
+        self.upgrade()
+        self.what_would_strand_runners()
+        self.drained()
+        self.deleted()
+
+    def first_deployment(self):
+        self.refused("nobody can be asked", ask=deploying.ask_at_terminal)
+        self.refused("Organization", "login", given={"Organization": "octo org"})
+        self.refused("no parameter", given={"Organisation": "octo-org"})
+        self.refused("no secret", given=GIVEN | {"GitHubSecretArn": "nowhere"}, ask=lambda *_: "")
+        answers = []
+
+        def ask(name, about, default):
+            answers.append(name)
+            self.assertTrue(about)
+            return ""
+
+        done = self.deploy(GIVEN, ask)
+        self.assertEqual(answers, ["GitHubSecretArn", "MaxRunners", "AlarmTopicArn"], "at most four, with what is given")
+        self.assertTrue(any("service-linked role was made" in line for line in done), done)
+        self.assertIn("webhook", done[-1])
+        kept = json.loads((self.folder / f"{STACK}.json").read_text())
+        self.assertEqual(kept["parameters"]["Organization"], "octo-org")
+        build, deploy = self.sent[0]
+        self.assertEqual((build[:2], deploy[:2]), (["sam", "build"], ["sam", "deploy"]))
+        self.assertIn("--no-confirm-changeset", deploy)
+        self.assertNotIn("--guided", deploy)
+
+    def upgrade(self):
+        done = self.deploy()
+        self.assertFalse(any("role" in line for line in done))
+        self.deploy({"MaxRunners": "7"})
+        self.assertEqual(self.variables("DispatchFunctionName")["MAX_RUNNERS"], "7")
+        # From another checkout, which has no file: what the stack has stays.
+        (self.folder / f"{STACK}.json").unlink()
+        self.deploy()
+        self.assertEqual(self.variables("DispatchFunctionName")["MAX_RUNNERS"], "7")
+        path = self.folder / f"{STACK}.json"
+        path.write_text(path.read_text().replace("us-east-1", "eu-west-1"))
+        self.refused("region eu-west-1")
+        path.unlink()
+
+    def what_would_strand_runners(self):
+        cluster, task = self.start_task()
+        self.refused("ClusterName", "1 tasks", "make drain", given={"ClusterName": "another"})
+        self.client("ecs").stop_task(cluster=cluster, task=task)
+
+    def drained(self):
+        cluster, task = self.start_task()
+        drain = stopping.drain(self.client, STACK, idle=True, **AT_ONCE)
+        lines = [next(drain) for _ in range(3)]
+        self.assertEqual(lines[-1], "1 tasks are left")
+        self.assertEqual(self.concurrency("DispatchFunctionName"), 0)
+        self.assertIsNone(self.concurrency("ReconcileFunctionName"), "it retires what is idle")
+        settings = self.variables("ReconcileFunctionName")
+        self.assertEqual((settings["WARM_POOL_SIZE"], settings["IDLE_TIMEOUT_SECONDS"]), ("0", "60"))
+        self.client("ecs").stop_task(cluster=cluster, task=task)
+        self.assertIn("drained", list(drain)[-1])
+        list(stopping.resume(self.client, STACK))
+        settings = self.variables("ReconcileFunctionName")
+        self.assertEqual((settings["WARM_POOL_SIZE"], settings["IDLE_TIMEOUT_SECONDS"]), ("2", "900"))
+        self.assertIsNone(self.concurrency("DispatchFunctionName"))
+
+    def deleted(self):
+        found = stacks.find(self.client, STACK)
+        queue = stacks.outputs(found)["JobQueueUrl"]
+
+        def refuse(_):
+            raise stacks.Failure("no")
+
+        with self.assertRaises(stacks.Failure):
+            list(deleting.delete(self.client, STACK, refuse, **AT_ONCE))
+        self.assertEqual(self.status(STACK), found["StackStatus"], "asked before it is deleted")
+        self.client("sqs").send_message(QueueUrl=queue, MessageBody="a job that waits")
+        done = list(deleting.delete(self.client, STACK, lambda _: None, **AT_ONCE))
+        self.assertTrue(any("1 jobs wait" in line for line in done), done)
+        self.assertEqual(sum(line.startswith("left: SQS") for line in done), 4, done)
+        self.assertEqual(sum(line.startswith("left: Logs") for line in done), 4, done)
+        self.assertTrue(any(line.startswith("left: SecretsManager") for line in done), done)
+        self.assertIsNone(stacks.find(self.client, STACK))
+        self.assertEqual(stacks.messages(self.client, queue), 1, "the job is still there")
+
+        self.refused("git-actions-wf-job-queue-dead-letter", f"/aws/lambda/{STACK}/dispatch", "webhook-secret", "LEFTOVERS=1",
+                     given=GIVEN, ask=lambda *_: "")
+        done = list(deleting.delete(self.client, STACK, lambda _: None, leftovers=True))
+        self.assertGreaterEqual(sum(line.startswith("deleted: ") for line in done), 9, done)
+        self.deploy(GIVEN, lambda *_: "")
+
+    def test_a_first_deployment_that_failed(self):
+        # Any resource that cannot be made; the local AWS makes no alarm on several metrics.
+        alarm = {"EvaluationPeriods": 1, "ComparisonOperator": "GreaterThanThreshold", "Threshold": 0,
+                 "Metrics": [{"Id": "one", "Expression": "1"}]}
+        body = {"Resources": {"Alarm": {"Type": "AWS::CloudWatch::Alarm", "Properties": alarm}}}
+        self.client("cloudformation").create_stack(StackName="failed", TemplateBody=json.dumps(body), Capabilities=["CAPABILITY_IAM"])
+        wait_until("the rollback", lambda: self.status("failed") == "ROLLBACK_COMPLETE", 30)
+        self.refused("ROLLBACK_COMPLETE", "Alarm: ", "aws cloudformation delete-stack --stack-name failed", given=GIVEN, stack="failed")
+
+    def test_no_stack(self):
+        for step in (stopping.drain, stopping.stop, stopping.resume):
+            with self.assertRaisesRegex(stacks.Failure, "no stack nowhere"):
+                list(step(self.client, "nowhere"))
+        with self.assertRaisesRegex(stacks.Failure, "none was deleted"):
+            list(deleting.delete(self.client, "nowhere", lambda _: None))
+
+
+class Confirmation(unittest.TestCase):
+    def test_without_a_terminal_only_by_name(self):
+        self.assertIsNone(deleting.confirm("runners", "runners")("Delete it?"))
+        for given in ("yes", "other", ""):
+            with self.assertRaisesRegex(stacks.Failure, "CONFIRM=runners"):
+                deleting.confirm("runners", given)("Delete it?")
+
+
+class NoCredentials(unittest.TestCase):
+    def run_deploy(self, **environment):
+        quiet = {"PATH": os.environ["PATH"], "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+                 "AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"}
+        began = time.monotonic()
+        done = subprocess.run([sys.executable, ROOT / "ops" / "deploy.py", "x"], env=quiet | environment, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        return done.stderr, time.monotonic() - began
+
+    def test_it_says_so_at_once(self):
+        said, seconds = self.run_deploy(AWS_REGION="eu-west-1", AWS_DEFAULT_REGION="eu-west-1")
+        self.assertIn("deploy FAILED: no AWS credentials", said)
+        self.assertNotIn("Traceback", said)
+        # A second, on a machine with nothing else to do.
+        self.assertLess(seconds, 15)
+
+    def test_no_region(self):
+        self.assertIn("deploy FAILED: no Region", self.run_deploy()[0])
+
+
+class Overrides(unittest.TestCase):
+    def test_what_is_given_on_the_command_line(self):
+        given = deploying.read_parameters("Organization=acme RunnerLabels='self-hosted,linux' AlarmTopicArn=")
+        self.assertEqual(given, {"Organization": "acme", "RunnerLabels": "self-hosted,linux", "AlarmTopicArn": ""})
+
+
+if __name__ == "__main__":
+    unittest.main()
