@@ -160,16 +160,18 @@ class Demo:
 
     def deploy(self):
         parameters = {"Organization": ORGANIZATION, "GitHubApiUrl": self.github.url, "RunnerImage": PINNED}
-        if self.minted:
-            parameters["GitHubSecretArn"] = self.aws.client("secretsmanager").create_secret(
-                Name="github", SecretString=self.github.credentials())["ARN"]
-        else:
+        if not self.minted:
+            parameters["Mode"] = "container-minted"
             # ECS would notice a job that is dispatched twice by its client token, which the local one does not
             # know. With two capacities, dispatch looks for a task before it starts one.
             parameters["Capacity"] = "FARGATE,FARGATE_SPOT"
         self.parameters, self.stack = parameters, self.aws.deploy(parameters)
         self.ecs, self.sqs, self.events, self.logs = map(self.aws.client, ("ecs", "sqs", "events", "logs"))
-        secret = self.aws.client("secretsmanager").get_secret_value(SecretId=self.stack["WebhookSecretName"])
+        secrets = self.aws.client("secretsmanager")
+        if self.minted:
+            # What `make setup` does.
+            secrets.put_secret_value(SecretId=self.stack["GitHubSecretArn"], SecretString=self.github.credentials())
+        secret = secrets.get_secret_value(SecretId=self.stack["WebhookSecretName"])
         self.webhook_secret = secret["SecretString"].encode()
         say("template.yaml deployed")
 

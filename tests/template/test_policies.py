@@ -12,8 +12,9 @@ OPERATOR = f"arn:aws:iam::{ACCOUNT}:role/operator"
 ANYTHING = [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
 TOKEN = f"arn:aws:secretsmanager:eu-west-1:{ACCOUNT}:secret:github"
 MODES = {
-    "container-minted": {},
+    "container-minted": {"Mode": "container-minted"},
     "dispatcher-minted": {"GitHubSecretArn": TOKEN},
+    "its own secret": {},
     "ARM64": {"GitHubSecretArn": TOKEN, "EnableArm64": "true"},
     "warm pool": {"GitHubSecretArn": TOKEN, "WarmPoolSize": "2"},
     "image pipeline": {"GitHubSecretArn": TOKEN, "EnableImagePipeline": "true", "RunnerImage": "example.com/tools:current"},

@@ -49,7 +49,11 @@ def calls(stack):
     yield "put_events", "events:PutEvents", bus, {}, {"WebhookRole"}
     yield "put_events elsewhere", "events:PutEvents", ARN.format("events", "event-bus/default"), {}, set()
     yield "get_secret_value webhook", "secretsmanager:GetSecretValue", stack.arn("WebhookSecret"), {}, {"WebhookRole"}
-    yield "get_secret_value GitHub", "secretsmanager:GetSecretValue", TOKEN, {}, both if minted else set()
+    own = stack.holds("CreateGitHubSecret")
+    yield ("get_secret_value GitHub", "secretsmanager:GetSecretValue", TOKEN, {},
+           both if minted and not own else set())
+    yield ("get_secret_value GitHub, its own", "secretsmanager:GetSecretValue", stack.arn("GitHubSecret"), {},
+           both if own else set())
     yield ("get_secret_value of containers", "secretsmanager:GetSecretValue", stack.arn("AccessTokenSecret"), {},
            set() if minted else {"ExecutionRole"})
     yield "run_task", "ecs:RunTask", f"{run}:7", here, {"DispatchRole"} | pool
