@@ -8,7 +8,7 @@ use std::{
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
@@ -33,6 +33,9 @@ const READ_AGAIN_AFTER: time::Duration = time::Duration::seconds(30);
 const CLOCK_DRIFT: time::Duration = time::Duration::seconds(60);
 /// "exp: no more than 10 minutes into the future".
 const JWT_LIFETIME: time::Duration = time::Duration::minutes(9);
+
+/// What a stack makes its own secret with.
+const PLACEHOLDER: &str = "the secret holds no App yet: run make setup";
 
 /// What the secret holds.
 pub(super) enum Credentials {
@@ -70,6 +73,9 @@ impl Credentials {
         if !text.starts_with('{') {
             return if is_token(text) { Ok(Credentials::Token(text.into())) } else { Err("it is no token") };
         }
+        if serde_json::from_str::<BTreeMap<&str, IgnoredAny>>(text).is_ok_and(|fields| fields.is_empty()) {
+            return Err(PLACEHOLDER);
+        }
         let secret: AppSecret =
             serde_json::from_str(text).map_err(|_| "it is JSON without a usable app_id and private_key")?;
         let pem = secret.private_key.expose_secret().replace("\\n", "\n");
@@ -88,6 +94,12 @@ impl Credentials {
         };
         Ok(Credentials::App(App { id, key, installation }))
     }
+}
+
+fn unusable(what: &str) -> CallError {
+    let form = "it should hold a token as plain text, or JSON {\"app_id\", \"private_key\", \"installation_id\" (optional)}";
+    let form = if what == PLACEHOLDER { String::new() } else { format!("; {form}") };
+    CallError::new(Class::NeedsOperator, format!("GITHUB_SECRET_ARN: {what}{form}"))
 }
 
 /// Whether a header can hold it.
@@ -109,8 +121,9 @@ pub(super) struct Pass {
 pub(super) struct Keyring<S> {
     secret: S,
     credentials: RefCell<Option<Rc<Credentials>>>,
-    /// One reader at a time.
-    reading: Mutex<()>,
+    /// One reader at a time. What was wrong with the secret, and when that was found: it is not asked for by each
+    /// job of a batch.
+    reading: Mutex<Option<(OffsetDateTime, CallError)>>,
     read_at: Cell<Option<OffsetDateTime>>,
     accounts: RefCell<BTreeMap<String, Rc<Mutex<Account>>>>,
     jwts: Cell<u64>,
@@ -155,23 +168,29 @@ impl<S: SecretSource> Keyring<S> {
         if let Some(credentials) = known() {
             return Ok(credentials);
         }
-        let _one_at_a_time = self.reading.lock().await;
+        let mut wrong = self.reading.lock().await;
         if let Some(credentials) = known() {
             return Ok(credentials);
         }
-        let text = self.secret.read().await?;
-        let credentials = Credentials::parse(&text).map(Rc::new).map_err(|what| {
-            CallError::new(
-                Class::NeedsOperator,
-                format!(
-                    "GITHUB_SECRET_ARN: {what}; it should hold a token as plain text, or JSON {{\"app_id\", \
-                     \"private_key\", \"installation_id\" (optional)}}"
-                ),
-            )
-        })?;
-        self.read_at.set(Some(clock.now()));
-        *self.credentials.borrow_mut() = Some(Rc::clone(&credentials));
-        Ok(credentials)
+        if let Some((found_at, error)) = &*wrong
+            && clock.now() - *found_at <= READ_AGAIN_AFTER
+        {
+            return Err(error.clone());
+        }
+        let answer = self.secret.read().await;
+        let answer = answer.and_then(|text| Credentials::parse(&text).map(Rc::new).map_err(unusable));
+        match answer {
+            Ok(credentials) => {
+                *wrong = None;
+                self.read_at.set(Some(clock.now()));
+                *self.credentials.borrow_mut() = Some(Rc::clone(&credentials));
+                Ok(credentials)
+            }
+            Err(error) => {
+                *wrong = (error.class == Class::NeedsOperator).then(|| (clock.now(), error.clone()));
+                Err(error)
+            }
+        }
     }
 
     /// GitHub refused a call that was made with this: drops it, and lets the secret be read again. The answer
@@ -346,6 +365,8 @@ mod tests {
             ("", "it is no token"),
             ("two words", "it is no token"),
             ("{", "it is JSON without"),
+            ("{}", PLACEHOLDER),
+            (" { }\n", PLACEHOLDER),
             ("{\"app_id\":1}", "it is JSON without"),
             ("{\"app_id\":1,\"private_key\":\"s3cret\"}", "private_key is no RSA key in PEM"),
         ];

@@ -3,6 +3,7 @@
 mod cut_points;
 mod dispatch;
 mod forged;
+mod placeholder;
 mod reconcile;
 mod secrecy;
 mod webhook;
