@@ -12,6 +12,7 @@ with = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH"
 EVENT ?= queued
 FUNCTION = $(if $(filter webhook-%,$(EVENT)),webhook,$(if $(filter reconcile-% sqs-reconcile,$(EVENT)),reconcile,dispatch))
 MODE ?= dispatcher-minted
+GITHUB ?= https://github.com
 JOBS ?= 100000
 SEED ?= 1
 STACK ?= gha-fargate-runners
@@ -50,6 +51,12 @@ test: .venv/lint/ready .venv/demo/ready ## All tests, the exhaustive part of the
 	$(call with,lint) python -m unittest discover --start-directory tests/template
 	$(call with,demo) python -m unittest discover --start-directory tests/ops
 	$(call with,lint) python -m unittest discover --verbose --start-directory tests/image
+	$(MAKE) --no-print-directory test-setup
+
+.PHONY: test-setup
+test-setup: .venv/demo/ready # make setup and make doctor on a local AWS; PICTURES=1 takes the docs' pictures anew
+	cargo build --locked --bins --example github
+	$(call with,demo) python -m unittest discover --verbose --start-directory tests/setup
 
 .PHONY: lint
 lint: .venv/lint/ready ## Formatting, clippy, the template, licences and sources of the dependencies
@@ -99,6 +106,23 @@ build: .venv/build/ready ## The functions as zip files, ready for Lambda, in tar
 .PHONY: deploy
 deploy: .venv/deploy/ready ## Look, ask once, build, and deploy template.yaml to your AWS account, or upgrade it there
 	@$(remap) .venv/deploy/bin/python ops/deploy.py $(STACK)
+
+# The same without questions: what `make setup` runs.
+.PHONY: deploy-quietly
+deploy-quietly: .venv/build/ready .venv/deploy/ready
+	PATH="$(CURDIR)/.venv/build/bin:$(CURDIR)/.venv/deploy/bin:$$PATH"; \
+	$(remap) sam build --beta-features && sam deploy --stack-name $(STACK) --capabilities CAPABILITY_IAM --resolve-s3 \
+	  --no-confirm-changeset --no-fail-on-empty-changeset --parameter-overrides $(PARAMETERS)
+
+.PHONY: setup
+setup: .venv/setup/ready ## From nothing to the first runner: ORG=acme (docs/install.md)
+	@$(if $(ORG),,echo "Which organisation? make setup ORG=acme" >&2; exit 2)
+	@$(call with,setup) python setup/setup.py --org $(ORG) --stack $(STACK) --github $(GITHUB) $(if $(APP_ID),--app-id $(APP_ID)) \
+	  $(if $(KEY),--key $(KEY)) $(if $(CODE),--code) $(if $(NEW_APP),--new-app) $(if $(YES),--yes) $(if $(NO_WAIT),--no-wait)
+
+.PHONY: doctor
+doctor: .venv/setup/ready ## What is wrong with a deployed stack, and the fix: STACK=gha-fargate-runners, JSON=1
+	@$(call with,setup) python setup/doctor.py --stack $(STACK) $(if $(JSON),--json)
 
 .PHONY: webhook-test
 webhook-test: .venv/demo/ready ## Send a signed ping to the webhook of a deployed stack: STACK=gha-fargate-runners

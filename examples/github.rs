@@ -12,6 +12,8 @@
 //! | `--app-id ID` | only with this `iss`; any without it |
 //! | `--installation ID=ACCOUNT` | the App is installed there, and only in accounts that are named so; without it, every installation id and account is taken |
 //! | `--token-file FILE` | takes this personal access token |
+//! | `--deliver-through URL` | sends the App's events there, whatever host its webhook names |
+//! | `--no-app yes` | knows no App until one is made from a manifest |
 //! | `--port PORT` | instead of a free one |
 //!
 //! Without any of the first three it knows an App of its own, whose credentials `GET /_world/app` hands out.
@@ -28,6 +30,7 @@ mod model;
 use std::{fs, process::ExitCode};
 
 use http::World;
+use model::app::App;
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1)) {
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
 fn run(mut arguments: impl Iterator<Item = String>) -> Result<(), String> {
     let mut app = http::own_app();
     app.any_installation = true;
-    let mut port = 0;
+    let (mut port, mut through) = (0, None);
     while let Some(option) = arguments.next() {
         let value = arguments.next().ok_or(format!("{option} needs a value"))?;
         let file = || fs::read_to_string(&value).map_err(|error| format!("{option} {value}: {error}"));
@@ -62,12 +65,17 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<(), String> {
                 app.any_installation = false;
                 app.install(account, number(id)?);
             }
+            "--deliver-through" => through = Some(value),
+            "--no-app" => app = App::default(),
             "--port" => port = value.parse().map_err(|_| format!("--port: {value} is no port"))?,
             _ => return Err(format!("unknown option {option}")),
         }
     }
     let world = World::serve(false, port).map_err(|error| error.to_string())?;
     *world.app() = app;
+    if let Some(address) = through {
+        world.deliver_through(&address);
+    }
     println!("listening on {}", world.url());
     wait()?;
     let violations = world.take_violations();

@@ -39,6 +39,22 @@ pub enum Op {
     ListDeliveries,
     /// `POST /app/hook/deliveries/{id}/attempts`.
     Redeliver,
+    /// `POST /app-manifests/{code}/conversions`.
+    Convert,
+    /// `GET /app`.
+    GetApp,
+    /// `GET /app/installations`.
+    ListInstallations,
+    /// `GET /app/hook/config`.
+    GetHook,
+    /// `PATCH /app/hook/config`.
+    SetHook,
+    /// `GET /orgs/{org}` or `GET /users/{user}`.
+    GetAccount,
+    /// `GET /orgs/{org}/actions/runner-groups/{id}`.
+    GetGroup,
+    /// `GET /rate_limit`.
+    GetAllowance,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +93,14 @@ impl fmt::Display for Op {
             Op::FindInstallation => "find installation",
             Op::ListDeliveries => "list deliveries",
             Op::Redeliver => "redeliver",
+            Op::Convert => "convert manifest",
+            Op::GetApp => "get App",
+            Op::ListInstallations => "list installations",
+            Op::GetHook => "get webhook",
+            Op::SetHook => "set webhook",
+            Op::GetAccount => "get account",
+            Op::GetGroup => "get runner group",
+            Op::GetAllowance => "get allowance",
             aws => return fmt::Debug::fmt(aws, f),
         })
     }

@@ -7,6 +7,8 @@
 //! | `GET /_world/jobs` | all jobs |
 //! | `POST /_world/jobs` | `{"id", "owner", "repository", "labels", "status", "conclusion", "runner_id"}`, each optional: adds or changes a job; `status` is `queued`, `waiting`, `in_progress` (on `runner_id`, or on the first that fits) or `completed`. Or a whole `workflow_job` payload: the job as it is in there |
 //! | `GET /_world/app` | `{"app_id", "private_key"}` of an App that this GitHub knows, when it has one of its own |
+//! | `POST /_world/signup` | `{"is_owner", "needs_approval", "selected", "taken", "advance_seconds", "install", "on_person"}`, each optional: the person at github.com's pages about Apps, names that are taken, time that passes, an account that the App is installed in |
+//! | `POST /_world/events` | a `workflow_job` payload, which is signed and sent to the App's webhook: `{"status"}` |
 //! | `GET /_world/calls` | the calls so far: `[{"operation", "what", "outcome"}]` |
 //! | `GET /_world/violations` | what GitHub would not have taken |
 
@@ -17,6 +19,7 @@ use super::{
     github::{json_job, json_runner},
     lock,
     server::{Asked, Reply, Shared},
+    web,
 };
 use crate::model::github::{Github, Runner};
 
@@ -91,6 +94,7 @@ pub fn answer(shared: &Shared, asked: &Asked) -> Reply {
         }
         ("POST", ["runners", id]) => change_runner(shared, id, asked),
         ("POST", ["jobs"]) => change_job(shared, asked),
+        ("POST", ["signup"]) => web::change(shared, asked),
         _ => Err("no such control".to_owned()),
     };
     match body {

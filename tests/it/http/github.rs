@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::{
+    app,
     aws::rfc3339,
     calls::Op,
     lock,
@@ -34,6 +35,8 @@ enum Route {
     Installation(String),
     Deliveries,
     Redeliver(u64),
+    /// What an App is, and where.
+    App(app::Route),
 }
 
 /// GHES has the same API below `/api/v3`.
@@ -65,7 +68,7 @@ fn route(asked: &Asked) -> Option<Route> {
         ("POST", None, ["app", "hook", "deliveries", delivery, "attempts"]) => {
             Route::Redeliver(id(delivery)?)
         }
-        _ => return None,
+        _ => Route::App(app::route(&asked.method, &parts)?),
     })
 }
 
@@ -89,6 +92,7 @@ pub fn identify(asked: &Asked) -> Option<(Op, String)> {
         Route::Installation(account) => (Op::FindInstallation, account),
         Route::Deliveries => (Op::ListDeliveries, asked.parameter("cursor").unwrap_or("newest").to_owned()),
         Route::Redeliver(id) => (Op::Redeliver, id.to_string()),
+        Route::App(route) => app::identify(&route),
     })
 }
 
@@ -133,7 +137,7 @@ fn within_limits(shared: &Shared, route: &Route, asked: &Asked, now: OffsetDateT
     }
 }
 
-fn message(status: u16, text: &str) -> Reply {
+pub fn message(status: u16, text: &str) -> Reply {
     let body = json!({
         "message": text,
         "documentation_url": "https://docs.github.com/rest",
@@ -165,13 +169,21 @@ fn headers(shared: &Shared, asked: &Asked) -> Result<(), Reply> {
 
 /// Who asks, and may they: the App's own routes want its JWT, all others a token of the account.
 fn allowed(shared: &Shared, route: &Route, asked: &Asked, now: OffsetDateTime) -> Result<(), Reply> {
+    let needs_jwt = match route {
+        Route::App(route) => match route.access() {
+            app::Access::Anybody => return Ok(()),
+            access => access == app::Access::App,
+        },
+        Route::AccessToken(_) | Route::Installation(_) | Route::Deliveries | Route::Redeliver(_) => true,
+        _ => false,
+    };
     let Some(token) = asked.header("authorization").strip_prefix("Bearer ") else {
         shared.violation(format!("{} {}: no Authorization: Bearer", asked.method, asked.path));
         return Err(message(401, "Requires authentication"));
     };
     let app = lock(&shared.app);
     let account = match route {
-        Route::AccessToken(_) | Route::Installation(_) | Route::Deliveries | Route::Redeliver(_) => {
+        _ if needs_jwt => {
             return app.check_jwt(token, now).map_err(|why| {
                 drop(app);
                 // A token that is no JWT at all is a flow that mistook its credentials.
@@ -185,6 +197,8 @@ fn allowed(shared: &Shared, route: &Route, asked: &Asked, now: OffsetDateTime) -
         | Route::Get(scope, _)
         | Route::Delete(scope, _) => scope.account(),
         Route::Job(owner, ..) => Some(owner.as_str()),
+        Route::App(route) => route.account(),
+        _ => None,
     };
     match app.identity(token, now) {
         Some(Identity::Pat | Identity::Installation(_, None)) => Ok(()),
@@ -269,6 +283,9 @@ fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime) ->
                     return message(422, "Invalid input");
                 }
             };
+            if app::is_suspended(shared, installation) {
+                return message(403, "This installation has been suspended");
+            }
             match lock(&shared.app).access_token(installation, now) {
                 Some((token, expires_at)) => {
                     let selection = if body.repositories.is_empty() { "all" } else { "selected" };
@@ -283,13 +300,18 @@ fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime) ->
                 None => message(404, "Not Found"),
             }
         }
-        Route::Installation(account) => match lock(&shared.app).installation(&account) {
-            Some(id) => {
-                let body = json!({"id": id, "account": {"login": account}, "repository_selection": "all"});
-                Reply::json(200, &body, format!("installation {id}"))
+        Route::Installation(account) => {
+            let found = lock(&shared.app).installation(&account);
+            match found {
+                Some(id) => Reply::json(
+                    200,
+                    &app::json_installation(shared, id, &account),
+                    format!("installation {id}"),
+                ),
+                None => message(404, "Not Found"),
             }
-            None => message(404, "Not Found"),
-        },
+        }
+        Route::App(route) => app::perform(shared, route, asked, now),
         Route::Deliveries => deliveries(shared, asked),
         Route::Redeliver(id) => {
             if lock(&shared.app).deliveries.redeliver(id) {

@@ -14,6 +14,7 @@
 //! A world that is dropped with violations (requests that the real services would not have taken) or with
 //! faults that never struck fails the test.
 
+mod app;
 mod aws;
 pub mod calls;
 mod control;
@@ -25,6 +26,7 @@ mod server;
 mod story;
 #[cfg(test)]
 mod tests;
+mod web;
 mod wire;
 
 use std::{
@@ -46,6 +48,7 @@ use crate::model::{
     bus::{Bus, Secrets},
     ecs::Ecs,
     github::Github,
+    manifest::{Hook, Profile},
     sqs::Sqs,
 };
 
@@ -56,6 +59,8 @@ pub const INSTALLATION: u64 = 23_154_469;
 pub const APP_ID: u64 = 123_456;
 pub const PAT: &str = "ghp_000000000000000000000000000000000000";
 pub const WEBHOOK_SECRET: &str = "It's a Secret to Everybody";
+/// Where the App's webhook leads.
+pub const WEBHOOK_URL: &str = "https://0123456789.lambda-url.us-east-1.on.aws/";
 pub const CLUSTER: &str = "gha-fargate-runners";
 pub const TASK_DEFINITION: &str = "gha-jit-self-hosted-fargate-runner";
 pub const TASK_DEFINITION_ARM64: &str = "gha-jit-self-hosted-fargate-runner-arm64";
@@ -84,6 +89,17 @@ pub fn own_app() -> App {
     app.id = Some(APP_ID);
     app.trust_private_key(APP_KEY).expect("the world's own key");
     app.credentials = Some(serde_json::json!({"app_id": APP_ID, "private_key": APP_KEY}));
+    let permissions =
+        [("actions", "read"), ("metadata", "read"), ("organization_self_hosted_runners", "write")];
+    let text = str::to_owned;
+    app.profile = Profile {
+        name: text("octo-fargate-runners"),
+        owner: text(OWNER),
+        permissions: permissions.map(|(name, access)| (text(name), text(access))).into(),
+        events: vec![text("workflow_job")],
+        hook: Hook { url: text(WEBHOOK_URL), secret: text(WEBHOOK_SECRET), ..Hook::default() },
+        setup_url: None,
+    };
     app
 }
 
@@ -141,6 +157,9 @@ impl World {
             github: Arc::new(Mutex::new(Github::new())),
             app: Arc::default(),
             limits: Arc::default(),
+            signup: Arc::default(),
+            host: Arc::default(),
+            through: Arc::default(),
             ecs: Arc::default(),
             sqs: Arc::default(),
             bus: Arc::default(),
@@ -153,6 +172,7 @@ impl World {
         let listener = std::net::TcpListener::bind(("127.0.0.1", port))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
+        *lock(&shared.host) = format!("http://{address}");
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let served = shared.clone();
@@ -209,6 +229,12 @@ impl World {
 
     pub fn app(&self) -> MutexGuard<'_, App> {
         lock(&self.shared.app)
+    }
+
+    /// Events are really sent, and arrive at this address whatever host the App's webhook names.
+    #[allow(dead_code, reason = "the demo's GitHub has this option")]
+    pub fn deliver_through(&self, address: &str) {
+        *lock(&self.shared.through) = Some(address.to_owned());
     }
 
     pub fn ecs(&self) -> MutexGuard<'_, Ecs> {

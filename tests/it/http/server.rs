@@ -19,7 +19,7 @@ use super::{
     calls::{Call, Log, Op, Service},
     control,
     faults::{Effect, Faults, Strike},
-    github, lock,
+    github, lock, web,
     wire::{Door, Scissors},
 };
 use crate::model::{
@@ -29,6 +29,7 @@ use crate::model::{
     ecs::Ecs,
     github::Github,
     limits::Limits,
+    manifest::Signup,
     past::Sight,
     sqs::Sqs,
 };
@@ -40,6 +41,11 @@ pub struct Shared {
     pub github: Arc<Mutex<Github>>,
     pub app: Arc<Mutex<App>>,
     pub limits: Arc<Mutex<Limits>>,
+    pub signup: Arc<Mutex<Signup>>,
+    /// `https://github.com`, for the links in answers.
+    pub host: Arc<Mutex<String>>,
+    /// Where events are really sent, if they are.
+    pub through: Arc<Mutex<Option<String>>>,
     pub ecs: Arc<Mutex<Ecs>>,
     pub sqs: Arc<Mutex<Sqs>>,
     pub bus: Arc<Mutex<Bus>>,
@@ -157,14 +163,18 @@ async fn answer(
         body,
         sight: Sight::at(shared.now()),
     };
-    let reply = if asked.path.starts_with("/_world/") {
+    let reply = if let Some(reply) = web::answer(&shared, &asked).await {
+        reply
+    } else if asked.path.starts_with("/_world/") {
         control::answer(&shared, &asked)
     } else if shared.aws && !asked.header("x-amz-target").is_empty() {
         let op = aws::identify(&asked);
         call(&shared, &mut asked, &scissors, op, aws::act).await
     } else {
         let op = github::identify(&asked);
-        call(&shared, &mut asked, &scissors, op, github::act).await
+        let reply = call(&shared, &mut asked, &scissors, op, github::act).await;
+        web::redeliver(&shared).await;
+        reply
     };
     let mut response = Response::builder().status(reply.status);
     for (name, value) in reply.headers {
@@ -266,7 +276,7 @@ impl Shared {
 }
 
 /// A query string, percent-decoded.
-fn query(text: &str) -> Vec<(String, String)> {
+pub fn query(text: &str) -> Vec<(String, String)> {
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
     pairs
         .map(|pair| {

@@ -8,7 +8,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use ring::{rsa::PublicKeyComponents, signature::RsaKeyPair};
 use time::{Duration, OffsetDateTime};
 
-use super::deliveries::Deliveries;
+use super::{
+    deliveries::Deliveries,
+    manifest::{Installed, Profile},
+};
 
 /// "The installation access token will expire one hour from the time you create them."
 const TOKEN_LIFETIME: Duration = Duration::hours(1);
@@ -37,6 +40,16 @@ pub struct App {
     pub pats: BTreeSet<String>,
     tokens: BTreeMap<String, (u64, OffsetDateTime)>,
     issued: u64,
+    /// What it is, beyond its key.
+    pub profile: Profile,
+    /// Its installations, where there is more to say of them than their id.
+    pub installed: BTreeMap<u64, Installed>,
+    /// Runner groups for selected repositories or workflows only, and those open to public repositories.
+    pub groups_of_selected: BTreeSet<u64>,
+    pub groups_of_workflows: BTreeSet<u64>,
+    pub groups_of_public: BTreeSet<u64>,
+    /// What is left of the hour's requests, where it is asked for.
+    pub remaining: Option<u64>,
     /// What its webhook was sent, as text.
     pub deliveries: Deliveries<String>,
 }

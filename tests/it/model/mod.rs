@@ -11,6 +11,7 @@ pub mod github;
 pub mod jit;
 mod labels;
 pub mod limits;
+pub mod manifest;
 pub mod past;
 pub mod sqs;
 mod task;
