@@ -7,6 +7,7 @@
 
 mod ecs;
 mod github;
+mod inspect;
 mod queue;
 mod time;
 
@@ -15,6 +16,10 @@ pub use self::{
     github::{
         Deleted, Deliveries, Delivery, Github, JitConfig, JobState, JobStatus, Minted, Registration, Scope,
         Target,
+    },
+    inspect::{
+        AppAnswer, Held, Hour, Inspect, NotHeld, Permissions, SeenApp, SeenGroup, SeenHook, SeenInstallation,
+        SentEvent,
     },
     queue::{Bus, Queue, SecretSource, Source},
     time::{Clock, SystemClock, Timer},

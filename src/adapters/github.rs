@@ -2,6 +2,7 @@
 
 mod answer;
 mod credentials;
+mod inspect;
 mod limits;
 mod outage;
 mod redirect;

@@ -11,7 +11,10 @@ use gha_fargate_runners::{
         sqs::Sqs,
     },
     config::ReconcileConfig,
-    flows::reconcile::{Pool, Reconciler},
+    flows::{
+        doctor,
+        reconcile::{Pool, Reconciler},
+    },
     lambda::{
         batch,
         function::{self, Error},
@@ -72,6 +75,9 @@ async fn reconcile() -> Result<(), Error> {
     };
     let (reconciler, function) = (&reconciler, &config.function);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| async move {
+        if let Some(question) = doctor::asked(event.payload.get()) {
+            return Ok(reconciler.examine(&question).await);
+        }
         let deadline = OffsetDateTime::from(event.context.deadline());
         let handle = |body, _receives| reconciler.handle(body, deadline);
         let (answer, metrics) = batch::invoke(&event.payload, &reconciler.queue, &SystemClock, handle).await;

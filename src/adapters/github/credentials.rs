@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::{CallError, Class},
     ids::InstallationId,
-    ports::{Clock, Scope, SecretSource, Target},
+    ports::{Clock, NotHeld, Scope, SecretSource, Target},
 };
 
 /// A token is not used in the last minutes of its hour: a batch must not outlive it.
@@ -79,8 +79,7 @@ impl Credentials {
         let secret: AppSecret =
             serde_json::from_str(text).map_err(|_| "it is JSON without a usable app_id and private_key")?;
         let pem = secret.private_key.expose_secret().replace("\\n", "\n");
-        let key =
-            EncodingKey::from_rsa_pem(pem.as_bytes()).map_err(|_| "private_key is no RSA key in PEM")?;
+        let key = EncodingKey::from_rsa_pem(pem.as_bytes()).map_err(|_| what_it_is(&pem))?;
         let installation = match secret.installation_id {
             None => None,
             Some(NumberOrText::Number(id)) => Some(InstallationId(id)),
@@ -93,6 +92,23 @@ impl Credentials {
             NumberOrText::Text(id) => id,
         };
         Ok(Credentials::App(App { id, key, installation }))
+    }
+}
+
+/// What a private key is that is none.
+fn what_it_is(text: &str) -> &'static str {
+    let text = text.trim();
+    match text {
+        _ if text.contains("PUBLIC KEY") => "private_key is a public key",
+        _ if text.contains("OPENSSH") => "private_key is an SSH key, not the App's key from GitHub",
+        _ if text.contains("-----BEGIN") => {
+            "private_key is no RSA key in PEM: it is damaged, or of another kind"
+        }
+        _ if text.ends_with(".pem") => "private_key is a file's name, not what is in the file",
+        _ if text.starts_with("LS0tLS1CRUdJT") => {
+            "private_key is base64 of the PEM file, not the file itself"
+        }
+        _ => "private_key is no RSA key in PEM",
     }
 }
 
@@ -191,6 +207,12 @@ impl<S: SecretSource> Keyring<S> {
                 Err(error)
             }
         }
+    }
+
+    /// What the secret holds now, whatever is known; nothing of it is kept.
+    pub(super) async fn inspect(&self) -> Result<Credentials, NotHeld> {
+        let text = self.secret.read().await.map_err(NotHeld::Unreadable)?;
+        Credentials::parse(&text).map_err(|what| NotHeld::Unusable(unusable(what)))
     }
 
     /// GitHub refused a call that was made with this: drops it, and lets the secret be read again. The answer
@@ -361,7 +383,8 @@ mod tests {
 
     #[test]
     fn what_is_no_secret_is_told_without_its_content() {
-        let table = [
+        let in_secret = |key: &str| serde_json::json!({"app_id": 1, "private_key": key}).to_string();
+        let table: [(&str, &str); 12] = [
             ("", "it is no token"),
             ("two words", "it is no token"),
             ("{", "it is JSON without"),
@@ -369,6 +392,14 @@ mod tests {
             (" { }\n", PLACEHOLDER),
             ("{\"app_id\":1}", "it is JSON without"),
             ("{\"app_id\":1,\"private_key\":\"s3cret\"}", "private_key is no RSA key in PEM"),
+            (&in_secret("-----BEGIN PUBLIC KEY-----"), "private_key is a public key"),
+            (&in_secret("-----BEGIN OPENSSH PRIVATE KEY-----"), "private_key is an SSH key"),
+            (
+                &in_secret("-----BEGIN RSA PRIVATE KEY-----"),
+                "private_key is no RSA key in PEM: it is damaged",
+            ),
+            (&in_secret("/home/me/app.pem"), "private_key is a file's name"),
+            (&in_secret("LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVktLS0tLQ=="), "private_key is base64"),
         ];
         for (text, want) in table {
             match Credentials::parse(&text.into()) {

@@ -202,6 +202,8 @@ fn allowed(shared: &Shared, route: &Route, asked: &Asked, now: OffsetDateTime) -
     };
     match app.identity(token, now) {
         Some(Identity::Pat | Identity::Installation(_, None)) => Ok(()),
+        // Its own allowance is asked for wherever it is.
+        Some(_) if matches!(route, Route::App(route) if route.account().is_none()) => Ok(()),
         Some(Identity::Installation(_, Some(its))) if Some(its.as_str()) == account => Ok(()),
         Some(Identity::Installation(..)) => Err(message(404, "Not Found")),
         None => Err(message(401, "Bad credentials")),

@@ -2,6 +2,7 @@
 
 mod cut_points;
 mod dispatch;
+mod doctor;
 mod forged;
 mod placeholder;
 mod reconcile;
