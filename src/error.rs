@@ -17,6 +17,9 @@ pub enum Class {
     },
     /// This capacity provider has nothing to give at the moment; another one may.
     NoCapacity,
+    /// The account's quota for this capacity provider is used up: another one may have some left, and somebody should
+    /// ask for more.
+    OverQuota,
     /// Somebody has to repair the installation: credentials, permissions, names. The message says what.
     NeedsOperator,
     /// The request itself can never succeed, however often it is repeated.

@@ -14,8 +14,8 @@ mod time;
 pub use self::{
     ecs::{FindTasks, RunTask, StartTasks, Task, TaskArn, TendTasks},
     github::{
-        Deleted, Deliveries, Delivery, Github, JitConfig, JobState, JobStatus, Minted, Registration, Scope,
-        Target,
+        Deleted, Deliveries, Delivery, DeliveryPage, Github, JitConfig, JobState, JobStatus, Minted,
+        Registration, Scope, Target,
     },
     inspect::{
         AppAnswer, Held, Hour, Inspect, NotHeld, Permissions, SeenApp, SeenGroup, SeenHook, SeenInstallation,

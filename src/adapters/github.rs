@@ -26,8 +26,8 @@ use crate::{
     error::{CallError, Class},
     ids::{JobId, RunnerId, RunnerVersion},
     ports::{
-        Clock, Deleted, Deliveries, Delivery, Github, JitConfig, JobState, Minted, Registration, Scope,
-        SecretSource, SystemClock, Target,
+        Clock, Deleted, Deliveries, Delivery, DeliveryPage, Github, JitConfig, JobState, Minted,
+        Registration, Scope, SecretSource, SystemClock, Target,
     },
 };
 
@@ -50,8 +50,22 @@ pub struct GitHub<S, C = SystemClock> {
     limits: Limits,
     outage: Outage,
     clock: C,
+    known: Known,
+}
+
+/// What the answers so far have shown.
+#[derive(Debug, Default)]
+struct Known {
     /// A runner has been registered: the settings are right.
     mints_well: Cell<bool>,
+    /// `status=failure` means nothing to the server.
+    cannot_filter: Cell<bool>,
+    /// The App has no webhook, which was said.
+    has_no_webhook: Cell<bool>,
+    /// The API's version has an end, which was said.
+    ends: Cell<bool>,
+    /// Which of `credentials::permissions` the App's installations have been granted.
+    granted: Cell<usize>,
 }
 
 impl<S: SecretSource> GitHub<S> {
@@ -72,14 +86,14 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         clock: C,
     ) -> Self {
         let (limits, outage) = (Limits::default(), Outage::default());
-        let (keyring, mints_well) = (Keyring::new(secret), Cell::default());
-        GitHub { http, api_url, scope, runner_group_id, keyring, limits, outage, clock, mints_well }
+        let (keyring, known) = (Keyring::new(secret), Known::default());
+        GitHub { http, api_url, scope, runner_group_id, keyring, limits, outage, clock, known }
     }
 
     /// Reads the secret and, as an App, gets the token of its installation in `owner`'s account, which opens the
     /// connection too: for the init phase, so that the first job pays for none of it.
     pub async fn warm(&self, owner: Option<&str>) -> Result<(), CallError> {
-        self.keyring.credentials(&self.clock).await?;
+        self.credentials().await?;
         let Some(owner) = owner else { return Ok(()) };
         // In repository scope an installation is looked up by its repository, which only a job names.
         if self.scope != Scope::Repo {
@@ -120,8 +134,13 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
     }
 
     /// A call as the App itself.
-    async fn ask_as_app(&self, call: &Call, expected: impl Fn(&Reply) -> bool) -> Result<Reply, CallError> {
-        self.ask_with(async || self.keyring.app_pass(&self.clock).await, call, None, expected).await
+    async fn ask_as_app(
+        &self,
+        call: &Call,
+        body: Option<String>,
+        expected: impl Fn(&Reply) -> bool,
+    ) -> Result<Reply, CallError> {
+        self.ask_with(async || self.app_pass().await, call, body, expected).await
     }
 
     /// After a 401 the call is made again, once, if there is something newer to make it with.
@@ -137,7 +156,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         if limited.is_none() && expected(&reply) {
             return Ok(reply);
         }
-        let error = answer::classify(call, &reply, limited, self.mints_well.get());
+        let error = answer::classify(call, &reply, limited, self.known.mints_well.get());
         let unauthorized = reply.status == 401;
         let is_refusal = unauthorized || error.class == Class::NeedsOperator;
         if !is_refusal || !self.keyring.refused(&used, unauthorized, &self.clock).await || !unauthorized {
@@ -147,7 +166,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         if limited.is_none() && expected(&reply) {
             return Ok(reply);
         }
-        Err(answer::classify(call, &reply, limited, self.mints_well.get()))
+        Err(answer::classify(call, &reply, limited, self.known.mints_well.get()))
     }
 
     /// A call, unless there is a limit. With the answer, if it is a refusal for a limit: how long that lasts.
@@ -161,7 +180,26 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         self.limits.check(&pass.allowance, call, asked_at)?;
         let reply = self.send(&pass.token, call, body).await?;
         let limited = self.limits.note(&pass.allowance, &reply, asked_at, self.clock.now());
+        if let Some(when) = answer::announced_end(&reply)
+            && !self.known.ends.replace(true)
+        {
+            tracing::warn!(
+                version = API_VERSION,
+                "GitHub: {call} will be given up ({when}): upgrade this program"
+            );
+        }
         Ok((reply, limited))
+    }
+
+    /// GitHub has registered a runner and given no configuration for it, so that nobody can ever be that runner: its
+    /// registration goes, and its name is free for the next try.
+    async fn give_back(&self, target: &Target, call: &Call, id: RunnerId) -> CallError {
+        let class = match self.delete_runner(target, id).await {
+            Ok(_) => Class::Transient,
+            // Whoever is told of it next finds the name taken, by nobody's runner.
+            Err(_) => Class::Unknown,
+        };
+        CallError::new(class, format!("GitHub: {call}: 201 without a configuration: GitHub is in trouble"))
     }
 
     async fn send(
@@ -202,7 +240,10 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
             return Ok(Minted::NameTaken);
         }
         let minted: wire::Minted = read(&call, &reply)?;
-        self.mints_well.set(true);
+        if minted.encoded_jit_config.expose_secret().trim().is_empty() {
+            return Err(self.give_back(target, &call, minted.runner.id).await);
+        }
+        self.known.mints_well.set(true);
         Ok(Minted::Created(JitConfig { id: minted.runner.id, encoded: minted.encoded_jit_config }))
     }
 
@@ -264,25 +305,63 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
 
 impl<S: SecretSource, C: Clock> Deliveries for GitHub<S, C> {
     async fn available(&self) -> Result<bool, CallError> {
-        Ok(matches!(*self.keyring.credentials(&self.clock).await?, Credentials::App(_)))
+        Ok(matches!(*self.credentials().await?, Credentials::App(_)))
     }
 
-    async fn deliveries(&self, cursor: Option<&str>) -> Result<(Vec<Delivery>, Option<String>), CallError> {
-        let mut path = format!("/app/hook/deliveries?per_page={PER_PAGE}");
+    async fn deliveries(&self, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
+        let page = self.delivery_page("", cursor, |reply| matches!(reply.status, 200 | 404)).await?;
+        Ok(page.unwrap_or_default())
+    }
+
+    async fn failed_deliveries(&self, cursor: Option<&str>) -> Result<Option<DeliveryPage>, CallError> {
+        if self.known.cannot_filter.get() {
+            return Ok(None);
+        }
+        let expected = |reply: &Reply| matches!(reply.status, 200 | 400 | 404 | 422);
+        let page = self.delivery_page("&status=failure", cursor, expected).await?;
+        // A server that does not know the parameter refuses it, or takes no notice of it.
+        let page = page.filter(|(page, _)| !page.iter().any(Delivery::is_delivered));
+        self.known.cannot_filter.set(page.is_none());
+        Ok(page)
+    }
+
+    async fn redeliver(&self, id: u64) -> Result<bool, CallError> {
+        let call = Call::new("POST", format!("/app/hook/deliveries/{id}/attempts"), Need::App);
+        let expected = |reply: &Reply| matches!(reply.status, 202 | 400 | 404 | 422);
+        Ok(self.ask_as_app(&call, None, expected).await?.status == 202)
+    }
+}
+
+impl<S: SecretSource, C: Clock> GitHub<S, C> {
+    /// `None` when the server refuses the parameters.
+    async fn delivery_page(
+        &self,
+        filter: &str,
+        cursor: Option<&str>,
+        expected: impl Fn(&Reply) -> bool,
+    ) -> Result<Option<DeliveryPage>, CallError> {
+        let mut path = format!("/app/hook/deliveries?per_page={PER_PAGE}{filter}");
         if let Some(cursor) = cursor {
             // Writing to a String cannot fail.
             let _ = write!(path, "&cursor={}", segment(cursor));
         }
         let call = Call::new("GET", path, Need::App);
-        let reply = self.ask_as_app(&call, is_ok).await?;
+        let reply = self.ask_as_app(&call, None, expected).await?;
+        match reply.status {
+            404 => {
+                if !self.known.has_no_webhook.replace(true) {
+                    tracing::warn!(
+                        "the App has no webhook: failed deliveries of other webhooks are not sent again"
+                    );
+                }
+                return Ok(Some(DeliveryPage::default()));
+            }
+            400 | 422 => return Ok(None),
+            _ => {}
+        }
         let deliveries: Vec<wire::Delivery> = read(&call, &reply)?;
         let next = reply.headers.get("link").and_then(answer::next_cursor);
-        Ok((deliveries.into_iter().map(Delivery::from).collect(), next))
-    }
-
-    async fn redeliver(&self, id: u64) -> Result<(), CallError> {
-        let call = Call::new("POST", format!("/app/hook/deliveries/{id}/attempts"), Need::App);
-        self.ask_as_app(&call, |reply| reply.status == 202).await.map(drop)
+        Ok(Some((deliveries.into_iter().map(Delivery::from).collect(), next)))
     }
 }
 

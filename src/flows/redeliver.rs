@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use time::OffsetDateTime;
 
 use crate::{
-    error::CallError,
+    error::{CallError, Class},
     flows::sweep::{AT_ONCE, Tally, patiently},
     ports::{Deliveries, Delivery, Timer},
     protocol::{redeliveries, timing},
@@ -30,15 +30,64 @@ pub(crate) async fn redeliver<G: Deliveries, C: Timer>(
     if !github.available().await? {
         return Ok(());
     }
+    // "`failure` returns deliveries with a status code in the 400-599 range": those that had no answer at all may be in
+    // neither, so that every third sweep looks at all of them.
+    let looks_far = scheduled.minute() % 15 < 5;
+    if !looks_far && !has_failed(github, clock, deadline).await? {
+        return Ok(());
+    }
+    let deliveries = read_log(github, clock, looks_far, deadline).await?;
+    // None would succeed, and each is a call to a service that is told to ban who asks too often.
+    if let Some(why) = redeliveries::refused(&deliveries) {
+        let message = format!(
+            "the webhook answers GitHub's deliveries with {why}; then have GitHub redeliver one of them: the others \
+             follow by themselves"
+        );
+        return Err(CallError::new(Class::NeedsOperator, message));
+    }
+    send_again(github, clock, &deliveries, deadline, tally).await;
+    Ok(())
+}
+
+/// Whether there is any failed delivery that matters, as far as GitHub tells them apart: most often there is none, and
+/// one request has said so.
+async fn has_failed<G: Deliveries, C: Timer>(
+    github: &G,
+    clock: &C,
+    deadline: OffsetDateTime,
+) -> Result<bool, CallError> {
+    let oldest = clock.now() - timing::LONG_LOOK_BACK;
+    let mut cursor = None;
+    for _ in 0..DELIVERY_PAGES {
+        let page = patiently(clock, deadline, || github.failed_deliveries(cursor.as_deref())).await?;
+        let Some((page, next)) = page else { break };
+        if page.iter().any(|it| it.event == "workflow_job" && it.delivered_at >= oldest) {
+            break;
+        }
+        if next.is_none() || page.last().is_none_or(|delivery| delivery.delivered_at < oldest) {
+            return Ok(false);
+        }
+        cursor = next;
+    }
+    Ok(true)
+}
+
+/// The log, good ones included: they make others good.
+async fn read_log<G: Deliveries, C: Timer>(
+    github: &G,
+    clock: &C,
+    looks_far: bool,
+    deadline: OffsetDateTime,
+) -> Result<Vec<Delivery>, CallError> {
     let now = clock.now();
     let oldest = now - timing::LONG_LOOK_BACK;
-    let enough = if scheduled.minute() % 15 < 5 { oldest } else { now - timing::LOOK_BACK };
+    let enough = if looks_far { oldest } else { now - timing::LOOK_BACK };
     let mut made_good = HashSet::new();
     let mut deliveries: Vec<Delivery> = Vec::new();
     let mut cursor = None;
     for _ in 0..DELIVERY_PAGES {
         let (page, next) = patiently(clock, deadline, || github.deliveries(cursor.as_deref())).await?;
-        made_good.extend(page.iter().filter(|it| it.delivered).map(|it| it.guid.clone()));
+        made_good.extend(page.iter().filter(|it| it.is_delivered()).map(|it| it.guid.clone()));
         // Where there is a failed one, there may be more behind it.
         let is_good = |it: &Delivery| it.event != "workflow_job" || made_good.contains(&it.guid);
         let until = if page.iter().all(is_good) { enough } else { oldest };
@@ -50,7 +99,17 @@ pub(crate) async fn redeliver<G: Deliveries, C: Timer>(
         }
     }
     deliveries.retain(|delivery| delivery.delivered_at >= oldest);
-    let due = redeliveries::due(&deliveries, clock.now());
+    Ok(deliveries)
+}
+
+async fn send_again<G: Deliveries, C: Timer>(
+    github: &G,
+    clock: &C,
+    deliveries: &[Delivery],
+    deadline: OffsetDateTime,
+    tally: &mut Tally,
+) {
+    let due = redeliveries::due(deliveries, clock.now());
     tally.left += due.len().saturating_sub(REDELIVERIES) as u64;
     let noted = &RefCell::new(std::mem::take(tally));
     stream::iter(due.into_iter().take(REDELIVERIES))
@@ -59,11 +118,13 @@ pub(crate) async fn redeliver<G: Deliveries, C: Timer>(
                 noted.borrow_mut().left += 1;
                 return;
             }
-            let result = patiently(clock, deadline, || github.redeliver(id)).await;
-            noted.borrow_mut().redelivered += u64::from(result.is_ok());
-            noted.borrow_mut().note(result);
+            let sent = patiently(clock, deadline, || github.redeliver(id)).await;
+            if matches!(sent, Ok(false)) {
+                tracing::warn!(delivery = id, "GitHub will not send this delivery again: given up");
+            }
+            noted.borrow_mut().redelivered += u64::from(matches!(sent, Ok(true)));
+            noted.borrow_mut().note(sent.map(drop));
         })
         .await;
     *tally = noted.take();
-    Ok(())
 }

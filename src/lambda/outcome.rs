@@ -173,7 +173,7 @@ impl From<CallError> for Outcome {
             Class::Transient | Class::Unknown => (Reason::Unavailable, Wait::Backoff),
             Class::RateLimited { after } => (Reason::RateLimit, Wait::For(after)),
             Class::NoCapacity => (Reason::NoCapacity, Wait::Backoff),
-            Class::NeedsOperator => (Reason::NeedsOperator, Wait::Slowly),
+            Class::NeedsOperator | Class::OverQuota => (Reason::NeedsOperator, Wait::Slowly),
         };
         Outcome::Deferred(Deferral { reason, wait, detail: error.message })
     }

@@ -181,25 +181,39 @@ pub struct Delivery {
     pub guid: String,
     /// When GitHub sent it.
     pub delivered_at: OffsetDateTime,
-    /// Whether the answer was a success.
-    pub delivered: bool,
+    /// The status of the answer; 0 when there was none.
+    pub status: u16,
     /// The event's name, e.g. `workflow_job`.
     pub event: String,
     /// What happened, e.g. `queued`, where the event has actions.
     pub action: Option<String>,
 }
 
+impl Delivery {
+    /// Whether the answer was a success.
+    pub fn is_delivered(&self) -> bool {
+        (200..400).contains(&self.status)
+    }
+}
+
+/// One page of the delivery log, newest first, and the cursor of the next.
+pub type DeliveryPage = (Vec<Delivery>, Option<String>);
+
 /// The App's webhook deliveries. Only an App has these: a PAT cannot read them.
 pub trait Deliveries {
     /// Whether the credentials are an App's.
     fn available(&self) -> impl Future<Output = Result<bool, CallError>>;
 
-    /// One page of `GET /app/hook/deliveries?per_page=100`, newest first, and the cursor of the next.
-    fn deliveries(
+    /// One page of `GET /app/hook/deliveries?per_page=100`. An App without a webhook has none.
+    fn deliveries(&self, cursor: Option<&str>) -> impl Future<Output = Result<DeliveryPage, CallError>>;
+
+    /// The same with `status=failure`: failed ones alone. `None` when the server cannot tell them apart, as GitHub
+    /// Enterprise Server before 3.17.
+    fn failed_deliveries(
         &self,
         cursor: Option<&str>,
-    ) -> impl Future<Output = Result<(Vec<Delivery>, Option<String>), CallError>>;
+    ) -> impl Future<Output = Result<Option<DeliveryPage>, CallError>>;
 
-    /// `POST /app/hook/deliveries/{id}/attempts`.
-    fn redeliver(&self, id: u64) -> impl Future<Output = Result<(), CallError>>;
+    /// `POST /app/hook/deliveries/{id}/attempts`; `false` when GitHub will not send this one again (400, 404, 422).
+    fn redeliver(&self, id: u64) -> impl Future<Output = Result<bool, CallError>>;
 }

@@ -26,7 +26,7 @@ pub fn due(deliveries: &[Delivery], now: OffsetDateTime) -> Vec<u64> {
             waits: delivery.action.as_deref() == Some("queued"),
         });
         event.tries += 1;
-        event.delivered |= delivery.delivered;
+        event.delivered |= delivery.is_delivered();
         if delivery.delivered_at > event.last {
             (event.last, event.id) = (delivery.delivered_at, delivery.id);
         }
@@ -43,6 +43,29 @@ pub fn due(deliveries: &[Delivery], now: OffsetDateTime) -> Vec<u64> {
     due.into_iter().map(|event| event.id).collect()
 }
 
+/// So many of the newest deliveries tell how the webhook is set up.
+const TELLING: usize = 10;
+/// With fewer, it may be one odd event.
+const FEWEST: usize = 3;
+
+/// What the operator has to mend at GitHub before any delivery can succeed: all of the newest were answered that they
+/// are not signed with our secret (401), or are no JSON (400).
+pub fn refused(deliveries: &[Delivery]) -> Option<&'static str> {
+    let mut newest: Vec<&Delivery> = deliveries.iter().collect();
+    newest.sort_by_key(|delivery| std::cmp::Reverse(delivery.delivered_at));
+    newest.truncate(TELLING);
+    let is_refusal = |delivery: &&Delivery| matches!(delivery.status, 400 | 401);
+    if newest.len() < FEWEST || !newest.iter().all(is_refusal) {
+        return None;
+    }
+    Some(match newest[0].status {
+        401 => {
+            "401: the secret of the App's webhook at GitHub is not the one in WEBHOOK_SECRET_ARN: make them the same"
+        }
+        _ => "400: set the content type of the App's webhook at GitHub to application/json",
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,10 +78,34 @@ mod tests {
             id,
             guid: guid.into(),
             delivered_at: NOW - Duration::minutes(minutes),
-            delivered,
+            status: if delivered { 202 } else { 502 },
             event: "workflow_job".into(),
             action: Some("in_progress".into()),
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_all_of_them() {
+        let answered = |statuses: &[u16]| -> Option<&'static str> {
+            let deliveries = statuses.iter().zip(0..);
+            let of = |(status, minutes): (&u16, i64)| Delivery {
+                status: *status,
+                ..delivery(1, "a", minutes, false)
+            };
+            refused(&deliveries.map(of).collect::<Vec<_>>())
+        };
+        // From the newest to the oldest.
+        let nothing: [&[u16]; 5] =
+            [&[], &[401, 401], &[401, 401, 401, 202], &[502, 401, 401, 401], &[202, 400, 400, 400, 400]];
+        for statuses in nothing {
+            assert_eq!(answered(statuses), None, "{statuses:?}");
+        }
+        let secret: [&[u16]; 3] =
+            [&[401; 3], &[401, 400, 401], &[401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 202]];
+        for statuses in secret {
+            assert!(answered(statuses).is_some_and(|why| why.contains("WEBHOOK_SECRET_ARN")), "{statuses:?}");
+        }
+        assert!(answered(&[400; 4]).is_some_and(|why| why.contains("application/json")));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::time::{Instant, interval, sleep};
 
 use super::{
@@ -104,7 +104,7 @@ async fn ask(
     answer_lost: bool,
 ) -> Result<Minted, CallError> {
     let (name, labels) = (&settings.name, &settings.labels);
-    let minted = mint_once(github, target, name, labels).await?;
+    let minted = github.mint(target, name, labels).await?;
     if matches!(minted, Minted::Created(_)) {
         return Ok(minted);
     }
@@ -119,28 +119,11 @@ async fn ask(
     match holder {
         Some(runner) if never_connected(&runner) => match github.delete_runner(target, runner.id).await? {
             Deleted::Busy => Ok(Minted::NameTaken),
-            Deleted::Spent | Deleted::Gone => mint_once(github, target, name, labels).await,
+            Deleted::Spent | Deleted::Gone => github.mint(target, name, labels).await,
         },
         Some(_) => Ok(Minted::NameTaken),
         // The registration has been spent meanwhile, by a job or by somebody who cleans up.
         None => Ok(minted),
-    }
-}
-
-/// One call. An answer without a configuration is as good as lost: the registration is there, and what it takes to
-/// run it is not.
-async fn mint_once(
-    github: &impl Github,
-    target: &Target,
-    name: &str,
-    labels: &[String],
-) -> Result<Minted, CallError> {
-    let minted = github.mint(target, name, labels).await?;
-    match &minted {
-        Minted::Created(made) if made.encoded.expose_secret().trim().is_empty() => {
-            Err(CallError::new(Class::Unknown, "GitHub registered the runner, and gave no configuration"))
-        }
-        _ => Ok(minted),
     }
 }
 
@@ -172,7 +155,9 @@ fn next(class: Class, failures: u32, elapsed: Duration, chance: f64) -> Next {
         Class::NeedsOperator | Class::Invalid => return Next::GiveUp(ExitReason::Refused),
         // GitHub's time is the least: asking earlier prolongs the limit.
         Class::RateLimited { after } => after.saturating_add(doubled.mul_f64(chance)),
-        Class::Transient | Class::Unknown | Class::NoCapacity => doubled.mul_f64(0.5 + chance / 2.0),
+        Class::Transient | Class::Unknown | Class::NoCapacity | Class::OverQuota => {
+            doubled.mul_f64(0.5 + chance / 2.0)
+        }
     };
     if elapsed.saturating_add(wait) > PATIENCE {
         return Next::GiveUp(ExitReason::Unavailable);

@@ -46,7 +46,14 @@ impl fmt::Display for Call {
 }
 
 /// What GitHub's words mean, where the status alone would send the operator the wrong way. In lower case.
-const PHRASES: [(&str, &str); 12] = [
+const PHRASES: [(&str, &str); 17] = [
+    ("integration not found", "GitHub knows no App of the client_id or app_id in GITHUB_SECRET_ARN"),
+    ("claim ('iat')", "GitHub's clock and the function's differ: it passes, or the host's clock is wrong"),
+    ("claim ('exp')", "GitHub's clock and the function's differ: it passes, or the host's clock is wrong"),
+    (
+        "reached max limit",
+        "the runner group is full: remove its offline runners, or set RUNNER_GROUP_ID to another group",
+    ),
     ("account was suspended", "GitHub has suspended the account: ask GitHub Support"),
     ("suspended", "the App's installation is suspended: unsuspend it in the settings of the organisation"),
     ("ip allow list", "the organisation's IP allow list lacks the functions' addresses"),
@@ -61,6 +68,7 @@ const PHRASES: [(&str, &str); 12] = [
     ),
     ("archived", "the repository is archived: unarchive it, or let it queue no jobs"),
     ("access blocked", "GitHub has blocked the repository"),
+    ("actions has been disabled", "turn GitHub Actions on for the repository"),
     ("actions is disabled", "turn GitHub Actions on for the repository"),
     ("not a supported version", "this server does not know the API's version: upgrade one of the two"),
     ("deprecated", "GitHub has given this call up: upgrade this program"),
@@ -101,7 +109,13 @@ pub(super) fn classify(call: &Call, reply: &Reply, limited: Option<Duration>, mi
 
 fn known(reply: &Reply, message: &str) -> Option<&'static str> {
     let phrase = PHRASES.iter().find(|(phrase, _)| message.contains(phrase)).map(|(_, fix)| *fix);
+    let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(&reply.body).is_ok();
     phrase.or_else(|| match reply.status {
+        407 => Some("the proxy wants credentials: check HTTPS_PROXY"),
+        400..=499 if !reply.body.is_empty() && !is_json() => Some(
+            "it is not GitHub's API that answers: check GITHUB_API_URL (GitHub Enterprise Server: \
+             https://HOST/api/v3), and proxies on the way",
+        ),
         403 if reply.headers.get("x-github-sso").is_some() => {
             Some("authorise the token for the organisation's single sign-on")
         }
@@ -123,8 +137,14 @@ fn is_request_id(id: &str) -> bool {
 /// GET job: GitHub does not say. Not there, or not any more, or moved to where it cannot be followed, or not ours
 /// to see; who asks must be able to do without.
 pub(super) fn says_nothing(reply: &Reply) -> bool {
-    let may_not = || words::message(reply).to_lowercase().contains("not accessible by");
-    matches!(reply.status, 301 | 302 | 307 | 308 | 404 | 410 | 451) || (reply.status == 403 && may_not())
+    let says = |words: &str| words::message(reply).to_lowercase().contains(words);
+    match reply.status {
+        301 | 302 | 307 | 308 | 404 | 451 => true,
+        403 => says("not accessible by"),
+        // Unless it is the API's version that is gone.
+        410 => !says("version"),
+        _ => false,
+    }
 }
 
 fn fix(call: &Call, status: u16) -> String {
@@ -160,11 +180,25 @@ fn fix(call: &Call, status: u16) -> String {
             "GitHub refuses the runner: check RUNNER_GROUP_ID (is there a runner group of that id?) and the labels"
                 .to_owned()
         }
+        400 | 405 | 406 | 409 | 411 | 413..=415 | 422 => {
+            "GitHub does not take the request: a proxy on the way may have changed it; if not, report it as a bug"
+                .to_owned()
+        }
         404 if call.is_mint() => {
             format!("{permission}; or RUNNER_GROUP_ID names no runner group that it may use")
         }
         _ => permission.to_owned(),
     }
+}
+
+/// `Deprecation` (RFC 9745) and `Sunset` (RFC 8594): GitHub announces the end of a call or of the API's version.
+pub(super) fn announced_end(reply: &Reply) -> Option<String> {
+    let said = ["deprecation", "sunset"].map(|name| Some((name, reply.headers.get(name)?)));
+    let is_plain =
+        |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b));
+    let said = said.into_iter().flatten().filter(|(_, value)| is_plain(value));
+    let said: Vec<String> = said.map(|(name, value)| format!("{name}: {value}")).collect();
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 /// The cursor of the page that a `Link` header calls `next`.
@@ -293,6 +327,7 @@ pub(super) mod tests {
             assert!(says(status, ""), "{status}");
         }
         assert!(says(403, r#"{"message":"Resource not accessible by integration"}"#));
+        assert!(!says(410, r#"{"message":"API version 2022-11-28 is no longer supported."}"#));
         assert!(!says(403, r#"{"message":"API rate limit exceeded for installation ID 1."}"#));
         for status in [200, 304, 401, 403, 422, 429, 500] {
             assert!(!says(status, ""), "{status}");

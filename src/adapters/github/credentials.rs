@@ -9,10 +9,12 @@ use std::{
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use super::{
+    super::http::Reply,
     GitHub,
     answer::{Call, Need},
     limits::Allowance,
@@ -54,12 +56,13 @@ pub(super) struct App {
 }
 
 impl Credentials {
-    /// A token as plain text, or JSON `{"app_id", "private_key", "installation_id"?}`. The private key is PEM,
-    /// PKCS#1 or PKCS#8; its line ends may be escaped.
+    /// A token as plain text, or JSON `{"client_id" or "app_id", "private_key", "installation_id"?}`. The private key is
+    /// PEM, PKCS#1 or PKCS#8; its line ends may be escaped.
     fn parse(text: &SecretString) -> Result<Self, &'static str> {
         #[derive(Deserialize)]
         struct AppSecret {
-            app_id: NumberOrText,
+            app_id: Option<NumberOrText>,
+            client_id: Option<String>,
             private_key: SecretString,
             installation_id: Option<NumberOrText>,
         }
@@ -77,7 +80,7 @@ impl Credentials {
             return Err(PLACEHOLDER);
         }
         let secret: AppSecret =
-            serde_json::from_str(text).map_err(|_| "it is JSON without a usable app_id and private_key")?;
+            serde_json::from_str(text).map_err(|_| "it is JSON without a usable private_key")?;
         let pem = secret.private_key.expose_secret().replace("\\n", "\n");
         let key = EncodingKey::from_rsa_pem(pem.as_bytes()).map_err(|_| what_it_is(&pem))?;
         let installation = match secret.installation_id {
@@ -87,9 +90,13 @@ impl Credentials {
                 Some(InstallationId(id.trim().parse().map_err(|_| "installation_id is no number")?))
             }
         };
-        let id = match secret.app_id {
-            NumberOrText::Number(id) => id.to_string(),
-            NumberOrText::Text(id) => id,
+        // "We recommend the client ID" (GitHub, "Generating a JSON Web Token", `iss`).
+        let client_id = secret.client_id.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty());
+        let id = match (client_id, secret.app_id) {
+            (Some(id), _) => id,
+            (None, Some(NumberOrText::Number(id))) => id.to_string(),
+            (None, Some(NumberOrText::Text(id))) if !id.trim().is_empty() => id.trim().to_owned(),
+            (None, _) => return Err("it is JSON without a client_id or app_id"),
         };
         Ok(Credentials::App(App { id, key, installation }))
     }
@@ -113,7 +120,7 @@ fn what_it_is(text: &str) -> &'static str {
 }
 
 fn unusable(what: &str) -> CallError {
-    let form = "it should hold a token as plain text, or JSON {\"app_id\", \"private_key\", \"installation_id\" (optional)}";
+    let form = "it should hold a token as plain text, or JSON {\"client_id\" or \"app_id\", \"private_key\", \"installation_id\" (optional)}";
     let form = if what == PLACEHOLDER { String::new() } else { format!("; {form}") };
     CallError::new(Class::NeedsOperator, format!("GITHUB_SECRET_ARN: {what}{form}"))
 }
@@ -236,17 +243,6 @@ impl<S: SecretSource> Keyring<S> {
         pass.account.is_some() || dropped || !is_current
     }
 
-    /// A JWT that says that we are the App.
-    pub(super) async fn app_pass<C: Clock>(&self, clock: &C) -> Result<Pass, CallError> {
-        let credentials = self.credentials(clock).await?;
-        let Credentials::App(app) = &*credentials else {
-            let message = "GitHub: this call needs a GitHub App, not a token";
-            return Err(CallError::new(Class::NeedsOperator, message));
-        };
-        let token = self.jwt(app, clock.now())?;
-        Ok(Pass { token, allowance: Allowance::App, credentials, account: None })
-    }
-
     fn jwt(&self, app: &App, now: OffsetDateTime) -> Result<SecretString, CallError> {
         #[derive(Serialize)]
         struct Claims<'a> {
@@ -270,10 +266,45 @@ impl<S: SecretSource> Keyring<S> {
     }
 }
 
+/// What an installation's token is asked to be good for, in this order: as little as will do; without what only tells
+/// whether a job still waits, for an App that was not granted it; as much as the App was granted, whatever it is.
+fn permissions(scope: &Scope) -> [Option<Value>; 3] {
+    let register = match scope {
+        Scope::Org | Scope::Enterprise(_) => "organization_self_hosted_runners",
+        Scope::Repo => "administration",
+    };
+    let asked = |permissions: Value| Some(json!({ "permissions": permissions }));
+    [asked(json!({ register: "write", "actions": "read" })), asked(json!({ register: "write" })), None]
+}
+
 impl<S: SecretSource, C: Clock> GitHub<S, C> {
+    /// What the secret holds, if it is good for the scope.
+    pub(super) async fn credentials(&self) -> Result<Rc<Credentials>, CallError> {
+        let credentials = self.keyring.credentials(&self.clock).await?;
+        match (&*credentials, &self.scope) {
+            (Credentials::App(_), Scope::Enterprise(_)) => Err(CallError::new(
+                Class::NeedsOperator,
+                "GITHUB_SECRET_ARN holds a GitHub App, and GitHub lets no App register an enterprise's runners \
+                 (RUNNER_SCOPE): use a classic token with the scope manage_runners:enterprise, or RUNNER_SCOPE=org",
+            )),
+            _ => Ok(credentials),
+        }
+    }
+
+    /// A JWT that says that we are the App.
+    pub(super) async fn app_pass(&self) -> Result<Pass, CallError> {
+        let credentials = self.credentials().await?;
+        let Credentials::App(app) = &*credentials else {
+            let message = "GitHub: this call needs a GitHub App, not a token";
+            return Err(CallError::new(Class::NeedsOperator, message));
+        };
+        let token = self.keyring.jwt(app, self.clock.now())?;
+        Ok(Pass { token, allowance: Allowance::App, credentials, account: None })
+    }
+
     /// What to call GitHub with: a personal token, or one of the App's installation, which lives an hour.
     pub(super) async fn pass(&self, target: &Target) -> Result<Pass, CallError> {
-        let credentials = self.keyring.credentials(&self.clock).await?;
+        let credentials = self.credentials().await?;
         let app = match &*credentials {
             Credentials::Token(token) => {
                 return Ok(Pass {
@@ -309,12 +340,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         target: &Target,
         looked_up: &mut Option<InstallationId>,
     ) -> Result<Token, CallError> {
-        let payload = match self.scope {
-            // A payload names the organisation's or the account's.
-            Scope::Enterprise(_) => None,
-            Scope::Org | Scope::Repo => target.installation,
-        };
-        if let Some(installation) = looked_up.or(app.installation).or(payload)
+        if let Some(installation) = looked_up.or(app.installation).or(target.installation)
             && let Some(token) = self.installation_token(installation).await?
         {
             return Ok(token);
@@ -332,7 +358,20 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
     /// `None` when there is no such installation.
     async fn installation_token(&self, installation: InstallationId) -> Result<Option<Token>, CallError> {
         let call = Call::new("POST", format!("/app/installations/{installation}/access_tokens"), Need::App);
-        let reply = self.ask_as_app(&call, |reply| matches!(reply.status, 201 | 404)).await?;
+        let asked = permissions(&self.scope);
+        let reply = loop {
+            let granted = self.known.granted.get();
+            let body = asked[granted].as_ref().map(Value::to_string);
+            let is_last = body.is_none();
+            let expected =
+                |reply: &Reply| matches!(reply.status, 201 | 404) || (reply.status == 422 && !is_last);
+            let reply = self.ask_as_app(&call, body, expected).await?;
+            if reply.status != 422 {
+                break reply;
+            }
+            // "The permissions requested are not granted to this installation."
+            self.known.granted.set(granted + 1);
+        };
         if reply.status == 404 {
             return Ok(None);
         }
@@ -347,12 +386,11 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
 
     async fn look_up_installation(&self, target: &Target) -> Result<InstallationId, CallError> {
         let path = match (&self.scope, &target.repository) {
-            (Scope::Enterprise(slug), _) => format!("/enterprises/{}/installation", segment(slug)),
             (Scope::Repo, Some(_)) => format!("{}/installation", super::repository_path(target)?),
             _ => format!("/orgs/{}/installation", segment(&target.owner)),
         };
         let call = Call::new("GET", path, Need::Installed);
-        let reply = self.ask_as_app(&call, super::is_ok).await?;
+        let reply = self.ask_as_app(&call, None, super::is_ok).await?;
         super::read(&call, &reply).map(|installation: wire::Installation| installation.id)
     }
 }
@@ -369,8 +407,8 @@ mod tests {
     fn an_app_in_all_its_forms() {
         let one_line = PKCS1.replace('\n', "\\n");
         for pem in [PKCS1, PKCS8, &one_line] {
-            for id in [serde_json::json!(7), serde_json::json!("7")] {
-                let secret = serde_json::json!({"app_id": id, "private_key": pem, "installation_id": id});
+            for id in [json!(7), json!("7"), json!(" 7\n")] {
+                let secret = json!({"app_id": id, "private_key": pem, "installation_id": id});
                 let Ok(Credentials::App(app)) = Credentials::parse(&format!(" {secret}\n").into()) else {
                     panic!("{id}")
                 };
@@ -382,9 +420,25 @@ mod tests {
     }
 
     #[test]
+    fn the_client_id_goes_before_the_app_s_id() {
+        let table = [
+            (json!({"client_id": " Iv23liAbCdEf\n", "private_key": PKCS1}), "Iv23liAbCdEf"),
+            (json!({"client_id": "Iv23liAbCdEf", "app_id": 7, "private_key": PKCS1}), "Iv23liAbCdEf"),
+            (json!({"client_id": "", "app_id": 7, "private_key": PKCS1}), "7"),
+        ];
+        for (secret, want) in table {
+            match Credentials::parse(&secret.to_string().into()) {
+                Ok(Credentials::App(app)) => assert_eq!(app.id, want),
+                _ => panic!("{want}"),
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_secret_is_told_without_its_content() {
         let in_secret = |key: &str| serde_json::json!({"app_id": 1, "private_key": key}).to_string();
-        let table: [(&str, &str); 12] = [
+        let no_id = json!({"app_id": " ", "private_key": PKCS1}).to_string();
+        let table: [(&str, &str); 13] = [
             ("", "it is no token"),
             ("two words", "it is no token"),
             ("{", "it is JSON without"),
@@ -400,6 +454,7 @@ mod tests {
             ),
             (&in_secret("/home/me/app.pem"), "private_key is a file's name"),
             (&in_secret("LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVktLS0tLQ=="), "private_key is base64"),
+            (&no_id, "it is JSON without a client_id or app_id"),
         ];
         for (text, want) in table {
             match Credentials::parse(&text.into()) {

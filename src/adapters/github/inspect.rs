@@ -98,7 +98,7 @@ impl<S: SecretSource, C: Clock> Inspect for GitHub<S, C> {
 
     async fn app(&self) -> Result<AppAnswer, CallError> {
         let call = Call::new("GET", "/app".to_owned(), Need::App);
-        let reply = self.ask_as_app(&call, or_none(401)).await?;
+        let reply = self.ask_as_app(&call, None, or_none(401)).await?;
         let date = reply.headers.get("date");
         let server_time = date.and_then(|date| OffsetDateTime::parse(date, &Rfc2822).ok());
         if reply.status == 401 {
@@ -110,7 +110,7 @@ impl<S: SecretSource, C: Clock> Inspect for GitHub<S, C> {
 
     async fn installation(&self, owner: &str) -> Result<Option<SeenInstallation>, CallError> {
         let call = Call::new("GET", format!("/orgs/{}/installation", segment(owner)), Need::Installed);
-        let reply = self.ask_as_app(&call, or_none(404)).await?;
+        let reply = self.ask_as_app(&call, None, or_none(404)).await?;
         if reply.status == 404 {
             return Ok(None);
         }
@@ -126,7 +126,7 @@ impl<S: SecretSource, C: Clock> Inspect for GitHub<S, C> {
 
     async fn hook(&self) -> Result<SeenHook, CallError> {
         let call = Call::new("GET", "/app/hook/config".to_owned(), Need::App);
-        let hook: Hook = read(&call, &self.ask_as_app(&call, is_ok).await?)?;
+        let hook: Hook = read(&call, &self.ask_as_app(&call, None, is_ok).await?)?;
         // "String or number".
         let insecure = hook.insecure_ssl.is_some_and(|it| it.to_string().trim_matches('"') == "1");
         Ok(SeenHook {
@@ -139,7 +139,7 @@ impl<S: SecretSource, C: Clock> Inspect for GitHub<S, C> {
     async fn sent(&self) -> Result<Vec<SentEvent>, CallError> {
         let path = format!("/app/hook/deliveries?per_page={}", super::PER_PAGE);
         let call = Call::new("GET", path, Need::App);
-        let sent: Vec<Sent> = read(&call, &self.ask_as_app(&call, is_ok).await?)?;
+        let sent: Vec<Sent> = read(&call, &self.ask_as_app(&call, None, is_ok).await?)?;
         let line =
             |sent: Sent| SentEvent { event: sent.event, status: sent.status_code, at: sent.delivered_at };
         Ok(sent.into_iter().map(line).collect())

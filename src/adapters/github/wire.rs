@@ -87,8 +87,7 @@ impl From<Delivery> for ports::Delivery {
             id: delivery.id,
             guid: delivery.guid,
             delivered_at: delivery.delivered_at,
-            // 0 stands for no answer at all.
-            delivered: (200..400).contains(&delivery.status_code),
+            status: delivery.status_code,
             event: delivery.event,
             action: delivery.action,
         }

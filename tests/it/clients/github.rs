@@ -27,7 +27,7 @@ use gha_fargate_runners::{
     },
     error::{CallError, Class},
     ids::{InstallationId, JobId, RunnerId},
-    ports::{Clock, Github, Minted, Scope, SecretSource, Target},
+    ports::{Clock, Deliveries, Github, Minted, Scope, SecretSource, Target},
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -42,11 +42,13 @@ const KEY: &str = include_str!("../../fixtures/app-key.pem");
 pub(super) const START: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
 
 /// One request, as it reached GitHub.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Asked {
     /// `POST /orgs/octo-org/…`, without the query.
     pub(super) what: String,
-    bearer: String,
+    pub(super) bearer: String,
+    pub(super) query: String,
+    pub(super) body: String,
 }
 
 /// A GitHub that answers what it is told to, and remembers what it was asked.
@@ -72,10 +74,16 @@ impl Server {
             let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
             async move {
                 let (head, body) = request.into_parts();
-                to_bytes(body, usize::MAX).await.expect("a body");
+                let body = to_bytes(body, usize::MAX).await.expect("a body");
                 let bearer = head.headers["authorization"].to_str().expect("text");
                 let bearer = bearer.strip_prefix("Bearer ").unwrap_or(bearer).to_owned();
-                let asked = Asked { what: format!("{} {}", head.method, head.uri.path()), bearer };
+                let query = head.uri.query().unwrap_or_default().to_owned();
+                let asked = Asked {
+                    what: format!("{} {}", head.method, head.uri.path()),
+                    bearer,
+                    query,
+                    body: String::from_utf8_lossy(&body).into_owned(),
+                };
                 seen.lock().expect("a lock").push(asked.clone());
                 answer(asked).await
             }
@@ -205,9 +213,7 @@ async fn with_installation_2() -> (Server, Arc<AtomicUsize>) {
                 let expires = (START + time::Duration::hours(1)).format(&Rfc3339).expect("a time");
                 answer(201, &json!({"token": format!("ghs_{number}"), "expires_at": expires}))
             }
-            "GET /orgs/octo-org/installation" | "GET /enterprises/octo-corp/installation" => {
-                answer(200, &json!({"id": 2}))
-            }
+            "GET /orgs/octo-org/installation" => answer(200, &json!({"id": 2})),
             _ => answer(404, &json!({"message": "Not Found"})),
         };
         Box::pin(ready(response))
@@ -259,13 +265,89 @@ async fn a_stale_installation_is_looked_up_once() {
 }
 
 #[tokio::test]
-async fn an_enterprise_s_runners_are_the_enterprise_installation_s() {
+async fn an_app_cannot_serve_an_enterprise_and_is_not_tried() {
     let (server, _) = with_installation_2().await;
     let scope = Scope::Enterprise("octo-corp".to_owned());
     let client = Client::with(server.url.clone(), &app(None), scope, Http::new());
-    // The payload names the organisation's installation.
-    client.mints(Some(1), 1).await;
-    assert_eq!(server.asked(), ["GET /enterprises/octo-corp/installation", "token 2", "mint"]);
+    let errors = [
+        client.github.warm(None).await.expect_err("said at the start"),
+        client.mint(Some(1)).await.expect_err("and at each job"),
+        client.github.available().await.expect_err("and in each sweep"),
+    ];
+    for error in errors {
+        assert_eq!(error.class, Class::NeedsOperator);
+        assert!(error.message.contains("no App") && error.message.contains("RUNNER_SCOPE=org"), "{error}");
+    }
+    assert_eq!(server.asked(), [""; 0]);
+}
+
+/// A GitHub whose installation 2 has been granted so much: what tokens were asked for.
+async fn asked_permissions(scope: Scope, granted: &'static [&'static str]) -> Vec<Value> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let asked_for = Arc::clone(&seen);
+    let server = Server::start(move |asked| {
+        let response = match shorten(&asked.what).as_str() {
+            "mint" => minted(),
+            _ => {
+                let body: Value = serde_json::from_str(&asked.body).unwrap_or_default();
+                let names = body["permissions"].as_object().into_iter().flatten();
+                let all = names.map(|(name, _)| name).all(|name| granted.contains(&name.as_str()));
+                asked_for.lock().expect("a lock").push(body);
+                match all {
+                    true => answer(201, &json!({"token": "ghs_1", "expires_at": "2026-01-01T13:00:00Z"})),
+                    false => answer(
+                        422,
+                        &json!({"message": "The permissions requested are not granted to this installation."}),
+                    ),
+                }
+            }
+        };
+        Box::pin(ready(response))
+    })
+    .await;
+    let client = Client::with(server.url.clone(), &app(Some(2)), scope, Http::new());
+    client.mints(None, 1).await;
+    // Its hour is over: what was learnt is not asked again.
+    client.clock.advance(60);
+    client.mints(None, 1).await;
+    let seen = seen.lock().expect("a lock");
+    seen.clone()
+}
+
+#[tokio::test]
+async fn a_token_may_do_what_it_is_for_and_no_more() {
+    const RUNNERS: &str = "organization_self_hosted_runners";
+    let least = json!({"permissions": {RUNNERS: "write", "actions": "read"}});
+    let without_actions = json!({"permissions": {RUNNERS: "write"}});
+    assert_eq!(asked_permissions(Scope::Org, &[RUNNERS, "actions"]).await, [least.clone(), least.clone()]);
+    assert_eq!(
+        asked_permissions(Scope::Org, &[RUNNERS]).await,
+        [least.clone(), without_actions.clone(), without_actions.clone()]
+    );
+    // An older server may call it otherwise.
+    assert_eq!(asked_permissions(Scope::Org, &[]).await, [least, without_actions, Value::Null, Value::Null]);
+    let of_repository = json!({"permissions": {"administration": "write", "actions": "read"}});
+    let asked = asked_permissions(Scope::Repo, &["administration", "actions"]).await;
+    assert_eq!(asked, [of_repository.clone(), of_repository]);
+}
+
+#[tokio::test]
+async fn a_registration_without_a_configuration_is_given_back() {
+    for (status, class) in [(204, Class::Transient), (404, Class::Transient), (500, Class::Unknown)] {
+        for config in ["", " \n"] {
+            let server = Server::start(move |asked| {
+                let response = match shorten(&asked.what).as_str() {
+                    "mint" => answer(201, &json!({"runner": {"id": 7}, "encoded_jit_config": config})),
+                    _ => answer(status, &json!({})),
+                };
+                Box::pin(ready(response))
+            })
+            .await;
+            let error = Client::new(&server, "ghp_x").mint(None).await.expect_err("no configuration");
+            assert_eq!(error.class, class, "{error}");
+            assert_eq!(server.asked(), ["mint", "DELETE /orgs/octo-org/actions/runners/7"]);
+        }
+    }
 }
 
 #[tokio::test]

@@ -288,7 +288,13 @@ fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime) ->
             if app::is_suspended(shared, installation) {
                 return message(403, "This installation has been suspended");
             }
-            match lock(&shared.app).access_token(installation, now) {
+            let mut app = lock(&shared.app);
+            let is_granted =
+                |name: &String| app.granted.as_ref().is_none_or(|granted| granted.contains(name));
+            if !body.permissions.keys().all(is_granted) {
+                return message(422, "The permissions requested are not granted to this installation.");
+            }
+            match app.access_token(installation, now) {
                 Some((token, expires_at)) => {
                     let selection = if body.repositories.is_empty() { "all" } else { "selected" };
                     let answer = json!({
@@ -404,12 +410,14 @@ fn deliveries(shared: &Shared, asked: &Asked) -> Reply {
         }
     };
     let app = lock(&shared.app);
-    let (page, more) = app.deliveries.list(before, per_page.clamp(1, PAGE), asked.sight);
-    let failed =
-        |status: u16| asked.parameter("status").is_none_or(|want| (want == "success") == (status < 400));
+    let status = asked.parameter("status").filter(|_| !app.ignores_delivery_status);
+    let (page, more) = app.deliveries.list_those(before, per_page.clamp(1, PAGE), asked.sight, |delivery| {
+        // "in the 200-399 range", "in the 400-599 range": no answer is neither.
+        let range = |want| if want == "success" { 200..400 } else { 400..600 };
+        status.is_none_or(|want| range(want).contains(&delivery.status_code))
+    });
     let body: Vec<Value> = page
         .iter()
-        .filter(|delivery| failed(delivery.status_code))
         .map(|delivery| {
             json!({
                 "id": delivery.id,

@@ -52,6 +52,10 @@ pub struct App {
     pub remaining: Option<u64>,
     /// What its webhook was sent, as text.
     pub deliveries: Deliveries<String>,
+    /// `status` of the list of deliveries means nothing: a GitHub Enterprise Server before 3.17.
+    pub ignores_delivery_status: bool,
+    /// What its installations were granted; `None` is whatever is asked for.
+    pub granted: Option<BTreeSet<String>>,
 }
 
 impl App {

@@ -91,8 +91,20 @@ impl<P: Clone> Deliveries<P> {
 
     /// A page of the log, newest first: those with ids below `before`, and whether more follow.
     pub fn list(&self, before: Option<u64>, limit: usize, sight: Sight) -> (Vec<&Delivery<P>>, bool) {
+        self.list_those(before, limit, sight, |_| true)
+    }
+
+    /// The same of those alone that are wanted.
+    pub fn list_those(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+        sight: Sight,
+        wanted: impl Fn(&Delivery<P>) -> bool,
+    ) -> (Vec<&Delivery<P>>, bool) {
         let older = self.kept.range(..before.unwrap_or(u64::MAX)).rev().map(|(_, delivery)| delivery);
-        let mut older = older.skip_while(|delivery| delivery.delivered_at > sight.at);
+        let mut older =
+            older.skip_while(|delivery| delivery.delivered_at > sight.at).filter(|delivery| wanted(delivery));
         let page = older.by_ref().take(limit).collect();
         (page, older.next().is_some())
     }

@@ -45,7 +45,7 @@ pub fn as_delivery(delivery: &deliveries::Delivery<Event>) -> Delivery {
         id: delivery.id,
         guid: delivery.guid.clone(),
         delivered_at: delivery.delivered_at,
-        delivered: delivery.status_code < 400,
+        status: delivery.status_code,
         event: delivery.event.to_owned(),
         action: delivery.action.map(str::to_owned),
     }

@@ -9,7 +9,7 @@ use gha_fargate_runners::{
     ids::{Attempt, JobId, Purpose, RunnerId, RunnerVersion},
     intake::payload::{self, Message},
     ports::{
-        Bus, Deleted, Deliveries, Delivery, FindTasks, Github, JobState, JobStatus, Minted, Queue,
+        Bus, Deleted, Deliveries, DeliveryPage, FindTasks, Github, JobState, JobStatus, Minted, Queue,
         Registration, RunTask, Source, StartTasks, Target, Task, TaskArn, TendTasks,
     },
 };
@@ -157,12 +157,16 @@ impl Deliveries for FaultyPort {
         self.port.available().await
     }
 
-    async fn deliveries(&self, cursor: Option<&str>) -> Result<(Vec<Delivery>, Option<String>), CallError> {
+    async fn deliveries(&self, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
         self.port.deliveries(cursor).await
     }
 
-    async fn redeliver(&self, id: u64) -> Result<(), CallError> {
-        if self.is(Planted::NoRedelivery) { Ok(()) } else { self.port.redeliver(id).await }
+    async fn failed_deliveries(&self, cursor: Option<&str>) -> Result<Option<DeliveryPage>, CallError> {
+        self.port.failed_deliveries(cursor).await
+    }
+
+    async fn redeliver(&self, id: u64) -> Result<bool, CallError> {
+        if self.is(Planted::NoRedelivery) { Ok(true) } else { self.port.redeliver(id).await }
     }
 }
 

@@ -12,7 +12,7 @@ use gha_fargate_runners::{
     fargate::request::TaskRequest,
     ids::{JobId, RunnerId, RunnerVersion},
     ports::{
-        self, Bus, Clock, Deleted, Deliveries, Delivery, FindTasks, Github, JobState, Minted, Queue,
+        self, Bus, Clock, Deleted, Deliveries, DeliveryPage, FindTasks, Github, JobState, Minted, Queue,
         Registration, RunTask, SecretSource, Source, StartTasks, Target, Task, TaskArn, TendTasks, Timer,
     },
 };
@@ -135,13 +135,18 @@ impl Deliveries for Port {
         Ok(true)
     }
 
-    async fn deliveries(&self, cursor: Option<&str>) -> Result<(Vec<Delivery>, Option<String>), CallError> {
+    async fn deliveries(&self, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
         let request = Request::ListDeliveries(cursor.map(str::to_owned));
         answer!(self.call(request), Reply::Deliveries(page, next) => (page, next))
     }
 
-    async fn redeliver(&self, id: u64) -> Result<(), CallError> {
-        answer!(self.call(Request::Redeliver(id)), Reply::Done => ())
+    /// As a server that does not know the parameter: then the whole log is read.
+    async fn failed_deliveries(&self, _: Option<&str>) -> Result<Option<DeliveryPage>, CallError> {
+        Ok(None)
+    }
+
+    async fn redeliver(&self, id: u64) -> Result<bool, CallError> {
+        answer!(self.call(Request::Redeliver(id)), Reply::Done => true)
     }
 }
 

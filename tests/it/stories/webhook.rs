@@ -524,6 +524,8 @@ fn places(value: &Value, here: &str, found: &mut Vec<String>) {
 #[tokio::test]
 async fn whatever_anybody_sends_there_is_no_5xx_and_no_panic() {
     let world = World::start();
+    // However long this takes.
+    world.set_now(world.now());
     let door = front_door(&world);
     door.warm().await.expect("the secret");
     let names = "[a-zA-Z-]{1,20}|x-hub-signature-256|x-github-event";
@@ -531,7 +533,7 @@ async fn whatever_anybody_sends_there_is_no_5xx_and_no_panic() {
     let twists = proptest::collection::vec((any::<Index>(), proptest::option::weighted(0.8, odd())), 0..3);
     let anything = (headers, "[\u{0}-\u{ff}]{0,200}", any::<Index>(), twists);
     let mut runner = TestRunner::deterministic();
-    for _ in 0..10_000 {
+    for _ in 0..5_000 {
         let (headers, body, shape, twists) = anything.new_tree(&mut runner).expect("an event").current();
         let (_, mut event) = shape.get(&shapes(&json!(headers), &body)).clone();
         for (place, odd) in twists {

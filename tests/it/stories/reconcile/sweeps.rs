@@ -122,6 +122,97 @@ async fn an_event_made_good_by_another_delivery_is_not_asked_for_again() {
     story.end();
 }
 
+/// A story that begins so many minutes after the full hour: every third sweep looks at the whole log.
+async fn begin_at(minute: i64) -> Story {
+    let story = Story::begin().await;
+    let now = story.fleet.now();
+    let since = Duration::seconds(now.unix_timestamp().rem_euclid(3600));
+    story.world.advance(Duration::hours(1) + Duration::minutes(minute) - since);
+    story
+}
+
+/// The lists of deliveries that a sweep reads, and what it asks for again.
+async fn sweep_the_log(story: &Story) -> (usize, usize, u64) {
+    story.world.take_calls();
+    let swept = story.sweep().await;
+    let again = story.world.app().deliveries.take_redeliveries().len();
+    assert_eq!(swept.get("Redelivered"), again as u64);
+    (story.count(Op::ListDeliveries), again, swept.get("NeedsOperator"))
+}
+
+#[tokio::test]
+async fn good_deliveries_cost_one_request_however_many() {
+    for (ignores, lists) in [(false, 1), (true, 5)] {
+        let story = begin_at(1).await;
+        story.world.app().ignores_delivery_status = ignores;
+        for event in 0..350 {
+            delivered(&story, &format!("good-{event}"), 202);
+        }
+        story.world.advance(Duration::minutes(5));
+        assert_eq!(sweep_the_log(&story).await, (lists, 0, 0), "it cannot filter: {ignores}");
+        delivered(&story, "failed", 502);
+        story.world.advance(Duration::minutes(5));
+        let (lists, again, _) = sweep_the_log(&story).await;
+        assert_eq!(again, 1);
+        assert!(lists <= 5, "asked once whether it can filter, and not again: {lists}");
+        story.end();
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_that_had_no_answer_is_no_failure_to_github_and_found_all_the_same() {
+    let story = begin_at(1).await;
+    delivered(&story, "no-answer", 0);
+    let mut again = Vec::new();
+    for _ in 0..3 {
+        story.world.advance(Duration::minutes(5));
+        again.push(sweep_the_log(&story).await.1);
+    }
+    assert_eq!(again, [0, 0, 1], "every third sweep looks at all");
+    story.end();
+}
+
+#[tokio::test]
+async fn a_secret_that_is_wrong_at_github_is_told_and_nothing_is_sent_again_in_vain() {
+    for status in [400, 401] {
+        let story = Story::begin().await;
+        for event in 0..24 {
+            delivered(&story, &format!("refused-{event}"), status);
+        }
+        for _ in 0..3 {
+            story.world.advance(Duration::minutes(5));
+            let (_, again, needs_operator) = sweep_the_log(&story).await;
+            assert_eq!((again, needs_operator), (0, 1), "{status}");
+        }
+        delivered(&story, "mended", 202);
+        assert_eq!(sweep_the_log(&story).await.1, 24, "what was refused comes again");
+        story.end();
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_that_github_will_not_send_again_is_given_up_alone() {
+    for status in [400, 404, 422] {
+        let story = Story::begin().await;
+        for event in 0..3 {
+            delivered(&story, &format!("failed-{event}"), 502);
+        }
+        story.world.advance(Duration::minutes(5));
+        story.world.fail(Op::Redeliver).once().before().status(status);
+        let (_, again, needs_operator) = sweep_the_log(&story).await;
+        assert_eq!((again, needs_operator), (2, 0), "{status}");
+        story.end();
+    }
+}
+
+#[tokio::test]
+async fn an_app_without_a_webhook_has_no_deliveries() {
+    let story = Story::begin().await;
+    story.world.fail(Op::ListDeliveries).always().before().status(404);
+    assert_eq!(sweep_the_log(&story).await, (1, 0, 0));
+    story.end();
+}
+
 #[tokio::test]
 async fn with_a_personal_access_token_deliveries_are_not_looked_at() {
     let story = Story::with(&[("GITHUB_SECRET_ARN", &Secrets::arn(PAT_SECRET))]).await;
