@@ -1,5 +1,7 @@
 //! What all AWS clients have in common: where their settings come from, and how their errors are read.
 
+mod words;
+
 use std::time::Duration;
 
 use aws_config::{
@@ -111,9 +113,12 @@ pub fn call_error<E: ProvideErrorMetadata>(
             let what = match code {
                 "" if status < 300 => format!("{status} with an unreadable body"),
                 "" => format!("an error without a code ({status})"),
-                _ => format!("{code} ({status}){}", fix(code, call)),
+                _ => match words::fix(code, text, call) {
+                    Some(fix) => format!("{code} ({status}): {fix}"),
+                    None => format!("{code} ({status})"),
+                },
             };
-            (classify(code, text, status, lost), what)
+            (words::classify(code, text, status, lost), what)
         }
         _ => (lost, "the answer could not be read".to_owned()),
     };
@@ -124,62 +129,6 @@ pub fn call_error<E: ProvideErrorMetadata>(
 /// words written together, some with dots in between.
 fn is_code(code: &str) -> bool {
     (1..=64).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.')
-}
-
-fn classify(code: &str, text: &str, status: u16, lost: Class) -> Class {
-    if code.contains("Throttl")
-        || code.contains("TooManyRequests")
-        || code == "RequestLimitExceeded"
-        || says_throttled(text)
-    {
-        return Class::Transient;
-    }
-    if no_capacity(text) {
-        return Class::NoCapacity;
-    }
-    match status {
-        408 => lost,
-        400..=499 => Class::NeedsOperator,
-        // A success whose body the SDK cannot read comes as an error too: it may have happened.
-        _ => lost,
-    }
-}
-
-/// ECS says it as a ThrottlingException, as a ClientException, and, when it was EC2 that throttled it, inside an
-/// InvalidParameterException: "Request limit exceeded. (Service: AmazonEC2; … Error Code: RequestLimitExceeded)".
-fn says_throttled(text: &str) -> bool {
-    ["Rate exceeded", "Request limit exceeded", "RequestLimitExceeded"]
-        .iter()
-        .any(|words| text.contains(words))
-}
-
-/// Fargate's words for "not now": "Capacity is unavailable at this time. Please try again later or in a
-/// different availability zone", and "You've reached the limit on the number of vCPUs you can run
-/// concurrently". Spot and on-demand have quotas and capacity of their own.
-fn no_capacity(text: &str) -> bool {
-    text.contains("apacity is unavailable") || text.contains("limit on the number of vCPUs")
-}
-
-/// What the operator can do about it.
-fn fix(code: &str, call: &str) -> String {
-    match code {
-        "AccessDeniedException" | "AccessDenied" => format!(": the function's role must allow {call}"),
-        "ClusterNotFoundException" => ": ECS_CLUSTER names a cluster that is not there".to_owned(),
-        "UnrecognizedClientException" | "InvalidClientTokenId" | "ExpiredTokenException" => {
-            ": the function's AWS credentials are not valid".to_owned()
-        }
-        "BlockedException" => ": the AWS account is blocked; ask AWS Support".to_owned(),
-        "QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue" => {
-            ": JOB_QUEUE_URL or DEAD_LETTER_QUEUE_URL names a queue that is not there".to_owned()
-        }
-        "ResourceNotFoundException" => ": it is not there".to_owned(),
-        "InvalidParameterException" | "ClientException" if call == "ecs:RunTask" => {
-            ": ECS refuses the request; check TASK_DEFINITION (is it registered and active?), CONTAINER_NAME, \
-             SUBNET_IDS, SECURITY_GROUP_IDS, and that the cluster has the capacity providers of CAPACITY"
-                .to_owned()
-        }
-        _ => String::new(),
-    }
 }
 
 #[cfg(test)]
@@ -204,38 +153,5 @@ mod tests {
         };
         assert_eq!(endpoint("Secrets Manager").as_deref(), Some("https://secrets"));
         assert_eq!(endpoint("ECS").as_deref(), Some("https://all"));
-    }
-
-    #[test]
-    fn classes() {
-        let table = [
-            ("ThrottlingException", "Rate exceeded", 400, Class::Transient),
-            ("ClientException", "Rate exceeded", 400, Class::Transient),
-            (
-                "InvalidParameterException",
-                "Request limit exceeded. (RequestLimitExceeded)",
-                400,
-                Class::Transient,
-            ),
-            ("RequestLimitExceeded", "", 400, Class::Transient),
-            ("ServerException", "Service Unavailable", 500, Class::Unknown),
-            ("ClientException", "Capacity is unavailable at this time.", 400, Class::NoCapacity),
-            (
-                "ClientException",
-                "You've reached the limit on the number of vCPUs you can run concurrently",
-                400,
-                Class::NoCapacity,
-            ),
-            ("ClientException", "TaskDefinition not found.", 400, Class::NeedsOperator),
-            ("AccessDeniedException", "…", 400, Class::NeedsOperator),
-            ("ClusterNotFoundException", "Cluster not found.", 400, Class::NeedsOperator),
-            ("InvalidParameterException", "…", 400, Class::NeedsOperator),
-            ("", "", 200, Class::Unknown),
-            ("", "", 408, Class::Unknown),
-        ];
-        for (code, text, status, want) in table {
-            assert_eq!(classify(code, text, status, Class::Unknown), want, "{code}: {text}");
-        }
-        assert!(fix("AccessDeniedException", "ecs:RunTask").contains("ecs:RunTask"));
     }
 }

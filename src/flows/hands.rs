@@ -18,7 +18,7 @@ pub async fn run_task<E: StartTasks>(
     plan: &Plan,
     registration: Option<&JitConfig>,
 ) -> Result<(RunTask, Capacity), CallError> {
-    let mut dry = Vec::new();
+    let (mut dry, mut class) = (Vec::new(), Class::NoCapacity);
     for &capacity in &plan.capacities {
         let identity = match registration {
             Some(registration) => Identity::Minted(registration.encoded.clone()),
@@ -36,11 +36,17 @@ pub async fn run_task<E: StartTasks>(
             ));
         }
         match ecs.run_task(&request).await {
-            Err(error) if error.class == Class::NoCapacity => dry.push(error.message),
+            Err(error) if matches!(error.class, Class::NoCapacity | Class::OverQuota) => {
+                if error.class == Class::OverQuota {
+                    tracing::warn!(%error, %capacity, "the quota is used up: the next capacity is tried");
+                    class = Class::NeedsOperator;
+                }
+                dry.push(error.message);
+            }
             answer => return answer.map(|answer| (answer, capacity)),
         }
     }
-    Err(CallError::new(Class::NoCapacity, dry.join("; ")))
+    Err(CallError::new(class, dry.join("; ")))
 }
 
 /// Spends a registration that will have no task. If that fails, the job is still served, and the sweep finds

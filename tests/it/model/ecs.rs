@@ -221,6 +221,10 @@ impl Ecs {
             Some(Supply::Plenty) => Ok(None),
             Some(Supply::Slots(0) | Supply::Dry) => Ok(Some(NO_CAPACITY.to_owned())),
             Some(Supply::DryByException) => Err(AwsError::new("ClientException", NO_CAPACITY)),
+            Some(Supply::OverQuota) => {
+                let message = "You've reached the limit on the number of vCPUs you can run concurrently";
+                Err(AwsError::new("ClientException", message))
+            }
             Some(Supply::Slots(left)) => {
                 *left -= 1;
                 Ok(None)

@@ -14,6 +14,8 @@ pub enum Supply {
     Dry,
     /// Refused with an exception that says so.
     DryByException,
+    /// The account's quota is used up, which comes as an exception too.
+    OverQuota,
 }
 
 /// `launchType` or `capacityProviderStrategy`, never both.

@@ -48,6 +48,24 @@ async fn all_are_dry_so_the_job_waits_and_leaves_no_registration() {
 }
 
 #[tokio::test]
+async fn a_quota_that_is_used_up_is_told_and_the_next_capacity_tried() {
+    let world = World::start();
+    let fleet = Fleet::with(&world, &[SPOT_FIRST]).await;
+    world.ecs().supply.insert("FARGATE_SPOT".to_owned(), Supply::OverQuota);
+    let job = world.queue_job(&LABELS);
+    assert_eq!(dispatch(&world, &fleet, &[world.queued(job)]).await, 0);
+    assert_eq!(providers(&world), ["FARGATE"]);
+
+    world.ecs().supply.insert("FARGATE".to_owned(), Supply::OverQuota);
+    let queued = world.payload(world.queue_job(&LABELS), "queued");
+    let (error, metrics) = fleet.invoke(&queued).await;
+    let error = error.expect_err("not done").to_string();
+    assert!(error.contains("Service Quotas"), "{error}");
+    assert_eq!((metrics.get("NeedsOperator"), registrations(&world)), (1, 1), "and no registration is left");
+    world.finish();
+}
+
+#[tokio::test]
 async fn a_label_names_the_capacity_for_its_job() {
     let world = World::start();
     let fleet = Fleet::with(&world, &[SPOT_FIRST]).await;
