@@ -2,7 +2,9 @@
 
 mod answers;
 mod connections;
+mod corpus;
 mod credentials;
 mod github;
 mod limits;
+
 mod tls;
