@@ -6,5 +6,5 @@ mod corpus;
 mod credentials;
 mod github;
 mod limits;
-
+mod openapi;
 mod tls;

@@ -40,6 +40,7 @@ use tokio::sync::oneshot;
 
 pub use calls::{Calls, Op, Service};
 pub use faults::{FaultBuilder, Handle};
+pub use github::json_runner;
 pub use server::WorldClock;
 
 use crate::model::{
