@@ -2,6 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use icu_properties::{
+    CodePointMapData,
+    props::{GeneralCategory, GeneralCategoryGroup},
+};
+
 use crate::ids::{InstallationId, JobId, RunnerId};
 
 /// The job that the task was started for; `pool` for the warm pool.
@@ -29,14 +34,30 @@ pub const RAN_JOB: &str = "gha:ran-job";
 /// `owner/repository` of that job.
 pub const RAN_REPOSITORY: &str = "gha:ran-repository";
 
-/// "Up to 256 Unicode characters" (ECS, `Tag.value`).
+/// The value of [`RAN_JOB`] when the runner runs a job that nobody told of.
+pub const UNKNOWN_JOB: &str = "unknown";
+
+/// `Tag.value` of ECS's API model: 256 characters at most.
 const MAX_VALUE: usize = 256;
 
-/// A value that AWS accepts: "letters, numbers, and spaces representable in UTF-8, and + - = . _ : / @"
-/// (ECS, `Tag.value`); anything else becomes `_`.
+/// A value that ECS accepts. `Tag.value` of its API model: `^([\p{L}\p{Z}\p{N}_.:/=+\-@]*)$`, and "do not use `aws:`,
+/// `AWS:`, or any upper or lowercase combination of such as a prefix". Anything else becomes `_`.
 pub fn value(text: &str) -> String {
-    let allowed = |c: char| c.is_alphanumeric() || c == ' ' || "+-=._:/@".contains(c);
-    text.chars().take(MAX_VALUE).map(|c| if allowed(c) { c } else { '_' }).collect()
+    let is_reserved = text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"));
+    let first = is_reserved.then_some('_');
+    let rest = text.chars().skip(usize::from(is_reserved)).map(|c| if is_allowed(c) { c } else { '_' });
+    first.into_iter().chain(rest).take(MAX_VALUE).collect()
+}
+
+/// Letters, numbers and separators by Unicode's categories, and some signs. (`char::is_alphanumeric` goes by other
+/// properties: it takes marks and symbols too.) Only of Unicode's first plane: nearly all that is new in Unicode lies
+/// outside, where ECS may not know it yet, and may count each character as two.
+fn is_allowed(c: char) -> bool {
+    let allowed = GeneralCategoryGroup::Letter
+        .union(GeneralCategoryGroup::Number)
+        .union(GeneralCategoryGroup::Separator);
+    let category = CodePointMapData::<GeneralCategory>::new().get(c);
+    "_.:/=+-@".contains(c) || (c.len_utf16() == 1 && allowed.contains(category))
 }
 
 /// Reads the tags of a task back.
@@ -109,6 +130,7 @@ impl<'a> TaskTags<'a> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use regex_syntax::hir::{Class, ClassUnicode, HirKind};
 
     #[test]
     fn values() {
@@ -116,13 +138,46 @@ mod tests {
         assert_eq!(value("größe x=1/2@3"), "größe x=1/2@3");
     }
 
+    #[test]
+    fn no_value_begins_as_aws_s_own() {
+        for (text, want) in
+            [("aws:x", "_ws:x"), ("AWS:", "_WS:"), ("aWs:ä", "_Ws:ä"), ("aws", "aws"), ("äws:", "äws:")]
+        {
+            assert_eq!(value(text), want);
+        }
+    }
+
+    /// A class of characters, as somebody else reads it.
+    fn class(pattern: &str) -> ClassUnicode {
+        let parsed = regex_syntax::parse(pattern).expect("a pattern");
+        let HirKind::Class(Class::Unicode(class)) = parsed.into_kind() else { panic!("no class") };
+        class
+    }
+
+    const PATTERN: &str = r"[\p{L}\p{Z}\p{N}_.:/=+\-@]";
+
+    fn matches(class: &ClassUnicode, c: char) -> bool {
+        class.iter().any(|range| (range.start()..=range.end()).contains(&c))
+    }
+
+    #[test]
+    fn what_stays_is_what_ecs_s_pattern_takes() {
+        // The two know different versions of Unicode.
+        let (taken, unassigned) = (class(PATTERN), class(r"\p{Cn}"));
+        let differ = |c: &char| is_allowed(*c) != matches(&taken, *c) && !matches(&unassigned, *c);
+        let wrong: Vec<char> = ('\0'..='\u{ffff}').filter(differ).collect();
+        assert_eq!(wrong, [' '; 0]);
+    }
+
     proptest! {
         #[test]
-        fn every_value_is_one_that_aws_accepts(text in ".{0,300}") {
+        fn every_value_is_one_that_ecs_accepts(text in "((?i)aws:)?.{0,300}|[\\p{M}\\p{S}\\p{L}😀]{0,300}") {
             let value = value(&text);
+            let (taken, unassigned) = (class(PATTERN), class(r"\p{Cn}"));
             prop_assert!(value.chars().count() <= 256);
-            let ok = |c: char| c.is_alphanumeric() || " +-=._:/@".contains(c);
-            prop_assert!(value.chars().all(ok));
+            prop_assert!(!value.to_lowercase().starts_with("aws:"));
+            let fits = |c| matches(&taken, c) || matches(&unassigned, c);
+            prop_assert!(value.chars().all(fits), "{value:?}");
         }
     }
 }

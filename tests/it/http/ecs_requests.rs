@@ -1,7 +1,8 @@
 //! RunTask as it comes over the wire, and everything about it that ECS or this project forbids.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive, sync::LazyLock};
 
+use regex_syntax::hir::{Class, HirKind};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -166,15 +167,15 @@ pub fn not_runnable(input: &RunTaskRequest, overrides: &Value) -> Option<String>
     bad_tags(&input.tags)
 }
 
-/// At most 50, no key twice, no `aws:`, and the characters of the model's pattern. (`is_alphabetic` is
-/// slightly wider than its `\p{L}`.)
+/// At most 50, no key twice, no `aws:` in front, and the characters of the model's pattern.
 pub fn bad_tags(tags: &[Tag]) -> Option<String> {
-    let allowed = |c: char| {
-        c.is_alphabetic()
-            || c.is_numeric()
-            || "_.:/=+-@".contains(c)
-            || (c.is_whitespace() && !c.is_control())
-    };
+    static PATTERN: LazyLock<Vec<RangeInclusive<char>>> = LazyLock::new(|| {
+        let parsed = regex_syntax::parse(r"[\p{L}\p{Z}\p{N}_.:/=+\-@]").expect("ECS's pattern");
+        let HirKind::Class(Class::Unicode(class)) = parsed.into_kind() else { unreachable!("a class") };
+        class.iter().map(|range| range.start()..=range.end()).collect()
+    });
+    let allowed = |c: char| PATTERN.iter().any(|range| range.contains(&c));
+    let is_aws = |text: &str| text.to_lowercase().starts_with("aws:");
     let keys: BTreeSet<&str> = tags.iter().map(|tag| tag.key.as_str()).collect();
     if tags.len() > 50 || keys.len() < tags.len() {
         return Some("more than 50 tags, or a key twice".to_owned());
@@ -183,7 +184,8 @@ pub fn bad_tags(tags: &[Tag]) -> Option<String> {
         let (key, value) = (tag.key.chars().count(), tag.value.chars().count());
         !(1..=128).contains(&key)
             || value > 256
-            || tag.key.to_lowercase().starts_with("aws:")
+            || is_aws(&tag.key)
+            || is_aws(&tag.value)
             || !tag.key.chars().chain(tag.value.chars()).all(allowed)
     });
     wrong.map(|tag| format!("the tag {}={}", tag.key, tag.value))
