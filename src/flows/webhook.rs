@@ -32,6 +32,9 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// no cold start, and nobody can make this function hammer Secrets Manager.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
+/// A secret that was read longer ago is read again, also while signatures fit it: one that was taken out of it ends.
+const READ_ANYWAY_AFTER: Duration = Duration::from_secs(5 * 60);
+
 /// The front door.
 #[derive(Debug)]
 pub struct Webhook<B, S, C> {
@@ -47,10 +50,11 @@ pub struct Webhook<B, S, C> {
     pub known: RefCell<Known>,
 }
 
-/// The secrets, and when they were last asked for.
+/// The secrets, when they were read, and when they were last asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
     secrets: Option<WebhookSecrets>,
+    read_at: Option<OffsetDateTime>,
     asked_at: Option<OffsetDateTime>,
 }
 
@@ -156,18 +160,28 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
             tracing::error!(%error, "the webhook secret could not be read");
             Answer::new(503, "Failed", "the webhook secret could not be read; see the function's log")
         };
-        let Known { secrets, asked_at } = self.known.borrow().clone();
-        let waited = asked_at.map(|asked_at| self.clock.now() - asked_at);
+        let Known { secrets, read_at, asked_at } = self.known.borrow().clone();
+        let since = |at: OffsetDateTime| self.clock.now() - at;
+        let mut waited = asked_at.map(since);
+        let may_ask = waited.is_none_or(|waited| waited >= TRY_AGAIN_AFTER);
         let secrets = match secrets {
-            Some(secrets) => secrets,
-            None if waited.is_some_and(|waited| waited < TRY_AGAIN_AFTER) => {
+            Some(known) if may_ask && read_at.map(since).is_some_and(|age| age > READ_ANYWAY_AFTER) => {
+                waited = None;
+                match self.read_secrets().await {
+                    // Deliveries need not wait until Secrets Manager is back.
+                    Err(error) if error.class != Class::NeedsOperator => known,
+                    read => read.map_err(unavailable)?,
+                }
+            }
+            Some(known) => known,
+            None if may_ask => self.read_secrets().await.map_err(unavailable)?,
+            None => {
                 return Err(Answer::new(
                     503,
                     "Failed",
                     "the webhook secret could not be read; see the function's log",
                 ));
             }
-            None => self.read_secrets().await.map_err(unavailable)?,
         };
         if secrets.verify(signature, body) {
             return Ok(());
@@ -191,7 +205,9 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
                 "WEBHOOK_SECRET_ARN should hold the secret as plain text, or JSON {\"current\", \"previous\"}",
             )
         })?;
-        self.known.borrow_mut().secrets = Some(secrets.clone());
+        let mut known = self.known.borrow_mut();
+        known.secrets = Some(secrets.clone());
+        known.read_at = Some(self.clock.now());
         Ok(secrets)
     }
 

@@ -31,6 +31,9 @@ const SPARE: time::Duration = time::Duration::minutes(5);
 /// After a refusal the secret is read again, and a token that was not revoked replaced, at most so often: an
 /// operator's repair shows at the next try of a deferred job, and a batch of refusals asks once.
 const READ_AGAIN_AFTER: time::Duration = time::Duration::seconds(30);
+/// A secret that was read longer ago is read again, also while GitHub takes what it says: a key that was taken out of
+/// it ends.
+const READ_ANYWAY_AFTER: time::Duration = time::Duration::minutes(5);
 /// "iat: 60 seconds in the past, to protect against clock drift" (GitHub, "Generating a JSON Web Token").
 const CLOCK_DRIFT: time::Duration = time::Duration::seconds(60);
 /// "exp: no more than 10 minutes into the future".
@@ -148,6 +151,8 @@ pub(super) struct Keyring<S> {
     /// job of a batch.
     reading: Mutex<Option<(OffsetDateTime, CallError)>>,
     read_at: Cell<Option<OffsetDateTime>>,
+    /// What was read, to see whether it has changed.
+    text: RefCell<SecretString>,
     accounts: RefCell<BTreeMap<String, Rc<Mutex<Account>>>>,
     jwts: Cell<u64>,
 }
@@ -180,14 +185,16 @@ impl<S: SecretSource> Keyring<S> {
             credentials: RefCell::default(),
             reading: Mutex::default(),
             read_at: Cell::default(),
+            text: RefCell::default(),
             accounts: RefCell::default(),
             jwts: Cell::default(),
         }
     }
 
-    /// What the secret holds, read once.
+    /// What the secret holds, not much longer ago than [`READ_ANYWAY_AFTER`].
     pub(super) async fn credentials<C: Clock>(&self, clock: &C) -> Result<Rc<Credentials>, CallError> {
-        let known = || self.credentials.borrow().clone();
+        let is_old = |at: OffsetDateTime| clock.now() - at > READ_ANYWAY_AFTER;
+        let known = || self.credentials.borrow().clone().filter(|_| !self.read_at.get().is_some_and(is_old));
         if let Some(credentials) = known() {
             return Ok(credentials);
         }
@@ -200,20 +207,36 @@ impl<S: SecretSource> Keyring<S> {
         {
             return Err(error.clone());
         }
-        let answer = self.secret.read().await;
-        let answer = answer.and_then(|text| Credentials::parse(&text).map(Rc::new).map_err(unusable));
-        match answer {
-            Ok(credentials) => {
-                *wrong = None;
-                self.read_at.set(Some(clock.now()));
-                *self.credentials.borrow_mut() = Some(Rc::clone(&credentials));
-                Ok(credentials)
+        let old = self.credentials.borrow().clone();
+        match (self.secret.read().await, old) {
+            // Jobs need not wait until Secrets Manager is back.
+            (Err(error), Some(old)) if error.class != Class::NeedsOperator => {
+                self.read_at.set(Some(clock.now() - READ_ANYWAY_AFTER + READ_AGAIN_AFTER));
+                Ok(old)
             }
-            Err(error) => {
-                *wrong = (error.class == Class::NeedsOperator).then(|| (clock.now(), error.clone()));
-                Err(error)
+            (Ok(text), Some(old)) if text.expose_secret() == self.text.borrow().expose_secret() => {
+                self.read_at.set(Some(clock.now()));
+                Ok(old)
+            }
+            (answer, _) => {
+                let answer = answer.and_then(|text| self.keep(text, clock.now()));
+                let error = answer.as_ref().err().filter(|error| error.class == Class::NeedsOperator);
+                *wrong = error.map(|error| (clock.now(), error.clone()));
+                answer
             }
         }
+    }
+
+    fn keep(&self, text: SecretString, now: OffsetDateTime) -> Result<Rc<Credentials>, CallError> {
+        let credentials = Credentials::parse(&text).map(Rc::new).map_err(unusable)?;
+        self.read_at.set(Some(now));
+        *self.credentials.borrow_mut() = Some(Rc::clone(&credentials));
+        // What was got with other credentials is used no more.
+        if self.text.borrow().expose_secret() != text.expose_secret() {
+            self.accounts.borrow_mut().clear();
+        }
+        *self.text.borrow_mut() = text;
+        Ok(credentials)
     }
 
     /// What the secret holds now, whatever is known; nothing of it is kept.

@@ -189,3 +189,58 @@ async fn an_app_s_key_that_was_replaced_needs_no_restart() {
     assert_eq!(world.take_violations().len(), 1, "the old one, once more");
     world.finish();
 }
+
+#[tokio::test]
+async fn a_secret_ends_within_minutes_of_its_removal_also_while_it_is_taken() {
+    let world = World::start();
+    let client = client(&world, &[("GITHUB_SECRET_ARN", Secrets::arn(PAT_SECRET).as_str())]);
+    assert_eq!(mint(&world, &client, None).await, "1 GetSecretValue, 1 generate-jitconfig");
+    let new = PAT.replace('0', "1");
+    world.app().pats.insert(new.clone());
+    world.secrets().set(PAT_SECRET, &new);
+    world.advance(Duration::minutes(4));
+    assert_eq!(mint(&world, &client, None).await, "1 generate-jitconfig", "GitHub takes the old one still");
+    world.advance(Duration::minutes(2));
+    assert_eq!(mint(&world, &client, None).await, "1 GetSecretValue, 1 generate-jitconfig");
+    // Had it been made with the old one, it would be refused.
+    world.app().pats.remove(PAT);
+    assert_eq!(mint(&world, &client, None).await, "1 generate-jitconfig");
+    world.finish();
+}
+
+#[tokio::test]
+async fn tokens_are_got_anew_only_when_the_secret_has_changed() {
+    let world = World::start();
+    let client = client(&world, &[]);
+    mint(&world, &client, Some(INSTALLATION)).await;
+    world.advance(Duration::minutes(6));
+    assert_eq!(mint(&world, &client, Some(INSTALLATION)).await, "1 GetSecretValue, 1 generate-jitconfig");
+    assert_eq!(mint(&world, &client, Some(INSTALLATION)).await, "1 generate-jitconfig");
+    world.secrets().set(APP_SECRET, &app(APP_KEY_PKCS8, json!(APP_ID)).to_string());
+    world.advance(Duration::minutes(6));
+    let want = "1 GetSecretValue, 1 access token, 1 generate-jitconfig";
+    assert_eq!(mint(&world, &client, Some(INSTALLATION)).await, want);
+    world.finish();
+}
+
+#[tokio::test]
+async fn jobs_do_not_wait_for_a_secret_that_is_read_again() {
+    let world = World::start();
+    let client = client(&world, &[]);
+    mint(&world, &client, Some(INSTALLATION)).await;
+    world.advance(Duration::minutes(6));
+    world.fail(Op::GetSecretValue).always().before().status(500);
+    assert_eq!(mint(&world, &client, Some(INSTALLATION)).await, "1 GetSecretValue, 1 generate-jitconfig");
+    assert_eq!(mint(&world, &client, Some(INSTALLATION)).await, "1 generate-jitconfig", "not each time");
+    world.advance(Duration::minutes(1));
+    assert_eq!(mint(&world, &client, Some(INSTALLATION)).await, "1 GetSecretValue, 1 generate-jitconfig");
+    world.heal();
+    // Whoever may not read it any more has it no more.
+    world.fail(Op::GetSecretValue).always().before().aws("AccessDeniedException");
+    world.advance(Duration::minutes(1));
+    let name = "fargate-99-1";
+    let error = client.mint(&target(Some(INSTALLATION)), name, &[]).await.expect_err("no secret");
+    assert_eq!(error.class, Class::NeedsOperator);
+    world.heal();
+    world.finish();
+}

@@ -319,6 +319,30 @@ async fn what_is_too_large_for_an_event_is_trimmed_and_not_dropped() {
 }
 
 #[tokio::test]
+async fn a_secret_that_was_taken_out_ends_within_minutes() {
+    let world = World::start();
+    let door = front_door(&world);
+    let (old, new) = (post("workflow_job", SIGNED, QUEUED), post("workflow_job", SIGNED_ROTATED, QUEUED));
+    let both = json!({ "current": "rotated", "previous": WEBHOOK_SECRET }).to_string();
+    world.secrets().set(WEBHOOK_SECRET_NAME, &both);
+    assert_eq!(status(&door, &old).await, 202);
+    world.secrets().set(WEBHOOK_SECRET_NAME, "rotated");
+    world.advance(Duration::seconds(299));
+    assert_eq!(status(&door, &old).await, 202);
+    // While Secrets Manager is away, what is known counts; not for longer.
+    world.advance(Duration::seconds(2));
+    world.fail(Op::GetSecretValue).once().before().status(500);
+    assert_eq!(status(&door, &old).await, 202);
+    world.advance(Duration::seconds(6));
+    let reads = world.calls().count(Op::GetSecretValue);
+    assert_eq!(status(&door, &old).await, 401);
+    assert_eq!(world.calls().count(Op::GetSecretValue), reads + 1, "read once, not twice");
+    assert_eq!(status(&door, &new).await, 202);
+    assert_eq!(status(&door, &old).await, 401);
+    world.finish();
+}
+
+#[tokio::test]
 async fn a_rotation_needs_no_restart() {
     let world = World::start();
     let door = front_door(&world);
