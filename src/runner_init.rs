@@ -8,7 +8,7 @@
 //! | `ORGANIZATION` | required | the organisation that the runner is registered with |
 //! | `ACCESS_TOKEN` | required | a token that may register runners there |
 //! | `RUNNER_NAME` | required | the registration's name |
-//! | `RUNNER_LABELS` | required | its labels, comma-separated |
+//! | `RUNNER_LABELS_JSON` | required | its labels, a list in JSON. (`RUNNER_LABELS`, separated by commas, is what a release before wrote) |
 //! | `RUNNER_GROUP_ID` | `1` | its runner group |
 //! | `GITHUB_API_URL` | `https://api.github.com` | GHES: `https://HOST/api/v3` |
 //! | `IDLE_TIMEOUT_SECONDS` | `600` | a runner that has taken no job for so long is stopped |

@@ -15,7 +15,7 @@ pub enum Identity {
     Named {
         /// `RUNNER_NAME`.
         name: String,
-        /// `RUNNER_LABELS`, joined by commas.
+        /// `RUNNER_LABELS_JSON`.
         labels: Vec<String>,
     },
     /// Dispatcher-minted: `ACTIONS_RUNNER_INPUT_JITCONFIG` and nothing else.
@@ -59,7 +59,13 @@ impl TaskRequest {
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         match &self.identity {
             Identity::Named { name, labels } => {
-                vec![("RUNNER_NAME", name.clone()), ("RUNNER_LABELS", labels.join(","))]
+                // As JSON: a label with a comma in it must not become two. And under a name that the image of a
+                // release before does not know: it ends, says so, and the job waits for a new image, where it would
+                // take the brackets for labels.
+                vec![
+                    ("RUNNER_NAME", name.clone()),
+                    ("RUNNER_LABELS_JSON", serde_json::json!(labels).to_string()),
+                ]
             }
             Identity::Minted(jit_config) => {
                 vec![("ACTIONS_RUNNER_INPUT_JITCONFIG", jit_config.expose_secret().to_owned())]

@@ -76,8 +76,8 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                 Handled { job: None, outcome: Outcome::Skipped(Skip::new("event", what)) }
             }
             Ok(Message::WorkflowJob(event)) => {
-                let verdict = self.policy.judge(&event);
-                let asked = |sizing| match self.is_old(&event.job, sizing) || receives > Some(1) {
+                let verdict = self.policy.judge(&event, self.clock.now());
+                let asked = |sizing| match receives > Some(1) {
                     true => Asked::Doubtful,
                     false => Asked::Fresh,
                 };

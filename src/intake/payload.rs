@@ -84,6 +84,8 @@ pub struct WorkflowJob {
     pub status: JobStatus,
     /// The job, as the first attempt.
     pub job: Job,
+    /// When GitHub's event came in, as EventBridge says; `None` for a bare payload.
+    pub arrived_at: Option<OffsetDateTime>,
     /// Whether everybody can read the repository.
     pub public: bool,
     /// `workflow_job.runner_name`: none while it is queued, or when it ended without a runner.
@@ -190,7 +192,18 @@ pub fn read(body: &str) -> Result<Message, Unreadable> {
             return Ok(Message::OtherEvent(clip(&format!("event {detail_type:?}"))));
         }
         let detail_shape: Shape = from_json(detail.get(), "detail.")?;
-        return read_payload(&detail_shape, detail.get(), "detail.");
+        let arrived_at = match shape.time.as_deref() {
+            None => None,
+            Some(text) => Some(
+                rfc3339(text)
+                    .ok_or_else(|| Unreadable("time is no time like 2026-11-24T08:00:00Z".into()))?,
+            ),
+        };
+        let mut message = read_payload(&detail_shape, detail.get(), "detail.")?;
+        if let Message::WorkflowJob(event) = &mut message {
+            event.arrived_at = arrived_at;
+        }
+        return Ok(message);
     }
     match shape.replacement {
         Some(own) if shape.workflow_job.is_none() => {
@@ -255,6 +268,7 @@ pub fn read_workflow_job(json: &str, path: &str) -> Result<WorkflowJob, Unreadab
                 installation: wire.installation.map(|installation| installation.id),
             },
         },
+        arrived_at: None,
         public: !wire.repository.private,
         runner_name: wire.workflow_job.runner_name.filter(|name| !name.is_empty()),
         runner_id: wire.workflow_job.runner_id.and_then(|id| id.as_u64()).filter(|id| *id != 0).map(RunnerId),
@@ -312,6 +326,7 @@ pub fn rfc3339(text: &str) -> Option<OffsetDateTime> {
 struct Shape<'a> {
     #[serde(rename = "detail-type")]
     detail_type: Option<String>,
+    time: Option<String>,
     #[serde(borrow)]
     detail: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -463,8 +478,13 @@ mod tests {
     #[test]
     fn bare_and_enveloped_payloads_read_alike() {
         let bare = workflow_job(&payload());
-        let envelope = json!({ "source": "github.com", "detail-type": "workflow_job", "detail": payload() });
+        let mut envelope =
+            json!({ "source": "github.com", "detail-type": "workflow_job", "detail": payload() });
         assert_eq!(bare, workflow_job(&envelope));
+        envelope["time"] = json!("2026-11-24T08:00:01Z");
+        assert_eq!(workflow_job(&envelope).arrived_at, rfc3339("2026-11-24T08:00:01Z"));
+        envelope["time"] = json!("noon");
+        assert!(read(&envelope.to_string()).is_err());
         assert_eq!(bare.job.repository(), "acme/app");
         assert_eq!(bare.job.target.installation, Some(InstallationId(7)));
         assert!(!bare.public);

@@ -1,5 +1,6 @@
 //! Which jobs this fleet serves.
 
+use time::{Duration, OffsetDateTime};
 use wildmatch::WildMatch;
 
 use crate::{
@@ -9,6 +10,10 @@ use crate::{
     },
     ports::{JobStatus, Target},
 };
+
+/// "Each job for self-hosted runners can be queued for a maximum of 24 hours"
+/// (<https://docs.github.com/en/actions/reference/limits>).
+const LONGEST_QUEUED: Duration = Duration::hours(24);
 
 /// Why a message leads to no runner, and is no error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +85,7 @@ impl RepositoryGlob {
 impl Policy {
     /// What to do about an event: only a queued job of ours, from an owner and repository that are allowed,
     /// gets a runner.
-    pub fn judge(&self, event: &WorkflowJob) -> Verdict {
+    pub fn judge(&self, event: &WorkflowJob, now: OffsetDateTime) -> Verdict {
         if event.action != Action::Queued {
             return Verdict::Skip(Skip::new("action", "the action is not \"queued\""));
         }
@@ -92,6 +97,11 @@ impl Policy {
         }
         if let Some(skip) = self.excludes(event) {
             return Verdict::Skip(skip);
+        }
+        // Not by the job's `created_at`: one that was approved after two days is as old, and has just been queued.
+        if event.arrived_at.is_some_and(|arrived_at| now - arrived_at > LONGEST_QUEUED) {
+            let why = "the message is older than a day: GitHub has cancelled the job, if it still waited";
+            return Verdict::Skip(Skip::new("old", why));
         }
         self.size(&event.job.labels)
     }
@@ -148,11 +158,15 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
+    use time::macros::datetime;
+
     use super::*;
     use crate::{
         ids::{Attempt, JobId},
         intake::payload::Job,
     };
+
+    const NOW: OffsetDateTime = datetime!(2026-11-24 08:00 UTC);
 
     fn event() -> WorkflowJob {
         WorkflowJob {
@@ -168,6 +182,7 @@ mod tests {
                 created_at: None,
                 target: Target { owner: "Acme".into(), repository: Some("App".into()), installation: None },
             },
+            arrived_at: Some(NOW - Duration::hours(23)),
             public: false,
             runner_name: None,
             runner_id: None,
@@ -204,8 +219,12 @@ mod tests {
     #[test]
     fn verdicts() {
         type Change = fn(&mut WorkflowJob, &mut Policy);
-        let table: [(&str, Change); 14] = [
+        let table: [(&str, Change); 17] = [
             ("run", |_, _| {}),
+            ("run", |event, _| event.arrived_at = None),
+            // Approved after weeks, and queued just now.
+            ("run", |event, _| event.job.created_at = Some(NOW - Duration::days(29))),
+            ("old", |event, _| event.arrived_at = Some(NOW - Duration::hours(25))),
             ("run", |event, _| event.status = JobStatus::Unknown),
             ("run", |event, policy| {
                 event.public = true;
@@ -229,7 +248,7 @@ mod tests {
         for (index, (want, change)) in table.into_iter().enumerate() {
             let (mut event, mut policy) = (event(), policy());
             change(&mut event, &mut policy);
-            let got = match policy.judge(&event) {
+            let got = match policy.judge(&event, NOW) {
                 Verdict::Run(_) => "run",
                 Verdict::Reject(_) => "reject",
                 Verdict::Skip(skip) => skip.reason,

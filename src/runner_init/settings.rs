@@ -11,9 +11,10 @@ pub(super) const ACCESS_TOKEN: &str = "ACCESS_TOKEN";
 
 /// What else this program reads. None of it is for the runner, and jobs have no use for it: some of the names
 /// (`RUNNER_NAME`, `GITHUB_API_URL`) are set for them by the runner itself.
-pub(super) const OURS: [&str; 9] = [
+pub(super) const OURS: [&str; 10] = [
     "ORGANIZATION",
     "RUNNER_NAME",
+    "RUNNER_LABELS_JSON",
     "RUNNER_LABELS",
     "RUNNER_GROUP_ID",
     "GITHUB_API_URL",
@@ -30,7 +31,7 @@ pub(super) struct Settings {
     pub organization: String,
     /// `RUNNER_NAME`.
     pub name: String,
-    /// `RUNNER_LABELS`.
+    /// `RUNNER_LABELS_JSON`, or `RUNNER_LABELS`.
     pub labels: Vec<String>,
     /// `RUNNER_GROUP_ID`.
     pub group_id: u64,
@@ -93,11 +94,7 @@ impl Settings {
             name: env.required_as("RUNNER_NAME", "a name of 1 to 64 letters, digits and .-_", |text| {
                 (made_of(text, b".-_") && text.len() <= 64).then(|| text.to_owned())
             }),
-            // "Minimum items: 1, maximum items: 100": `labels` of generate-jitconfig.
-            labels: env.required_as("RUNNER_LABELS", "1 to 100 labels, separated by commas", |text| {
-                let labels: Vec<_> = text.split(',').map(|label| label.trim().to_owned()).collect();
-                (labels.len() <= 100 && labels.iter().all(|label| !label.is_empty())).then_some(labels)
-            }),
+            labels: labels(env),
             group_id: env.number("RUNNER_GROUP_ID", 1, 1).into(),
             api_url: env.github_api_url(),
             idle_timeout: seconds(env, "IDLE_TIMEOUT_SECONDS", 600),
@@ -117,16 +114,41 @@ fn seconds(env: &mut Env<'_>, name: &str, default: u64) -> Duration {
     })
 }
 
+/// By a dispatch of a release before, which starts tasks while one is deployed: separated by commas.
+fn labels(env: &mut Env<'_>) -> Vec<String> {
+    // "Minimum items: 1, maximum items: 100": `labels` of generate-jitconfig.
+    let are_labels = |labels: &Vec<String>| {
+        (1..=100).contains(&labels.len()) && labels.iter().all(|label| !label.is_empty())
+    };
+    if env.optional("RUNNER_LABELS").is_some() {
+        return env.required_as("RUNNER_LABELS", "1 to 100 labels, separated by commas", |text| {
+            Some(text.split(',').map(|label| label.trim().to_owned()).collect()).filter(are_labels)
+        });
+    }
+    env.required_as("RUNNER_LABELS_JSON", "a list of 1 to 100 labels in JSON", |text| {
+        serde_json::from_str(text).ok().filter(are_labels)
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::fargate::{
+        fleet::Capacity,
+        request::{Identity, TaskRequest},
+    };
 
     fn get<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
         |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
     }
 
-    const REQUIRED: [(&str, &str); 3] =
-        [("ORGANIZATION", "acme"), ("RUNNER_NAME", "fargate-1-1"), ("RUNNER_LABELS", "self-hosted, cpu=2")];
+    const REQUIRED: [(&str, &str); 3] = [
+        ("ORGANIZATION", "acme"),
+        ("RUNNER_NAME", "fargate-1-1"),
+        ("RUNNER_LABELS_JSON", "[\"self-hosted\",\"cpu=2\"]"),
+    ];
 
     #[test]
     fn defaults() {
@@ -156,7 +178,7 @@ mod tests {
         let environment = [
             ("ORGANIZATION", "ghp_put_here_by_mistake!"),
             ("RUNNER_NAME", "a b"),
-            ("RUNNER_LABELS", "x,,y"),
+            ("RUNNER_LABELS_JSON", "x,,y"),
             ("RUNNER_GROUP_ID", "Default"),
             ("GITHUB_API_URL", "http://ghes.acme.test/api/v3"),
             ("IDLE_TIMEOUT_SECONDS", "10m"),
@@ -165,11 +187,58 @@ mod tests {
         ];
         let secret = SecretString::from("two words");
         let mistakes = read(get(&environment), Some(&secret)).expect_err("mistakes").to_string();
-        expect_test::expect![[r#"environment: ORGANIZATION should be the organisation's login, letters, digits and hyphens, but it is something that may be a token; RUNNER_NAME should be a name of 1 to 64 letters, digits and .-_, but it is "a b"; RUNNER_LABELS should be 1 to 100 labels, separated by commas, but it is "x,,y"; RUNNER_GROUP_ID should be a whole number of 1 or more, but it is "Default"; GITHUB_API_URL should be a URL such as https://HOST/api/v3, but it is "http://ghes.acme.test/api/v3"; IDLE_TIMEOUT_SECONDS should be a whole number of seconds from 1 to 86400, but it is "10m"; STOP_TIMEOUT_SECONDS should be a whole number of seconds from 1 to 86400, but it is "0"; RUNNER_SCRIPT should be an absolute path, but it is "run.sh"; ACCESS_TOKEN should be a token as plain text that may register runners with the organisation, but it is 9 characters, some of which no token has"#]].assert_eq(&mistakes);
+        expect_test::expect![[r#"environment: ORGANIZATION should be the organisation's login, letters, digits and hyphens, but it is something that may be a token; RUNNER_NAME should be a name of 1 to 64 letters, digits and .-_, but it is "a b"; RUNNER_LABELS_JSON should be a list of 1 to 100 labels in JSON, but it is "x,,y"; RUNNER_GROUP_ID should be a whole number of 1 or more, but it is "Default"; GITHUB_API_URL should be a URL such as https://HOST/api/v3, but it is "http://ghes.acme.test/api/v3"; IDLE_TIMEOUT_SECONDS should be a whole number of seconds from 1 to 86400, but it is "10m"; STOP_TIMEOUT_SECONDS should be a whole number of seconds from 1 to 86400, but it is "0"; RUNNER_SCRIPT should be an absolute path, but it is "run.sh"; ACCESS_TOKEN should be a token as plain text that may register runners with the organisation, but it is 9 characters, some of which no token has"#]].assert_eq(&mistakes);
         let unset = read(get(&[]), None).expect_err("mistakes").to_string();
-        expect_test::expect!["environment: ORGANIZATION should be the organisation's login, letters, digits and hyphens, but it is not set; RUNNER_NAME should be a name of 1 to 64 letters, digits and .-_, but it is not set; RUNNER_LABELS should be 1 to 100 labels, separated by commas, but it is not set; ACCESS_TOKEN should be a token as plain text that may register runners with the organisation, but it is not set"].assert_eq(&unset);
+        expect_test::expect!["environment: ORGANIZATION should be the organisation's login, letters, digits and hyphens, but it is not set; RUNNER_NAME should be a name of 1 to 64 letters, digits and .-_, but it is not set; RUNNER_LABELS_JSON should be a list of 1 to 100 labels in JSON, but it is not set; ACCESS_TOKEN should be a token as plain text that may register runners with the organisation, but it is not set"].assert_eq(&unset);
         let json = SecretString::from(r#"{"app_id": 1}"#);
         let mistakes = read(get(&REQUIRED), Some(&json)).expect_err("mistakes").to_string();
         expect_test::expect!["environment: ACCESS_TOKEN should be a token as plain text that may register runners with the organisation, but it looks like JSON"].assert_eq(&mistakes);
+    }
+
+    #[test]
+    fn labels_arrive_as_they_are() {
+        let read = |name: &str, text: &str| {
+            let pairs = [REQUIRED[0], REQUIRED[1], (name, text)];
+            Settings::read(get(&pairs)).ok().map(|settings| settings.labels)
+        };
+        let many = |count| serde_json::json!(vec!["x"; count]).to_string();
+        let (json, before) = ("RUNNER_LABELS_JSON", "RUNNER_LABELS");
+        for (name, text, want) in [
+            (json, r#"["a,b"," c\"","ä"]"#, Some(vec!["a,b", " c\"", "ä"])),
+            (json, &many(100), Some(vec!["x"; 100])),
+            (json, &many(101), None),
+            (json, "[]", None),
+            (json, r#"["a",""]"#, None),
+            (json, r#"["a",1]"#, None),
+            (json, "a,b", None),
+            (before, "a, b", Some(vec!["a", "b"])),
+            (before, "a,,b", None),
+        ] {
+            let want = want.map(|labels| labels.into_iter().map(str::to_owned).collect::<Vec<_>>());
+            assert_eq!(read(name, text), want, "{name}: {text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_dispatch_writes_is_read_back(labels in prop::collection::vec(".{1,20}", 1..8)) {
+            let identity = Identity::Named { name: "fargate-1-1".into(), labels: labels.clone() };
+            let request = TaskRequest {
+                client_token: String::new(),
+                started_by: String::new(),
+                task_definition: String::new(),
+                capacity: Capacity::LaunchType,
+                size: None,
+                disk_gib: None,
+                identity,
+                tags: Vec::new(),
+            };
+            let mut environment = request.environment();
+            environment.push(("ORGANIZATION", "acme".into()));
+            let get = |name: &str| {
+                environment.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone())
+            };
+            prop_assert_eq!(Settings::read(get).map(|settings| settings.labels), Ok(labels));
+        }
     }
 }

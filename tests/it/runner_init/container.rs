@@ -72,7 +72,7 @@ impl Container {
             .env("ORGANIZATION", "acme")
             .env("ACCESS_TOKEN", &secrets.token)
             .env("RUNNER_NAME", "fargate-1-1")
-            .env("RUNNER_LABELS", "self-hosted,fargate")
+            .env("RUNNER_LABELS_JSON", r#"["self-hosted","fargate"]"#)
             .env("GITHUB_API_URL", format!("http://{}", github.address))
             .env("RUNNER_SCRIPT", path.join("run.sh"))
             .stdin(Stdio::null())

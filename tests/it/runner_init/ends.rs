@@ -45,10 +45,10 @@ async fn a_script_that_cannot_start() {
 #[tokio::test]
 async fn mistakes_in_the_environment() {
     let mut container = Container::new("exit 0").await;
-    container.env_remove("ORGANIZATION").env("RUNNER_LABELS", " ").env("IDLE_TIMEOUT_SECONDS", "soon");
+    container.env_remove("ORGANIZATION").env("RUNNER_LABELS_JSON", " ").env("IDLE_TIMEOUT_SECONDS", "soon");
     let ended = container.run().await;
     assert_eq!(ended.code, Some(80));
-    for name in ["ORGANIZATION", "RUNNER_LABELS", "IDLE_TIMEOUT_SECONDS"] {
+    for name in ["ORGANIZATION", "RUNNER_LABELS_JSON", "IDLE_TIMEOUT_SECONDS"] {
         assert!(ended.log.contains(&format!("{name} should be")), "{}", ended.log);
     }
     container.env_remove("ACCESS_TOKEN");

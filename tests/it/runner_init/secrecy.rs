@@ -182,7 +182,7 @@ async fn during_the_mint_the_token_is_in_memory_only() {
 #[tokio::test]
 async fn the_registration_is_what_was_asked_for() {
     let mut container = Container::new("exit 0").await;
-    container.env("RUNNER_GROUP_ID", "7").env("RUNNER_LABELS", "self-hosted, cpu=2");
+    container.env("RUNNER_GROUP_ID", "7").env("RUNNER_LABELS_JSON", r#"["self-hosted","cpu=2"]"#);
     assert_eq!(container.run().await.code, Some(87));
     let world = container.github.world();
     let [request] = world.requests.as_slice() else { panic!("{:?}", world.requests) };

@@ -251,3 +251,17 @@ async fn a_replacement_on_the_lifecycle_queue_is_nothing() {
     assert_eq!(tell(&world, &fleet, &replacement(job, &json!({}))).await, 0);
     nothing_happened(&world, "the wrong queue");
 }
+
+#[tokio::test]
+async fn a_message_of_another_day_starts_nothing() {
+    for changes in [&[][..], &[("GITHUB_SECRET_ARN", "")]] {
+        let world = World::start();
+        let fleet = Fleet::with(&world, changes).await;
+        let job = world.queue_job(&LABELS);
+        let envelope = world.envelope(&world.payload(job, "queued")).to_string();
+        world.advance(Duration::hours(25));
+        assert_eq!(dispatch(&world, &fleet, &envelope).await, 0);
+        nothing_happened(&world, "a day later");
+        assert_eq!(world.letters(DEAD_LETTERS).len(), 0);
+    }
+}

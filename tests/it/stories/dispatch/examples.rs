@@ -9,6 +9,7 @@ use gha_fargate_runners::intake::{
     policy::{Policy, RepositoryGlob, Verdict},
 };
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 #[test]
 fn the_published_examples_get_their_class() {
@@ -25,11 +26,13 @@ fn the_published_examples_get_their_class() {
     let mut classes = String::new();
     for example in examples {
         let class = match payload::read(&example.to_string()) {
-            Ok(payload::Message::WorkflowJob(event)) => match policy.judge(&event) {
-                Verdict::Run(_) => "run".to_owned(),
-                Verdict::Skip(skip) => format!("skip: {}", skip.detail),
-                Verdict::Reject(reason) => format!("reject: {reason}"),
-            },
+            Ok(payload::Message::WorkflowJob(event)) => {
+                match policy.judge(&event, OffsetDateTime::UNIX_EPOCH) {
+                    Verdict::Run(_) => "run".to_owned(),
+                    Verdict::Skip(skip) => format!("skip: {}", skip.detail),
+                    Verdict::Reject(reason) => format!("reject: {reason}"),
+                }
+            }
             other => format!("{other:?}"),
         };
         let (action, status) = (&example["action"], &example["workflow_job"]["status"]);
