@@ -63,6 +63,7 @@ lint: .venv/lint/ready ## Formatting, clippy, the template, licences and sources
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	$(call with,lint) cfn-lint template.yaml
+	$(call with,lint) python tests/template/lint.py
 	$(call with,lint) cargo-deny --locked --log-level warn check bans licenses sources
 
 .PHONY: audit

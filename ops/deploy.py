@@ -23,7 +23,8 @@ from stack import Failure
 ROOT = Path(__file__).resolve().parent.parent
 ASKED = ["Organization", "GitHubSecretArn", "MaxRunners", "AlarmTopicArn"]
 # What tasks run in, or jobs wait on: changed, it is made anew, and what is in the old one is nobody's.
-STRANDS = ["ClusterName", "JobQueueName", "SubnetIds", "VpcId", "SecurityGroupIds"]
+STRANDS = ["ClusterName", "JobQueueName", "VpcId"]
+STRANDS_WHERE_NONE_WAS = ["SubnetIds", "SecurityGroupIds"]
 ECS_ROLE = "/aws-service-role/ecs.amazonaws.com/"
 LOOKS = 30
 
@@ -118,7 +119,9 @@ def ecs_role(client, pause):
 
 def refuse_stranding(client, found, parameters):
     now, of_stack = stacks.parameters(found), stacks.outputs(found)
-    changed = [name for name in STRANDS if name in now and parameters.get(name, now[name]) != now[name]]
+    new = now | parameters
+    changed = [name for name in STRANDS if name in now and new[name] != now[name]]
+    changed += [name for name in STRANDS_WHERE_NONE_WAS if name in now and bool(new[name]) != bool(now[name])]
     if not changed or "ClusterName" not in of_stack:
         return
     tasks = len(stacks.tasks(client, of_stack["ClusterName"]))
@@ -181,9 +184,6 @@ def wrong(definition, value):
     if "AllowedValues" in definition:
         allowed = [str(it) for it in definition["AllowedValues"]]
         return None if value in allowed else f"one of {', '.join(allowed)}"
-    if definition["Type"] == "Number":
-        least, most = definition.get("MinValue", 0), definition.get("MaxValue", float("inf"))
-        return None if value.isdigit() and least <= int(value) <= most else f"a number from {least}"
     if not re.fullmatch(definition.get("AllowedPattern", ".*"), value):
         return definition.get("ConstraintDescription", definition.get("AllowedPattern"))
     return None

@@ -6,6 +6,11 @@ use std::{
 };
 
 use gha_fargate_runners::config::{DispatchConfig, ReconcileConfig, WebhookConfig};
+use proptest::{
+    strategy::{Strategy, ValueTree},
+    string::string_regex,
+    test_runner::TestRunner,
+};
 
 type Names = BTreeSet<String>;
 
@@ -85,5 +90,104 @@ fn the_template_sets_what_is_read() {
             })
             .collect();
         assert_eq!(set, read[function], "{function}: template.yaml (left) and src/config.rs (right)");
+    }
+}
+
+/// A parameter's definition, as far as it says which values it takes.
+#[derive(Debug, Default)]
+struct Parameter {
+    pattern: Option<String>,
+    values: Vec<String>,
+}
+
+/// The template's parameters.
+fn parameters() -> BTreeMap<String, Parameter> {
+    let template = include_str!("../../template.yaml");
+    let section = template.split_once("\nParameters:\n").expect("parameters").1;
+    let section = section.split_once("\nRules:\n").expect("rules").0;
+    let mut found: BTreeMap<String, Parameter> = BTreeMap::new();
+    let mut name = String::new();
+    for line in section.lines() {
+        if let Some(begins) = line.strip_prefix("  ").filter(|rest| rest.starts_with(char::is_alphabetic)) {
+            name = begins.trim_end_matches(':').to_owned();
+        } else if let Some((key, value)) = line.trim_start().split_once(": ") {
+            let parameter = found.entry(name.clone()).or_default();
+            match key {
+                "AllowedPattern" => parameter.pattern = Some(value.trim_matches('\'').to_owned()),
+                "AllowedValues" => {
+                    let quoted = value.trim_matches(['[', ']']).split(", ");
+                    let values = quoted.map(|value| value.trim_matches('\'').to_owned());
+                    parameter.values = values.collect();
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// Variable -> the parameter that it is set to, for one function of the template, and whether only sometimes: an empty one
+/// then stands for something that the stack makes, or for nothing.
+fn set_to(function: &str) -> BTreeMap<String, (String, bool)> {
+    let template = include_str!("../../template.yaml");
+    let rest = template.split_once(&format!("\n  {function}:\n")).expect("the function").1;
+    let variables = rest.split_once("        Variables:\n").expect("its variables").1;
+    let known = parameters();
+    let mut set = BTreeMap::new();
+    for line in variables.lines().take_while(|line| line.starts_with("          ")) {
+        let Some((variable, value)) = line.trim().split_once(": ") else { continue };
+        let named = value.split("!Ref ").skip(1).map(|rest| rest.trim_end_matches([']', ',']));
+        let named = named.filter_map(|name| name.split([',', ']']).next());
+        if let Some(parameter) = named.filter(|name| known.contains_key(*name)).last() {
+            set.insert(variable.to_owned(), (parameter.to_owned(), value.contains("!If")));
+        }
+    }
+    set
+}
+
+/// What the stack takes, no function refuses at its start: a stack that is refused is mended at once, a function that
+/// does not start when the first job waits.
+#[test]
+fn every_value_that_the_template_accepts_is_accepted() {
+    let valid: BTreeMap<&str, &str> = BTreeMap::from([
+        ("ECS_CLUSTER", "runners"),
+        ("SUBNET_IDS", "subnet-1"),
+        ("SECURITY_GROUP_IDS", "sg-1"),
+        ("WEBHOOK_SECRET_ARN", "arn:aws:secretsmanager:x"),
+        ("GITHUB_SECRET_ARN", "arn:aws:secretsmanager:x"),
+        ("ORGANIZATION", "acme"),
+    ]);
+    let parameters = parameters();
+    let mut runner = TestRunner::deterministic();
+    let mut tried = BTreeSet::new();
+    for (function, resource) in
+        [("webhook", "WebhookFunction"), ("dispatch", "DispatchFunction"), ("reconcile", "ReconcileFunction")]
+    {
+        for (variable, (parameter, only_sometimes)) in set_to(resource) {
+            let definition = &parameters[&parameter];
+            let mut values = definition.values.clone();
+            if let Some(pattern) = &definition.pattern {
+                let strategy = string_regex(pattern).expect("a pattern");
+                values.extend((0..200).map(|_| strategy.new_tree(&mut runner).expect("a value").current()));
+            }
+            values.retain(|value| !value.is_empty() || !only_sometimes);
+            assert!(!values.is_empty(), "{parameter} takes anything");
+            for value in values {
+                let get = |name: &str| match name == variable {
+                    true => Some(value.clone()),
+                    false => valid.get(name).map(|value| (*value).to_owned()),
+                };
+                let mistakes = match function {
+                    "webhook" => WebhookConfig::read(get).err(),
+                    "dispatch" => DispatchConfig::read(get).err(),
+                    _ => ReconcileConfig::read(get).err(),
+                };
+                assert_eq!(mistakes, None, "{function}: {parameter}={value:?}");
+            }
+            tried.insert(parameter);
+        }
+    }
+    for parameter in ["Organization", "RunnerLabels", "MaxRunners", "WarmPoolSize", "Capacity", "SubnetIds"] {
+        assert!(tried.contains(parameter), "{parameter}: {tried:?}");
     }
 }

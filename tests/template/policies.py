@@ -14,7 +14,7 @@ PSEUDO = {"AWS::Partition": "aws", "AWS::Region": "eu-west-1", "AWS::AccountId":
 NOTHING = object()
 
 
-class Loader(yaml.SafeLoader):
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """YAML with CloudFormation's short forms."""
 
 
@@ -57,6 +57,12 @@ class Stack:
     def holds(self, condition):
         return self.boolean(self.template["Conditions"][condition])
 
+    def refusals(self):
+        """What CloudFormation says of these parameters before it makes anything."""
+        return [assertion["AssertDescription"] for rule in self.template["Rules"].values()
+                if self.boolean(rule["RuleCondition"])
+                for assertion in rule["Assertions"] if not self.boolean(assertion["Assert"])]
+
     def boolean(self, value):
         (function, argument), = value.items()
         if function == "Condition":
@@ -68,6 +74,8 @@ class Stack:
             return not self.boolean(argument[0])
         if function == "Fn::And":
             return all(self.boolean(part) for part in argument)
+        if function == "Fn::Contains":
+            return self.resolve(argument[1]) in self.resolve(argument[0])
         raise NotImplementedError(function)
 
     def ref(self, name):

@@ -120,6 +120,42 @@ async fn what_openssl_signed_is_accepted_and_passed_on_to_the_byte() {
     world.finish();
 }
 
+/// The stack's other front door. The event is the one in "Working with AWS Lambda proxy integrations for HTTP APIs",
+/// payload format 2.0, without what a route with an authorizer or a cookie would add.
+#[tokio::test]
+async fn an_http_api_sends_the_same_event() {
+    let world = World::start();
+    let door = front_door(&world);
+    let event = |body: &str, is_base64_encoded: bool| -> LambdaFunctionUrlRequest {
+        let event = json!({
+            "version": "2.0", "routeKey": "POST /", "rawPath": "/", "rawQueryString": "",
+            "headers": {
+                "accept": "*/*", "content-length": "7110", "content-type": "application/json",
+                "host": "id.execute-api.us-east-1.amazonaws.com", "user-agent": "GitHub-Hookshot/044aadd",
+                "x-amzn-trace-id": "Root=1-5e6722a7-cc56xmpl46db7ae02d4da47e", "x-forwarded-for": "192.0.2.1",
+                "x-forwarded-port": "443", "x-forwarded-proto": "https", "x-github-event": "workflow_job",
+                "x-hub-signature-256": SIGNED,
+            },
+            "requestContext": {
+                "accountId": "123456789012", "apiId": "id", "domainName": "id.execute-api.us-east-1.amazonaws.com",
+                "domainPrefix": "id",
+                "http": {
+                    "method": "POST", "path": "/", "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1",
+                    "userAgent": "GitHub-Hookshot/044aadd",
+                },
+                "requestId": "JKJaXmPLvHcESHA=", "routeKey": "POST /", "stage": "$default",
+                "time": "12/Mar/2020:19:03:58 +0000", "timeEpoch": 1_583_348_638_390_i64,
+            },
+            "body": body, "isBase64Encoded": is_base64_encoded,
+        });
+        serde_json::from_value(event).expect("a request")
+    };
+    assert_eq!(status(&door, &event(QUEUED, false)).await, 202);
+    assert_eq!(status(&door, &event(&STANDARD.encode(QUEUED), true)).await, 202);
+    assert_eq!(details(&world), [QUEUED; 2]);
+    world.finish();
+}
+
 #[tokio::test]
 async fn one_bit_or_anything_else_wrong_with_the_signature_is_401() {
     let world = World::start();

@@ -1,0 +1,44 @@
+"""What changing a parameter does is told in the runbook as it is, and what would strand runners is refused."""
+
+import os
+import re
+import unittest
+
+from changes import FIRST_GIVEN, LIVED_IN, of_every_parameter, table
+from test_policies import TEMPLATE
+
+ROOT = TEMPLATE.parent
+RUNBOOK = ROOT / "docs" / "operate.md"
+
+
+class Changes(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.changes = of_every_parameter()
+
+    def test_the_runbook_has_the_table(self):
+        text = RUNBOOK.read_text(encoding="utf-8")
+        begin, end = "<!-- changes -->\n", "<!-- /changes -->"
+        right = re.sub(f"(?<={begin}).*(?={end})", lambda _: "\n".join(table(self.changes)) + "\n", text, flags=re.DOTALL)
+        if os.environ.get("UPDATE_EXPECT"):
+            RUNBOOK.write_text(right, encoding="utf-8")
+        else:
+            self.assertEqual(text, right, "UPDATE_EXPECT=1 writes it")
+
+    def test_every_parameter_changes_something(self):
+        for name, sides in self.changes.items():
+            with self.subTest(parameter=name):
+                self.assertTrue(any(sides))
+
+    def test_what_would_strand_runners_or_jobs_is_refused_while_there_are_some(self):
+        strands = {name for name, (anew, other, _) in self.changes.items() if LIVED_IN & (anew | other)}
+        source = (ROOT / "ops" / "deploy.py").read_text(encoding="utf-8")
+        told = {name: set(re.findall(r'"(\w+)"', re.search(rf"^{name} = \[(.*)\]", source, re.MULTILINE)[1]))
+                for name in ("STRANDS", "STRANDS_WHERE_NONE_WAS")}
+        self.assertEqual(told["STRANDS"], strands - {FIRST_GIVEN})
+        self.assertIn(FIRST_GIVEN, strands)
+        self.assertEqual(told["STRANDS_WHERE_NONE_WAS"], set(re.findall(r"\w+Ids", FIRST_GIVEN)))
+
+
+if __name__ == "__main__":
+    unittest.main()
