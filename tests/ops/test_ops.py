@@ -27,6 +27,10 @@ GIVEN = {"Organization": "octo-org", "WarmPoolSize": "2", "IdleTimeoutSeconds": 
 AT_ONCE = {"at_work": 0, "look_again": 0.1}
 
 
+def at_the_terminal(name, *_):
+    return "github" if name == "GitHubSecretArn" else ""
+
+
 def nobody(name, *_):
     raise AssertionError(f"{name} was asked for")
 
@@ -38,6 +42,7 @@ class Life(unittest.TestCase):
         cls.aws = cls.enterClassContext(LocalAws())
         cls.client = staticmethod(cls.aws.client)
         cls.folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        cls.client("secretsmanager").create_secret(Name="github", SecretString="{}")
         s3 = cls.client("s3")
         s3.create_bucket(Bucket="code")
 
@@ -108,7 +113,7 @@ class Life(unittest.TestCase):
         def ask(name, about, default):
             answers.append(name)
             self.assertTrue(about)
-            return ""
+            return at_the_terminal(name)
 
         done = self.deploy(GIVEN, ask)
         self.assertEqual(answers, ["GitHubSecretArn", "MaxRunners", "AlarmTopicArn"], "at most four, with what is given")
@@ -116,6 +121,7 @@ class Life(unittest.TestCase):
         self.assertIn("webhook", done[-1])
         kept = json.loads((self.folder / f"{STACK}.json").read_text())
         self.assertEqual(kept["parameters"]["Organization"], "octo-org")
+        self.assertIn(":secret:github-", kept["parameters"]["GitHubSecretArn"], "its ARN, by its name")
         build, deploy = self.sent[0]
         self.assertEqual((build[:2], deploy[:2]), (["sam", "build"], ["sam", "deploy"]))
         self.assertIn("--no-confirm-changeset", deploy)
@@ -176,10 +182,10 @@ class Life(unittest.TestCase):
         self.assertEqual(stacks.messages(self.client, queue), 1, "the job is still there")
 
         self.refused("git-actions-wf-job-queue-dead-letter", f"/aws/lambda/{STACK}/dispatch", "webhook-secret", "LEFTOVERS=1",
-                     given=GIVEN, ask=lambda *_: "")
+                     given=GIVEN, ask=at_the_terminal)
         done = list(deleting.delete(self.client, STACK, lambda _: None, leftovers=True))
         self.assertGreaterEqual(sum(line.startswith("deleted: ") for line in done), 9, done)
-        self.deploy(GIVEN, lambda *_: "")
+        self.deploy(GIVEN, at_the_terminal)
 
     def test_a_first_deployment_that_failed(self):
         # Any resource that cannot be made; the local AWS makes no alarm on several metrics.
