@@ -28,20 +28,29 @@ help: ## List what there is
 # -- Try it ----------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: .venv/demo/ready ## From GitHub's webhook to Fargate tasks, on a local AWS (MODE=dispatcher-minted or container-minted)
-	@echo "building ..."
-	@cargo build --locked --quiet --bins --example github
+demo: mode-is-known .venv/demo/ready ## From GitHub's webhook to Fargate tasks, on a local AWS (MODE=dispatcher-minted or container-minted)
+	@echo "building (minutes the first time) ..."
+	@cargo build --locked --bins --example github
 	@$(call with,demo) PYTHONPATH=ops python demo/demo.py --mode $(MODE)
 
 .PHONY: watch
 watch: .venv/demo/ready .venv/build/ready ## The functions on a local AWS, rebuilt at every change; Ctrl-C ends it
-	@echo "building ..."
-	@cargo build --locked --quiet --bins
+	@echo "building (minutes the first time) ..."
+	@cargo build --locked --bins
 	@PATH="$(CURDIR)/.venv/demo/bin:$(CURDIR)/.venv/build/bin:$$PATH" python demo/watch.py $(LOOPBACK)
 
 .PHONY: invoke
-invoke: .venv/build/ready ## Send one of events/ to the functions of `make watch`: EVENT=queued
+invoke: event-is-known .venv/build/ready ## Send one of events/ to the functions of `make watch`: EVENT=queued
 	@$(call with,build) cargo lambda invoke $(FUNCTION) --invoke-address $(LOOPBACK) --data-file events/$(EVENT).json
+
+# A word that is none of these is refused before anything is installed or built.
+one-of = $(if $(filter $(2),$($(1))),,$(error $(1)=$($(1)): it should be one of $(2)))
+
+.PHONY: mode-is-known event-is-known
+mode-is-known:
+	@$(call one-of,MODE,dispatcher-minted container-minted)
+event-is-known:
+	@$(call one-of,EVENT,$(sort $(basename $(notdir $(wildcard events/*.json)))))
 
 # -- Check it --------------------------------------------------------------------------------------------
 
@@ -107,13 +116,6 @@ build: .venv/build/ready ## The functions as zip files, ready for Lambda, in tar
 .PHONY: deploy
 deploy: .venv/deploy/ready ## Look, ask once, build, and deploy template.yaml to your AWS account, or upgrade it there
 	@$(remap) .venv/deploy/bin/python ops/deploy.py $(STACK)
-
-# The same without questions: what `make setup` runs.
-.PHONY: deploy-quietly
-deploy-quietly: .venv/build/ready .venv/deploy/ready
-	PATH="$(CURDIR)/.venv/build/bin:$(CURDIR)/.venv/deploy/bin:$$PATH"; \
-	$(remap) sam build --beta-features && sam deploy --stack-name $(STACK) --capabilities CAPABILITY_IAM --resolve-s3 \
-	  --no-confirm-changeset --no-fail-on-empty-changeset --parameter-overrides $(PARAMETERS)
 
 .PHONY: setup
 setup: .venv/setup/ready ## From nothing to the first runner: ORG=acme (docs/install.md)

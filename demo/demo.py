@@ -82,6 +82,7 @@ def main():
     mode = parser.parse_args().mode
     begin()
     try:
+        say("waiting for the local AWS to start")
         with LocalAws() as aws:
             say(f"local AWS at {aws.endpoint}")
             try:
@@ -165,6 +166,7 @@ class Demo:
             # ECS would notice a job that is dispatched twice by its client token, which the local one does not
             # know. With two capacities, dispatch looks for a task before it starts one.
             parameters["Capacity"] = "FARGATE,FARGATE_SPOT"
+        say("waiting for the deployment of template.yaml (about ten seconds)")
         self.parameters, self.stack = parameters, self.aws.deploy(parameters)
         self.ecs, self.sqs, self.events, self.logs = map(self.aws.client, ("ecs", "sqs", "events", "logs"))
         secrets = self.aws.client("secretsmanager")
@@ -337,8 +339,10 @@ class Demo:
             actual = self.actual()
             tasks = actual[0]
             if tasks != shown:
-                right = sum(tasks.get(key) == task for key, task in wanted[0].items())
-                say(f"waiting for {what}: {right} of {len(wanted[0])} tasks")
+                missing = [key for key, task in wanted[0].items() if tasks.get(key) != task]
+                names = {job.id: job.name for job in self.jobs}
+                still = ", ".join(names[id_] for id_, _ in missing) or "queues that are empty"
+                say(f"waiting for {what}: {len(wanted[0]) - len(missing)} of {len(wanted[0])} tasks; still for {still}")
                 shown = tasks
             return actual == wanted and self.queues_empty()
 

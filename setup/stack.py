@@ -175,6 +175,6 @@ def parameters(found):
 
 
 def deploy_command(name, parameters):
-    """What `make deploy` does, without its questions."""
+    """What `make deploy` does; without a terminal it asks nothing."""
     overrides = " ".join(f"{key}={value}" for key, value in parameters.items())
-    return ["make", "--no-print-directory", "deploy-quietly", f"STACK={name}", f"PARAMETERS={overrides}"]
+    return ["make", "--no-print-directory", "deploy", f"STACK={name}", f"PARAMETERS={overrides}"]

@@ -1,4 +1,4 @@
-"""Deploys template.yaml to the local AWS at AWS_ENDPOINT_URL, in place of `make deploy-quietly`."""
+"""Deploys template.yaml to the local AWS at AWS_ENDPOINT_URL, in place of `make deploy`."""
 
 import os
 import pathlib
