@@ -46,11 +46,14 @@ invoke: event-is-known .venv/build/ready ## Send one of events/ to the functions
 # A word that is none of these is refused before anything is installed or built.
 one-of = $(if $(filter $(2),$($(1))),,$(error $(1)=$($(1)): it should be one of $(2)))
 
-.PHONY: mode-is-known event-is-known
+.PHONY: mode-is-known event-is-known organization-is-given
 mode-is-known:
 	@$(call one-of,MODE,dispatcher-minted container-minted)
 event-is-known:
 	@$(call one-of,EVENT,$(sort $(basename $(notdir $(wildcard events/*.json)))))
+
+organization-is-given:
+	@$(if $(ORG),,$(error Which organisation? make setup ORG=acme))
 
 # -- Check it --------------------------------------------------------------------------------------------
 
@@ -118,8 +121,7 @@ deploy: .venv/deploy/ready ## Look, ask once, build, and deploy template.yaml to
 	@$(remap) .venv/deploy/bin/python ops/deploy.py $(STACK)
 
 .PHONY: setup
-setup: .venv/setup/ready ## From nothing to the first runner: ORG=acme (docs/install.md)
-	@$(if $(ORG),,echo "Which organisation? make setup ORG=acme" >&2; exit 2)
+setup: organization-is-given .venv/setup/ready ## From nothing to the first runner: ORG=acme (docs/install.md)
 	@$(call with,setup) python setup/setup.py --org $(ORG) --stack $(STACK) --github $(GITHUB) $(if $(APP_ID),--app-id $(APP_ID)) \
 	  $(if $(KEY),--key $(KEY)) $(if $(CODE),--code) $(if $(NEW_APP),--new-app) $(if $(YES),--yes) $(if $(NO_WAIT),--no-wait)
 

@@ -123,7 +123,11 @@ def cluster_is_there(seen):
 
 def task_definition_fits(seen):
     ecs = seen.client("ecs")
-    for family, architecture in ((seen.parameters.get("TaskDefinitionFamily") or seen.outputs["TaskDefinitionArn"], "X86_64"),):
+    family = seen.parameters.get("TaskDefinitionFamily", "gha-jit-self-hosted-fargate-runner")
+    wanted = [(family, "X86_64")]
+    if seen.parameters.get("EnableArm64") == "true":
+        wanted.append((f"{family}-arm64", "ARM64"))
+    for family, architecture in wanted:
         try:
             found = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
         except ecs.exceptions.ClientException as error:
