@@ -13,6 +13,7 @@ REGION = "us-east-1"
 MINTED = {"Organization": "acme", "GitHubSecretArn": TOKEN}
 NETWORK = {"SubnetIds": "subnet-0123456789abcdef0", "SecurityGroupIds": "sg-0123456789abcdef0"}
 CONTAINERS = {"Organization": "acme", "Mode": "container-minted"}
+FUNCTIONS = {"FunctionSubnetIds": "subnet-0123456789abcdef0", "FunctionSecurityGroupIds": "sg-0123456789abcdef0"}
 ROLE = "arn:aws:iam::111122223333:role/somebody"
 # Parameter -> (the parameters before, the value after). Those that are not here have another value by themselves.
 CHANGES = {
@@ -27,6 +28,9 @@ CHANGES = {
     "SecurityGroupIds": (MINTED | NETWORK, "sg-0123456789abcdef1"),
     "AlarmTopicArn": (MINTED, ARN.format("sns", "page")), "TicketTopicArn": (MINTED, ARN.format("sns", "ticket")),
     "WebhookReservedConcurrency": (MINTED, "5"), "EventBusPutterArns": (MINTED, ROLE), "QueueOperatorArns": (MINTED, ROLE),
+    "RepositoryCredentialsArn": (MINTED | {"RunnerImage": "example.com/runner:1"}, TOKEN),
+    "FunctionSubnetIds": (MINTED | FUNCTIONS, "subnet-0123456789abcdef1"), "FunctionSecurityGroupIds": (MINTED | FUNCTIONS, "sg-1"),
+    "SecretKmsKeyArn": (MINTED, ARN.format("kms", "key/0123")),
     "PermissionsBoundaryArn": (MINTED, "arn:aws:iam::111122223333:policy/boundary"),
     "ClusterName": (MINTED, "second"), "TaskDefinitionFamily": (MINTED, "second"), "EventBusName": (MINTED, "second"),
     "RuleName": (MINTED, "second"), "JobQueueName": (MINTED, "second"),

@@ -32,6 +32,8 @@ COMBINATIONS = {
         "RunnerImage": "example.com/runner:1", "TaskPolicyArns": "arn:aws:iam::aws:policy/ReadOnlyAccess",
         "EventBusPutterArns": "arn:aws:iam::111122223333:role/putter", "QueueOperatorArns": "arn:aws:iam::111122223333:role/operator",
         "PermissionsBoundaryArn": "arn:aws:iam::111122223333:policy/boundary", "WebhookReservedConcurrency": "5",
+        "FunctionSubnetIds": "subnet-0123456789abcdef0", "FunctionSecurityGroupIds": "sg-0123456789abcdef0",
+        "SecretKmsKeyArn": "arn:aws:kms:eu-west-1:111122223333:key/0123", "RepositoryCredentialsArn": TOKEN,
         "AlarmTopicArn": ARN.format("sns", "page"), "TicketTopicArn": ARN.format("sns", "ticket"), **GIVEN_NETWORK,
     },
     "image pipeline": {"GitHubSecretArn": TOKEN, "FrontDoor": "http-api", "EnableImagePipeline": "true"},
@@ -72,7 +74,8 @@ def transformed(parameters):
         for uri in {"CodeUri", "ContentUri"} & {"AWS::Serverless::Function": {"CodeUri"}, "AWS::Serverless::LayerVersion":
                                                {"ContentUri"}}.get(resource["Type"], set()):
             resource["Properties"][uri] = "s3://bucket/key.zip"
-    template["Globals"] = {"Function": {key: it for key, it in template["Globals"]["Function"].items() if key != "CodeUri"}}
+    function = {key: it for key, it in template["Globals"]["Function"].items() if key != "CodeUri"}
+    template["Globals"] = {"Function": decided(function, stack)}
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     return transform(template, {}, ManagedPolicyLoader(None))
 

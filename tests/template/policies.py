@@ -72,6 +72,8 @@ class Stack:
             return left == right
         if function == "Fn::Not":
             return not self.boolean(argument[0])
+        if function == "Fn::Or":
+            return any(self.boolean(part) for part in argument)
         if function == "Fn::And":
             return all(self.boolean(part) for part in argument)
         if function == "Fn::Contains":
@@ -145,6 +147,8 @@ def like(value, patterns):
 
 def condition_holds(operator, key, wanted, context):
     """A key that is not there meets only a negated operator."""
+    if operator == "Null":
+        return (key not in context) == (wanted == "true")
     if operator not in ("ArnEquals", "ArnNotEquals", "StringEquals", "Bool"):
         raise NotImplementedError(operator)
     found = key in context and like(context[key], wanted)

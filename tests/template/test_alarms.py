@@ -72,6 +72,13 @@ class Metrics(unittest.TestCase):
                 self.assertEqual(len({period for *_, period in metrics(alarm)}), 1)
 
 
+class Cost(unittest.TestCase):
+    def test_the_readme_says_how_many_metrics_are_watched(self):
+        watched = sum(len(list(metrics(alarm))) for name, alarm in ALARMS.items() if RESOURCES[name].get("Condition") != "ImagePipeline")
+        text = (ROOT / "README.md").read_text(encoding="utf-8")
+        self.assertIn(f"alarms on {watched} metrics", " ".join(text.split()))
+
+
 class Runbook(unittest.TestCase):
     def test_every_alarm_links_to_its_section_and_every_section_is_linked_to(self):
         linked = set()

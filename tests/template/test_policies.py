@@ -21,6 +21,10 @@ MODES = {
     "putters": {"GitHubSecretArn": TOKEN, "EventBusPutterArns": f"{OPERATOR},{OPERATOR}-2"},
     "operators": {"GitHubSecretArn": TOKEN, "QueueOperatorArns": f"{OPERATOR},{OPERATOR}-2"},
 }
+KEY = f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/0123"
+CLOSED = {"FunctionSubnetIds": "subnet-0123456789abcdef0", "FunctionSecurityGroupIds": "sg-0123456789abcdef0", "SecretKmsKeyArn": KEY,
+          "RepositoryCredentialsArn": f"{TOKEN}-registry", "RunnerImage": "registry.example.com/runner:1"}
+MODES |= {"closed network": CLOSED, "closed network, container-minted": CLOSED | {"Mode": "container-minted"}}
 QUEUES = ["JobQueue", "JobDeadLetterQueue", "LifecycleQueue", "LifecycleDeadLetterQueue"]
 RULES = ["JobQueuedRule", "JobLifecycleRule", "TaskStoppedRule", "SweepRule"]
 ROLES = ["WebhookRole", "DispatchRole", "ReconcileRole", "TaskRole", "ExecutionRole", "ImageRole", "ImageWeeklyRole"]

@@ -4,7 +4,7 @@ import re
 import unittest
 
 from policies import Stack, allowed
-from test_policies import MODES, ROLES, TEMPLATE, TOKEN
+from test_policies import KEY, MODES, ROLES, TEMPLATE, TOKEN
 
 ADAPTERS = TEMPLATE.parent / "src" / "adapters"
 ARN = "arn:aws:{}:eu-west-1:111122223333:{}"
@@ -24,6 +24,11 @@ def image_calls(stack):
                {"ExecutionRole"} if stack.holds("CreateRepository") else set())
         yield (f"{action}, RunnerImage", f"ecr:{action}", given, {},
                {"ExecutionRole"} if stack.holds("HasRunnerImage") else set())
+    cached = ARN.format("ecr", "repository/cache/any")
+    yield ("a pull-through cache", "ecr:BatchImportUpstreamImage", cached, {},
+           {"ExecutionRole"} if stack.holds("HasRunnerImage") else set())
+    yield ("its registry's credentials", "secretsmanager:GetSecretValue", f"{TOKEN}-registry", {},
+           {"ExecutionRole"} if stack.holds("HasRepositoryCredentials") else set())
     for action in pushes:
         yield f"{action}, tools", f"ecr:{action}", stack.arn("ImageRepository"), {}, own
         yield f"{action} elsewhere", f"ecr:{action}", given, {}, set()
@@ -32,6 +37,24 @@ def image_calls(stack):
     yield "another layer", "lambda:GetLayerVersion", ARN.format("lambda", "layer:another:1"), {}, set()
     yield "weekly build", "codebuild:StartBuild", stack.arn("ImageProject"), {}, {"ImageWeeklyRole"}
     yield "another project", "codebuild:StartBuild", ARN.format("codebuild", "project/another"), {}, set()
+
+
+def closed_network(stack):
+    """What Lambda does for a function in a VPC, and what Secrets Manager does with a customer-managed key."""
+    functions = {"WebhookRole", "DispatchRole", "ReconcileRole"}
+    in_vpc = functions if stack.holds("FunctionsInVpc") else set()
+    for action in ("CreateNetworkInterface", "DescribeNetworkInterfaces", "DescribeSubnets", "DeleteNetworkInterface",
+                   "AssignPrivateIpAddresses", "UnassignPrivateIpAddresses"):
+        yield f"{action} of Lambda", f"ec2:{action}", "*", {}, in_vpc
+        source = {"lambda:SourceFunctionArn": ARN.format("lambda", "function:any")}
+        yield f"{action} of a function's code", f"ec2:{action}", "*", source, set()
+    decrypts = (functions | ({"ExecutionRole"} if stack.holds("TasksReadSecrets") else set())
+                if stack.holds("HasSecretKey") else set())
+    via = {"kms:ViaService": "secretsmanager.eu-west-1.amazonaws.com"}
+    yield "get_secret_value, its key", "kms:Decrypt", KEY, via, decrypts
+    yield "the key by itself", "kms:Decrypt", KEY, {}, set()
+    yield "the key by way of another service", "kms:Decrypt", KEY, {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}, set()
+    yield "another key", "kms:Decrypt", ARN.format("kms", "key/other"), via, set()
 
 
 def calls(stack):
@@ -88,6 +111,7 @@ def calls(stack):
         for action in ("CreateLogStream", "PutLogEvents"):
             yield f"{action}, {group}", f"logs:{action}", stack.arn(group), {}, {role}
     yield from image_calls(stack)
+    yield from closed_network(stack)
 
 
 class Roles(unittest.TestCase):

@@ -30,6 +30,11 @@ REFUSED = [
     ({**MINTED, "TaskCpu": "256", "TaskMemory": "1536"}, "TaskMemory of 256"),
     ({**MINTED, "TaskCpu": "16384", "TaskMemory": "33000"}, "TaskMemory of 16384"),
 ]
+REFUSED += [
+    ({**MINTED, "FunctionSubnetIds": "subnet-0123456789abcdef0"}, "FunctionSecurityGroupIds too"),
+    ({**MINTED, "FunctionSecurityGroupIds": "sg-0123456789abcdef0"}, "only together with FunctionSubnetIds"),
+    ({**MINTED, "RepositoryCredentialsArn": TOKEN}, "only together with RunnerImage"),
+]
 TAKEN = [
     MINTED,
     CONTAINERS,
