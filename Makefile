@@ -51,7 +51,6 @@ mode-is-known:
 	@$(call one-of,MODE,dispatcher-minted container-minted)
 event-is-known:
 	@$(call one-of,EVENT,$(sort $(basename $(notdir $(wildcard events/*.json)))))
-
 organization-is-given:
 	@$(if $(ORG),,$(error Which organisation? make setup ORG=acme))
 

@@ -9,6 +9,7 @@ import tempfile
 import time
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -35,8 +36,8 @@ class Stack:
         if not self.session.region_name:
             raise Failed("no Region is set; way on: export AWS_REGION=eu-west-1 (or the one that you want), and again")
 
-    def client(self, service):
-        return self.session.client(service)
+    def client(self, service, **more):
+        return self.session.client(service, **more)
 
     def identity(self):
         try:
@@ -48,7 +49,8 @@ class Stack:
     def fargate_vcpus(self):
         """The account's quota; None: we may not look."""
         try:
-            quota = self.client("service-quotas").get_service_quota(ServiceCode="fargate", QuotaCode=FARGATE_VCPUS)
+            quotas = self.client("service-quotas", config=Config(read_timeout=10, retries={"max_attempts": 1}))
+            quota = quotas.get_service_quota(ServiceCode="fargate", QuotaCode=FARGATE_VCPUS)
             return quota["Quota"]["Value"]
         except (BotoCoreError, ClientError):
             return None
