@@ -52,6 +52,8 @@ class GitHub:
     def __init__(self, host):
         self.host = host.rstrip("/")
         self.api = "https://api.github.com" if self.host == "https://github.com" else f"{self.host}/api/v3"
+        if self.host.startswith("http://"):  # a stand-in on this machine, as template.yaml takes one
+            self.api = self.host
 
     # -- Addresses for people ------------------------------------------------------------------------------
 

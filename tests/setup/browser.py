@@ -12,7 +12,7 @@ import urllib.request
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--window-size=800,720"]
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-SECONDS = 30
+SECONDS = 120
 
 
 def missing():

@@ -25,7 +25,7 @@ class Doctor(unittest.TestCase):
         cls.github = GitHub(cls.aws.endpoint, free_port(), "--app-private-key", str(KEY), "--app-id", "7",
                             "--installation", f"4={ORGANIZATION}")
         cls.addClassCleanup(cls.github.close)
-        cls.aws.deploy({"Organization": ORGANIZATION, "GitHubApiUrl": f"{cls.github.url}/api/v3"})
+        cls.aws.deploy({"Organization": ORGANIZATION, "GitHubApiUrl": cls.github.url})
         cls.put(json.dumps({"app_id": 7, "private_key": KEY.read_text()}))
         cls.stack = Stack(STACK)
         cls.found = cls.stack.describe()

@@ -160,7 +160,7 @@ class WithAStack(World):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.aws.deploy({"Organization": ORGANIZATION, "GitHubApiUrl": f"http://127.0.0.1:{cls.port}/api/v3"})
+        cls.aws.deploy({"Organization": ORGANIZATION, "GitHubApiUrl": f"http://127.0.0.1:{cls.port}"})
 
     def setUp(self):
         super().setUp()

@@ -19,7 +19,8 @@ HERE = pathlib.Path(__file__).parent
 ORGANIZATION, STACK = "acme", "gha-fargate-runners"
 local_aws.STACK = STACK
 KEY = ROOT / "tests" / "fixtures" / "app-key.pem"
-SECONDS = 60
+# As slow as a machine may be; nothing is waited for that is there.
+SECONDS = 240
 
 
 class GitHub:
