@@ -25,11 +25,18 @@ CALLS = {
     **{f"GET {scope}/actions/runners/{{runner_id}}": RUNNER for scope in SCOPES},
     **{f"DELETE {scope}/actions/runners/{{runner_id}}": {} for scope in SCOPES},
     "GET /repos/{owner}/{repo}/actions/jobs/{job_id}": {"status": {}, "runner_name": {}, "labels": {}},
-    "GET /orgs/{org}/installation": {"id": {}},
+    "GET /orgs/{org}/installation": {"id": {}, "html_url": {}, "suspended_at": {}, "repository_selection": {}},
     "GET /repos/{owner}/{repo}/installation": {"id": {}},
     "POST /app/installations/{installation_id}/access_tokens": {"token": {}, "expires_at": {}},
     "GET /app/hook/deliveries": {"id": {}, "guid": {}, "delivered_at": {}, "status_code": {}, "event": {}, "action": {}},
     "POST /app/hook/deliveries/{delivery_id}/attempts": {},
+    # The doctor's.
+    "GET /app": {"html_url": {}, "events": {}},
+    "GET /app/hook/config": {"url": {}, "content_type": {}, "insecure_ssl": {}},
+    "GET /orgs/{org}/actions/runner-groups/{runner_group_id}": {
+        name: {} for name in ["name", "visibility", "allows_public_repositories", "restricted_to_workflows"]
+    },
+    "GET /rate_limit": {"resources": {"core": {"limit": {}, "remaining": {}}}},
 }
 
 OWNER = {"login": {}}

@@ -11,7 +11,7 @@ use axum::response::Response;
 use gha_fargate_runners::{
     adapters::http::Http,
     ids::{JobId, RunnerId},
-    ports::{Deliveries, Github, Scope, Target},
+    ports::{Deliveries, Github, Inspect, Scope, Target},
 };
 use serde_json::{Value, json};
 
@@ -161,7 +161,19 @@ fn well(asked: &Asked) -> Response {
             answer(201, &json!({"token": "ghs_1", "expires_at": "2026-01-01T13:00:00Z"}))
         }
         _ if what.starts_with("DELETE") => answer(204, &json!({})),
-        _ if what.ends_with("/installation") => answer(200, &json!({"id": 2})),
+        _ if what.ends_with("/installation") => answer(
+            200,
+            &json!({
+                "id": 2, "html_url": "https://github.test/", "account": {"login": "octo-org"},
+                "repository_selection": "all",
+            }),
+        ),
+        "GET /app" => answer(200, &json!({"html_url": "https://github.test/"})),
+        "GET /app/hook/config" => answer(200, &json!({"url": "https://webhook.test/"})),
+        "GET /rate_limit" => answer(200, &json!({"resources": {"core": {"limit": 5000, "remaining": 4999}}})),
+        _ if what.contains("/runner-groups/") => {
+            answer(200, &json!({"name": "Default", "visibility": "all", "allows_public_repositories": false}))
+        }
         _ if what.ends_with("/actions/runners") => {
             answer(200, &json!({"total_count": 1, "runners": [runner]}))
         }
@@ -194,6 +206,7 @@ async fn every_request_is_one_that_github_describes() {
             repository: Some("octo-repo".to_owned()),
             installation: None,
         };
+        let organization = Target { repository: None, ..target.clone() };
         let labels: Vec<String> = (0..100).map(|label| format!("label-{label}")).collect();
         github.mint(&target, "fargate-1-1", &labels).await.expect("minted");
         github.find_runner(&target, "fargate-1-1").await.expect("found");
@@ -205,6 +218,12 @@ async fn every_request_is_one_that_github_describes() {
             github.deliveries(Some("v1_1")).await.expect("a page");
             github.failed_deliveries(None).await.expect("a page");
             github.redeliver(1).await.expect("accepted");
+            github.app().await.expect("the App");
+            github.hook().await.expect("its webhook");
+            github.sent().await.expect("deliveries");
+            github.group(&organization, 1).await.expect("a group");
+            github.hour(&organization).await.expect("an hour");
+            github.installation("octo-org").await.expect("an installation");
         }
         for asked in seen.lock().expect("a lock").iter() {
             let (name, wrong) = judge(&described, asked, with_app);
