@@ -6,7 +6,7 @@ use crate::{
     env::{Env, Mistakes},
     fargate::fleet::{Capacity, Fleet, Network},
     intake::{
-        labels::Offered,
+        labels::{MOST_LABELS, Most, Offered, flaw},
         policy::{Policy, RepositoryGlob},
     },
     ports::Scope,
@@ -112,7 +112,10 @@ impl DispatchConfig {
             cluster: env.required("ECS_CLUSTER", "the name or ARN of an ECS cluster"),
             fleet: Fleet { task_definition_arm64: env.optional("TASK_DEFINITION_ARM64"), ..env.fleet() },
             network: env.network(),
-            policy: env.policy(get("TASK_DEFINITION_ARM64").is_some_and(|value| !value.is_empty())),
+            policy: Policy {
+                most: env.most(),
+                ..env.policy(get("TASK_DEFINITION_ARM64").is_some_and(|value| !value.is_empty()))
+            },
             max_runners: env.number("MAX_RUNNERS", 0, 0),
             max_attempts: env.number("MAX_ATTEMPTS", 5, 1),
             github: env.github(),
@@ -152,7 +155,7 @@ impl ReconcileConfig {
             max_attempts: env.number("MAX_ATTEMPTS", 5, 1),
             pool: (pool_size > 0).then(|| PoolConfig {
                 size: pool_size,
-                labels: env.list("RUNNER_LABELS", DEFAULT_LABELS),
+                labels: env.pool_labels(),
                 fleet: env.fleet(),
                 network: env.network(),
             }),
@@ -233,7 +236,35 @@ impl Env<'_> {
             repositories: repositories.iter().map(|glob| RepositoryGlob::new(glob)).collect(),
             allow_public: self.flag("ALLOW_PUBLIC_REPOSITORIES"),
             arm64,
+            most: Most::default(),
         }
+    }
+
+    fn most(&mut self) -> Most {
+        let Most { vcpu, memory_gib, disk_gib } = Most::default();
+        Most {
+            vcpu: self.number_up_to("MAX_CPU", vcpu),
+            memory_gib: self.number_up_to("MAX_MEMORY", memory_gib),
+            disk_gib: self.number_up_to("MAX_DISK", disk_gib),
+        }
+    }
+
+    /// Its default is the most that it can be.
+    fn number_up_to(&mut self, name: &str, most: u32) -> u32 {
+        let form = format!("a whole number from 1 to {most}");
+        self.parse(name, &form, most, |text| text.parse().ok().filter(|number| (1..=most).contains(number)))
+    }
+
+    /// Each of its runners gets them: all that is offered, but for the architecture that it has not.
+    fn pool_labels(&mut self) -> Vec<String> {
+        let mut labels = self.list("RUNNER_LABELS", DEFAULT_LABELS);
+        labels.retain(|label| !label.eq_ignore_ascii_case("arm64"));
+        let can_have = |label: &String| label != "*" && flaw(label).is_none();
+        if !labels.iter().all(can_have) || !(1..=MOST_LABELS).contains(&labels.len()) {
+            let form = "1 to 100 labels that a runner can have, since WARM_POOL_SIZE is set (* is none)";
+            self.mistake("RUNNER_LABELS", form);
+        }
+        labels
     }
 
     fn github(&mut self) -> Option<GitHubSettings> {
@@ -309,6 +340,9 @@ mod tests {
             ("CAPACITY", "FARGATE,SPOT"),
             ("ASSIGN_PUBLIC_IP", "yes"),
             ("MAX_RUNNERS", "-1"),
+            ("MAX_CPU", "17"),
+            ("MAX_MEMORY", "8GB"),
+            ("MAX_DISK", "0"),
             ("MAX_ATTEMPTS", "0"),
             ("ALLOWED_REPOSITORIES", "acme"),
             ("ALLOW_PUBLIC_REPOSITORIES", "perhaps"),
@@ -317,7 +351,7 @@ mod tests {
             ("DEAD_LETTER_QUEUE_URL", "queue"),
         ]))
         .expect_err("mistakes");
-        expect_test::expect![[r#"environment: ECS_CLUSTER should be the name or ARN of an ECS cluster, but it is not set; CAPACITY should be FARGATE, FARGATE_SPOT or both in order of preference, separated by a comma, but it is "FARGATE,SPOT"; SUBNET_IDS should be a list such as subnet-0123456789abcdef0, separated by commas, but it is "subnet-1,vpc-2"; SECURITY_GROUP_IDS should be a list such as sg-0123456789abcdef0, separated by commas, but it is not set; ASSIGN_PUBLIC_IP should be ENABLED or DISABLED, but it is "yes"; ALLOWED_REPOSITORIES should be a list of owner/repo patterns such as acme/*, but it is "acme"; ALLOW_PUBLIC_REPOSITORIES should be true or false, but it is "perhaps"; MAX_RUNNERS should be a whole number of 0 or more, but it is "-1"; MAX_ATTEMPTS should be a whole number of 1 or more, but it is "0"; RUNNER_SCOPE should be org, repo or enterprise/<slug>, but it is "enterprise/"; GITHUB_API_URL should be a URL such as https://HOST/api/v3, but it is "http://ghes.acme.test"; DEAD_LETTER_QUEUE_URL should be the URL of an SQS queue, but it is "queue""#]]
+        expect_test::expect![[r#"environment: ECS_CLUSTER should be the name or ARN of an ECS cluster, but it is not set; CAPACITY should be FARGATE, FARGATE_SPOT or both in order of preference, separated by a comma, but it is "FARGATE,SPOT"; SUBNET_IDS should be a list such as subnet-0123456789abcdef0, separated by commas, but it is "subnet-1,vpc-2"; SECURITY_GROUP_IDS should be a list such as sg-0123456789abcdef0, separated by commas, but it is not set; ASSIGN_PUBLIC_IP should be ENABLED or DISABLED, but it is "yes"; MAX_CPU should be a whole number from 1 to 16, but it is "17"; MAX_MEMORY should be a whole number from 1 to 120, but it is "8GB"; MAX_DISK should be a whole number from 1 to 200, but it is "0"; ALLOWED_REPOSITORIES should be a list of owner/repo patterns such as acme/*, but it is "acme"; ALLOW_PUBLIC_REPOSITORIES should be true or false, but it is "perhaps"; MAX_RUNNERS should be a whole number of 0 or more, but it is "-1"; MAX_ATTEMPTS should be a whole number of 1 or more, but it is "0"; RUNNER_SCOPE should be org, repo or enterprise/<slug>, but it is "enterprise/"; GITHUB_API_URL should be a URL such as https://HOST/api/v3, but it is "http://ghes.acme.test"; DEAD_LETTER_QUEUE_URL should be the URL of an SQS queue, but it is "queue""#]]
         .assert_eq(&mistakes.to_string());
     }
 
@@ -333,6 +367,27 @@ mod tests {
         let pool = [LEAST.as_slice(), &[("WARM_POOL_SIZE", "2"), secret, ("ORGANIZATION", "acme")]].concat();
         let config = ReconcileConfig::read(get(&pool)).expect("a configuration");
         assert_eq!(config.pool.map(|pool| pool.size), Some(2));
+    }
+
+    #[test]
+    fn a_pool_has_labels_that_its_runners_can_have() {
+        let secret = ("GITHUB_SECRET_ARN", "arn:aws:secretsmanager:x");
+        let read = |labels: &str| {
+            let more = [("WARM_POOL_SIZE", "1"), secret, ("ORGANIZATION", "acme"), ("RUNNER_LABELS", labels)];
+            ReconcileConfig::read(get(&[LEAST.as_slice(), &more].concat())).map(|config| config.pool)
+        };
+        let pool = read("self-hosted,x64,ARM64,fargate").expect("a configuration").expect("a pool");
+        assert_eq!(pool.labels, ["self-hosted", "x64", "fargate"], "it has no arm64");
+        let (many, long) = (vec!["x"; 101].join(","), "x".repeat(257));
+        for labels in ["*", "self-hosted,*", "arm64", "self-hosted,a\u{7}b", &many, &long] {
+            let error = read(labels).expect_err(labels).to_string();
+            assert!(
+                error.contains("RUNNER_LABELS should be 1 to 100 labels that a runner can have"),
+                "{error}"
+            );
+        }
+        let without = [LEAST.as_slice(), &[("RUNNER_LABELS", "*")]].concat();
+        assert!(ReconcileConfig::read(get(&without)).is_ok(), "without a pool, all may be offered");
     }
 
     #[test]

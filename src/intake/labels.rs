@@ -81,6 +81,56 @@ pub enum NoRunner {
     Impossible(String),
 }
 
+/// The most labels that a runner can have: "maximum items: 100" (`labels` of generate-jitconfig).
+pub const MOST_LABELS: usize = 100;
+
+/// The longest label, by actions/runner's own check (`LabelsValidator`).
+const LONGEST_LABEL: usize = 256;
+
+/// What is wrong with a label that no runner can have.
+pub fn flaw(label: &str) -> Option<&'static str> {
+    match label {
+        "" => Some("is empty"),
+        _ if label.chars().count() > LONGEST_LABEL => Some("is longer than 256 characters"),
+        _ if label.chars().any(char::is_control) => Some("has a control character in it"),
+        _ => None,
+    }
+}
+
+/// The most that a job may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    /// `MAX_CPU`.
+    pub vcpu: u32,
+    /// `MAX_MEMORY`, in GiB.
+    pub memory_gib: u32,
+    /// `MAX_DISK`, in GiB.
+    pub disk_gib: u32,
+}
+
+impl Default for Most {
+    /// All that Fargate has.
+    fn default() -> Self {
+        Most { vcpu: LARGEST.cpu / 1024, memory_gib: LARGEST.memory_mib / 1024, disk_gib: *DISK_GIB.end() }
+    }
+}
+
+impl Most {
+    /// Why a job gets no runner of this sizing, and what it could have.
+    pub fn refuses(&self, sizing: &Sizing) -> Option<String> {
+        let Most { vcpu, memory_gib, disk_gib } = *self;
+        let too_large = |size: &Size| size.cpu > vcpu * 1024 || size.memory_mib > memory_gib * 1024;
+        if let Some(size) = sizing.size.filter(too_large) {
+            return Some(format!(
+                "the job gets {size} for what it asks, and the most here is {vcpu} vCPU (MAX_CPU) with {memory_gib} \
+                 GiB (MAX_MEMORY)"
+            ));
+        }
+        let gib = sizing.disk_gib.filter(|gib| *gib > disk_gib)?;
+        Some(format!("the job asks for a disk of {gib} GiB, and the most here is {disk_gib} GiB (MAX_DISK)"))
+    }
+}
+
 /// Ephemeral storage that RunTask accepts as an override, in GiB (`EphemeralStorage.sizeInGiB`).
 const DISK_GIB: std::ops::RangeInclusive<u32> = 21..=200;
 
@@ -112,11 +162,13 @@ pub fn read<S: AsRef<str>>(labels: &[S], offered: &Offered) -> Result<Sizing, No
         any_offered |= is_offered;
         match word {
             Some(Word::Malformed(form)) if !is_offered || *offered == Offered::Any => {
-                problems.push(format!("label {label:?} should look like {form}"));
+                problems.push(format!("label {} should look like {form}", shown(&label)));
             }
             Some(word) => problems.extend(wishes.add(word).err()),
             None if is_offered => {}
-            None => return Err(NoRunner::NotOffered(format!("label {label:?} is not offered"))),
+            None => {
+                return Err(NoRunner::NotOffered(format!("label {} is not offered", shown(&label))));
+            }
         }
     }
     if !any_offered {
@@ -125,10 +177,27 @@ pub fn read<S: AsRef<str>>(labels: &[S], offered: &Offered) -> Result<Sizing, No
     if *offered == Offered::Any && !self_hosted {
         return Err(NoRunner::NotOffered("label \"self-hosted\" is missing".into()));
     }
+    if labels.len() > MOST_LABELS {
+        problems.push(format!("the job has {} labels, and a runner can have {MOST_LABELS}", labels.len()));
+    }
+    let flawed = labels.iter().filter_map(|label| Some((label.as_ref(), flaw(label.as_ref())?)));
+    problems.extend(flawed.map(|(label, flaw)| format!("label {} {flaw}", shown(label))));
     if !problems.is_empty() {
+        problems.truncate(MOST_PROBLEMS);
         return Err(NoRunner::Impossible(problems.join("; ")));
     }
     wishes.sizing().map_err(NoRunner::Impossible)
+}
+
+/// Problems that are told of one job: enough to mend it, and fit for a log line.
+const MOST_PROBLEMS: usize = 5;
+
+/// A label from outside, at a length fit for a log line.
+fn shown(label: &str) -> String {
+    match label.char_indices().nth(80) {
+        Some((end, _)) => format!("{:?}…", &label[..end]),
+        None => format!("{label:?}"),
+    }
 }
 
 /// `fargate/cpu=2/ram=8` is three labels; `run=…` and `job=…` are one, whatever follows.
@@ -332,6 +401,56 @@ mod tests {
                 other => panic!("{labels:?}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn labels_that_no_runner_can_have() {
+        let many = |count: usize| -> Vec<String> {
+            (1..count).map(|n| format!("run={n}")).chain(["fargate".into()]).collect()
+        };
+        assert!(read(&many(100), &offered()).is_ok());
+        let too_many = read(&many(101), &offered()).expect_err("too many");
+        assert_eq!(
+            too_many,
+            NoRunner::Impossible("the job has 101 labels, and a runner can have 100".into())
+        );
+        let long = format!("run={}", "x".repeat(253));
+        for (label, want) in [
+            (long.as_str(), "is longer than 256 characters"),
+            ("run=a\nb", "\"run=a\\nb\" has a control character in it"),
+            ("job=\u{7f}", "has a control character in it"),
+        ] {
+            match read(&["fargate", label], &offered()) {
+                Err(NoRunner::Impossible(why)) => assert!(why.contains(want) && why.len() < 400, "{why}"),
+                other => panic!("{label:?}: {other:?}"),
+            }
+        }
+        let empty = read(&["self-hosted", ""], &Offered::Any).expect_err("an empty one");
+        assert_eq!(empty, NoRunner::Impossible("label \"\" is empty".into()));
+        // Whosever job it is, a reason is fit for a log line.
+        let Err(NoRunner::NotOffered(why)) = read(&["x".repeat(10_000)], &offered()) else { panic!("ours?") };
+        assert!(why.len() < 200, "{why}");
+    }
+
+    #[test]
+    fn the_most_that_a_job_may_ask_for() {
+        let most = Most { vcpu: 4, memory_gib: 8, disk_gib: 50 };
+        let refuses = |most: &Most, labels: &[&str]| most.refuses(&read(labels, &offered()).expect("ours"));
+        for labels in
+            [&["fargate"][..], &["fargate", "cpu=4"], &["fargate", "ram=8"], &["fargate", "disk=50"]]
+        {
+            assert_eq!(refuses(&most, labels), None, "{labels:?}");
+        }
+        for (labels, want) in [
+            (["fargate", "cpu=5"], "the most here is 4 vCPU (MAX_CPU) with 8 GiB (MAX_MEMORY)"),
+            (["fargate", "ram=9"], "2048 CPU units with 9216 MiB"),
+            (["fargate", "vcpu-8192-mem-1"], "8192 CPU units with 16384 MiB"),
+            (["fargate", "disk=51"], "a disk of 51 GiB, and the most here is 50 GiB (MAX_DISK)"),
+        ] {
+            let why = refuses(&most, &labels).unwrap_or_default();
+            assert!(why.contains(want), "{labels:?}: {why}");
+        }
+        assert_eq!(refuses(&Most::default(), &["fargate", "cpu=16", "ram=120", "disk=200"]), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use wildmatch::WildMatch;
 
 use crate::{
     intake::{
-        labels::{self, Architecture, NoRunner, Offered, Sizing},
+        labels::{self, Architecture, Most, NoRunner, Offered, Sizing},
         payload::{Action, WorkflowJob},
     },
     ports::{JobStatus, Target},
@@ -55,6 +55,8 @@ pub struct Policy {
     pub allow_public: bool,
     /// Whether there is a task definition for arm64.
     pub arm64: bool,
+    /// `MAX_CPU`, `MAX_MEMORY`, `MAX_DISK`.
+    pub most: Most,
 }
 
 /// An `owner/repository` pattern, in which `*` stands for anything. Letters may be of either case.
@@ -112,7 +114,10 @@ impl Policy {
             Ok(Sizing { architecture: Some(Architecture::Arm64), .. }) if !self.arm64 => {
                 Verdict::Skip(Skip::new("labels", "arm64 is not offered: TASK_DEFINITION_ARM64 is not set"))
             }
-            Ok(sizing) => Verdict::Run(sizing),
+            Ok(sizing) => match self.most.refuses(&sizing) {
+                Some(why) => Verdict::Reject(why),
+                None => Verdict::Run(sizing),
+            },
             Err(NoRunner::Impossible(why)) => Verdict::Reject(why),
             Err(NoRunner::NotOffered(why)) => Verdict::Skip(Skip::new("labels", why)),
         }
@@ -196,6 +201,7 @@ mod tests {
             repositories: vec![RepositoryGlob::new("acme/a*"), RepositoryGlob::new("acme/tools")],
             allow_public: false,
             arm64: false,
+            most: Most::default(),
         }
     }
 
@@ -219,7 +225,7 @@ mod tests {
     #[test]
     fn verdicts() {
         type Change = fn(&mut WorkflowJob, &mut Policy);
-        let table: [(&str, Change); 17] = [
+        let table: [(&str, Change); 18] = [
             ("run", |_, _| {}),
             ("run", |event, _| event.arrived_at = None),
             // Approved after weeks, and queued just now.
@@ -235,6 +241,10 @@ mod tests {
                 policy.arm64 = true;
             }),
             ("reject", |event, _| event.job.labels.push("cpu=64".into())),
+            ("reject", |event, policy| {
+                event.job.labels.push("cpu=4".into());
+                policy.most.vcpu = 2;
+            }),
             ("action", |event, _| event.action = Action::Completed),
             ("action", |event, _| event.action = Action::Other),
             ("status", |event, _| event.status = JobStatus::Waiting),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use expect_test::expect;
 use gha_fargate_runners::intake::{
-    labels::Offered,
+    labels::{Most, Offered},
     payload,
     policy::{Policy, RepositoryGlob, Verdict},
 };
@@ -22,6 +22,7 @@ fn the_published_examples_get_their_class() {
         repositories: vec![RepositoryGlob::new("*")],
         allow_public: true,
         arm64: true,
+        most: Most::default(),
     };
     let mut classes = String::new();
     for example in examples {
