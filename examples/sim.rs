@@ -11,7 +11,8 @@ mod model;
 mod sim;
 
 use sim::{
-    chance::Chance, explore, lambda::History, plan::Plan, planted, scenarios, shrink, world::Settings,
+    chance::Chance, explore, lambda::History, plan::Plan, planted, rates::Rates, scenarios, shrink,
+    world::Settings,
 };
 
 const USAGE: &str = "\
@@ -22,6 +23,7 @@ Simulates a fleet, and checks that no job is lost, doubled or left behind.
   --per-hour N   jobs an hour, on average (2000)
   --pool N       WARM_POOL_SIZE (0)
   --faults N     how much goes wrong, in percent of the usual (100)
+  --rate NAME=N  how often one thing goes wrong (tests/it/sim/rates.rs has the names); may be given several times
   --tell N       what happens to job N, too; may be given several times
   --plot FILE    jobs waiting and runners live over time, as SVG (sim.svg)
   --exhaustive   every two things that can go wrong in small histories, instead of a long one
@@ -35,6 +37,7 @@ struct Arguments {
     per_hour: u64,
     pool: u32,
     faults: u32,
+    rates: Rates,
     tell: BTreeSet<u64>,
     plot: Option<String>,
     planted: bool,
@@ -49,6 +52,7 @@ fn arguments() -> Result<Arguments, String> {
         per_hour: 2_000,
         pool: 0,
         faults: 100,
+        rates: Rates::default(),
         tell: BTreeSet::new(),
         plot: Some("sim.svg".to_owned()),
         planted: false,
@@ -65,6 +69,10 @@ fn arguments() -> Result<Arguments, String> {
             "--per-hour" => arguments.per_hour = number(value()?)?,
             "--pool" => arguments.pool = number(value()?)? as u32,
             "--faults" => arguments.faults = number(value()?)? as u32,
+            "--rate" => {
+                let setting = value()?;
+                arguments.rates.set(&setting).ok_or(format!("no rate: {setting}\n\n{USAGE}"))?;
+            }
             "--tell" => drop(arguments.tell.insert(number(value()?)?)),
             "--plot" => arguments.plot = Some(value()?),
             "--exhaustive" => arguments.exhaustive = true,
@@ -103,6 +111,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
         stop_at_violation: false,
         pool: arguments.pool,
         faults: arguments.faults,
+        rates: arguments.rates.clone(),
         ..Settings::default()
     };
     let plan = Plan::Seeded { seed, jobs, per_hour, from: 1 };

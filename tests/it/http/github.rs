@@ -14,7 +14,7 @@ use super::{
 };
 use crate::model::{
     app::Identity,
-    github::{Deleted, Job, MintError, PAGE, Runner, Scope},
+    github::{Deleted, Job, MintError, PAGE, Runner, Scope, Silence},
     jit,
     limits::Limited,
 };
@@ -268,7 +268,10 @@ fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime) ->
         Route::Job(owner, repository, id) => {
             let github = lock(&shared.github);
             match github.show_job(&owner, &repository, id, asked.sight) {
-                Some(job) => Reply::json(200, &json_job(job), job.status.as_str()),
+                Some(job) => match job.silence {
+                    Some(silence) => silent(silence),
+                    None => Reply::json(200, &json_job(job), job.said_status()),
+                },
                 None => message(404, "Not Found"),
             }
         }
@@ -328,6 +331,18 @@ fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime) ->
                 message(404, "Not Found")
             }
         }
+    }
+}
+
+/// Of a job that GitHub does not say anything of.
+fn silent(silence: Silence) -> Reply {
+    match silence {
+        Silence::Moved => {
+            message(301, "Moved Permanently").header("location", "https://github.example/moved")
+        }
+        Silence::Forbidden => message(403, "Resource not accessible by integration"),
+        Silence::Gone => message(410, "Gone"),
+        Silence::Legal => message(451, "Repository access blocked"),
     }
 }
 
@@ -448,8 +463,8 @@ fn deliveries(shared: &Shared, asked: &Asked) -> Reply {
 
 /// For the log: `3 online, idle`.
 fn state(runner: &Runner) -> String {
-    let online = if runner.online { "online" } else { "offline" };
-    let busy = if runner.busy { "busy" } else { "idle" };
+    let online = if runner.seems_online() { "online" } else { "offline" };
+    let busy = if runner.seems_busy() { "busy" } else { "idle" };
     format!("runner {} {online}, {busy}", runner.id)
 }
 
@@ -464,8 +479,8 @@ pub fn json_runner(runner: &Runner) -> Value {
         "id": runner.id,
         "name": &*runner.name,
         "os": if runner.online { "Linux" } else { "unknown" },
-        "status": if runner.online { "online" } else { "offline" },
-        "busy": runner.busy,
+        "status": if runner.seems_online() { "online" } else { "offline" },
+        "busy": runner.seems_busy(),
         "ephemeral": true,
         "runner_group_id": runner.group,
         "labels": labels,
@@ -486,7 +501,7 @@ pub fn json_job(job: &Job) -> Value {
         "head_branch": "main",
         "workflow_name": "CI",
         "name": "test",
-        "status": job.status.as_str(),
+        "status": job.said_status(),
         "conclusion": job.conclusion,
         "created_at": rfc3339(job.created_at),
         "started_at": rfc3339(job.started_at.unwrap_or(job.created_at)),

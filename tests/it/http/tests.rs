@@ -10,6 +10,7 @@ use crate::http::{
     APP_ID, APP_KEY, BUS, CLUSTER, DEAD_LETTERS, INSTALLATION, JOB_QUEUE, Op, PAT, PAT_SECRET,
     TASK_DEFINITION, World,
 };
+use crate::model::github::{Silence, Untrue};
 use aws_credential_types::Credentials;
 use aws_sdk_ecs::{
     config::{BehaviorVersion, Region, retry::RetryConfig},
@@ -176,6 +177,31 @@ fn a_copy_that_lags_behind_does_not_know_the_latest() {
     let path = format!("{RUNNERS}?per_page=100");
     let count = || ask(&world, "GET", &path, PAT, "").unwrap().2["total_count"].clone();
     assert_eq!((count(), count()), (json!(0), json!(1)));
+    world.finish();
+}
+
+#[test]
+fn github_may_say_nothing_or_what_is_not_so() {
+    let world = World::start();
+    let (now, job) = (world.now(), world.queue_job(&["self-hosted"]));
+    assert_eq!(mint(&world, "a"), 201);
+    world.github().connect(1, now);
+    assert_eq!(world.assign(), [(job, 1)]);
+    let untrue = Untrue { idle: true, offline: true, unlisted: true };
+    world.github().say_of_runner(1, untrue, now);
+    let (_, _, runner) = ask(&world, "GET", &format!("{RUNNERS}/1"), PAT, "").unwrap();
+    assert_eq!((&runner["status"], &runner["busy"]), (&json!("offline"), &json!(false)));
+    assert_eq!(ask(&world, "GET", RUNNERS, PAT, "").unwrap().2["total_count"], 0);
+    assert_eq!(ask(&world, "DELETE", &format!("{RUNNERS}/1"), PAT, "").unwrap().0, 204);
+    let path = format!("/repos/octo-org/example-workflow/actions/jobs/{job}");
+    world.github().say_status(job, Some("assigned"), now);
+    assert_eq!(ask(&world, "GET", &path, PAT, "").unwrap().2["status"], "assigned");
+    let ways =
+        [(Silence::Moved, 301), (Silence::Forbidden, 403), (Silence::Gone, 410), (Silence::Legal, 451)];
+    for (silence, want) in ways {
+        world.github().be_silent(job, silence, now);
+        assert_eq!(ask(&world, "GET", &path, PAT, "").unwrap().0, want);
+    }
     world.finish();
 }
 

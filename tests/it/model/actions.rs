@@ -61,10 +61,33 @@ pub struct Runner {
     pub ghost: bool,
     /// The release that it had when it connected.
     pub version: Option<Arc<str>>,
+    /// What GitHub says of it that is not so.
+    pub untrue: Untrue,
     pub(super) offline_since: OffsetDateTime,
 }
 
+/// What GitHub may say of a runner although it is not so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Untrue {
+    /// `busy` is false while it has a job, and a DELETE works.
+    pub idle: bool,
+    /// `status` is offline while it is connected.
+    pub offline: bool,
+    /// Lists do not show it.
+    pub unlisted: bool,
+}
+
 impl Runner {
+    /// `status`, as GitHub says it.
+    pub fn seems_online(&self) -> bool {
+        self.online && !self.untrue.offline
+    }
+
+    /// `busy`, as GitHub says it.
+    pub fn seems_busy(&self) -> bool {
+        self.busy && !self.untrue.idle
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.online && !self.busy && !self.ghost
     }
@@ -119,8 +142,32 @@ pub struct Job {
     pub created_at: OffsetDateTime,
     pub started_at: Option<OffsetDateTime>,
     pub completed_at: Option<OffsetDateTime>,
+    /// GitHub does not say what it knows of it.
+    pub silence: Option<Silence>,
+    /// The status that GitHub says instead: one that it has added since.
+    pub status_since: Option<&'static str>,
     /// The label under which the job is filed while it is queued.
     pub(super) filed_under: u32,
+}
+
+impl Job {
+    /// `status`, as GitHub says it.
+    pub fn said_status(&self) -> &'static str {
+        self.status_since.unwrap_or(self.status.as_str())
+    }
+}
+
+/// How GitHub does not say what it knows of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// 301, to a place where there is nothing.
+    Moved,
+    /// 403: "Resource not accessible by integration".
+    Forbidden,
+    /// 410.
+    Gone,
+    /// 451.
+    Legal,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +186,7 @@ pub enum MintError {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deleted {
-    /// 204.
+    /// 204. A job that it ran all the same is lost to it: `complete` that job when GitHub notices.
     Spent,
     /// 404.
     Gone,

@@ -28,6 +28,9 @@ pub const PAGE: usize = 100;
 const NO_CAPACITY: &str =
     "Capacity is unavailable at this time. Please try again later or in a different availability zone";
 
+const EC2_THROTTLES: &str = "Request limit exceeded. (Service: AmazonEC2; Status Code: 503; Error Code: \
+                             RequestLimitExceeded; Request ID: 00000000-0000-4000-8000-000000000000; Proxy: null)";
+
 pub struct Ecs {
     /// What each capacity provider of the clusters has to give.
     pub supply: BTreeMap<String, Supply>,
@@ -44,6 +47,8 @@ pub struct Ecs {
     /// Fargate's launch rate: a bucket of 100 that refills with 20 a second, for each of on-demand and Spot
     /// ("Fargate throttling quotas"). Off unless asked for.
     pub throttle_launches: bool,
+    /// It is EC2 that throttles, and ECS says so in an InvalidParameterException.
+    pub disguise_throttling: bool,
     tasks: BTreeMap<u64, Task>,
     last: u64,
     /// Of desired status RUNNING.
@@ -80,6 +85,7 @@ impl Ecs {
             stop_takes: Some(Duration::ZERO),
             stop_deletes_tags: true,
             throttle_launches: false,
+            disguise_throttling: false,
             tasks: BTreeMap::new(),
             last: 0,
             live: BTreeSet::new(),
@@ -209,7 +215,10 @@ impl Ecs {
             let tokens = self.launches_left(provider, now);
             if tokens < 1.0 {
                 self.buckets.insert(provider.to_owned(), (tokens, now));
-                return Err(AwsError::new("ThrottlingException", "Rate exceeded"));
+                return Err(match self.disguise_throttling {
+                    true => AwsError::new("InvalidParameterException", EC2_THROTTLES),
+                    false => AwsError::new("ThrottlingException", "Rate exceeded"),
+                });
             }
             self.buckets.insert(provider.to_owned(), (tokens - 1.0, now));
         }

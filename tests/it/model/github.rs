@@ -36,6 +36,8 @@ pub struct Github {
     last_runner: u64,
     by_name: BTreeMap<Arc<str>, BTreeSet<u64>>,
     by_scope: BTreeMap<Arc<Scope>, BTreeSet<u64>>,
+    /// Those that lists do not show.
+    unlisted: BTreeSet<u64>,
     /// Offline runners by the moment they went.
     offline: BTreeSet<(OffsetDateTime, u64)>,
     /// Online, idle runners by the number of each of their labels.
@@ -101,6 +103,7 @@ impl Github {
             job: None,
             ghost: false,
             version: None,
+            untrue: Untrue::default(),
             offline_since: now,
         };
         self.by_name.entry(runner.name.clone()).or_default().insert(id);
@@ -141,7 +144,7 @@ impl Github {
         let ids: BTreeSet<u64> = now.chain(self.past_runners.changed_since(sight)).collect();
         ids.into_iter()
             .filter_map(|id| self.show_runner(scope, id, sight))
-            .find(|runner| *runner.name == *name)
+            .find(|runner| *runner.name == *name && !runner.untrue.unlisted)
     }
 
     /// One page of a scope's registrations in the order of their ids (pages count from 1), and how many
@@ -151,12 +154,13 @@ impl Github {
         let now = self.by_scope.get(scope).unwrap_or(&none);
         let skipped = per_page * (page - 1);
         let changed: Vec<u64> = self.past_runners.changed_since(sight).collect();
-        if changed.is_empty() {
+        if changed.is_empty() && self.unlisted.is_empty() {
             let page = now.iter().skip(skipped).take(per_page);
             return (page.map(|id| &self.runners[id]).collect(), now.len());
         }
         let ids: BTreeSet<u64> = now.iter().copied().chain(changed).collect();
-        let all: Vec<&Runner> = ids.into_iter().filter_map(|id| self.show_runner(scope, id, sight)).collect();
+        let shown = ids.into_iter().filter_map(|id| self.show_runner(scope, id, sight));
+        let all: Vec<&Runner> = shown.filter(|runner| !runner.untrue.unlisted).collect();
         let total = all.len();
         (all.into_iter().skip(skipped).take(per_page).collect(), total)
     }
@@ -171,7 +175,7 @@ impl Github {
         self.expire(now);
         match self.runners.get(&id) {
             Some(runner) if *runner.scope != *scope => Deleted::Gone,
-            Some(runner) if runner.busy => Deleted::Busy,
+            Some(runner) if runner.seems_busy() => Deleted::Busy,
             Some(_) => {
                 self.remove(id, now);
                 Deleted::Spent
@@ -194,6 +198,7 @@ impl Github {
         let Some(runner) = self.runners.remove(&id) else { return };
         self.past_runners.changes(id, Some(&runner), now);
         self.offline.remove(&(runner.offline_since, id));
+        self.unlisted.remove(&id);
         unfile(&mut self.by_name, &runner.name, id);
         unfile(&mut self.by_scope, &runner.scope, id);
         for label in runner.labels.numbers() {
@@ -226,6 +231,15 @@ impl Github {
     /// Busy without a job that this world knows.
     pub fn set_busy(&mut self, id: u64, busy: bool, now: OffsetDateTime) -> bool {
         self.change(id, now, |runner| runner.busy = busy || runner.job.is_some())
+    }
+
+    /// From now on GitHub says this of the runner, although it is not so.
+    pub fn say_of_runner(&mut self, id: u64, untrue: Untrue, now: OffsetDateTime) -> bool {
+        match untrue.unlisted && self.runners.contains_key(&id) {
+            true => self.unlisted.insert(id),
+            false => self.unlisted.remove(&id),
+        };
+        self.change(id, now, |runner| runner.untrue = untrue)
     }
 
     fn change(&mut self, id: u64, now: OffsetDateTime, change: impl FnOnce(&mut Runner)) -> bool {
@@ -273,6 +287,8 @@ impl Github {
             created_at: now,
             started_at: None,
             completed_at: None,
+            silence: None,
+            status_since: None,
             filed_under: 0,
         };
         self.jobs.insert(id, job);
@@ -318,6 +334,22 @@ impl Github {
 
     pub fn queued_count(&self) -> usize {
         self.queued.len()
+    }
+
+    /// From now on GitHub does not say what it knows of the job.
+    pub fn be_silent(&mut self, id: u64, silence: Silence, now: OffsetDateTime) {
+        self.job_changes(id, now);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.silence = Some(silence);
+        }
+    }
+
+    /// From now on GitHub says a status of the job that it has added since; `None`: its own again.
+    pub fn say_status(&mut self, id: u64, status: Option<&'static str>, now: OffsetDateTime) {
+        self.job_changes(id, now);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.status_since = status;
+        }
     }
 
     /// A deployment protection rule holds the job back.
@@ -410,8 +442,9 @@ impl Github {
         pairs
     }
 
-    /// The runner could not acquire its job: the job waits again, the runner is a ghost.
-    pub fn lose_job(&mut self, job: u64, now: OffsetDateTime) {
+    /// The runner could not acquire its job: the job waits again, the runner is a ghost, and the assignment has
+    /// `consumed` its registration or not.
+    pub fn lose_job(&mut self, job: u64, consumed: bool, now: OffsetDateTime) {
         self.job_changes(job, now);
         let Some(it) = self.jobs.get_mut(&job).filter(|job| job.status == JobStatus::InProgress) else {
             return;
@@ -425,6 +458,9 @@ impl Github {
                 it.job = None;
                 it.ghost = true;
             });
+            if consumed {
+                self.remove(runner, now);
+            }
         }
     }
 

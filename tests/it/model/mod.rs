@@ -17,3 +17,5 @@ pub mod sqs;
 mod task;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unkind;

@@ -134,7 +134,7 @@ fn a_job_takes_its_registration_with_it_and_a_ghost_keeps_polling() {
     let second = github.mint(&org(), "second", 1, &["x"], NOON).unwrap();
     github.connect(first, NOON);
     assert!(github.assign(job, first, NOON));
-    github.lose_job(job, NOON);
+    github.lose_job(job, false, NOON);
     assert!(github.runner(first).is_some_and(|runner| runner.online && runner.ghost && !runner.busy));
     assert_eq!(github.assign_all(NOON), [], "a ghost gets no other job");
     github.connect(second, NOON);

@@ -1,5 +1,7 @@
 //! What the simulator knows of jobs, registrations and tasks besides what GitHub and ECS do.
 
+use std::collections::BTreeMap;
+
 use super::{Ms, plan};
 
 #[derive(Debug, Clone)]
@@ -7,6 +9,8 @@ pub struct Job {
     pub plan: plan::Job,
     /// Since when it waits for a runner.
     pub queued_at: Ms,
+    /// Its webhooks are sent.
+    pub is_heard: bool,
     /// It was rejected after as many runners as are allowed.
     pub rejected: bool,
     /// Tasks started for it.
@@ -46,6 +50,8 @@ pub struct Books {
     /// By number, from `first`; `None` for numbers left out of the history.
     jobs: Vec<Option<Job>>,
     first: u64,
+    /// Those that are not served, by number.
+    takers: BTreeMap<u64, Job>,
     /// By GitHub's id, from 1.
     registrations: Vec<Registration>,
     /// By ECS's number, from 1.
@@ -54,6 +60,11 @@ pub struct Books {
 
 impl Books {
     pub fn open(&mut self, plan: plan::Job) {
+        let job = Job { plan, queued_at: plan.at, is_heard: true, rejected: false, started: 0 };
+        if plan.is_taker() {
+            self.takers.insert(plan.number, job);
+            return;
+        }
         if self.jobs.is_empty() {
             self.first = plan.number;
         }
@@ -61,15 +72,19 @@ impl Books {
         if self.jobs.len() <= index {
             self.jobs.resize(index + 1, None);
         }
-        self.jobs[index] = Some(Job { plan, queued_at: plan.at, rejected: false, started: 0 });
+        self.jobs[index] = Some(job);
     }
 
     pub fn job(&self, number: u64) -> Option<&Job> {
-        self.jobs.get(usize::try_from(number.checked_sub(self.first)?).ok()?)?.as_ref()
+        let own = number.checked_sub(self.first).and_then(|index| self.jobs.get(index as usize)?.as_ref());
+        own.or_else(|| self.takers.get(&number))
     }
 
     pub fn job_mut(&mut self, number: u64) -> Option<&mut Job> {
-        self.jobs.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)?.as_mut()
+        if plan::is_taker(number) {
+            return self.takers.get_mut(&number);
+        }
+        self.jobs.get_mut(number.checked_sub(self.first)? as usize)?.as_mut()
     }
 
     pub fn minted(&mut self, id: u64, job: u64, minted_at: Ms) {

@@ -15,6 +15,7 @@ use super::{
     check::Kind,
     forms::{as_delivery, as_request, as_runner, as_state, as_task, number_after, receipt, unacceptable},
     messages::Which,
+    tasks::Ending,
     text::CLUSTER,
     world::{Ev, MAX_ATTEMPTS, Todo, World, tell},
 };
@@ -100,6 +101,9 @@ pub mod fate {
     /// The answer is what was there a moment ago.
     pub const LATE_COPY: u8 = 10;
 
+    /// Throttled, and it looks like a mistake of ours.
+    pub const DISGUISED: u8 = 11;
+
     pub fn describe(fate: u8) -> &'static str {
         match fate {
             0 => "goes well",
@@ -112,6 +116,7 @@ pub mod fate {
             SLOW => "takes 9 s to have its effect",
             SLOW_ANSWER => "has its effect, and the answer takes 9 s",
             LATE_COPY => "shows what was there a minute ago",
+            DISGUISED => "is throttled in disguise",
             _ => "meets a rate limit",
         }
     }
@@ -129,8 +134,6 @@ const WRITE: [Odds; 8] = [
     (SLOW, 60),
     (SLOW_ANSWER, 60),
 ];
-/// How far a copy lags behind that does.
-const LAG: time::Duration = time::Duration::minutes(1);
 /// Longer than any call takes: the flows' own time-outs cut it off.
 const CALL_TIME_OUT: Ms = 10 * SECOND;
 
@@ -212,14 +215,16 @@ impl World {
         let mut odds: Vec<Odds> = if is_read(point) { READ.to_vec() } else { WRITE.to_vec() };
         if is_github(point) {
             odds.push((LIMITED, 30));
-            if self.is_out(1, 2, 12) {
+            if self.is_out_hourly(1, 2, 12) {
                 odds.insert(0, (REFUSED, 80_000));
             }
-        } else if is_ecs(point) && self.is_out(2, 1, 8) {
+        } else if is_ecs(point) && self.is_out_hourly(2, 1, 8) {
             odds.insert(0, (REFUSED, 80_000));
         }
         if is_read(point) {
-            odds.push((LATE_COPY, 3_000));
+            odds.push((LATE_COPY, self.settings.rates.late_copy));
+        } else if is_ecs(point) {
+            odds.push((DISGUISED, self.settings.rates.disguised_throttle));
         }
         let fate = self.decide(job, point, &odds);
         self.last_call += 1;
@@ -234,12 +239,12 @@ impl World {
         let mut call =
             Call { invocation, request: Some(request), reply: None, waker: Some(waker), fate, job, point };
         match fate {
-            REFUSED | LIMITED => {
+            REFUSED | LIMITED | DISGUISED => {
                 call.request = None;
-                let class = if fate == LIMITED {
-                    Class::RateLimited { after: Duration::from_secs(60) }
-                } else {
-                    Class::Transient
+                let class = match fate {
+                    LIMITED => Class::RateLimited { after: Duration::from_secs(60) },
+                    DISGUISED => Class::NeedsOperator,
+                    _ => Class::Transient,
                 };
                 call.reply = Some(Err(CallError::new(class, "refused")));
                 self.after(there + back, Ev::Answer(id));
@@ -347,7 +352,9 @@ impl World {
                 return Err(CallError::new(Class::RateLimited { after }, "rate limit"));
             }
         }
-        let sight = Sight::at(if late { self.time() - LAG } else { self.time() });
+        // How far a copy lags behind that does.
+        let lag = if late { self.takes(MINUTE, self.settings.rates.lag, 22, self.last_call) } else { 0 };
+        let sight = Sight::at(self.time() - time::Duration::milliseconds(lag as i64));
         Ok(match request {
             Request::Mint { scope, name, labels } => Reply::Minted(self.mint(&scope, &name, &labels, job)),
             Request::FindRunner(scope, name) => {
@@ -364,7 +371,7 @@ impl World {
             Request::DeleteRunner(scope, id) => Reply::Deleted(self.delete_runner(&scope, id)),
             Request::GetJob { owner, repository, job } => {
                 let repository = repository.unwrap_or_default();
-                Reply::Job(self.github.show_job(&owner, &repository, job, sight).map(as_state))
+                Reply::Job(self.github.show_job(&owner, &repository, job, sight).and_then(as_state))
             }
             Request::ListDeliveries(cursor) => {
                 let before = cursor.and_then(|cursor| cursor.parse().ok());
@@ -462,7 +469,11 @@ impl World {
         }
         let asked = as_request(request);
         let provider = asked.launch.provider();
-        let out = if provider == "FARGATE_SPOT" { self.is_out(3, 20, 50) } else { self.is_out(4, 1, 15) };
+        let out = if provider == "FARGATE_SPOT" {
+            self.is_out_hourly(3, 20, 50)
+        } else {
+            self.is_out_hourly(4, 1, 15)
+        };
         let odds = [(1, if out { 95_000 } else { 50 })];
         let is_new = self.ecs.is_new(&asked, now);
         let is_dry = is_new && self.decide(job, Point::Supply, &odds) == 1;
@@ -536,12 +547,15 @@ impl World {
     }
 
     fn delete_runner(&mut self, scope: &Scope, id: u64) -> Deleted {
-        let before = self.github.runner(id).map(|runner| (runner.name.clone(), runner.online));
+        let before = self.github.runner(id).map(|runner| (runner.name.clone(), runner.online, runner.job));
         match self.github.delete(scope, id, self.time()) {
             github::Deleted::Gone => Deleted::Gone,
             github::Deleted::Busy => Deleted::Busy,
             github::Deleted::Spent => {
-                let (name, online) = before.unwrap_or_default();
+                let (name, online, busy) = before.unwrap_or_default();
+                if let Some(job) = busy {
+                    self.killed(job, id, format!("{name} is deleted while it runs job {job}"));
+                }
                 tell!(self, self.books.minted_for(id), "the registration {name} is deleted");
                 if let Some(task) = self.books.task_of(id) {
                     self.spent(task);
@@ -561,13 +575,23 @@ impl World {
         tell!(self, job, "task {id} is stopped");
         if let Some(busy) = self.github.runner(registration).and_then(|it| it.job) {
             self.violation(
-                Kind::Lost,
+                Kind::Killed,
                 busy,
                 format!("task {id} is stopped while its runner runs job {busy}"),
             );
         }
         let takes = self.takes(2 * SECOND, 40 * SECOND, 13, id);
-        self.after(takes, Ev::End(id, "UserInitiated", Some(143)));
+        self.after(takes, Ev::End(id, Ending::Asked));
+    }
+
+    /// The registration is deleted under a job: GitHub notices that the runner is gone, and the runner that it is no
+    /// more known.
+    fn killed(&mut self, job: u64, registration: u64, text: String) {
+        self.violation(Kind::Killed, job, text);
+        self.after(10 * MINUTE, Ev::Notice(job));
+        if let Some(task) = self.books.task_of(registration) {
+            self.after(10 * MINUTE, Ev::End(task, Ending::Exited(1)));
+        }
     }
 
     /// The next attempt for a job is announced: the runners before it are given up.

@@ -45,10 +45,19 @@ pub enum Point {
     Exit,
     StoppedEvent,
     Schedule,
+    Taker,
+    Silence,
+    Status,
+    Seems,
+    Unlisted,
+    Unheard,
+    HeldBack,
 }
 
+/// How many points are calls.
+pub const CALLS: usize = Point::Wait as usize + 1;
 /// How many points there are.
-pub const POINTS: u8 = Point::Schedule as u8 + 1;
+pub const POINTS: u8 = Point::HeldBack as u8 + 1;
 
 /// The name of a decision: the job that it is about (0 for none), the point, and the how manieth there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

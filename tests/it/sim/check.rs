@@ -14,7 +14,7 @@ use crate::model::{ecs::Task, github::JobStatus};
 /// What can be violated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A job stays queued although the world allows it to run, or is killed, or rejected without reason.
+    /// A job stays queued although the world allows it to run, or is rejected without reason.
     Lost,
     /// Two runners for one job: two live tasks with unspent registrations at the same time, of which none was
     /// given up (an announcement of the next attempt gives a runner up), or an attempt that is started twice.
@@ -23,6 +23,8 @@ pub enum Kind {
     Leaked,
     /// A limit of an outside system is not kept.
     Limit,
+    /// A runner is stopped, or its registration deleted, while it runs a job.
+    Killed,
 }
 
 impl fmt::Display for Kind {
@@ -32,6 +34,7 @@ impl fmt::Display for Kind {
             Kind::Doubled => "doubled",
             Kind::Leaked => "leaked",
             Kind::Limit => "a limit broken",
+            Kind::Killed => "killed",
         })
     }
 }
@@ -47,7 +50,7 @@ pub struct Violation {
 #[derive(Debug, Default)]
 pub struct Checks {
     pub violations: Vec<Violation>,
-    pub counts: [u64; 4],
+    pub counts: [u64; 5],
     /// Milliseconds for which tasks have lived past their bound.
     pub leaked_ms: u64,
     /// When sweeps began in which every step worked.
@@ -167,7 +170,8 @@ impl World {
             .github
             .queued()
             .filter(|job| {
-                let Some(it) = self.books.job(*job).filter(|it| !it.rejected) else { return false };
+                let owed = |it: &&books::Job| !it.rejected && it.is_heard && !it.plan.is_taker();
+                let Some(it) = self.books.job(*job).filter(owed) else { return false };
                 let waited = now - it.queued_at;
                 // Spot alone may be dry for hours: a job is not lost yet while its message or a task is there.
                 let is_seen_to =
@@ -266,7 +270,7 @@ impl World {
     pub fn check_end(&mut self) {
         let waiting: Vec<u64> = self.github.queued().collect();
         for job in waiting {
-            if self.books.job(job).is_some_and(|it| !it.rejected) {
+            if self.books.job(job).is_some_and(|it| !it.rejected && it.is_heard && !it.plan.is_taker()) {
                 self.violation(Kind::Lost, job, format!("job {job} waits, and nothing more will happen"));
             }
         }

@@ -20,24 +20,22 @@ pub fn as_runner(runner: &github::Runner) -> Registration {
     Registration {
         id: RunnerId(runner.id),
         name: runner.name.to_string(),
-        online: runner.online,
-        busy: runner.busy,
+        online: runner.seems_online(),
+        busy: runner.seems_busy(),
         labels: runner.labels.stored().map(str::to_owned).collect(),
         version: None,
     }
 }
 
-pub fn as_state(job: &github::Job) -> JobState {
-    JobState {
-        status: match job.status {
-            github::JobStatus::Queued => JobStatus::Queued,
-            github::JobStatus::Waiting => JobStatus::Waiting,
-            github::JobStatus::InProgress => JobStatus::InProgress,
-            github::JobStatus::Completed => JobStatus::Completed,
-        },
+/// `None`: GitHub does not say.
+pub fn as_state(job: &github::Job) -> Option<JobState> {
+    job.silence.is_none().then(|| JobState {
+        status: JobStatus::from(job.said_status().to_owned()),
         runner_name: job.runner.as_ref().map(|(_, name)| name.to_string()),
         labels: job.labels.written().to_vec(),
-    }
+        succeeded: job.conclusion.as_deref() == Some("success"),
+        since: Some(job.started_at.unwrap_or(job.created_at)),
+    })
 }
 
 pub fn as_delivery(delivery: &deliveries::Delivery<Event>) -> Delivery {

@@ -1,13 +1,15 @@
 //! What jobs do: they arrive, are given runners, run, end.
 
 use super::{
-    MINUTE, SECOND,
+    HOUR, MINUTE, Ms, SECOND,
     chance::Point,
     messages::Action,
+    plan,
+    tasks::Ending,
     text::{ORGANIZATION, labels, repository},
     world::{Ev, World, tell},
 };
-use crate::model::github::JobStatus;
+use crate::model::github::{JobStatus, Silence, Untrue};
 
 impl World {
     pub(super) fn arrive(&mut self) {
@@ -18,28 +20,57 @@ impl World {
             None => self.arrivals_over = Some(self.now),
         }
         let number = job.number;
-        let (labels, now) = (labels(&job), self.time());
-        self.github.queue_job(number, ORGANIZATION, &repository(&job), &labels, now);
-        self.books.open(job);
-        self.open += 1;
+        self.add(job);
         self.stats.jobs += 1;
         self.stats.peak_waiting = self.stats.peak_waiting.max(self.github.queued_count() as u64);
         if let Some(after) = job.cancelled_after {
             self.after(after, Ev::Cancel(number));
         }
-        match job.held_back {
-            None => self.queue(number),
-            Some(time) => {
-                tell!(
-                    self,
-                    number,
-                    "GitHub holds job {number} back until it is approved: {}",
-                    labels.join(", ")
-                );
-                self.github.hold_back(number, now);
+        let odds = [(1, self.settings.rates.unheard_taker), (2, self.settings.rates.excluded_taker)];
+        match self.decide(number, Point::Taker, &odds) {
+            0 => {}
+            choice => self.taker(job.taker(self.now), choice == 2),
+        }
+        if self.decide(number, Point::Silence, &[(1, self.settings.rates.silent_job)]) == 1 {
+            tell!(self, number, "GitHub will not say what it knows of job {number}");
+            self.github.be_silent(number, Silence::Moved, self.time());
+        }
+        match self.decide(number, Point::HeldBack, &[(1, self.settings.rates.held_back)]) {
+            0 => self.queue(number),
+            _ => {
+                let time = self.takes(SECOND, HOUR, 26, number);
+                tell!(self, number, "GitHub holds job {number} back until it is approved");
+                self.github.hold_back(number, self.time());
                 self.send_event(number, Action::Waiting);
                 self.after(time, Ev::Approve(number));
             }
+        }
+    }
+
+    fn add(&mut self, job: plan::Job) {
+        let now = self.time();
+        self.github.queue_job(job.number, ORGANIZATION, &repository(&job), &labels(&job), now);
+        self.books.open(job);
+        self.open += 1;
+    }
+
+    /// A job of a repository that is not served. Its own fleet sees to it, if nobody is faster.
+    fn taker(&mut self, job: plan::Job, is_heard: bool) {
+        let number = job.number;
+        self.add(job);
+        if let Some(it) = self.books.job_mut(number) {
+            it.is_heard = is_heard;
+        }
+        self.queue(number);
+        let slow = self.takes(2 * MINUTE, 10 * MINUTE, 24, number);
+        self.after(slow, Ev::Elsewhere(number));
+    }
+
+    /// A runner that is not ours takes the job.
+    pub(super) fn elsewhere(&mut self, job: u64) {
+        if self.github.job(job).is_some_and(|it| it.status == JobStatus::Queued) {
+            tell!(self, job, "job {job} runs elsewhere");
+            self.complete(job);
         }
     }
 
@@ -50,6 +81,9 @@ impl World {
         }
         let labels = self.github.job(job).map(|it| it.labels.written().join(", ")).unwrap_or_default();
         tell!(self, job, "GitHub queues job {job}: {labels}");
+        if self.decide(job, Point::Status, &[(1, self.settings.rates.unknown_queued)]) == 1 {
+            self.say_status(job);
+        }
         self.send_event(job, Action::Queued);
         let delay = self.takes(SECOND, 3 * SECOND, 1, job);
         self.after(delay, Ev::AssignJob(job));
@@ -110,6 +144,14 @@ impl World {
 
     pub(super) fn assign(&mut self, job: u64, registration: u64) {
         self.github.assign(job, registration, self.time());
+        let (unknown, late) = (self.settings.rates.unknown_taken, self.settings.rates.late_busy);
+        if self.decide(job, Point::Status, &[(1, unknown)]) == 1 {
+            self.say_status(job);
+        }
+        if self.decide(job, Point::Seems, &[(1, late)]) == 1 {
+            let lasts = self.takes(25 * SECOND, MINUTE, 25, registration);
+            self.say_of_runner(registration, Untrue { idle: true, ..Untrue::default() }, 0, lasts);
+        }
         let delay = self.takes(100, 900, 2, registration);
         self.after(delay, Ev::Acquired(job, registration));
     }
@@ -126,16 +168,24 @@ impl World {
             return;
         }
         // A runner that loses its job ("Skipping message Job") polls for ever, and the job waits again.
-        if self.decide(job, Point::Acquire, &[(1, 20)]) == 1 {
-            tell!(self, job, "{name} loses job {job}, which waits again; the runner polls for ever");
-            self.github.lose_job(job, self.time());
-            self.after(MINUTE, Ev::Requeue(job));
-            return;
+        let rates = &self.settings.rates;
+        let middle = [(1, rates.seems_idle), (2, rates.seems_offline)];
+        let lost = [(1, rates.lost_assignment), (2, rates.consumed)];
+        match self.decide(job, Point::Acquire, &lost) {
+            0 => {}
+            choice => return self.lose(job, registration, choice == 2),
         }
         tell!(self, job, "job {job} runs on {name}");
         let Some(it) = self.books.job(job) else { return };
         let (takes, waited) = (it.plan.takes, self.now - it.queued_at);
         self.stats.delays.push(u32::try_from(waited / 10).unwrap_or(u32::MAX));
+        match self.decide(job, Point::Seems, &middle) {
+            0 => {}
+            choice => {
+                let untrue = Untrue { idle: choice == 1, offline: choice == 2, unlisted: false };
+                self.say_of_runner(registration, untrue, takes / 2, takes / 2 + MINUTE);
+            }
+        }
         self.send_event(job, Action::InProgress);
         self.after(takes, Ev::Finish(job, registration));
     }
@@ -153,10 +203,41 @@ impl World {
         match self.decide(owner, Point::Exit, &[(1, 30)]) {
             0 => {
                 let delay = self.takes(SECOND, 3 * SECOND, 3, task);
-                self.after(delay, Ev::End(task, "EssentialContainerExited", Some(0)));
+                self.after(delay, Ev::End(task, Ending::Exited(0)));
             }
             _ => tell!(self, job, "task {task} does not go although its runner is spent"),
         }
+    }
+
+    /// "Skipping message Job" is in the runner's log.
+    fn lose(&mut self, job: u64, registration: u64, consumed: bool) {
+        let what = if consumed { "has no registration any more" } else { "polls for ever" };
+        let whose = self.books.minted_for(registration);
+        tell!(
+            self,
+            whose,
+            "registration {registration} loses job {job}, which waits again; the runner {what}"
+        );
+        self.github.lose_job(job, consumed, self.time());
+        if let Some(task) = self.books.task_of(registration).filter(|_| consumed) {
+            self.spent(task);
+        }
+        self.after(MINUTE, Ev::Requeue(job));
+    }
+
+    /// GitHub says that of a runner for a while.
+    fn say_of_runner(&mut self, registration: u64, untrue: Untrue, from: Ms, until: Ms) {
+        self.after(from, Ev::Say(registration, untrue));
+        self.after(until, Ev::Say(registration, Untrue::default()));
+        let job = self.books.minted_for(registration);
+        tell!(self, job, "registration {registration} will not be shown as it is for a while: {untrue:?}");
+    }
+
+    /// GitHub gives the job a status that nobody knows, for a minute.
+    fn say_status(&mut self, job: u64) {
+        tell!(self, job, "GitHub gives job {job} a status that nobody knows");
+        self.github.say_status(job, Some("assigned"), self.time());
+        self.after(MINUTE, Ev::SayStatus(job));
     }
 
     /// The registration of a task is spent: the task should go.

@@ -57,7 +57,6 @@ struct Flows {
     reconciler: Reconcile,
     webhook: Webhook<FaultyPort, Port, Port>,
     queue: FaultyPort,
-    clock: Port,
 }
 
 enum Answer {
@@ -88,10 +87,12 @@ pub struct History {
 impl History {
     pub fn new(plan: Plan, chance: Chance, settings: Settings, seed: u64) -> Self {
         let planted = settings.planted;
-        let scope = settings.scope.clone();
+        let (scope, ahead) = (settings.scope.clone(), settings.rates.ahead);
         let (capacity, max_runners, pool_size) = (settings.capacity, settings.max_runners, settings.pool);
         let world = Rc::new(RefCell::new(World::new(plan, chance, settings, seed)));
-        let port = Port(world.clone());
+        let port = Port(world.clone(), time::Duration::ZERO);
+        let [webhook_clock, dispatch_clock, reconcile_clock] =
+            ahead.map(|ahead| Port(world.clone(), time::Duration::milliseconds(ahead)));
         let faulty = FaultyPort { port: port.clone(), planted, counter: Rc::new(Cell::new(0)) };
         let environment = |name: &str| {
             let value = match name {
@@ -125,7 +126,8 @@ impl History {
             dispatcher: Dispatcher {
                 github: Some(faulty.clone()),
                 ecs: faulty.clone(),
-                clock: port.clone(),
+                queue: faulty.clone(),
+                clock: dispatch_clock,
                 policy: dispatch.policy.clone(),
                 fleet: dispatch.fleet,
                 max_runners: dispatch.max_runners,
@@ -135,7 +137,7 @@ impl History {
                 github: Some(faulty.clone()),
                 ecs: faulty.clone(),
                 queue: faulty.clone(),
-                clock: port.clone(),
+                clock: reconcile_clock,
                 policy: reconcile.policy,
                 cluster: reconcile.cluster,
                 scope,
@@ -151,12 +153,11 @@ impl History {
             webhook: Webhook {
                 bus: faulty.clone(),
                 secret: port.clone(),
-                clock: port.clone(),
+                clock: webhook_clock,
                 policy: dispatch.policy,
                 known: RefCell::default(),
             },
             queue: faulty,
-            clock: port,
         };
         History {
             world,
@@ -229,12 +230,12 @@ impl History {
                     let dispatcher = &flows.dispatcher;
                     let batch = &dispatcher.budget().await;
                     let handle = |body, receives| dispatcher.handle(body, receives, batch);
-                    batch::process(&records, &flows.queue, &flows.clock, handle).await
+                    batch::process(&records, &flows.queue, &dispatcher.clock, handle).await
                 }
                 Which::Lifecycle => {
                     let reconciler = &flows.reconciler;
                     let handle = |body, _receives| reconciler.handle(body, deadline);
-                    batch::process(&records, &flows.queue, &flows.clock, handle).await
+                    batch::process(&records, &flows.queue, &reconciler.clock, handle).await
                 }
             };
             let failed = report.response.batch_item_failures;

@@ -56,6 +56,8 @@ pub struct Event {
     pub action: Action,
     /// Id and name of the job's runner.
     pub runner: Option<(u64, Arc<str>)>,
+    /// The job's status, when it is one that GitHub has added since.
+    pub status_since: Option<&'static str>,
     /// Deliveries of it so far.
     tries: u8,
 }
@@ -73,10 +75,21 @@ impl World {
     // Webhook deliveries
 
     pub(super) fn send_event(&mut self, job: u64, action: Action) {
+        if self.books.job(job).is_some_and(|it| !it.is_heard) {
+            return;
+        }
         self.last_guid += 1;
+        let rates = self.settings.rates.clone();
         let (guid, now) = (format!("{:016x}", self.last_guid), self.time());
-        let runner = self.github.job(job).and_then(|it| it.runner.clone());
-        let (name, event) = (action_name(action), Event { job, action, runner, tries: 1 });
+        if self.is_out(rates.webhooks_lost, 13)
+            || action == Action::Queued && self.decide(job, Point::Unheard, &[(1, rates.unheard)]) == 1
+        {
+            tell!(self, job, "the webhook of job {job} ({action:?}) is never sent, and nobody knows");
+            return;
+        }
+        let it = self.github.job(job);
+        let (runner, status_since) = (it.and_then(|it| it.runner.clone()), it.and_then(|it| it.status_since));
+        let (name, event) = (action_name(action), Event { job, action, runner, status_since, tries: 1 });
         let sent = self.deliveries.sent(&guid, "workflow_job", Some(name), event, NO_ANSWER, now);
         self.travel(sent, job, action, 1);
     }
@@ -95,8 +108,9 @@ impl World {
             self.after(delay, Ev::Deliver(delivery, false));
             return;
         }
-        let out = self.is_out(11, 1, 20);
-        let odds: [Odds; 5] = [(2, if out { 90_000 } else { 300 }), (1, 200), (3, 200), (4, 200), (5, 30)];
+        let (out, late) =
+            (self.is_out(self.settings.rates.webhooks_out, 11), self.settings.rates.late_webhook);
+        let odds: [Odds; 5] = [(2, if out { 90_000 } else { 300 }), (1, 200), (3, late), (4, 200), (5, 30)];
         let (delay, answer_lost) = match self.decide(job, Point::Webhook, &odds) {
             0 => (self.takes(300, 2_000, 4, delivery), false),
             1 => {

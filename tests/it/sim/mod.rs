@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`chance`] | decisions: by seed, by script, and written down |
 //! | [`plan`] | which jobs come, and when |
+//! | [`rates`] | what other fleets have met, and how often it comes |
 //! | [`books`] | what is known of jobs, registrations and tasks besides what the model knows |
 //! | [`world`] | the clock, the events to come, and what is done about each |
 //! | [`jobs`], [`tasks`], [`messages`] | what jobs, tasks and messages do |
@@ -32,6 +33,7 @@ pub mod messages;
 pub mod plan;
 pub mod planted;
 pub mod ports;
+pub mod rates;
 pub mod report;
 pub mod scenarios;
 pub mod shrink;

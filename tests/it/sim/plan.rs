@@ -32,10 +32,30 @@ pub struct Job {
     pub unique: bool,
     /// How long it runs.
     pub takes: Ms,
-    /// A deployment protection rule holds it back so long.
-    pub held_back: Option<Ms>,
     /// Cancelled so long after it was queued, if it is not over by then.
     pub cancelled_after: Option<Ms>,
+}
+
+/// The jobs of a repository that is not served: each comes with one that is, and has its number and this.
+pub const TAKERS: u64 = 1 << 40;
+
+pub fn is_taker(number: u64) -> bool {
+    number >= TAKERS
+}
+
+/// The repository that is not served.
+pub const LEGACY: u8 = u8::MAX;
+
+impl Job {
+    /// The job of the other repository that comes with this one.
+    pub fn taker(&self, at: Ms) -> Job {
+        let number = TAKERS + self.number;
+        Job { number, at, repository: LEGACY, unique: false, cancelled_after: None, ..*self }
+    }
+
+    pub fn is_taker(&self) -> bool {
+        is_taker(self.number)
+    }
 }
 
 /// A plan.
@@ -92,10 +112,8 @@ fn seeded(seed: u64, number: u64, before: Ms, per_hour: u64) -> Job {
         80..92 => 3,
         _ => 4,
     };
-    // Somebody approves, or a timer runs out.
-    let held_back = (draw(8) % 100 == 0).then(|| draw(9) % HOUR);
     // One repository has most of the jobs.
     let repository = [0, 0, 0, 1, 2][(draw(7) % 5) as usize];
     let unique = draw(6) % 20 == 0;
-    Job { number, at: before + gap, labels, repository, unique, takes, held_back, cancelled_after }
+    Job { number, at: before + gap, labels, repository, unique, takes, cancelled_after }
 }

@@ -7,7 +7,7 @@ use gha_fargate_runners::lambda::metrics::Metrics;
 use super::{
     HOUR, Ms,
     calls::{is_ecs, is_github},
-    chance::{Chance, POINTS, Point},
+    chance::{CALLS, Chance, Point},
     check::Kind,
     lambda::History,
     plan::Plan,
@@ -32,7 +32,7 @@ pub struct Stats {
     pub peak_waiting: u64,
     /// Milliseconds that functions ran.
     pub lambda_ms: u64,
-    pub calls: [u64; POINTS as usize],
+    pub calls: [u64; CALLS],
     /// From queued to taken, in hundredths of a second.
     pub delays: Vec<u32>,
     pub metrics: BTreeMap<&'static str, u64>,
@@ -185,14 +185,15 @@ impl World {
         table
     }
 
-    /// `lost=0 doubled=0 leaked=0`.
+    /// `lost=0 doubled=0 leaked=0 killed=0`.
     pub fn verdict(&self) -> String {
         let count = |kind: Kind| self.checks.counts[kind as usize];
         format!(
-            "lost={} doubled={} leaked={}",
+            "lost={} doubled={} leaked={} killed={}",
             count(Kind::Lost) + count(Kind::Limit),
             count(Kind::Doubled),
-            count(Kind::Leaked)
+            count(Kind::Leaked),
+            count(Kind::Killed)
         )
     }
 }

@@ -3,7 +3,7 @@
 use gha_fargate_runners::ports::Scope;
 
 use super::{
-    MINUTE, Ms, SECOND,
+    MINUTE, SECOND,
     chance::{Key, Point},
     explore::Scenario,
     plan::Job,
@@ -13,8 +13,7 @@ use super::{
 /// The job of that number, ten seconds after the one before.
 pub fn job(number: u64, labels: u8) -> Job {
     let at = number * 10 * SECOND;
-    let (held_back, cancelled_after) = (None, None);
-    Job { number, at, labels, repository: 0, unique: false, takes: 2 * MINUTE, held_back, cancelled_after }
+    Job { number, at, labels, repository: 0, unique: false, takes: 2 * MINUTE, cancelled_after: None }
 }
 
 fn cancelled(job: Job, after: u64) -> Job {
@@ -62,7 +61,6 @@ pub fn all(deep: bool) -> Vec<Scenario> {
             &[],
         ),
         new("three jobs, two label sets", 1, vec![job(1, 0), job(2, 1), cancelled(job(3, 1), 40)], &[]),
-        new("approved by somebody", 1, vec![held_back(job(1, 0), MINUTE), job(2, 0)], &[]),
         with_pool(new("a warm pool", 1, vec![job(40, 0), job(41, 1)], &[])),
         with_scope(Scope::Repo, new("in its repository", 1, vec![job(1, 0), elsewhere(job(2, 0))], &[])),
         with_scope(
@@ -82,10 +80,6 @@ pub fn all(deep: bool) -> Vec<Scenario> {
 /// A plan, and what goes wrong in any case.
 pub fn new(name: &'static str, depth: usize, jobs: Vec<Job>, given: &[(Key, u8)]) -> Scenario {
     Scenario { name, jobs, given: given.iter().copied().collect(), depth, settings: Settings::default() }
-}
-
-fn held_back(job: Job, time: Ms) -> Job {
-    Job { held_back: Some(time), ..job }
 }
 
 fn elsewhere(job: Job) -> Job {

@@ -8,7 +8,7 @@ use super::{
     chance::{Chance, Key, Point, Script},
     check::{Kind, Violation},
     lambda::History,
-    plan::{Job, Plan},
+    plan::{self, Job, Plan},
     world::Settings,
 };
 
@@ -125,7 +125,11 @@ impl Failing {
         }
         let mut renumbered = self.clone();
         let numbers: Vec<u64> = renumbered.jobs.iter().map(|job| job.number).collect();
-        let new = |number: u64| numbers.iter().position(|it| *it == number).map_or(0, |i| i as u64 + 1);
+        let served = |number: u64| numbers.iter().position(|it| *it == number).map_or(0, |i| i as u64 + 1);
+        let new = |number: u64| match plan::is_taker(number) {
+            true => plan::TAKERS + served(number - plan::TAKERS),
+            false => served(number),
+        };
         renumbered.jobs.iter_mut().for_each(|job| job.number = new(job.number));
         renumbered.script =
             self.script.iter().map(|(key, choice)| (Key { job: new(key.job), ..*key }, *choice)).collect();
@@ -183,6 +187,9 @@ pub fn describe(key: &Key, choice: u8) -> String {
             "is slow to connect",
             "is interrupted when it connects",
             "is interrupted later",
+            "cannot pull its image",
+            "finds no address",
+            "is refused",
         ]
         .get(usize::from(choice))
         .copied()
@@ -190,7 +197,16 @@ pub fn describe(key: &Key, choice: u8) -> String {
         Point::ListLag => "is not listed for 40 s",
         Point::Supply => "is dry",
         Point::Assign => "goes to another",
+        Point::Acquire if choice == 2 => "is lost by the runner, and its registration with it",
         Point::Acquire => "is lost by the runner",
+        Point::Taker => "is there: a job that is not served takes its runner",
+        Point::Silence => "is there: GitHub does not say what it knows",
+        Point::Status => "is one that nobody knows",
+        Point::Seems if choice == 2 => "is offline for a minute",
+        Point::Seems => "is idle for a while, although it works",
+        Point::Unlisted => "is there: lists do not show its runner for a minute",
+        Point::HeldBack => "is there: it is held back until somebody approves",
+        Point::Unheard => "is there: its webhook is never sent",
         Point::Exit => "does not happen",
         Point::StoppedEvent => {
             ["", "comes twice", "never comes", "is late", "comes after ECS forgot the task"]

@@ -12,7 +12,64 @@ use super::{
 use crate::model::{
     aws::{ACCOUNT, REGION},
     ecs::{self, Status},
+    github::Untrue,
 };
+
+/// How it comes up, when all of them do.
+const CANNOT_PULL: u8 = 8;
+const NO_ADDRESSES: u8 = 9;
+const REFUSED: u8 = 10;
+
+/// How a task ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ending {
+    Failed,
+    CannotPull,
+    NoAddresses,
+    /// Its container ends, with that code.
+    Exited(i32),
+    Interrupted,
+    /// StopTask.
+    Asked,
+}
+
+impl Ending {
+    /// `stopCode`.
+    pub fn code(self) -> &'static str {
+        match self {
+            Ending::Failed | Ending::CannotPull | Ending::NoAddresses => "TaskFailedToStart",
+            Ending::Exited(_) => "EssentialContainerExited",
+            Ending::Interrupted => "SpotInterruption",
+            Ending::Asked => "UserInitiated",
+        }
+    }
+
+    /// `stoppedReason`.
+    fn reason(self) -> &'static str {
+        match self {
+            Ending::Failed => "ResourceInitializationError: unable to pull secrets or registry auth",
+            Ending::CannotPull => {
+                "CannotPullContainerError: failed to resolve ref registry.example/runner:1: 503 Service Unavailable"
+            }
+            Ending::NoAddresses => {
+                "Unexpected EC2 error while attempting to Create Network Interface with public IP assignment \
+                 disabled in subnet 'subnet-1': InsufficientFreeAddressesInSubnet"
+            }
+            Ending::Exited(_) => "Essential container in task exited",
+            Ending::Interrupted => "Your Spot Task was interrupted.",
+            Ending::Asked => "it was asked to stop",
+        }
+    }
+
+    fn exit(self) -> Option<i32> {
+        match self {
+            Ending::Failed | Ending::CannotPull | Ending::NoAddresses => None,
+            Ending::Exited(code) => Some(code),
+            Ending::Interrupted => Some(137),
+            Ending::Asked => Some(143),
+        }
+    }
+}
 
 impl World {
     /// ECS has accepted a task: how will it come up?
@@ -21,7 +78,12 @@ impl World {
         let spot = if is_spot(task) { 300 } else { 20 };
         let job = self.books.task(id).map_or(0, |task| task.job);
         let odds: [Odds; 7] = [(1, 400), (2, 100), (3, spot), (4, 40), (5, 60), (6, spot), (7, spot)];
-        let boot = self.decide(job, Point::Boot, &odds);
+        let boot = match self.decide(job, Point::Boot, &odds) {
+            _ if self.is_out(self.settings.rates.registry_down, 14) => CANNOT_PULL,
+            _ if self.is_out(self.settings.rates.no_addresses, 15) => NO_ADDRESSES,
+            _ if self.is_out(self.settings.rates.refused, 16) => REFUSED,
+            boot => boot,
+        };
         let lag = match self.decide(job, Point::ListLag, &[(1, 300)]) {
             0 => self.takes(0, 2 * SECOND, 6, id),
             _ => 40 * SECOND,
@@ -31,13 +93,14 @@ impl World {
             task.boot = boot;
         }
         let start_up = self.takes(25 * SECOND, 75 * SECOND, 7, id);
-        match boot {
-            1 => {
-                tell!(self, job, "task {id} will fail to start");
-                self.after(start_up, Ev::End(id, "TaskFailedToStart", None));
-            }
-            _ => self.after(start_up, Ev::Started(id)),
-        }
+        let ending = match boot {
+            1 => Ending::Failed,
+            CANNOT_PULL => Ending::CannotPull,
+            NO_ADDRESSES => Ending::NoAddresses,
+            _ => return self.after(start_up, Ev::Started(id)),
+        };
+        tell!(self, job, "task {id} will fail to start");
+        self.after(start_up, Ev::End(id, ending));
     }
 
     pub(super) fn started(&mut self, id: u64) {
@@ -49,13 +112,17 @@ impl World {
         match boot {
             2 => {
                 tell!(self, job, "task {id} exits 0 without having run anything");
-                self.after(3 * SECOND, Ev::End(id, "EssentialContainerExited", Some(0)));
+                self.after(3 * SECOND, Ev::End(id, Ending::Exited(0)));
             }
             3 => {
                 tell!(self, job, "task {id} is interrupted before its runner connects");
-                self.after(2 * SECOND, Ev::End(id, "SpotInterruption", Some(137)));
+                self.after(2 * SECOND, Ev::End(id, Ending::Interrupted));
             }
             4 => tell!(self, job, "the runner of task {id} hangs, and never connects"),
+            REFUSED => {
+                tell!(self, job, "GitHub refuses the runner of task {id}");
+                self.after(3 * SECOND, Ev::End(id, Ending::Exited(7)));
+            }
             5 => {
                 tell!(self, job, "the runner of task {id} is slow to connect");
                 self.after(slow, Ev::Connect(id));
@@ -69,7 +136,7 @@ impl World {
         let (job, boot, registration) = (task.job, task.boot, task.registration);
         if !self.github.connect(registration, self.time()) {
             tell!(self, job, "the runner of task {id} finds its registration gone, and exits");
-            self.after(SECOND, Ev::End(id, "EssentialContainerExited", Some(0)));
+            self.after(SECOND, Ev::End(id, Ending::Exited(0)));
             return;
         }
         if let Some(it) = self.books.registration_mut(registration) {
@@ -78,21 +145,27 @@ impl World {
         tell!(self, job, "runner {} connects", self.github.runner(registration).map_or("", |it| &it.name));
         let delay = self.takes(300, 1_500, 10, id);
         self.after(delay, Ev::AssignRunner(registration));
+        if self.decide(job, Point::Unlisted, &[(1, self.settings.rates.unlisted)]) == 1 {
+            tell!(self, job, "lists will not show the runner of task {id} for a minute");
+            let begins = self.takes(0, 4 * MINUTE, 23, id);
+            self.after(begins, Ev::Say(registration, Untrue { unlisted: true, ..Untrue::default() }));
+            self.after(begins + MINUTE, Ev::Say(registration, Untrue::default()));
+        }
         let interrupted = match boot {
             6 => Some(self.takes(100, 3_000, 11, id)),
             7 => Some(self.takes(10_000, 90_000, 11, id)),
             _ => None,
         };
         if let Some(after) = interrupted {
-            self.after(after, Ev::End(id, "SpotInterruption", Some(137)));
+            self.after(after, Ev::End(id, Ending::Interrupted));
         }
     }
 
     /// The processes of a task end.
-    pub fn end(&mut self, id: u64, code: &'static str, exit: Option<i32>) {
+    pub fn end(&mut self, id: u64, ending: Ending) {
         let Some(task) = self.unstopped(id) else { return };
         let (job, registration) = (task.job, task.registration);
-        self.ecs.stopped(id, code, "simulated", exit, self.time());
+        self.ecs.stopped(id, ending.code(), ending.reason(), ending.exit(), self.time());
         self.ecs.take_changes();
         tell!(self, job, "task {id} stops: {}", self.stop_code(id));
         if let Some(busy) = self.github.runner(registration).map(|runner| runner.job) {
@@ -127,11 +200,12 @@ impl World {
         let body = format!(
             "{{\"source\":\"aws.ecs\",\"detail-type\":\"ECS Task State Change\",\"detail\":{{\"taskArn\":\"{}\",\
              \"clusterArn\":\"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/{CLUSTER}\",\"lastStatus\":\"STOPPED\",\
-             \"startedBy\":\"{}\",{started}\"stopCode\":\"{}\",\"stoppedReason\":\"simulated\",\
+             \"startedBy\":\"{}\",{started}\"stopCode\":\"{}\",\"stoppedReason\":\"{}\",\
              \"containers\":[{{{exit}\"name\":\"runner\"}}]}}}}",
             task.arn,
             task.started_by,
             self.stop_code(id),
+            task.stopped_reason.as_deref().unwrap_or_default(),
         );
         body.into()
     }

@@ -2,13 +2,14 @@
 //! that once broke it; and faults planted on purpose, each of which must be found.
 
 use super::{
-    MINUTE, SECOND,
+    HOUR, MINUTE, SECOND,
     calls::fate,
     chance::{Chance, Key, Point},
     explore,
     lambda::History,
     plan::{Job, Plan},
     planted,
+    rates::{Rates, Spells},
     scenarios::{self, first, job},
     world::Settings,
 };
@@ -130,6 +131,47 @@ fn what_goes_wrong_often_breaks_nothing_either() {
         let world = history.world.borrow();
         assert!(world.stats.ran > 250, "only {} jobs ran", world.stats.ran);
         assert!(world.checks.violations.is_empty(), "seed {seed}: {:?}", world.checks.violations);
+    }
+}
+
+/// What other fleets have met can be switched on, each by itself. Whether the promise holds then is another question.
+#[test]
+fn what_is_switched_on_comes() {
+    let hour = Spells::During { from: 0, until: HOUR };
+    let usual = Rates::default;
+    let taken = "job 10995116277… runs on fargate-";
+    let table = [
+        (Rates { consumed: 20_000, ..usual() }, "has no registration any more"),
+        (Rates { late_busy: 20_000, ..usual() }, "idle: true"),
+        (Rates { seems_idle: 20_000, ..usual() }, "idle: true"),
+        (Rates { seems_offline: 20_000, ..usual() }, "offline: true"),
+        (Rates { unlisted: 20_000, ..usual() }, "lists will not show"),
+        (Rates { unheard_taker: 20_000, ..usual() }, taken),
+        (Rates { excluded_taker: 20_000, ..usual() }, taken),
+        (Rates { held_back: 20_000, ..usual() }, "until it is approved"),
+        (Rates { silent_job: 20_000, ..usual() }, "will not say"),
+        (Rates { unknown_queued: 20_000, ..usual() }, "a status that nobody knows"),
+        (Rates { unknown_taken: 20_000, ..usual() }, "a status that nobody knows"),
+        (Rates { late_webhook: 20_000, ..usual() }, "three minutes late"),
+        (Rates { unheard: 20_000, ..usual() }, "is never sent"),
+        (Rates { webhooks_out: hour, ..usual() }, "never comes"),
+        (Rates { webhooks_lost: hour, ..usual() }, "is never sent"),
+        (Rates { refused: hour, ..usual() }, "GitHub refuses"),
+        (Rates { registry_down: hour, ..usual() }, "stops: TaskFailedToStart"),
+        (Rates { no_addresses: hour, ..usual() }, "stops: TaskFailedToStart"),
+        (Rates { disguised_throttle: 20_000, ..usual() }, "in disguise"),
+        (Rates { lag: 5 * MINUTE, late_copy: 20_000, ..usual() }, "shows what was there"),
+        (Rates { ahead: [300_000, -300_000, 300_000], ..usual() }, "is over"),
+    ];
+    for (rates, told) in table {
+        let settings =
+            Settings { rates: rates.clone(), telling: true, stop_at_violation: false, ..Settings::default() };
+        let plan = Plan::Seeded { seed: 1, jobs: 20, per_hour: 3_600, from: 1 };
+        let mut history = History::new(plan, Chance::seeded(1), settings, 1);
+        history.run(|_| {});
+        let world = history.world.borrow();
+        let tells = |line: &str| told.split('…').all(|part| line.contains(part));
+        assert!(world.lines.iter().any(|(_, _, line)| tells(line)), "{told}: {rates:?}");
     }
 }
 

@@ -5,7 +5,7 @@ use time::{Duration, OffsetDateTime, macros::datetime};
 use super::{
     Ms,
     messages::{Action, Event},
-    plan::{self, LABELS},
+    plan::{self, LABELS, LEGACY},
     world::World,
 };
 
@@ -59,7 +59,10 @@ pub const REPOSITORIES: &str = "acme/app-0,acme/app-1,acme/app-2";
 
 /// The repository of a job.
 pub fn repository(job: &plan::Job) -> String {
-    format!("app-{}", job.repository)
+    match job.repository {
+        LEGACY => "legacy".to_owned(),
+        number => format!("app-{number}"),
+    }
 }
 
 /// GitHub's word for it.
@@ -74,8 +77,9 @@ pub fn action_name(action: Action) -> &'static str {
 
 /// GitHub's payload of an event.
 pub fn payload(world: &World, event: &Event) -> String {
-    // The job's status has the same name.
     let action = action_name(event.action);
+    // The job's status has the same name, as a rule.
+    let status = event.status_since.unwrap_or(action);
     let job = event.job;
     let plan = &world.books.job(job).expect("an event is about a job").plan;
     let labels = labels(plan).iter().map(|label| format!("\"{label}\"")).collect::<Vec<_>>().join(",");
@@ -84,7 +88,7 @@ pub fn payload(world: &World, event: &Event) -> String {
         None => (0, "null".to_owned()),
     };
     format!(
-        "{{\"action\":\"{action}\",\"workflow_job\":{{\"id\":{job},\"run_id\":{job},\"status\":\"{action}\",\
+        "{{\"action\":\"{action}\",\"workflow_job\":{{\"id\":{job},\"run_id\":{job},\"status\":\"{status}\",\
          \"labels\":[{labels}],\"name\":\"build\",\"workflow_name\":\"ci\",\"created_at\":\"{}\",\
          \"runner_id\":{runner_id},\"runner_name\":{runner}}},\"repository\":{{\"name\":\"{}\",\"private\":true,\
          \"owner\":{{\"login\":\"{ORGANIZATION}\"}}}},\"installation\":{{\"id\":7}}}}",

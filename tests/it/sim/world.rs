@@ -19,13 +19,15 @@ use super::{
     messages::{Event, Letter, Message, Which},
     plan::{self, Plan},
     planted::Planted,
+    rates::{Rates, Spells},
     report::Stats,
+    tasks::Ending,
     text,
 };
 use crate::model::{
     deliveries::Deliveries,
     ecs::Ecs,
-    github::{Github, JobStatus, Runner},
+    github::{Github, JobStatus, Runner, Untrue},
     limits::{ENTERPRISE_REQUESTS_AN_HOUR, Limits},
     sqs::Sqs,
 };
@@ -43,6 +45,8 @@ pub struct Settings {
     pub pool: u32,
     /// How much goes wrong: 100 is the usual.
     pub faults: u32,
+    /// And how often, where it is not the usual.
+    pub rates: Rates,
     /// A rule of the protocol that the flows break.
     pub planted: Planted,
     /// Whether the history is told, and not only counted.
@@ -63,6 +67,7 @@ impl Default for Settings {
             max_runners: 0,
             pool: 0,
             faults: 100,
+            rates: Rates::default(),
             planted: Planted::Nothing,
             telling: false,
             tell_only: BTreeSet::new(),
@@ -86,6 +91,8 @@ pub enum Ev {
     /// The next job of the plan is queued.
     Arrive,
     Cancel(u64),
+    /// A job that is not served is taken by its own fleet.
+    Elsewhere(u64),
     /// The job's deployment is approved.
     Approve(u64),
     /// GitHub sends a delivery; `true`: its answer will be lost.
@@ -103,10 +110,14 @@ pub enum Ev {
     AssignJob(u64),
     Acquired(u64, u64),
     Finish(u64, u64),
-    /// The processes of a task end: stop code and exit code.
-    End(u64, &'static str, Option<i32>),
+    /// The processes of a task end.
+    End(u64, Ending),
     /// GitHub notices that the runner of a job is gone.
     Notice(u64),
+    /// What GitHub says of a runner although it is not so.
+    Say(u64, Untrue),
+    /// GitHub gives a job its own status again.
+    SayStatus(u64),
     Requeue(u64),
     Sweep,
     Sample,
@@ -230,8 +241,14 @@ impl World {
     }
 
     pub fn decide(&mut self, job: u64, point: Point, odds: &[Odds]) -> u8 {
-        if self.settings.faults == 100 || self.chance.is_scripted() {
-            return self.chance.decide(job, point, odds);
+        let is_scripted = self.chance.is_scripted();
+        if self.settings.faults == 100 || is_scripted {
+            if odds.iter().all(|(_, odds)| *odds > 0) {
+                return self.chance.decide(job, point, odds);
+            }
+            // What never comes is no choice, unless the script has it.
+            let some: Vec<Odds> = odds.iter().copied().filter(|(_, odds)| *odds > 0).collect();
+            return if some.is_empty() && !is_scripted { 0 } else { self.chance.decide(job, point, &some) };
         }
         let scaled: Vec<Odds> =
             odds.iter().map(|&(choice, odds)| (choice, odds * self.settings.faults / 100)).collect();
@@ -252,17 +269,27 @@ impl World {
         self.digest.add(what << 56 ^ a.rotate_left(20) ^ b);
     }
 
-    /// Whether `what` (GitHub, a capacity, …) is out of order: for a while within some of the hours.
-    pub fn is_out(&self, what: u64, percent_of_hours: u64, minutes: u64) -> bool {
+    /// Whether `what` (GitHub, a capacity, …) is out of order now.
+    pub fn is_out(&self, spells: Spells, what: u64) -> bool {
+        let (percent, of, lasts) = match spells {
+            Spells::Never => return false,
+            Spells::During { from, until } => return (from..until).contains(&self.now),
+            Spells::In { percent, of, lasts } => (percent, of / MINUTE, lasts / MINUTE),
+        };
         if self.chance.is_calm() || self.chance.is_scripted() || self.settings.faults == 0 {
             return false;
         }
-        let hour = self.now / HOUR;
-        let draw = hash(&[self.seed, what, hour]);
-        draw % 100 < percent_of_hours && {
-            let begins = (draw >> 16) % (60 - minutes.min(59));
-            (begins..begins + minutes).contains(&(self.now / MINUTE % 60))
+        let minute = self.now / MINUTE;
+        let draw = hash(&[self.seed, what, minute / of]);
+        draw % 100 < percent && {
+            let begins = (draw >> 16) % (of - lasts.min(of - 1));
+            (begins..begins + lasts).contains(&(minute % of))
         }
+    }
+
+    /// The same, for so many minutes within so many of a hundred hours.
+    pub fn is_out_hourly(&self, what: u64, percent: u64, minutes: u64) -> bool {
+        self.is_out(Spells::In { percent, of: HOUR, lasts: minutes * MINUTE }, what)
     }
 
     /// The registration of that name.
@@ -287,6 +314,7 @@ impl World {
         match event {
             Ev::Arrive => self.arrive(),
             Ev::Cancel(job) => self.cancel(job),
+            Ev::Elsewhere(job) => self.elsewhere(job),
             Ev::Approve(job) => self.approve(job),
             Ev::Deliver(id, answer_lost) => {
                 if let Some(delivery) = self.deliveries.get(id) {
@@ -333,7 +361,11 @@ impl World {
             }
             Ev::Acquired(job, registration) => self.acquired(job, registration),
             Ev::Finish(job, registration) => self.finish(job, registration),
-            Ev::End(task, code, exit) => self.end(task, code, exit),
+            Ev::End(task, ending) => self.end(task, ending),
+            Ev::Say(registration, untrue) => {
+                self.github.say_of_runner(registration, untrue, self.time());
+            }
+            Ev::SayStatus(job) => self.github.say_status(job, None, self.time()),
             Ev::Notice(job) => {
                 tell!(self, job, "GitHub notices that the runner of job {job} is gone, and fails the job");
                 self.stats.failed += 1;
@@ -428,11 +460,14 @@ fn fingerprint(event: &Ev) -> (u64, u64, u64) {
         Ev::AssignJob(job) => (13, *job, 0),
         Ev::Acquired(job, registration) => (14, *job, *registration),
         Ev::Finish(job, registration) => (15, *job, *registration),
-        Ev::End(task, code, _) => (16, *task, code.len() as u64),
+        Ev::End(task, ending) => (16, *task, ending.code().len() as u64),
+        Ev::Say(registration, _) => (22, *registration, 0),
+        Ev::SayStatus(job) => (23, *job, 0),
         Ev::Notice(job) => (17, *job, 0),
         Ev::Requeue(job) => (18, *job, 0),
         Ev::Sweep => (19, 0, 0),
         Ev::Sample => (20, 0, 0),
+        Ev::Elsewhere(job) => (24, *job, 0),
         Ev::Approve(job) => (21, *job, 0),
     }
 }

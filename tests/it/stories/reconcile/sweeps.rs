@@ -51,7 +51,7 @@ async fn a_runner_that_lost_its_job_is_replaced() {
     story.world.boot();
     story.world.assign();
     let now = story.fleet.now();
-    story.world.github().lose_job(job, now);
+    story.world.github().lose_job(job, false, now);
     assert_eq!(story.sweep().await.get("Replaced"), 0, "not before the time-out");
     assert_eq!(story.sweep_after_the_timeout().await.get("Replaced"), 1);
     story.dispatch_announced().await;
