@@ -11,6 +11,8 @@ pub struct Job {
     pub queued_at: Ms,
     /// Its webhooks are sent.
     pub is_heard: bool,
+    /// It is ours to serve, and that it waits was not kept from us.
+    pub is_owed: bool,
     /// It was rejected after as many runners as are allowed.
     pub rejected: bool,
     /// Tasks started for it.
@@ -60,7 +62,8 @@ pub struct Books {
 
 impl Books {
     pub fn open(&mut self, plan: plan::Job) {
-        let job = Job { plan, queued_at: plan.at, is_heard: true, rejected: false, started: 0 };
+        let is_owed = !plan.is_taker();
+        let job = Job { plan, queued_at: plan.at, is_heard: true, is_owed, rejected: false, started: 0 };
         if plan.is_taker() {
             self.takers.insert(plan.number, job);
             return;

@@ -170,7 +170,7 @@ impl World {
             .github
             .queued()
             .filter(|job| {
-                let owed = |it: &&books::Job| !it.rejected && it.is_heard && !it.plan.is_taker();
+                let owed = |it: &&books::Job| !it.rejected && it.is_owed;
                 let Some(it) = self.books.job(*job).filter(owed) else { return false };
                 let waited = now - it.queued_at;
                 // Spot alone may be dry for hours: a job is not lost yet while its message or a task is there.
@@ -270,7 +270,7 @@ impl World {
     pub fn check_end(&mut self) {
         let waiting: Vec<u64> = self.github.queued().collect();
         for job in waiting {
-            if self.books.job(job).is_some_and(|it| !it.rejected && it.is_heard && !it.plan.is_taker()) {
+            if self.books.job(job).is_some_and(|it| !it.rejected && it.is_owed) {
                 self.violation(Kind::Lost, job, format!("job {job} waits, and nothing more will happen"));
             }
         }

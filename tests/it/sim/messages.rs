@@ -85,6 +85,9 @@ impl World {
             || action == Action::Queued && self.decide(job, Point::Unheard, &[(1, rates.unheard)]) == 1
         {
             tell!(self, job, "the webhook of job {job} ({action:?}) is never sent, and nobody knows");
+            if let Some(it) = self.books.job_mut(job).filter(|_| action == Action::Queued) {
+                it.is_owed = false;
+            }
             return;
         }
         let it = self.github.job(job);
