@@ -2,6 +2,8 @@
 
 pub mod dispatch;
 pub mod doctor;
+pub mod drought;
+pub mod memory;
 pub mod reconcile;
 pub mod webhook;
 
@@ -13,4 +15,5 @@ mod hands;
 mod plan;
 mod redeliver;
 mod sweep;
+mod taken;
 mod tend;

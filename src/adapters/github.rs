@@ -298,8 +298,7 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
             return Ok(None);
         }
         let job: wire::Job = read(&call, &reply)?;
-        let runner_name = job.runner_name.filter(|name| !name.is_empty());
-        Ok(Some(JobState { status: job.status, runner_name, labels: job.labels }))
+        Ok(Some(job.into()))
     }
 }
 

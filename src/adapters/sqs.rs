@@ -78,6 +78,10 @@ impl Queue for Sqs {
         self.queues.dead_letter.is_some()
     }
 
+    fn can_announce(&self) -> bool {
+        self.queues.jobs.is_some()
+    }
+
     async fn announce(&self, body: &str, delay: Duration) -> Result<(), CallError> {
         let Some(url) = &self.queues.jobs else {
             return Err(CallError::new(Class::NeedsOperator, "JOB_QUEUE_URL is not set"));

@@ -11,7 +11,7 @@ use gha_fargate_runners::{
         sqs::Sqs,
     },
     config::DispatchConfig,
-    flows::dispatch::Dispatcher,
+    flows::{dispatch::Dispatcher, drought::Drought, memory::Memory},
     lambda::{
         batch,
         function::{self, Error},
@@ -33,15 +33,17 @@ async fn dispatch() -> Result<(), Error> {
     let config = DispatchConfig::read(function::environment)?;
     let http = adapters::http(function::environment);
     let aws = aws::sdk_config(function::environment, http.for_aws(), Patience::Queue);
-    let queue = Sqs::new(&aws, config.queues);
     let dispatcher = Dispatcher {
         github: config.github.map(|settings| adapters::github(settings, &http, &aws)),
         ecs: Ecs::new(&aws, config.cluster).starter(config.fleet.container.clone(), &config.network)?,
+        queue: Sqs::new(&aws, config.queues),
         clock: SystemClock,
         policy: config.policy,
         fleet: config.fleet,
         max_runners: config.max_runners,
         max_attempts: config.max_attempts,
+        memory: Memory::default(),
+        drought: Drought::default(),
     };
     adapters::warm(async || {
         let github = async {
@@ -54,13 +56,14 @@ async fn dispatch() -> Result<(), Error> {
         github.and(ecs.map(drop))
     })
     .await;
-    let (dispatcher, queue, function) = (&dispatcher, &queue, &config.function);
+    let (dispatcher, function) = (&dispatcher, &config.function);
     // Boxed, since the runtime moves a handler's future from layer to layer, and this one is large.
     lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| {
         Box::pin(async move {
             let budget = dispatcher.budget().await;
             let handle = |body, receives| dispatcher.handle(body, receives, &budget);
-            let (answer, metrics) = batch::invoke(&event.payload, queue, &SystemClock, handle).await;
+            let (answer, metrics) =
+                batch::invoke(&event.payload, &dispatcher.queue, &SystemClock, handle).await;
             function::print_metrics(&metrics, function, &ALWAYS);
             answer
         })

@@ -13,6 +13,7 @@ use gha_fargate_runners::{
     config::ReconcileConfig,
     flows::{
         doctor,
+        memory::Memory,
         reconcile::{Pool, Reconciler},
     },
     lambda::{
@@ -71,6 +72,7 @@ async fn reconcile() -> Result<(), Error> {
         scope,
         idle_timeout: config.idle_timeout,
         max_attempts: config.max_attempts,
+        memory: Memory::default(),
         pool,
     };
     let (reconciler, function) = (&reconciler, &config.function);

@@ -120,6 +120,11 @@ impl<'a> TaskTags<'a> {
         self.number(RAN_JOB).map(JobId)
     }
 
+    /// [`RAN_REPOSITORY`], as owner and name.
+    pub fn ran_repository(self) -> Option<(&'a str, &'a str)> {
+        self.text(RAN_REPOSITORY)?.split_once('/')
+    }
+
     /// Whether the runner is known to have run a job.
     pub fn ran_a_job(self) -> bool {
         self.0.contains_key(RAN_JOB)

@@ -1,34 +1,65 @@
-//! Who needs an idle runner? GitHub may have given its own job another runner of the same labels, the job that this
-//! one was started for yet another, and so on: at the end of the chain is the job, if there is one, that has none.
-//! Then the idle runner has most likely lost that job ("Skipping message Job" in its log), polls for ever and is
-//! given no other; or the job has labels that this runner has not.
+//! Who is owed a runner: the one look that dispatch, reconcile and the sweep share.
+//!
+//! GitHub may have given a job another job's runner, that one's job yet another, and so on: at the end of the chain is
+//! the job, if there is one, that has none. The runner that is owed is named after that end, so that all who come
+//! upon one debt announce the same runner.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use time::OffsetDateTime;
 
 use crate::{
     error::CallError,
     fargate::tags::TaskTags,
-    ids::{JobId, Purpose},
+    flows::memory::Memory,
+    ids::{Attempt, JobId, Purpose, started_by},
     intake::payload::Replacement,
-    ports::{Github, Task},
-    protocol::debt::{Debt, debt},
+    ports::{FindTasks, Github, Target, Task},
+    protocol::{
+        books::target,
+        debt::{Link, Owed, link},
+        timing,
+    },
 };
 
-/// Links of one chain that GitHub is asked for at most; where the tasks' tags tell, nobody is asked. A longer chain
-/// is followed on at the runner that is started at its end.
-const LONGEST_CHAIN: usize = 4;
+/// Links of one chain that GitHub is asked for at most; where the tasks' tags tell, nobody is asked.
+const LONGEST_CHAIN: usize = 16;
 
-/// Who needs the place of an idle runner: as the runner that would be theirs.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Waits {
-    /// Nobody.
-    Nobody,
-    /// A job that is queued.
-    Job(Replacement),
-    /// Perhaps a job: GitHub does not show it, or nobody looked so far.
-    Perhaps(Replacement),
-    /// GitHub will say later.
-    Unsettled,
+/// What is at the end of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Debt {
+    /// A job that is queued: the runner that would be its next.
+    To(Replacement),
+    /// The job that the chain begins with runs, or ran, on a runner that was started for it.
+    OnItsOwn {
+        /// Which.
+        attempt: Attempt,
+        /// Whether the job is over.
+        over: bool,
+    },
+    /// Nobody until the job that the chain begins with is approved.
+    HeldBack,
+    /// Nobody, for this reason.
+    ToNobody(&'static str),
+    /// GitHub does not show the job that the chain begins with.
+    Unsaid,
+    /// GitHub does not show another job of the chain, or will say more later; or the chain is too long.
+    Unclear,
+}
+
+impl Debt {
+    /// The word for it that dispatch decides by.
+    pub(crate) fn owed(&self, job: JobId) -> Owed {
+        match self {
+            Debt::To(next) if next.job_id == job => Owed::ToTheJob,
+            Debt::To(_) => Owed::ToAnother,
+            Debt::OnItsOwn { .. } => Owed::ToNobody("the job runs, or ran, on its own runner"),
+            Debt::HeldBack => Owed::HeldBack,
+            Debt::ToNobody(why) => Owed::ToNobody(why),
+            Debt::Unsaid => Owed::Unsaid,
+            Debt::Unclear => Owed::Unclear,
+        }
+    }
 }
 
 /// What the tags of the tasks of the last hour say.
@@ -36,8 +67,8 @@ pub(crate) enum Waits {
 pub(crate) struct Taken {
     /// Whose runner a job was given, by the job.
     runners: BTreeMap<JobId, Purpose>,
-    /// The repositories of the jobs that tasks were started for.
-    repositories: BTreeMap<JobId, String>,
+    /// Where the jobs live that tasks were started for.
+    places: BTreeMap<JobId, Target>,
 }
 
 impl Taken {
@@ -45,8 +76,8 @@ impl Taken {
         let mut taken = Taken::default();
         for tags in tasks.map(|task| TaskTags(&task.tags)) {
             let Some(purpose) = tags.runner_name().and_then(Purpose::from_runner_name) else { continue };
-            if let (Some(owner), Some((_, Some(repository)))) = (purpose.job(), tags.repository()) {
-                taken.repositories.insert(owner, repository.to_owned());
+            if let (Some(owner), Some((_, Some(_)))) = (purpose.job(), tags.repository()) {
+                taken.places.insert(owner, target(tags));
             }
             if let Some(job) = tags.ran_job() {
                 taken.runners.insert(job, purpose);
@@ -54,50 +85,110 @@ impl Taken {
         }
         taken
     }
+}
 
-    /// Follows the chain from `next`, the runner that the idle one's own job would get.
-    pub(crate) async fn waits_for<G: Github>(
-        &self,
-        github: &G,
-        mut next: Replacement,
-    ) -> Result<Waits, CallError> {
+/// Follows chains.
+#[derive(Debug)]
+pub(crate) struct Chain<'a, G, E> {
+    pub(crate) github: &'a G,
+    pub(crate) ecs: &'a E,
+    /// What the tags of all tasks say, where somebody has read them.
+    pub(crate) taken: Option<&'a Taken>,
+    pub(crate) memory: &'a Memory,
+    pub(crate) now: OffsetDateTime,
+}
+
+impl<G: Github, E: FindTasks> Chain<'_, G, E> {
+    /// Follows the chain from `next`, the runner that its job would get.
+    pub(crate) async fn debt(&self, mut next: Replacement) -> Result<Debt, CallError> {
         let own = next.job_id;
         let (mut seen, mut asked) = (BTreeSet::new(), 0);
         loop {
             let job = next.job_id;
             if !seen.insert(job) {
-                // The circle is closed: those in it have all got a runner.
-                return Ok(Waits::Nobody);
+                return Ok(Debt::ToNobody("the jobs that took each other's runners have all got one"));
             }
-            let purpose = match self.runners.get(&job) {
-                Some(purpose) => Some(purpose.clone()),
-                None if next.repository.is_none() => return Ok(Waits::Perhaps(next)),
-                None if asked == LONGEST_CHAIN => {
-                    // Without its repository, nobody could ever say what became of it.
-                    let known = self.repositories.contains_key(&job);
-                    return Ok(if known { Waits::Perhaps(next) } else { Waits::Nobody });
-                }
+            let link = match self.anothers_runner(job) {
+                Some(runner) => Link::Got { runner, over: false, since: None },
+                None if next.repository.is_none() => Link::Unsaid,
+                None if asked == LONGEST_CHAIN => return Ok(Debt::Unclear),
                 None => {
                     asked += 1;
-                    let Some(state) = github.job(&next.target(), job).await? else {
-                        // A job of another repository than the one that took its runner, if it is not the own one.
-                        return Ok(if job == own { Waits::Perhaps(next) } else { Waits::Nobody });
-                    };
-                    match debt(job, Some(&state)) {
-                        Debt::ToTheJob => {
-                            return Ok(Waits::Job(Replacement { labels: state.labels, ..next }));
-                        }
-                        Debt::ToAnother => state.runner_name.as_deref().and_then(Purpose::from_runner_name),
-                        Debt::Unknown => return Ok(Waits::Unsettled),
-                        Debt::ToNobody(_) => return Ok(Waits::Nobody),
+                    let state = self.github.job(&next.target(), job).await?;
+                    let link = link(state.as_ref(), self.now);
+                    self.remember(&next, &link);
+                    if let (Link::Waits, Some(state)) = (&link, state) {
+                        next.labels = state.labels;
                     }
+                    link
                 }
             };
-            // The warm pool owes nothing to anybody: the sweep fills it up.
-            let Some(Purpose::Job(job_id, attempt)) = purpose else { return Ok(Waits::Nobody) };
-            let attempt = attempt.next();
-            let repository = self.repositories.get(&job_id).cloned().or(next.repository);
-            next = Replacement { job_id, attempt, repository, run_id: None, ..next };
+            let (owner, attempt, since) = match link {
+                Link::Waits => return Ok(Debt::To(next)),
+                Link::HeldBack if job == own => return Ok(Debt::HeldBack),
+                Link::HeldBack => {
+                    return Ok(Debt::ToNobody("the job at the end of the chain waits for approval"));
+                }
+                Link::NotOwed(why) => return Ok(Debt::ToNobody(why)),
+                Link::Unsaid if job == own => return Ok(Debt::Unsaid),
+                Link::Unsaid | Link::Unsettled => return Ok(Debt::Unclear),
+                Link::Got { runner: Purpose::Job(owner, attempt), over, .. }
+                    if owner == job && job == own =>
+                {
+                    return Ok(Debt::OnItsOwn { attempt, over });
+                }
+                Link::Got { runner: Purpose::Job(owner, _), .. } if owner == job => {
+                    return Ok(Debt::ToNobody("the job at the end of the chain has a runner of its own"));
+                }
+                // It owes nothing to anybody: the sweep fills it up.
+                Link::Got { runner: Purpose::Pool { .. }, .. } => {
+                    return Ok(Debt::ToNobody("the job runs, or ran, on a runner of the warm pool"));
+                }
+                Link::Got { runner: Purpose::Job(owner, attempt), since, .. } => {
+                    (owner, attempt.next(), since)
+                }
+            };
+            let place = match self.place_of(owner).await? {
+                Some(place) => place,
+                None if since.is_some_and(|since| self.now - since > timing::SHOWN) => {
+                    return Ok(Debt::ToNobody("the chain leads to a task that ECS has forgotten since"));
+                }
+                // Most likely; if not, GitHub does not show it there.
+                None => next.target(),
+            };
+            next = Replacement::new(owner, attempt, place);
         }
+    }
+
+    /// Another's runner that the job is known to have got. (Whether a job on its own is over, only GitHub says.)
+    fn anothers_runner(&self, job: JobId) -> Option<Purpose> {
+        let by_tags = self.taken.and_then(|taken| taken.runners.get(&job)).cloned();
+        by_tags.or_else(|| self.memory.runner(job)).filter(|runner| runner.job() != Some(job))
+    }
+
+    fn remember(&self, asked: &Replacement, link: &Link) {
+        if let Link::Got { runner, over: true, .. } = link {
+            self.memory.ran(asked.job_id, runner);
+        }
+        if *link != Link::Unsaid {
+            self.memory.lives(asked.job_id, &asked.target());
+        }
+    }
+
+    /// Where a job lives that a runner was started for, by the tags of its tasks.
+    pub(crate) async fn place_of(&self, job: JobId) -> Result<Option<Target>, CallError> {
+        let known = self.taken.and_then(|taken| taken.places.get(&job)).cloned();
+        if let Some(place) = known.or_else(|| self.memory.place(job)) {
+            return Ok(Some(place));
+        }
+        if self.taken.is_some() {
+            return Ok(None);
+        }
+        let live = self.ecs.tasks_started_by(&started_by(job)).await?;
+        let of = |tasks: &[Task]| Taken::read(tasks.iter()).places.remove(&job);
+        Ok(match of(&live) {
+            None => of(&self.ecs.ended_tasks(Some(&started_by(job))).await?),
+            place => place,
+        })
     }
 }

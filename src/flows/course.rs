@@ -10,8 +10,8 @@ use crate::{flows::chain::Taken, ids::JobId, ids::RunnerId, protocol::books::Run
 /// What the steps of one sweep share.
 #[derive(Debug, Default)]
 pub(crate) struct Course {
-    /// Which job got whose runner.
-    pub(crate) taken: Taken,
+    /// Which job got whose runner, where the tags of all tasks were read.
+    pub(crate) taken: Option<Taken>,
     /// Runners of the warm pool that wait or come.
     pub(crate) pool: Cell<u32>,
     /// Jobs that another runner is announced for, and the registration of the runner that led to that.
@@ -19,7 +19,7 @@ pub(crate) struct Course {
 }
 
 impl Course {
-    pub(crate) fn new(taken: Taken, pool: u32) -> Self {
+    pub(crate) fn new(taken: Option<Taken>, pool: u32) -> Self {
         Course { taken, pool: Cell::new(pool), announced: RefCell::default() }
     }
 

@@ -15,8 +15,11 @@ use crate::{
     },
     flows::{
         budget::Budget,
+        chain::Debt,
+        drought::Drought,
         eyes::Eyes,
         hands::{discard, run_task, spend_by_name},
+        memory::Memory,
         plan::Plan,
     },
     ids::{Attempt, Purpose, RunnerId, started_by},
@@ -26,8 +29,9 @@ use crate::{
         policy::{Policy, Skip, Verdict},
     },
     lambda::outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
-    ports::{Clock, Deleted, FindTasks, Github, JitConfig, Minted, RunTask, StartTasks, TaskArn},
+    ports::{Clock, Deleted, FindTasks, Github, JitConfig, Minted, Queue, RunTask, StartTasks, TaskArn},
     protocol::{
+        debt::Owed,
         start::{Asked, Case, Deed, End, Hidden, Launch, Look, Name, Step, start, start_hidden},
         timing,
     },
@@ -35,11 +39,13 @@ use crate::{
 
 /// Starts runners for jobs.
 #[derive(Debug)]
-pub struct Dispatcher<G, E, C> {
+pub struct Dispatcher<G, E, Q, C> {
     /// GitHub, when this function mints the configurations; `None` when the containers do.
     pub github: Option<G>,
     /// ECS.
     pub ecs: E,
+    /// The job queue.
+    pub queue: Q,
     /// The clock.
     pub clock: C,
     /// Which jobs are served.
@@ -50,11 +56,16 @@ pub struct Dispatcher<G, E, C> {
     pub max_runners: u32,
     /// `MAX_ATTEMPTS`: runners started for one job before it is rejected.
     pub max_attempts: u32,
+    /// What this process remembers of jobs,
+    pub memory: Memory,
+    /// and of capacity.
+    pub drought: Drought,
 }
 
 /// What the facts of a case are about.
 #[derive(Default)]
 struct Seen {
+    debt: Option<Debt>,
     registration: Option<JitConfig>,
     holder: Option<RunnerId>,
     former: Vec<TaskArn>,
@@ -62,7 +73,7 @@ struct Seen {
     error: Option<CallError>,
 }
 
-impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
+impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, Q, C> {
     /// What the records of one batch share.
     pub async fn budget(&self) -> Budget {
         Budget::of(&self.ecs, self.max_runners).await
@@ -79,7 +90,7 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                 let verdict = self.policy.judge(&event, self.clock.now());
                 let asked = |sizing| match receives > Some(1) {
                     true => Asked::Doubtful,
-                    false => Asked::Fresh,
+                    false => self.by_age(&event.job, sizing),
                 };
                 let outcome = self.serve(verdict, asked, &event.job, receives, budget).await;
                 Handled { job: Some(event.job), outcome }
@@ -87,7 +98,7 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
             Ok(Message::Replacement(replacement)) => {
                 let asked = if replacement.registered { Asked::HandedBack } else { Asked::Announced };
                 let job = replacement.into_job();
-                let outcome = match self.judge_own(&job).await {
+                let outcome = match self.judge_own(&job, asked, receives).await {
                     Ok(verdict) => self.serve(verdict, |_| asked, &job, receives, budget).await,
                     Err(error) => error.into(),
                 };
@@ -97,12 +108,16 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
     }
 
     /// A message of this system's own may not know the repository. Where it matters, there must be something left of
-    /// when the job was let in: the registration that is handed back, or the task that another follows.
-    async fn judge_own(&self, job: &Job) -> Result<Verdict, CallError> {
+    /// when the job was let in: the registration that is handed back, or the task that another follows. Asked at the
+    /// first receive: by the next one, this delivery itself may have spent the registration.
+    async fn judge_own(&self, job: &Job, asked: Asked, receives: Option<u32>) -> Result<Verdict, CallError> {
         if let Some(skip) = self.policy.excludes_target(&job.target) {
             return Ok(Verdict::Skip(skip));
         }
-        if job.target.repository.is_none() && self.policy.depends_on_repository(&job.target.owner) {
+        if job.target.repository.is_none()
+            && receives.is_none_or(|receives| receives == 1)
+            && self.policy.depends_on_repository(&job.target.owner)
+        {
             let name = Purpose::Job(job.id, job.attempt).runner_name();
             let is_registered = match &self.github {
                 Some(github) => github.find_runner(&job.target, &name).await?.is_some(),
@@ -113,6 +128,12 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                 && self.ecs.tasks_started_by(&started_by).await?.is_empty()
                 && self.ecs.ended_tasks(Some(&started_by)).await?.is_empty()
             {
+                if asked == Asked::HandedBack {
+                    return Ok(Verdict::Skip(Skip::new(
+                        "duplicate",
+                        "what was handed back was seen to meanwhile",
+                    )));
+                }
                 let why = "the message names no repository, and ALLOWED_REPOSITORIES depends on it; nothing is left \
                            of a runner that was started for this job before";
                 return Ok(Verdict::Reject(why.to_owned()));
@@ -121,10 +142,14 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         Ok(self.policy.size(&job.labels))
     }
 
-    fn is_old(&self, job: &Job, sizing: Sizing) -> bool {
+    fn by_age(&self, job: &Job, sizing: Sizing) -> Asked {
         let has_several = sizing.capacity.is_none() && self.fleet.capacities.len() > 1;
         let old = if has_several { timing::OLD_FOR_SEVERAL } else { timing::OLD };
-        job.created_at.is_some_and(|created_at| self.clock.now() - created_at > old)
+        match job.created_at.map(|created_at| self.clock.now() - created_at) {
+            Some(age) if age > timing::VERY_OLD => Asked::Doubtful,
+            Some(age) if age > old => Asked::Old,
+            _ => Asked::Fresh,
+        }
     }
 
     async fn serve(
@@ -149,7 +174,7 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         let outcome = match &self.github {
             Some(github) => {
                 let most = Attempt(self.max_attempts);
-                let case = Case::new(asked, receives == Some(1), job.attempt, most);
+                let case = Case::new(asked, receives, job.attempt, most);
                 self.start_minted(github, case, job, plan, budget).await
             }
             None => self.start_hidden(&plan).await,
@@ -171,6 +196,7 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         budget: &Budget,
     ) -> Result<Outcome, CallError> {
         budget.may_mint(self.clock.now())?;
+        self.drought.may_ask(&plan, self.clock.now())?;
         let mut seen = Seen::default();
         loop {
             match start(&case) {
@@ -182,7 +208,7 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                 }
                 Step::Do(deed) => {
                     self.act(deed, github, &mut case, &plan, &mut seen, budget).await?;
-                    case.now.debt = None;
+                    case.now.owed = None;
                 }
                 Step::End(end) => return self.end(end, &plan, seen),
             }
@@ -198,9 +224,18 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         plan: &Plan,
         seen: &mut Seen,
     ) -> Result<(), CallError> {
-        let eyes = Eyes { github, ecs: &self.ecs };
+        let eyes = Eyes { github, ecs: &self.ecs, memory: &self.memory, now: self.clock.now() };
         match look {
-            Look::Job => case.now.debt = Some(eyes.debt(&job.target, job.id).await?),
+            Look::Job => case.now.owed = Some(eyes.job(&job.target, job.id).await?),
+            Look::Debt => {
+                let debt = eyes.debt(job).await?;
+                case.now.owed = Some(match debt.owed(job.id) {
+                    // Nobody could be told: then a runner is started here.
+                    Owed::ToAnother if !self.queue.can_announce() => Owed::Unclear,
+                    owed => owed,
+                });
+                seen.debt = Some(debt);
+            }
             Look::Crew => case.crew = Some(eyes.crew(&plan.target, job.id, case.attempt).await?),
             Look::Stopped => case.ended = Some(eyes.stopped(job.id).await?),
             Look::Holder => {
@@ -246,6 +281,12 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
                 }
                 case.now.name = Name::GivenBack;
             }
+            Deed::Forward => {
+                if let Some(Debt::To(next)) = &seen.debt {
+                    self.queue.announce(&next.to_body(), Duration::ZERO).await?;
+                }
+                case.forwarded = true;
+            }
             Deed::NextAttempt => {}
         }
         Ok(())
@@ -277,7 +318,10 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
     }
 
     async fn run_task(&self, plan: &Plan, seen: &mut Seen) -> Result<Launch, CallError> {
-        match run_task(&self.ecs, &self.fleet.container, plan, seen.registration.as_ref()).await {
+        let answer = run_task(&self.ecs, &self.fleet.container, plan, seen.registration.as_ref()).await;
+        let dry = matches!(&answer, Err(error) if error.class == Class::NoCapacity);
+        self.drought.note(plan, dry, self.clock.now());
+        match answer {
             Ok((RunTask::Started(task), capacity)) => {
                 seen.started = Some((task, capacity));
                 Ok(Launch::Started)
@@ -317,8 +361,23 @@ impl<G: Github, E: FindTasks + StartTasks, C: Clock> Dispatcher<G, E, C> {
         Ok(match (end, seen.started, seen.error) {
             (End::NotOwed(why), ..) => skip("not-queued", why),
             (End::Duplicate(why), ..) => skip("duplicate", why),
-            (End::InFlight, ..) => in_flight(timing::IN_FLIGHT),
-            (End::Lag, ..) => in_flight(timing::UNTIL_SHOWN),
+            (End::InFlight, ..) => {
+                later(Reason::InFlight, timing::IN_FLIGHT, "another delivery of this job may be at work")
+            }
+            (End::Lag, ..) => later(
+                Reason::TooEarly,
+                timing::UNTIL_SHOWN,
+                "ECS may not show yet what was started for the job",
+            ),
+            (End::Contradicted, ..) => later(
+                Reason::TooEarly,
+                timing::UNTIL_SHOWN,
+                "a runner was announced for the job, and GitHub says that it needs none",
+            ),
+            (End::Unclear, ..) => {
+                later(Reason::TooEarly, timing::LAG, "GitHub does not say yet who needs the runner")
+            }
+            (End::Forwarded, ..) => skip("forwarded", &forwarded(seen.debt)),
             (End::GivenUp, ..) => exhausted(self.max_attempts),
             (End::Started, Some((task, capacity)), _) => {
                 Done::new("Started", format!("{} on {capacity}", plan.runner_name())).with_task(task).into()
@@ -335,12 +394,18 @@ fn skip(reason: &'static str, detail: &str) -> Outcome {
     Outcome::Skipped(Skip::new(reason, detail))
 }
 
-fn in_flight(after: Duration) -> Outcome {
-    Outcome::Deferred(Deferral {
-        reason: Reason::InFlight,
-        wait: Wait::For(after),
-        detail: "another delivery of this job may be at work".into(),
-    })
+fn later(reason: Reason, after: Duration, detail: &str) -> Outcome {
+    Outcome::Deferred(Deferral { reason, wait: Wait::For(after), detail: detail.into() })
+}
+
+fn forwarded(debt: Option<Debt>) -> String {
+    match debt {
+        Some(Debt::To(next)) => format!(
+            "the job took another's runner; job {} is left without one, and announced in its place",
+            next.job_id
+        ),
+        _ => "the job took another's runner".into(),
+    }
 }
 
 fn exhausted(max_attempts: u32) -> Outcome {

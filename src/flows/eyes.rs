@@ -2,13 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use time::OffsetDateTime;
+
 use crate::{
     error::CallError,
     fargate::tags::TaskTags,
+    flows::{
+        chain::{Chain, Debt},
+        memory::Memory,
+    },
     ids::{Attempt, JobId, Purpose, RunnerId},
+    intake::payload::{Job, Replacement},
     ports::{FindTasks, Github, Target, TaskArn},
     protocol::{
-        debt::{Debt, debt},
+        debt::{Link, Owed, link},
         life::{Life, Reg, Task, life, reg},
         start::{Ended, Former},
     },
@@ -19,23 +26,42 @@ use crate::{
 pub(crate) struct Eyes<'a, G, E> {
     pub(crate) github: &'a G,
     pub(crate) ecs: &'a E,
+    pub(crate) memory: &'a Memory,
+    pub(crate) now: OffsetDateTime,
 }
 
 impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
-    /// Who the runner of that job is owed to. GET job.
-    pub(crate) async fn debt(&self, target: &Target, job: JobId) -> Result<Debt, CallError> {
+    /// What one GET tells of who the runner of that job is owed to.
+    pub(crate) async fn job(&self, target: &Target, job: JobId) -> Result<Owed, CallError> {
         if target.repository.is_none() {
-            return Ok(Debt::Unknown);
+            return Ok(Owed::Unsaid);
         }
-        let state = self.github.job(target, job).await?;
-        if state.is_none() {
+        Ok(match link(self.github.job(target, job).await?.as_ref(), self.now) {
+            Link::Waits => Owed::ToTheJob,
+            Link::HeldBack => Owed::HeldBack,
+            Link::NotOwed(why) => Owed::ToNobody(why),
+            Link::Got { runner: Purpose::Job(other, _), .. } if other != job => Owed::ToAnother,
+            Link::Got { .. } => Owed::ToNobody("the job runs, or ran, on a runner that owes nothing"),
+            Link::Unsettled | Link::Unsaid => Owed::Unsaid,
+        })
+    }
+
+    fn chain(&self) -> Chain<'_, G, E> {
+        Chain { github: self.github, ecs: self.ecs, taken: None, memory: self.memory, now: self.now }
+    }
+
+    /// Who the runner of that job is owed to, to the end of the chain.
+    pub(crate) async fn debt(&self, job: &Job) -> Result<Debt, CallError> {
+        let own = Replacement::new(job.id, job.attempt, job.target.clone());
+        let debt = self.chain().debt(own).await?;
+        if debt == Debt::Unsaid && job.target.repository.is_some() {
             tracing::warn!(
-                job = job.0,
+                job = job.id.0,
                 "GitHub shows no such job; if this is so for all jobs, the credentials lack the permission \
                  \"Actions: read\""
             );
         }
-        Ok(debt(job, state.as_ref()))
+        Ok(debt)
     }
 
     /// The attempt, this or a later one, whose runner waits for work: the next is announced when the one before is

@@ -73,6 +73,11 @@ impl Plan {
         Plan { purpose, ..self }
     }
 
+    /// What the task competes for.
+    pub(crate) fn market(&self) -> (Vec<Capacity>, String) {
+        (self.capacities.clone(), self.task_definition.clone())
+    }
+
     /// The name of the registration.
     pub fn runner_name(&self) -> String {
         self.purpose.runner_name()

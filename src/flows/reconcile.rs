@@ -10,25 +10,18 @@ use time::OffsetDateTime;
 
 use crate::{
     error::CallError,
-    fargate::{
-        fleet::Fleet,
-        tags::{self, TaskTags},
-    },
-    flows::course::Course,
+    fargate::{fleet::Fleet, tags::TaskTags},
+    flows::{course::Course, memory::Memory},
     ids::{Attempt, JobId, Purpose, RunId, is_ours, started_by},
     intake::{
-        lifecycle::{self, Lifecycle, StoppedTask},
+        lifecycle::{self, Lifecycle, Lost, StoppedTask},
         payload::{Action, Job, Replacement, WorkflowJob},
         policy::{Policy, Skip},
     },
     lambda::outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
-    ports::{
-        Deliveries, FindTasks, Github, JobState, JobStatus, Queue, Scope, StartTasks, Target, Task,
-        TendTasks, Timer,
-    },
+    ports::{Deliveries, FindTasks, Github, JobState, JobStatus, Queue, Scope, StartTasks, TendTasks, Timer},
     protocol::{
-        books::{Runner, target},
-        debt::{Debt, debt},
+        books::{Runner, ran_target, target},
         life::{self, Life, life, reg},
         tend::Heard,
         timing,
@@ -59,6 +52,8 @@ pub struct Reconciler<G, E, S, Q, C> {
     pub max_attempts: u32,
     /// The warm pool, if there is one.
     pub pool: Option<Pool<S>>,
+    /// What this process remembers.
+    pub memory: Memory,
 }
 
 /// The warm pool: idle runners kept ready.
@@ -95,6 +90,12 @@ where
     }
 
     async fn job(&self, event: &WorkflowJob) -> Result<Outcome, CallError> {
+        self.memory.lives(event.job.id, &event.job.target);
+        if let (Action::Completed, Some(runner)) =
+            (event.action, event.runner_name.as_deref().and_then(Purpose::from_runner_name))
+        {
+            self.memory.ran(event.job.id, &runner);
+        }
         match (event.action, event.runner_name.as_deref()) {
             (Action::InProgress | Action::Completed, Some(runner)) => match Purpose::from_runner_name(runner)
             {
@@ -113,75 +114,6 @@ where
             },
             _ => Ok(skip("action", "the event says of no job that it was taken or is over")),
         }
-    }
-
-    /// A job runs, or ran, on one of our runners: tag its task with the job that it really runs.
-    async fn taken(&self, event: &WorkflowJob, purpose: &Purpose) -> Result<Outcome, CallError> {
-        let job = &event.job;
-        let name = purpose.runner_name();
-        let started_by = purpose.started_by();
-        // A name may have been given to two registrations, one after the other.
-        let named = |task: &Task| {
-            let tags = TaskTags(&task.tags);
-            let is_other =
-                event.runner_id.is_some() && tags.runner_id().is_some_and(|id| Some(id) != event.runner_id);
-            tags.runner_name() == Some(&name) && !is_other
-        };
-        let owed_to = match *purpose {
-            Purpose::Job(owner, attempt) if owner != job.id => Some((owner, attempt)),
-            _ => None,
-        };
-        let mut task = self.ecs.tasks_started_by(&started_by).await?.into_iter().find(named);
-        if task.is_none() && owed_to.is_some() {
-            // The event comes late.
-            task = self.ecs.ended_tasks(Some(&started_by)).await?.into_iter().find(named);
-        }
-        let Some(task) = task else { return Ok(skip("task", "the runner's task is gone already")) };
-        let tags = TaskTags(&task.tags);
-        if let Some((owner, attempt)) = owed_to
-            && !tags.ran_a_job()
-            && !tags.has_labels(&job.labels)
-        {
-            self.replace_taken(owner, attempt, tags).await?;
-        }
-        if !task.live {
-            return Ok(skip("task", "the runner's task is gone already"));
-        }
-        if tags.ran_job() == Some(job.id) {
-            return Ok(skip("task", "the runner's task says so already"));
-        }
-        let ran = [
-            (tags::RAN_JOB.to_owned(), job.id.to_string()),
-            (tags::RAN_REPOSITORY.to_owned(), tags::value(&job.repository())),
-        ];
-        self.ecs.tag(&task.arn, &ran).await?;
-        Ok(Done::new("Tagged", format!("the job runs on {name}")).with_task(task.arn.clone()).into())
-    }
-
-    /// GitHub gives a job to any runner that has all of its labels. If the runner has more than those, the
-    /// job's own runner is of no use to the one that this runner was started for: that needs another.
-    async fn replace_taken(
-        &self,
-        owner: JobId,
-        attempt: Attempt,
-        tags: TaskTags<'_>,
-    ) -> Result<(), CallError> {
-        let mut labels = tags.labels();
-        if let Some(github) = &self.github {
-            let target = target(tags);
-            if !self.debt(github, &target, owner).await?.is_owed() {
-                return Ok(());
-            }
-            // A tag cannot hold every label; the registration can, while there is one.
-            if let Some(id) = tags.runner_id()
-                && let Some(runner) = github.runner(&target, id).await?
-            {
-                labels = runner.labels;
-            }
-        }
-        // That it was taken is no failure of the runner's, so it does not count against MAX_ATTEMPTS here.
-        let body = replacement(owner, attempt, labels, tags).to_body();
-        self.queue.announce(&body, Duration::ZERO).await
     }
 
     /// Job completed without ever running: its runner is not needed any more, unless it has found other work.
@@ -240,11 +172,16 @@ where
             return Ok(not_shown("ECS does not say yet that the task has stopped"));
         }
         let tags = TaskTags(&task.tags);
-        if tags.ran_a_job() {
-            return Ok(Done::new("Settled", "the runner ran its job").with_task(task.arn).into());
-        }
         let why = stopped.why();
-        let cause = Cause { why: &why, fix: stopped.fix() };
+        let cause =
+            Cause { why: &why, fix: stopped.fix(), is_blameless: !stopped.started, lost: stopped.lost() };
+        if tags.ran_a_job() {
+            return Ok(self
+                .ended_after_a_job(stopped, tags, cause)
+                .await?
+                .with_task(task.arn.clone())
+                .into());
+        }
         let done = match (&self.github, tags.runner_id()) {
             (Some(github), Some(id)) => {
                 let registration = github.runner(&target(tags), id).await?;
@@ -278,11 +215,27 @@ where
         }
     }
 
-    pub(crate) async fn debt(&self, github: &G, target: &Target, job: JobId) -> Result<Debt, CallError> {
-        match target.repository {
-            Some(_) => Ok(debt(job, github.job(target, job).await?.as_ref())),
-            None => Ok(Debt::Unknown),
+    /// A job ran on it. If the container did not end in order, the job may have ended with it.
+    async fn ended_after_a_job(
+        &self,
+        stopped: &StoppedTask,
+        tags: TaskTags<'_>,
+        cause: Cause<'_>,
+    ) -> Result<Done, CallError> {
+        let in_order = Done::new("Settled", "the runner ran its job");
+        if stopped.exit_code == Some(0) {
+            return Ok(in_order);
         }
+        let (job, place) = (tags.ran_job(), ran_target(tags));
+        if let (Some(github), Some(job), Some(place)) = (&self.github, job, &place)
+            && github.job(place, job).await?.is_some_and(|state| state.succeeded)
+        {
+            return Ok(in_order);
+        }
+        let repository = place.and_then(|place| place.repository);
+        let (job, run) = (job.map(|job| job.0), tags.run_id());
+        tracing::error!(job, run, repository, why = cause.why, "a job is lost with its task");
+        Ok(Done::new(cause.lost.metric(), format!("the runner was running a job: {}", cause.why)))
     }
 
     /// Puts the job back on its queue for the next attempt, or rejects it when there were enough.
@@ -298,7 +251,7 @@ where
             let counts = vec![("Replaced", 1), ("NeedsOperator", 1)];
             return Ok(Done { counts, ..Done::new("Replaced", format!("job {job} waits: {fix}")) });
         }
-        if replacement.attempt.0 > self.max_attempts {
+        if replacement.attempt.0 > self.max_attempts && !cause.is_blameless {
             let reason = format!(
                 "MAX_ATTEMPTS: {} runners were started for job {job} and none took a job; the last one stopped: \
                  {why}; mend that, then send this message to the job queue",
@@ -338,12 +291,16 @@ pub(crate) struct Cause<'a> {
     pub(crate) why: &'a str,
     /// How to mend it, when it is the installation's fault: then no number of attempts gives the job up.
     pub(crate) fix: Option<&'static str>,
+    /// Its containers never started, so the job had no part in it: no number of attempts gives it up either.
+    pub(crate) is_blameless: bool,
+    /// What a job that went with it is counted as.
+    pub(crate) lost: Lost,
 }
 
 impl<'a> Cause<'a> {
     /// A cause that says nothing of the installation.
     pub(crate) fn of(why: &'a str) -> Self {
-        Cause { why, fix: None }
+        Cause { why, fix: None, is_blameless: false, lost: Lost::default() }
     }
 }
 

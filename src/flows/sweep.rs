@@ -42,10 +42,13 @@ use crate::{
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// One sweep of an hour is in its first so many minutes.
 const MINUTES_BETWEEN_SWEEPS: u8 = 5;
-/// About as many runners as a sweep has time for, if each needs a few calls.
-const RUNNERS_A_SWEEP: usize = 500;
+/// As many runners as a sweep surely gets through, whatever GitHub's limits leave it.
+const RUNNERS_A_SWEEP: usize = 40;
 /// Runners seen to at a time: one after the other, a sweep of a busy fleet would not be done before the next.
 pub(crate) const AT_ONCE: usize = 4;
+
+/// An owner, and in scope `repo` a repository, in lower case.
+type Place = (String, Option<String>);
 
 /// What a sweep did.
 #[derive(Debug, Default)]
@@ -126,11 +129,14 @@ where
         tally: &mut Tally,
     ) -> Result<(), CallError> {
         // Registrations first: see `books::compare`.
-        let registered = self.registered(github, deadline).await?;
+        let (registered, unlisted) = self.registered(github, deadline, tally).await?;
         if scheduled.minute() < MINUTES_BETWEEN_SWEEPS {
             tally.releases_behind = self.releases_behind(github, &registered).await;
         }
         let tasks = self.ecs.live_tasks().await?;
+        let is_unlisted = |task: &Task| unlisted.contains(&self.key(&target(TaskTags(&task.tags))));
+        let (unseen, tasks): (Vec<Task>, Vec<Task>) = tasks.into_iter().partition(is_unlisted);
+        self.stop_unlisted(&unseen, tally).await;
         let mut books = books::compare(&registered, &tasks, self.clock.now(), self.idle_timeout);
         tally.oldest_waiting = books.oldest_waiting.unwrap_or_default();
         // Where one sweep ends for lack of time, the next does not begin with the same ones.
@@ -139,9 +145,10 @@ where
         books.runners.rotate_left(first);
         // What costs most money and fewest calls comes first: GitHub's rate limit may end the rest.
         books.runners.sort_by_key(|runner| runner.life != Life::Spent);
-        let taken = match books.runners.iter().any(|runner| runner.life == Life::Waiting) {
+        let asks = |runner: &Runner| runner.past && runner.life != Life::Minted;
+        let taken = match books.runners.iter().any(asks) {
             true => self.read_taken(&tasks, tally).await,
-            false => Taken::default(),
+            false => None,
         };
         let course = &Course::new(taken, books.pool);
         let noted = &RefCell::new(std::mem::take(tally));
@@ -194,29 +201,68 @@ where
         }
     }
 
-    /// All registrations of the fleet, in every place where there may be some.
-    async fn registered(&self, github: &G, deadline: OffsetDateTime) -> Result<Vec<Registered>, CallError> {
+    /// All registrations of the fleet, in every place where there may be some; and the places that GitHub did not
+    /// list. One bad place is one bad place: it fails the sweep only if there is no other.
+    async fn registered(
+        &self,
+        github: &G,
+        deadline: OffsetDateTime,
+        tally: &mut Tally,
+    ) -> Result<(Vec<Registered>, BTreeSet<Place>), CallError> {
+        let (mut registered, mut unlisted) = (Vec::new(), BTreeSet::new());
+        let places = self.places().await?;
+        let is_only = places.len() == 1;
+        for place in places {
+            match self.registered_in(github, &place, deadline).await {
+                Ok(there) => registered.extend(there),
+                Err(error) if is_only => return Err(error),
+                Err(error) => {
+                    tally.note(Err(error));
+                    unlisted.insert(self.key(&place));
+                }
+            }
+        }
+        Ok((registered, unlisted))
+    }
+
+    async fn registered_in(
+        &self,
+        github: &G,
+        place: &Target,
+        deadline: OffsetDateTime,
+    ) -> Result<Vec<Registered>, CallError> {
         let mut registered = Vec::new();
-        for place in self.places().await? {
-            let mut page = 1;
-            loop {
-                if self.clock.now() > deadline {
-                    // Half of a list would make the other half's tasks look as if they had no runner.
-                    let why = "GitHub took so long to list the runners that no time was left for them";
-                    return Err(CallError::new(Class::Transient, why));
-                }
-                let (runners, more) =
-                    patiently(&self.clock, deadline, || github.runners(&place, page)).await?;
-                let ours =
-                    runners.into_iter().filter(|runner| Purpose::from_runner_name(&runner.name).is_some());
-                registered.extend(ours.map(|runner| Registered { runner, place: place.clone() }));
-                if !more {
-                    break;
-                }
-                page += 1;
+        for page in 1.. {
+            if self.clock.now() > deadline {
+                // Half of a list would make the other half's tasks look as if they had no runner.
+                let why = "GitHub took so long to list the runners that no time was left for them";
+                return Err(CallError::new(Class::Transient, why));
+            }
+            let (runners, more) = patiently(&self.clock, deadline, || github.runners(place, page)).await?;
+            let ours = runners.into_iter().filter(|runner| Purpose::from_runner_name(&runner.name).is_some());
+            registered.extend(ours.map(|runner| Registered { runner, place: place.clone() }));
+            if !more {
+                break;
             }
         }
         Ok(registered)
+    }
+
+    /// Where registrations are listed together.
+    fn key(&self, place: &Target) -> Place {
+        let repository = place.repository.as_deref().filter(|_| self.scope == Scope::Repo);
+        (place.owner.to_lowercase(), repository.map(str::to_lowercase))
+    }
+
+    /// Of tasks whose registrations cannot be seen, only those go that are older than any job.
+    async fn stop_unlisted(&self, tasks: &[Task], tally: &mut Tally) {
+        let now = self.clock.now();
+        for task in
+            tasks.iter().filter(|task| task.started_at.is_some_and(|at| now - at > timing::OLDEST_JOB))
+        {
+            let why = "older than any job, and GitHub does not list its place";
+            tally.note(self.ecs.stop(&task.arn, why).await);
+        }
     }
 
     /// One organisation or enterprise, if it is known; else every owner or repository that has a task, or is named
@@ -244,20 +290,21 @@ where
                 continue;
             }
             if !place.owner.is_empty() {
-                let key = (place.owner.to_lowercase(), place.repository.as_deref().map(str::to_lowercase));
-                places.insert(key, place);
+                places.insert(self.key(&place), place);
             }
         }
         Ok(places.into_values().collect())
     }
 
     /// Which job got whose runner, by the tags of the tasks of the last hour: that spares GitHub most questions.
-    async fn read_taken(&self, live: &[Task], tally: &mut Tally) -> Taken {
-        let ended = self.ecs.ended_tasks(None).await.unwrap_or_else(|error| {
-            tally.note(Err(error));
-            Vec::new()
-        });
-        Taken::read(ended.iter().chain(live))
+    async fn read_taken(&self, live: &[Task], tally: &mut Tally) -> Option<Taken> {
+        match self.ecs.ended_tasks(None).await {
+            Ok(ended) => Some(Taken::read(ended.iter().chain(live))),
+            Err(error) => {
+                tally.note(Err(error));
+                None
+            }
+        }
     }
 
     async fn see_to(&self, github: &G, runner: &Runner, course: &Course) -> Result<Done, CallError> {

@@ -2,19 +2,19 @@
 
 use crate::{
     error::CallError,
-    fargate::tags::TaskTags,
+    fargate::tags::{self, TaskTags},
     flows::{
-        chain::Waits,
+        chain::{Chain, Debt},
         course::Course,
         reconcile::{Cause, Pool, Reconciler, replacement},
     },
     ids::{Purpose, started_by},
     intake::payload::Replacement,
     lambda::outcome::Done,
-    ports::{Deleted, Deliveries, FindTasks, Github, Queue, StartTasks, Target, Task, TendTasks, Timer},
+    ports::{Deleted, Deliveries, FindTasks, Github, Queue, StartTasks, Task, TendTasks, Timer},
     protocol::{
-        books::{Runner, target},
-        debt::Debt,
+        books::{BOOT, Runner, ran_target, target},
+        debt::{Link, link},
         life::{self, Life, life, reg},
         tend::{Case, Heard, Owed, Owner, Step, tend},
         timing,
@@ -43,18 +43,10 @@ where
     ) -> Result<Done, CallError> {
         let mut case = Case::new(runner.life, heard, self.owner(runner, course));
         let mut next = next_of(runner);
-        // A hung one's job gets the next runner: no idle one that leads to the job brings it another.
-        if runner.life == Life::Starting
-            && let (Heard::Swept { past: true }, Some(next)) = (heard, &next)
-            && !course.may_announce(next.job_id, runner)
-        {
-            case.owed = Some(Owed::Announced);
-        }
         loop {
             match tend(&case) {
-                Step::LookJob => case.owed = Some(self.look_job(github, runner).await?),
-                Step::LookChain => {
-                    let (owed, end) = self.look_chain(github, runner, next.take(), course).await?;
+                Step::LookOwed => {
+                    let (owed, end) = self.look_owed(github, runner, next.take(), course).await?;
                     case.owed = Some(owed);
                     next = end;
                 }
@@ -70,7 +62,7 @@ where
                         case.heard = Heard::Swept { past: false };
                     }
                 }
-                step => return self.carry_out(step, github, runner, next, cause).await,
+                step => return self.carry_out(step, github, runner, &case, next, cause).await,
             }
         }
     }
@@ -86,49 +78,102 @@ where
         }
     }
 
-    async fn look_job(&self, github: &G, runner: &Runner) -> Result<Owed, CallError> {
-        let Some(Purpose::Job(job, _)) = runner.purpose else { return Ok(Owed::ToNobody) };
-        Ok(match self.debt(github, &runner.place, job).await? {
-            Debt::ToNobody(_) => Owed::ToNobody,
-            _ => Owed::ToAJob,
-        })
-    }
-
-    /// An idle runner is wanted as the last hope of its job, or as part of the warm pool; or somebody else at the
-    /// end of the chain needs another.
-    async fn look_chain(
+    /// Who is owed the runner, or one in its place; and that one.
+    async fn look_owed(
         &self,
         github: &G,
         runner: &Runner,
         own: Option<Replacement>,
         course: &Course,
     ) -> Result<(Owed, Option<Replacement>), CallError> {
+        if let Some(owed) = self.look_at_ran_job(github, runner).await? {
+            return Ok((owed, None));
+        }
         let Some(own) = own else { return Ok((Owed::ToNobody, None)) };
-        let job = own.job_id;
-        let next = match course.taken.waits_for(github, own).await? {
-            Waits::Unsettled => return Ok((Owed::Unsettled, None)),
-            Waits::Job(next) | Waits::Perhaps(next)
-                if next.job_id != job && self.has_runner(github, &next).await? =>
-            {
-                return Ok((Owed::Served, None));
-            }
-            Waits::Job(next) if next.job_id == job && self.may_still_come(&next, runner.task.as_ref()) => {
-                return Ok((Owed::MayStillCome, None));
-            }
-            Waits::Job(next) => Some(next),
-            // When in doubt, start; but not for ever.
-            Waits::Perhaps(next) => Some(next).filter(|next| next.attempt.0 <= self.max_attempts),
-            Waits::Nobody => None,
+        let chain = Chain {
+            github,
+            ecs: &self.ecs,
+            taken: course.taken.as_ref(),
+            memory: &self.memory,
+            now: self.clock.now(),
         };
-        let joins = |pool: &Pool<S>| pool.has_labels(&runner.labels) && course.takes_one(pool.size);
-        Ok(match next {
-            // The next sweep sees whether that brought it a runner.
-            Some(next) if !course.may_announce(next.job_id, runner) => (Owed::Announced, None),
-            Some(next) => (Owed::ToAJob, Some(next)),
-            // Left over from a job that another runner took: with the pool's labels it is as good as a new one.
-            None if self.pool.as_ref().is_some_and(joins) => (Owed::ToThePool, None),
-            None => (Owed::ToNobody, None),
+        let debt = chain.debt(own.clone()).await?;
+        let is_this = |attempt| runner.purpose == Some(Purpose::Job(own.job_id, attempt));
+        let next = match debt {
+            Debt::OnItsOwn { attempt, over: false } if is_this(attempt) => return Ok((Owed::AtWork, None)),
+            Debt::OnItsOwn { .. } | Debt::ToNobody(_) => None,
+            Debt::HeldBack if matches!(runner.life, Life::Waiting | Life::Busy) => None,
+            Debt::To(next) => Some(next),
+            // When in doubt, start; but not for ever.
+            Debt::Unsaid if runner.life == Life::Waiting => {
+                Some(own).filter(|next| next.attempt.0 <= self.max_attempts)
+            }
+            // Its own job has what it needs.
+            Debt::Unclear
+                if runner.life == Life::Waiting && self.is_up_for(runner, timing::LONGEST_DOUBT) =>
+            {
+                None
+            }
+            Debt::Unclear if runner.life == Life::Waiting => return Ok((Owed::Unclear, None)),
+            // Dispatch follows the chain again.
+            Debt::HeldBack => Some(own),
+            Debt::Unsaid | Debt::Unclear if runner.life != Life::Busy => Some(own),
+            Debt::Unsaid | Debt::Unclear => return Ok((Owed::Unclear, None)),
+        };
+        self.weigh(github, runner, next, course).await
+    }
+
+    /// The task's tags name the job that the runner really ran, if anybody told; then that job is asked about.
+    async fn look_at_ran_job(&self, github: &G, runner: &Runner) -> Result<Option<Owed>, CallError> {
+        let Some(task) = runner.task.as_ref().filter(|task| TaskTags(&task.tags).ran_a_job()) else {
+            return Ok(None);
+        };
+        let tags = TaskTags(&task.tags);
+        let unknown = if runner.life == Life::Spent { Owed::ToNobody } else { Owed::Unclear };
+        let (Some(job), Some(place)) = (tags.ran_job(), ran_target(tags)) else { return Ok(Some(unknown)) };
+        Ok(match link(github.job(&place, job).await?.as_ref(), self.clock.now()) {
+            Link::Got { over: false, .. } | Link::Unsettled => Some(Owed::AtWork),
+            Link::Got { over: true, .. } | Link::HeldBack | Link::NotOwed(_) => Some(Owed::ToNobody),
+            Link::Unsaid => Some(unknown),
+            // GitHub has taken it back.
+            Link::Waits => None,
         })
+    }
+
+    /// What the debt means for this runner.
+    async fn weigh(
+        &self,
+        github: &G,
+        runner: &Runner,
+        next: Option<Replacement>,
+        course: &Course,
+    ) -> Result<(Owed, Option<Replacement>), CallError> {
+        let own = runner.purpose.as_ref().and_then(Purpose::job);
+        let waits = runner.life == Life::Waiting;
+        let joins = |pool: &Pool<S>| pool.has_labels(&runner.labels) && course.takes_one(pool.size);
+        let Some(next) = next else {
+            // Left over from a job that another runner took: with the pool's labels it is as good as a new one.
+            let joins = waits && self.pool.as_ref().is_some_and(joins);
+            return Ok((if joins { Owed::ToThePool } else { Owed::ToNobody }, None));
+        };
+        if waits && own == Some(next.job_id) && self.may_still_come(&next, runner.task.as_ref()) {
+            return Ok((Owed::MayStillCome, None));
+        }
+        if matches!(runner.life, Life::Waiting | Life::Busy | Life::Spent)
+            && self.has_runner(github, &next, runner).await?
+        {
+            return Ok((Owed::Served, None));
+        }
+        // The next sweep sees whether that brought it a runner.
+        if !course.may_announce(next.job_id, runner) {
+            return Ok((Owed::Announced, None));
+        }
+        Ok((Owed::ToAJob, Some(next)))
+    }
+
+    fn is_up_for(&self, runner: &Runner, time: std::time::Duration) -> bool {
+        let started_at = runner.task.as_ref().and_then(|task| task.started_at);
+        started_at.is_some_and(|started_at| self.clock.now() - started_at > time)
     }
 
     /// An idle runner is no runner that died: the job may have been taken from it, or may never be given to it. So a
@@ -136,18 +181,19 @@ where
     /// before.
     fn may_still_come(&self, next: &Replacement, task: Option<&Task>) -> bool {
         let beyond = next.attempt.0.saturating_sub(self.max_attempts).min(MOST_DOUBLINGS);
-        let patience = self.idle_timeout * 2_i32.pow(beyond);
+        let patience = self.idle_timeout.max(BOOT) * 2_i32.pow(beyond);
         let started_at = task.and_then(|task| task.started_at);
         started_at.is_some_and(|started_at| self.clock.now() - started_at < patience)
     }
 
-    /// Whether a runner of that job is there or on its way, and runs no other: then the sweep sees to that one.
-    async fn has_runner(&self, github: &G, next: &Replacement) -> Result<bool, CallError> {
+    /// Whether another runner of that job is there or on its way, and runs none: then the sweep sees to that one.
+    async fn has_runner(&self, github: &G, next: &Replacement, than: &Runner) -> Result<bool, CallError> {
         for task in self.ecs.tasks_started_by(&started_by(next.job_id)).await? {
             let tags = TaskTags(&task.tags);
             if task.live
                 && !tags.ran_a_job()
                 && let Some(id) = tags.runner_id()
+                && Some(id) != than.registration
                 && github.runner(&target(tags), id).await?.is_some_and(|runner| !runner.busy)
             {
                 return Ok(true);
@@ -161,14 +207,19 @@ where
         step: Step,
         github: &G,
         runner: &Runner,
+        case: &Case,
         next: Option<Replacement>,
         cause: Cause<'_>,
     ) -> Result<Done, CallError> {
         let name = runner.purpose.as_ref().map(Purpose::runner_name).unwrap_or_default();
         let settled = |detail: &str| Done::new("Settled", detail);
         Ok(match step {
-            Step::Leave | Step::LookJob | Step::LookChain | Step::LookRegistration => {
+            Step::Leave | Step::LookOwed | Step::LookRegistration => {
                 Done::nothing("nothing is to be done about this runner")
+            }
+            Step::Tag => {
+                self.tag_ran(runner, case.owed == Some(Owed::AtWork)).await?;
+                Done::nothing("it runs a job, and no other waits for it")
             }
             Step::Join => Done::nothing("the warm pool has one more"),
             Step::Spend => {
@@ -177,7 +228,7 @@ where
                 Done::new(what, "its registration had no task and was not needed")
             }
             Step::HandBack => {
-                self.hand_back(runner).await?;
+                self.hand_back(github, runner).await?;
                 settled("its registration had no task: handed back to dispatch")
             }
             Step::Stop => {
@@ -189,8 +240,39 @@ where
                 Deleted::Spent => settled(cause.why),
                 Deleted::Gone | Deleted::Busy => Done::nothing("it was spent, or has found other work"),
             },
+            Step::Replace | Step::Announce | Step::AnnounceAndStop | Step::AnnounceAndTag => match next {
+                Some(next) => self.announce_for(step, github, runner, next, cause).await?,
+                None => settled("it was started for no job"),
+            },
+            Step::Report => self.lost(&name, None, cause).await?,
+            Step::ReportAndAnnounce => self.lost(&name, next, cause).await?,
+        })
+    }
+
+    /// Announces first, whatever comes after: a crash in between repeats the announcement.
+    async fn announce_for(
+        &self,
+        step: Step,
+        github: &G,
+        runner: &Runner,
+        next: Replacement,
+        cause: Cause<'_>,
+    ) -> Result<Done, CallError> {
+        let job = next.job_id;
+        Ok(match step {
+            Step::AnnounceAndTag => {
+                // Its own message may be on its way.
+                self.queue.announce(&next.to_body(), timing::UNTIL_SHOWN).await?;
+                self.tag_ran(runner, false).await?;
+                Done::new("Replaced", format!("job {job} is left without a runner: another job took one"))
+            }
+            Step::AnnounceAndStop => {
+                let why = "GitHub spent its registration, and no job ran on it";
+                let done = self.announce_anyway(next, why).await?;
+                self.stop(runner, why).await?;
+                done
+            }
             Step::Replace => {
-                let Some(next) = next else { return Ok(settled("it was started for no job")) };
                 let mut done = match runner.life {
                     // An idle runner is no runner that died.
                     Life::Waiting => self.announce_anyway(next, cause.why).await?,
@@ -202,12 +284,7 @@ where
                 }
                 done
             }
-            Step::Announce => {
-                let Some(next) = next else { return Ok(settled("it was started for no job")) };
-                self.announce_anyway(next, "it ran some other job").await?
-            }
-            Step::Report => self.lost(&name, None, cause).await?,
-            Step::ReportAndAnnounce => self.lost(&name, next, cause).await?,
+            _ => self.announce_anyway(next, "it ran some other job").await?,
         })
     }
 
@@ -218,7 +295,20 @@ where
         if let Some(next) = next {
             self.announce_anyway(next, "it ran some other job").await?;
         }
-        Ok(Done::new("Lost", format!("{name} was running a job: {}", cause.why)))
+        Ok(Done::new(cause.lost.metric(), format!("{name} was running a job: {}", cause.why)))
+    }
+
+    /// Nobody told which job the runner runs: its own, or one that is not known.
+    async fn tag_ran(&self, runner: &Runner, own: bool) -> Result<(), CallError> {
+        let Some(task) = &runner.task else { return Ok(()) };
+        let of_task = TaskTags(&task.tags);
+        let job = runner.purpose.as_ref().and_then(Purpose::job).filter(|_| own);
+        let ran_job = job.map_or_else(|| tags::UNKNOWN_JOB.to_owned(), |job| job.to_string());
+        let mut ran = vec![(tags::RAN_JOB.to_owned(), ran_job)];
+        if let (Some(_), Some((owner, Some(repository)))) = (job, of_task.repository()) {
+            ran.push((tags::RAN_REPOSITORY.to_owned(), format!("{owner}/{repository}")));
+        }
+        self.ecs.tag(&task.arn, &ran).await
     }
 
     async fn spend(&self, github: &G, runner: &Runner) -> Result<Deleted, CallError> {
@@ -253,19 +343,13 @@ where
     /// A registration without a task goes back to the queue as the very attempt that it is. `dispatch` meets its
     /// name, and decides as after any crash: the task is there after all, or the registration is spent and another
     /// one minted.
-    async fn hand_back(&self, runner: &Runner) -> Result<(), CallError> {
-        let Some(Purpose::Job(job_id, attempt)) = runner.purpose else { return Ok(()) };
-        let Target { owner, repository, installation } = runner.place.clone();
-        let replacement = Replacement {
-            job_id,
-            attempt,
-            labels: runner.labels.clone(),
-            owner,
-            repository,
-            run_id: None,
-            installation_id: installation,
-            registered: true,
-        };
+    async fn hand_back(&self, github: &G, runner: &Runner) -> Result<(), CallError> {
+        let Some(Purpose::Job(job, attempt)) = runner.purpose else { return Ok(()) };
+        let chain =
+            Chain { github, ecs: &self.ecs, taken: None, memory: &self.memory, now: self.clock.now() };
+        let place = chain.place_of(job).await?.unwrap_or_else(|| runner.place.clone());
+        let labels = runner.labels.clone();
+        let replacement = Replacement { labels, registered: true, ..Replacement::new(job, attempt, place) };
         self.queue.announce(&replacement.to_body(), timing::HAND_BACK).await
     }
 }

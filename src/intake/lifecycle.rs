@@ -48,6 +48,29 @@ pub struct StoppedTask {
     pub image: Option<String>,
 }
 
+/// Of what a job was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lost {
+    /// Fargate Spot took the task back.
+    Interrupted,
+    /// Its memory was used up.
+    OutOfMemory,
+    /// Anything else.
+    #[default]
+    Otherwise,
+}
+
+impl Lost {
+    /// The metric's name.
+    pub fn metric(self) -> &'static str {
+        match self {
+            Lost::Interrupted => "Interrupted",
+            Lost::OutOfMemory => "OutOfMemory",
+            Lost::Otherwise => "Lost",
+        }
+    }
+}
+
 impl StoppedTask {
     /// Why it stopped, for people.
     pub fn why(&self) -> String {
@@ -91,6 +114,21 @@ impl StoppedTask {
         let reasons = [&self.stopped_reason, &self.container_reason];
         let cannot_pull = reasons.into_iter().flatten().any(|text| text.contains("CannotPullContainer"));
         cannot_pull.then_some("the image cannot be pulled: check its name, the registry and the way to it")
+    }
+
+    /// What a job that went with it is counted as.
+    pub fn lost(&self) -> Lost {
+        let says = |word: &str| {
+            [&self.stopped_reason, &self.container_reason]
+                .into_iter()
+                .flatten()
+                .any(|text| text.contains(word))
+        };
+        match self.stop_code.as_deref() {
+            Some("SpotInterruption") => Lost::Interrupted,
+            _ if says("OutOfMemory") => Lost::OutOfMemory,
+            _ => Lost::Otherwise,
+        }
     }
 
     fn exit(&self) -> Option<ExitReason> {
@@ -284,7 +322,7 @@ mod tests {
     fn an_image_is_named_where_it_is_to_be_mended() {
         let why = |exit_code: u8| {
             let body = json!({ "detail-type": "ECS Task State Change", "detail": {
-                "taskArn": "a", "clusterArn": "c", "lastStatus": "STOPPED", "stopCode": "EssentialContainerExited",
+                "taskArn": ARN, "clusterArn": "c", "lastStatus": "STOPPED", "stopCode": "EssentialContainerExited",
                 "stoppedReason": "Essential container in task exited",
                 "containers": [{ "name": "runner", "exitCode": exit_code, "image": "registry.test/runner:1" }] } });
             let Ok(Lifecycle::TaskStopped(task)) = read(&body.to_string()) else { panic!("no stopped task") };

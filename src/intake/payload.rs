@@ -92,6 +92,8 @@ pub struct WorkflowJob {
     pub runner_name: Option<String>,
     /// `workflow_job.runner_id`: its registration.
     pub runner_id: Option<RunnerId>,
+    /// `workflow_job.started_at`: when it began to run, once it does.
+    pub started_at: Option<OffsetDateTime>,
 }
 
 /// No job gets more runners: GitHub cancels one that has waited for a day, and even where each runner dies or is taken
@@ -126,6 +128,20 @@ pub struct Replacement {
 }
 
 impl Replacement {
+    /// That runner, of labels that are not known yet.
+    pub fn new(job_id: JobId, attempt: Attempt, place: Target) -> Self {
+        Replacement {
+            job_id,
+            attempt,
+            labels: Vec::new(),
+            owner: place.owner,
+            repository: place.repository,
+            run_id: None,
+            installation_id: place.installation,
+            registered: false,
+        }
+    }
+
     /// The message's body.
     pub fn to_body(&self) -> String {
         // A struct of strings and integers always serialises.
@@ -272,13 +288,14 @@ pub fn read_workflow_job(json: &str, path: &str) -> Result<WorkflowJob, Unreadab
         public: !wire.repository.private,
         runner_name: wire.workflow_job.runner_name.filter(|name| !name.is_empty()),
         runner_id: wire.workflow_job.runner_id.and_then(|id| id.as_u64()).filter(|id| *id != 0).map(RunnerId),
+        started_at: wire.workflow_job.started_at.as_ref().and_then(Value::as_str).and_then(rfc3339),
     })
 }
 
 /// A payload with nothing left but what this system reads, for an event that would be too large otherwise.
 /// `None` if it is no JSON object.
 pub fn trimmed(json: &str) -> Option<String> {
-    const KEPT: [&str; 20] = [
+    const KEPT: [&str; 21] = [
         "/action",
         "/workflow_job/id",
         "/workflow_job/run_id",
@@ -288,6 +305,7 @@ pub fn trimmed(json: &str) -> Option<String> {
         "/workflow_job/name",
         "/workflow_job/workflow_name",
         "/workflow_job/created_at",
+        "/workflow_job/started_at",
         "/workflow_job/runner_id",
         "/workflow_job/runner_name",
         "/repository/id",
@@ -367,6 +385,7 @@ struct WireJob {
     runner_name: Option<String>,
     /// No job is refused for what only its end says.
     runner_id: Option<Value>,
+    started_at: Option<Value>,
 }
 
 #[derive(Deserialize)]

@@ -191,6 +191,7 @@ mod tests {
             public: false,
             runner_name: None,
             runner_id: None,
+            started_at: None,
         }
     }
 

@@ -93,6 +93,8 @@ pub enum Reason {
     MaxRunners,
     /// Another delivery of the same job is at work.
     InFlight,
+    /// GitHub and ECS do not show yet what it depends on.
+    TooEarly,
     /// Somebody has to repair the installation.
     NeedsOperator,
     /// The code panicked: a bug.
@@ -108,6 +110,7 @@ impl Reason {
             Reason::NoCapacity => "DeferredNoCapacity",
             Reason::MaxRunners => "DeferredMaxRunners",
             Reason::InFlight => "DeferredInFlight",
+            Reason::TooEarly => "DeferredTooEarly",
             Reason::NeedsOperator => "NeedsOperator",
             Reason::Panic => "DeferredPanic",
         }

@@ -120,6 +120,10 @@ pub struct JobState {
     pub runner_name: Option<String>,
     /// Its labels.
     pub labels: Vec<String>,
+    /// Whether it is over, and was a success.
+    pub succeeded: bool,
+    /// When it was queued, or, once it runs, when it began; as far as GitHub says.
+    pub since: Option<OffsetDateTime>,
 }
 
 /// GitHub's REST API, as far as runners and jobs go.

@@ -27,6 +27,9 @@ pub trait Queue {
     /// Whether a dead-letter queue is configured at all.
     fn can_reject(&self) -> bool;
 
+    /// Whether a job queue is configured at all.
+    fn can_announce(&self) -> bool;
+
     /// Puts a message on the job queue, visible after `delay` (15 minutes at most).
     fn announce(&self, body: &str, delay: Duration) -> impl Future<Output = Result<(), CallError>>;
 }

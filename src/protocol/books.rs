@@ -15,6 +15,10 @@ use crate::{
     },
 };
 
+const SETTLED: Duration = Duration::seconds(timing::SETTLED.as_secs().cast_signed());
+/// [`timing::BOOT`].
+pub const BOOT: Duration = Duration::seconds(timing::BOOT.as_secs().cast_signed());
+
 /// A registration, and where it lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
@@ -29,7 +33,7 @@ pub struct Registered {
 pub struct Runner {
     /// Where it is in its life.
     pub life: Life,
-    /// For longer than the idle time-out.
+    /// For longer than it may be so without anybody asking why.
     pub past: bool,
     /// What it was started for.
     pub purpose: Option<Purpose>,
@@ -69,6 +73,15 @@ pub fn target(tags: TaskTags<'_>) -> Target {
     }
 }
 
+/// Where the job lives that a runner really ran, by its task's tags.
+pub fn ran_target(tags: TaskTags<'_>) -> Option<Target> {
+    let (owner, repository) = tags.ran_repository()?;
+    // That of the runner's own job: another owner has another.
+    let is_same = tags.repository().is_some_and(|(own, _)| own.eq_ignore_ascii_case(owner));
+    let installation = tags.installation().filter(|_| is_same);
+    Some(Target { owner: owner.to_owned(), repository: Some(repository.to_owned()), installation })
+}
+
 /// What the sweep saw and made of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Books {
@@ -90,16 +103,12 @@ pub fn compare(
 ) -> Books {
     let mut books = Books::default();
     let by_registration = TasksByRegistration::new(tasks);
-    let past = |since: Option<OffsetDateTime>| since.is_some_and(|since| now - since > idle_timeout);
+    let past = |life, task: &Task| is_past(life, task, now, idle_timeout);
     let mut with_registration = BTreeSet::new();
     for Registered { runner: registration, place } in registered {
         let Some(purpose) = Purpose::from_runner_name(&registration.name) else { continue };
         let task = by_registration.of(registration);
         let life = life(reg(Some(registration)), task.map_or(life::Task::Unseen, |_| life::Task::Live));
-        let since = |task: &Task| match life {
-            Life::Waiting => task.started_at,
-            _ => task.started_at.or(task.created_at),
-        };
         with_registration.extend(task.map(|task| &task.arn));
         if task.is_some() && !registration.busy {
             if purpose.job().is_none() {
@@ -111,7 +120,7 @@ pub fn compare(
         }
         books.runners.push(Runner {
             life,
-            past: past(task.and_then(since)),
+            past: task.is_some_and(|task| past(life, task)),
             purpose: Some(purpose),
             registration: Some(registration.id),
             labels: registration.labels.clone(),
@@ -120,11 +129,25 @@ pub fn compare(
         });
     }
     for task in tasks.iter().filter(|task| !with_registration.contains(&task.arn)) {
-        let past = past(task.started_at.or(task.created_at));
-        books.runners.push(Runner::of_task(life(Reg::Gone, life::Task::Live), past, task));
+        let life = life(Reg::Gone, life::Task::Live);
+        books.runners.push(Runner::of_task(life, past(life, task), task));
     }
     books.runners.retain(is_to_be_seen_to);
     books
+}
+
+/// Whether a runner is in this part of its life for longer than it may be without anybody asking why.
+fn is_past(life: Life, task: &Task, now: OffsetDateTime, idle_timeout: Duration) -> bool {
+    let begun = task.started_at.or(task.created_at);
+    let is_older =
+        |since: Option<OffsetDateTime>, patience| since.is_some_and(|since| now - since > patience);
+    match life {
+        // Once is enough.
+        Life::Busy => !TaskTags(&task.tags).ran_a_job() && is_older(task.started_at, SETTLED),
+        Life::Waiting => is_older(task.started_at, idle_timeout),
+        Life::Starting => is_older(begun, idle_timeout.max(BOOT)),
+        _ => is_older(begun, idle_timeout),
+    }
 }
 
 fn is_to_be_seen_to(runner: &Runner) -> bool {
@@ -164,7 +187,7 @@ impl<'a> TasksByRegistration<'a> {
 /// time-out, and one that is older than any job can be.
 pub fn stuck(tasks: &[Task], now: OffsetDateTime, idle_timeout: Duration) -> impl Iterator<Item = &Task> {
     tasks.iter().filter(move |task| match (task.started_at, task.created_at) {
-        (None, Some(created_at)) => now - created_at > idle_timeout,
+        (None, Some(created_at)) => now - created_at > idle_timeout.max(BOOT),
         (Some(started_at), _) => now - started_at > timing::OLDEST_JOB,
         (None, None) => false,
     })
@@ -215,7 +238,9 @@ mod tests {
     fn nothing_to_do_while_all_is_well() {
         let runners =
             [runner(1, true, false), runner(2, true, true), runner(3, false, false), runner(4, true, false)];
-        let tasks = [task(1, 9), task(2, 600), task(3, 9), task(5, 9)];
+        let at_work = (tags::RAN_JOB.to_owned(), "2".to_owned());
+        let mut tasks = [task(1, 9), task(2, 600), task(3, 9), task(5, 9)];
+        tasks[1].tags.extend([at_work]);
         // The fourth is up, and ECS does not list its task yet.
         assert_eq!(seen_to(&runners, &tasks), []);
     }
@@ -223,9 +248,16 @@ mod tests {
     #[test]
     fn each_that_is_to_be_seen_to() {
         let foreign = Registration { name: "other".into(), ..runner(9, false, false) };
-        let runners = [runner(1, true, false), runner(2, false, false), runner(3, false, false), foreign];
-        let tasks = [task(1, 11), task(2, 11), task(4, 11)];
-        let want = [(Life::Waiting, 1), (Life::Starting, 2), (Life::Minted, 3), (Life::Spent, 4)];
+        let runners = [
+            runner(1, true, false),
+            runner(2, false, false),
+            runner(3, false, false),
+            foreign,
+            runner(5, true, true),
+        ];
+        let tasks = [task(1, 11), task(2, 11), task(4, 11), task(5, 3)];
+        let want =
+            [(Life::Waiting, 1), (Life::Starting, 2), (Life::Minted, 3), (Life::Busy, 5), (Life::Spent, 4)];
         assert_eq!(seen_to(&runners, &tasks), want);
     }
 

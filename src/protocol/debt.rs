@@ -1,81 +1,134 @@
-//! Is a runner still owed? GitHub may give job A to the runner that was started for job B of the same labels.
-//! Then A's own runner is owed to B: debts are counted by registrations, not by which job ran where.
+//! Who is owed a runner? GitHub may give job A to the runner that was started for job B. Then A's own runner is
+//! owed to B, if B has not got C's, and so on: a debt is what is left at the end of that chain.
+
+use time::OffsetDateTime;
 
 use crate::{
-    ids::{JobId, Purpose},
+    ids::Purpose,
     ports::{JobState, JobStatus},
+    protocol::timing,
 };
 
-/// Whether the runner that is to be started for a job (or was, and died) is owed to anybody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Debt {
-    /// To the job itself, which is queued.
-    ToTheJob,
-    /// To another job: this one runs, or ran, on a runner that was started for that other one.
-    ToAnother,
-    /// To somebody, perhaps: GitHub does not say. When in doubt, start: a runner too many is retired by the
-    /// sweep, a runner too few is a lost job.
-    Unknown,
-    /// To nobody, for this reason.
-    ToNobody(&'static str),
+/// What GitHub says of one job: one link of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// It is queued.
+    Waits,
+    /// It runs, or ran, on this runner of ours.
+    Got {
+        /// The runner.
+        runner: Purpose,
+        /// Whether the job is over.
+        over: bool,
+        /// When it began.
+        since: Option<OffsetDateTime>,
+    },
+    /// A deployment protection rule holds it back: GitHub queues it when that is satisfied.
+    HeldBack,
+    /// No runner is owed to it, for this reason.
+    NotOwed(&'static str),
+    /// It runs, and GitHub does not say yet on which runner.
+    Unsettled,
+    /// GitHub does not show it, or says nothing that is known here.
+    Unsaid,
 }
 
-impl Debt {
-    /// Whether a runner is to be started.
-    pub fn is_owed(self) -> bool {
-        !matches!(self, Debt::ToNobody(_))
-    }
-}
-
-/// Who the runner of `job` is owed to, given what GitHub says of that job (`None`: it shows no such job, or
-/// we may not see it).
-pub fn debt(job: JobId, state: Option<&JobState>) -> Debt {
-    let Some(state) = state else { return Debt::Unknown };
+/// Reads one link. `state` is `None` when GitHub shows no such job, or we may not see it.
+pub fn link(state: Option<&JobState>, now: OffsetDateTime) -> Link {
+    let Some(state) = state else { return Link::Unsaid };
     match (state.status, state.runner_name.as_deref()) {
-        (JobStatus::Queued, _) => Debt::ToTheJob,
-        (JobStatus::Pending | JobStatus::Unknown, _) => Debt::Unknown,
-        (JobStatus::Waiting, _) => Debt::ToNobody("the job waits for approval: GitHub will queue it again"),
-        (JobStatus::InProgress, None) => Debt::Unknown,
-        (JobStatus::Completed, None) => Debt::ToNobody("the job ended without ever running"),
+        (JobStatus::Queued, _) => match state.since {
+            Some(since) if now - since > timing::FORGOTTEN => {
+                Link::NotOwed("the job waits for longer than a day: GitHub has given it up")
+            }
+            _ => Link::Waits,
+        },
+        (JobStatus::Pending | JobStatus::Unknown, _) => Link::Unsaid,
+        (JobStatus::Waiting, _) => Link::HeldBack,
+        (JobStatus::InProgress, None) => Link::Unsettled,
+        (JobStatus::Completed, None) => Link::NotOwed("the job ended without ever running"),
         (JobStatus::InProgress | JobStatus::Completed, Some(runner)) => {
             match Purpose::from_runner_name(runner) {
-                Some(Purpose::Job(other, _)) if other != job => Debt::ToAnother,
-                Some(Purpose::Job(..)) => Debt::ToNobody("the job runs, or ran, on its own runner"),
-                Some(Purpose::Pool { .. }) => {
-                    Debt::ToNobody("the job runs, or ran, on a runner of the warm pool")
+                Some(runner) => {
+                    Link::Got { runner, over: state.status == JobStatus::Completed, since: state.since }
                 }
-                None => Debt::ToNobody("the job runs, or ran, on a runner of another fleet"),
+                None => Link::NotOwed("the job runs, or ran, on a runner of another fleet"),
             }
         }
     }
 }
 
+/// Who the runner of a job is owed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owed {
+    /// To the job itself, which is queued.
+    ToTheJob,
+    /// To another job, which is queued: this one took a runner, and at the end of the chain that one has none.
+    ToAnother,
+    /// To somebody, perhaps: GitHub does not show the job itself. When in doubt, start: a runner too many is retired
+    /// by the sweep, a runner too few is a lost job.
+    Unsaid,
+    /// To another job, perhaps: the chain ends in one that GitHub does not show, or in none that is clear yet.
+    Unclear,
+    /// To nobody until it is approved, and then GitHub sends an event.
+    HeldBack,
+    /// To nobody, for this reason.
+    ToNobody(&'static str),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{Attempt, JobId};
 
     #[test]
-    fn debts() {
+    fn links() {
         use JobStatus::*;
+        let on = |job, attempt, over| Link::Got {
+            runner: Purpose::Job(JobId(job), Attempt(attempt)),
+            over,
+            since: None,
+        };
+        let over = Link::NotOwed("the job ended without ever running");
+        let foreign = Link::NotOwed("the job runs, or ran, on a runner of another fleet");
         let table = [
-            (Queued, None, true),
-            (Pending, None, true),
-            (Unknown, None, true),
-            (Unknown, Some("fargate-1-1"), true),
-            (Waiting, None, false),
-            (InProgress, None, true),
-            (InProgress, Some("fargate-1-1"), false),
-            (InProgress, Some("fargate-2-1"), true),
-            (InProgress, Some("fargate-pool-1-0"), false),
-            (InProgress, Some("GitHub Actions 3"), false),
-            (Completed, None, false),
-            (Completed, Some("fargate-1-2"), false),
-            (Completed, Some("fargate-2-1"), true),
+            (Queued, None, Link::Waits),
+            (Pending, None, Link::Unsaid),
+            (Unknown, None, Link::Unsaid),
+            (Unknown, Some("fargate-1-1"), Link::Unsaid),
+            (Waiting, None, Link::HeldBack),
+            (InProgress, None, Link::Unsettled),
+            (InProgress, Some("fargate-1-1"), on(1, 1, false)),
+            (InProgress, Some("GitHub Actions 3"), foreign),
+            (Completed, None, over),
+            (Completed, Some("fargate-2-3"), on(2, 3, true)),
         ];
+        let now = OffsetDateTime::UNIX_EPOCH;
         for (status, runner, want) in table {
-            let state = JobState { status, runner_name: runner.map(str::to_owned), labels: vec![] };
-            assert_eq!(debt(JobId(1), Some(&state)).is_owed(), want, "{status:?} on {runner:?}");
+            let state = JobState {
+                status,
+                runner_name: runner.map(str::to_owned),
+                labels: vec![],
+                succeeded: false,
+                since: None,
+            };
+            assert_eq!(link(Some(&state), now), want, "{status:?} on {runner:?}");
         }
-        assert_eq!(debt(JobId(1), None), Debt::Unknown);
+        assert_eq!(link(None, now), Link::Unsaid);
+    }
+
+    #[test]
+    fn a_job_that_is_queued_for_longer_than_a_day_waits_for_nobody() {
+        let since = OffsetDateTime::UNIX_EPOCH;
+        let state = JobState {
+            status: JobStatus::Queued,
+            runner_name: None,
+            labels: vec![],
+            succeeded: false,
+            since: Some(since),
+        };
+        assert_eq!(link(Some(&state), since + time::Duration::hours(24)), Link::Waits);
+        let later = link(Some(&state), since + time::Duration::hours(25));
+        assert!(matches!(later, Link::NotOwed(_)), "{later:?}");
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     ids::Attempt,
-    protocol::{debt::Debt, life::Life, table::table},
+    protocol::{debt::Owed, life::Life, table::table},
 };
 
 /// What asks for a runner.
@@ -16,7 +16,9 @@ use crate::{
 pub enum Asked {
     /// A young job, heard of for the first time.
     Fresh,
-    /// A job that is old, or whose message was received before: it may have been taken, cancelled or served.
+    /// A job that is old, heard of for the first time: it may have been taken or cancelled.
+    Old,
+    /// A job that is very old, or whose message was received before: it may have been served as well.
     Doubtful,
     /// A replacement: owed, whatever GitHub says of the job itself.
     Announced,
@@ -82,7 +84,7 @@ pub enum Launch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Try {
     /// Who the runner is owed to, as GitHub says. Forgotten with every effect: it took time.
-    pub debt: Option<Debt>,
+    pub owed: Option<Owed>,
     /// The registration's name.
     pub name: Name,
     /// RunTask.
@@ -96,12 +98,16 @@ pub struct Case {
     pub asked: Asked,
     /// Certainly the first receive of its message.
     pub first: bool,
+    /// Of few receives: what is not clear yet may become so.
+    pub patient: bool,
     /// The attempt at hand.
     pub attempt: Attempt,
     /// Whether it is a later one than was asked for.
     pub begun: bool,
     /// `MAX_ATTEMPTS`.
     pub most: Attempt,
+    /// The job at the end of the chain was announced in this one's place.
+    pub forwarded: bool,
     /// The attempt, this or a later one, whose runner waits for work already.
     pub crew: Option<Option<Attempt>>,
     /// The attempts whose tasks have ended, as far as ECS shows them.
@@ -112,8 +118,21 @@ pub struct Case {
 
 impl Case {
     /// Nothing is known yet.
-    pub fn new(asked: Asked, first: bool, attempt: Attempt, most: Attempt) -> Self {
-        Case { asked, first, attempt, begun: false, most, crew: None, ended: None, now: Try::default() }
+    ///
+    /// `receives` counts how often SQS has delivered the message; `None` when it did not come from SQS.
+    pub fn new(asked: Asked, receives: Option<u32>, attempt: Attempt, most: Attempt) -> Self {
+        Case {
+            asked,
+            first: receives == Some(1),
+            patient: receives.is_some_and(|receives| receives <= UNCLEAR_RECEIVES),
+            attempt,
+            begun: false,
+            most,
+            forwarded: false,
+            crew: None,
+            ended: None,
+            now: Try::default(),
+        }
     }
 
     fn had(&self) -> Option<Ended> {
@@ -127,6 +146,9 @@ impl Case {
         self.now = Try::default();
     }
 }
+
+/// A message waits so often for what is not clear yet; then the runner is started.
+const UNCLEAR_RECEIVES: u32 = 3;
 
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,8 +164,10 @@ pub enum Step {
 /// What to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Look {
-    /// GET job: who is owed a runner?
+    /// GET job: is it taken, over or held back?
     Job,
+    /// Who took whose runner: to whom does the job lead?
+    Debt,
     /// The job's live tasks and their registrations: does a runner wait already?
     Crew,
     /// The job's stopped tasks: which attempts are over?
@@ -165,6 +189,8 @@ pub enum Deed {
     Spend,
     /// DELETE of our own registration; if that fails, it is left to the sweep.
     Discard,
+    /// Announce the job at the end of the chain.
+    Forward,
     /// On to the next attempt.
     NextAttempt,
 }
@@ -182,6 +208,12 @@ pub enum End {
     InFlight,
     /// ECS may not show yet what was done: asked again when it does.
     Lag,
+    /// GitHub contradicts what was announced, and its answer may be old: asked again.
+    Contradicted,
+    /// Who is owed is not clear yet: asked again.
+    Unclear,
+    /// The runner is another job's, which is announced.
+    Forwarded,
     /// `MAX_ATTEMPTS` runners took no job.
     GivenUp,
     /// RunTask's error is the outcome.
@@ -191,7 +223,7 @@ pub enum End {
 use self::{
     Asked::*,
     Deed::*,
-    End::{Duplicate, Error, GivenUp, InFlight, Lag, NotOwed},
+    End::{Contradicted, Duplicate, Error, Forwarded, GivenUp, InFlight, Lag, NotOwed, Unclear},
     Launch::{Conflict, Failed},
     Name::*,
     Step::{Do, Look as See},
@@ -204,15 +236,35 @@ const RAN_A_JOB: &str = "the runner of this attempt has run a job";
 table! {
     /// What comes next for a job.
     pub fn start / start_rows / start_without (c: &Case) -> Step =
-        match (c.asked, c.now.debt, c.crew, c.had(), c.now.name, c.now.launch);
+        match (c.asked, c.now.owed, c.crew, c.had(), c.now.name, c.now.launch);
+
+    // The job at the end of the chain was announced
+    "The registration that the sweep found is of no use to that one.":
+        (HandedBack, .., Untried, _) if c.forwarded => Do(Spend);
+    "It has a message of its own.":
+        _ if c.forwarded                            => Step::End(Forwarded);
 
     // Is a runner owed at all?
-    "An old or repeated message: GitHub is asked about the job first.":
-        (Doubtful, None, None, ..)                  => See(Look::Job);
+    "An old message: GitHub is asked about the job first.":
+        (Old, None, None, ..)                       => See(Look::Job);
+    "A repeated or an announced one: the job may have been given another's runner, that one's job yet another, …":
+        (Doubtful | Announced | HandedBack, None, None, ..) => See(Look::Debt);
+    "Whoever announced it saw it wait, and this answer may be a minute old.":
+        (Announced, Some(Owed::ToNobody(_)), None, ..) if c.first => Step::End(Contradicted);
+    "It was approved, or it would have no message: that answer is old.":
+        (_, Some(Owed::HeldBack), None, ..) if c.patient => Step::End(Contradicted);
+    "No runner is owed: the registration that the sweep found is spent.":
+        (HandedBack, Some(Owed::ToNobody(_)), None, _, Untried, _) => Do(Spend);
     "The job is taken, over or held back: no runner.":
-        (_, Some(Debt::ToNobody(why)), ..)          => Step::End(NotOwed(why));
+        (_, Some(Owed::ToNobody(why)), ..)          => Step::End(NotOwed(why));
+    "GitHub sends another event when it is approved.":
+        (_, Some(Owed::HeldBack), ..)               => Step::End(NotOwed("the job waits for approval"));
+    "The job at the end of the chain may have other labels, and has attempts of its own.":
+        (Doubtful | Announced | HandedBack, Some(Owed::ToAnother), None, ..) => Do(Forward);
+    "Who is owed will be clearer in a minute.":
+        (Doubtful | Announced, Some(Owed::Unclear), None, ..) if c.patient => Step::End(Unclear);
     "Something may have been started for the job before.":
-        (Doubtful | Announced | HandedBack, _, None, ..) => See(Look::Crew);
+        (Old | Doubtful | Announced | HandedBack, _, None, ..) => See(Look::Crew);
     "A later attempt gives this one up: its registration, which the sweep found, is spent.":
         (HandedBack, _, Some(Some(n)), _, Untried, _) if n > c.attempt => Do(Spend);
     "A runner of this or a later attempt waits for work already.":
@@ -273,9 +325,11 @@ table! {
 
 /// The attempt at hand took no job: the next one's turn, if a runner is owed still.
 fn next(c: &Case) -> Step {
-    match c.now.debt {
-        None => See(Look::Job),
-        Some(Debt::ToNobody(why)) => Step::End(NotOwed(why)),
+    match c.now.owed {
+        None => See(Look::Debt),
+        Some(Owed::ToNobody(why)) => Step::End(NotOwed(why)),
+        Some(Owed::HeldBack) => Step::End(NotOwed("the job waits for approval")),
+        Some(Owed::ToAnother) => Do(Forward),
         Some(_) if c.attempt >= c.most => Step::End(GivenUp),
         Some(_) => Do(NextAttempt),
     }

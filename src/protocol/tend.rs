@@ -13,9 +13,9 @@ pub enum Heard {
     Stopped,
     /// GitHub told that its job ended without ever running.
     Unneeded,
-    /// The sweep saw it; `past`: for longer than the idle time-out.
+    /// The sweep saw it; `past`: for longer than it may be so without anybody asking why.
     Swept {
-        /// Past the idle time-out.
+        /// For longer than that.
         past: bool,
     },
 }
@@ -35,15 +35,17 @@ pub enum Owner {
 /// Who is owed the runner, or one in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owed {
+    /// GitHub says that it runs a job.
+    AtWork,
     /// Nobody.
     ToNobody,
     /// Nobody, but the warm pool has room for it.
     ToThePool,
-    /// GitHub will say later.
-    Unsettled,
+    /// GitHub does not say, or will say later.
+    Unclear,
     /// Its own job, which it may still be given.
     MayStillCome,
-    /// Another job, which has a runner on its way.
+    /// A job that has a runner on its way.
     Served,
     /// A job that another runner has brought a replacement in this sweep.
     Announced,
@@ -78,10 +80,8 @@ impl Case {
 pub enum Step {
     /// Nothing.
     Leave,
-    /// GET job: is a runner owed?
-    LookJob,
     /// Who took whose runner: to whom does it lead?
-    LookChain,
+    LookOwed,
     /// GET registration.
     LookRegistration,
     /// The warm pool has one more.
@@ -90,8 +90,14 @@ pub enum Step {
     Spend,
     /// Back to the job queue, as the very attempt that it is.
     HandBack,
+    /// Tag its task, so that nobody asks about it again.
+    Tag,
     /// StopTask.
     Stop,
+    /// Announce the next attempt; StopTask.
+    AnnounceAndStop,
+    /// Announce the next attempt, and tag its task.
+    AnnounceAndTag,
     /// DELETE; then StopTask, if it was unspent and its task lives.
     Retire,
     /// Announce the next attempt; DELETE; StopTask as before.
@@ -110,8 +116,8 @@ table! {
     /// What comes next for a runner.
     pub fn tend / tend_rows / tend_without (c: &Case) -> Step = match (c.life, c.heard, c.owner, c.owed);
 
-    "It is over, at work, or not clear to see yet.":
-        (Life::Over | Life::Busy | Life::Blurred, ..)       => Leave;
+    "It is over, or not clear to see yet.":
+        (Life::Over | Life::Blurred, ..)                    => Leave;
 
     // A registration without a task
     "No task, and none needed.":
@@ -122,13 +128,27 @@ table! {
     "It has time left.":
         (_, Swept { past: false }, ..)                      => Leave;
 
+    // At work
+    "The DELETE would say so.":
+        (Life::Busy, Stopped | Unneeded, ..)                => Leave;
+    "The warm pool owes nothing to anybody.":
+        (Life::Busy, _, Pool { .. }, _)                     => Leave;
+    "Nobody has told which job it runs: one that nobody here has heard of may have taken it.":
+        (Life::Busy, _, _, None)                            => LookOwed;
+    "Its own job, or one at the end of the chain, is left without a runner.":
+        (Life::Busy, _, _, Some(Owed::ToAJob))              => AnnounceAndTag;
+    "It will be asked about again.":
+        (Life::Busy, _, _, Some(Owed::Unclear))             => Leave;
+    "Nobody needs another.":
+        (Life::Busy, ..)                                    => Tag;
+
     // A task without a registration
     "Its container may still be ending by itself.":
         (Life::Spent, Stopped | Unneeded, ..)               => Leave;
     "Pages shift while they are read: the registration may have slipped through.":
         (Life::Spent, ..) if !c.surely_spent                => LookRegistration;
-    "Its runner is spent and did not go.":
-        (Life::Spent, ..)                                   => Stop;
+    "GitHub spent it on a job that its runner then lost. The tags go with StopTask, and nobody else would tell.":
+        (Life::Spent, _, Job, Some(Owed::ToAJob | Owed::Unclear)) => AnnounceAndStop;
 
     // Its job ended without ever running
     "Not needed, unless it has found other work: the DELETE tells.":
@@ -137,8 +157,6 @@ table! {
     // The warm pool owes nothing to anybody
     "It waits as it should.":
         (Life::Waiting, _, Pool { surplus: false }, _)      => Leave;
-    "One too many, or dead: the sweep fills the pool up.":
-        (Life::Waiting | Life::Starting | Life::Dead, _, Pool { .. }, _) => Retire;
     "It ran some job.":
         (Life::Astray, _, Pool { .. }, _)                   => Leave;
     "A job went with it.":
@@ -148,24 +166,34 @@ table! {
     "Another idle or hung runner has led to its job in this sweep.":
         (Life::Starting, _, _, Some(Owed::Announced))       => Leave;
     "GitHub may have given its job another runner, that one's job yet another, …":
-        (Life::Waiting, _, _, None)                         => LookChain;
-    "Does its own job wait?":
-        (Life::Starting | Life::Dead | Life::Lost | Life::Astray, _, _, None) => LookJob;
+        (_, _, _, None)                                     => LookOwed;
+
+    // GitHub says that it runs a job
+    "GitHub has not noticed yet that the job is lost.":
+        (Life::Dead | Life::Lost, _, _, Some(Owed::AtWork)) => Report;
+    "What its registration shows is no evidence against that.":
+        (_, _, _, Some(Owed::AtWork))                       => Leave;
+
+    "Its registration and its job are done with: it did not go by itself.":
+        (Life::Spent, ..)                                   => Stop;
+
+    "One too many, or dead: the sweep fills the pool up.":
+        (_, _, Pool { .. }, Some(_))                        => Retire;
 
     // It waits, past the time-out
     "Not clear yet, or somebody may still need it.":
-        (Life::Waiting, _, _, Some(Owed::Unsettled | Owed::MayStillCome | Owed::Announced)) => Leave;
+        (Life::Waiting, _, _, Some(Owed::Unclear | Owed::MayStillCome | Owed::Announced)) => Leave;
     "As good as a new one of the warm pool.":
         (Life::Waiting, _, _, Some(Owed::ToThePool))        => Join;
 
     // It is gone, or as good as that
     "It ran some job, and its own has what it needs.":
-        (Life::Astray, _, _, Some(Owed::ToNobody | Owed::ToThePool)) => Leave;
-    "It ran some other job, and its own still waits.":
+        (Life::Astray, _, _, Some(Owed::ToNobody | Owed::ToThePool | Owed::Served)) => Leave;
+    "It ran some other job, and one still waits.":
         (Life::Astray, _, _, Some(_))                       => Announce;
-    "A job went with it; its own has what it needs.":
-        (Life::Lost, _, _, Some(Owed::ToNobody | Owed::ToThePool)) => Report;
-    "A job went with it, and its own may wait.":
+    "A job went with it, and no other waits.":
+        (Life::Lost, _, _, Some(Owed::ToNobody | Owed::ToThePool | Owed::Served)) => Report;
+    "A job went with it, and another may wait.":
         (Life::Lost, _, _, Some(_))                         => ReportAndAnnounce;
     "Nobody needs it.":
         (_, _, _, Some(Owed::ToNobody | Owed::ToThePool | Owed::Served)) => Retire;

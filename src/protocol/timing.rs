@@ -43,10 +43,15 @@ pub const OLD_FOR_SEVERAL: Duration = seconds(20);
 /// receive of its message: another delivery of the same job may be between its mint and its RunTask, or ListTasks
 /// may not show its task yet.
 pub const IN_FLIGHT: Duration = seconds(30);
+/// Older than this, a job's message is asked about like one that was received before.
+pub const VERY_OLD: Duration = minutes(60);
 /// How far GitHub's and ECS's answers are assumed to lag behind; nobody documents it.
 pub const LAG: Duration = seconds(60);
 /// How long dispatch waits for ECS to show what was just done.
 pub const UNTIL_SHOWN: Duration = seconds(75);
+
+/// So long after a RunTask found no capacity, no other job of this process asks for it.
+pub const DROUGHT: Duration = minutes(1);
 
 // Reconcile
 
@@ -55,6 +60,24 @@ pub const UNTIL_SHOWN: Duration = seconds(75);
 pub const HAND_BACK: Duration = seconds(60);
 /// The first replacement waits so long, each further one twice as long as the one before.
 pub const REPLACEMENT: Duration = seconds(15);
+/// How long a runner may take from RunTask until it is connected, whatever the idle time-out is: pulling a large
+/// image takes minutes.
+pub const BOOT: Duration = minutes(10);
+/// A runner that was given a job shows as busy, and the event that says which is through its queue, in this time.
+pub const SETTLED: Duration = minutes(2);
+/// How long after its start a job that took another's runner is looked at again: by then its own message was heard,
+/// if it ever is, and its own runner shows whether it found work.
+pub const SECOND_LOOK: Duration = seconds(150);
+/// And so long where the job was queued about when the runner was started: its event may be late. (GitHub's own
+/// deliveries take minutes on bad days.)
+pub const LATE_LOOK: Duration = minutes(6);
+/// ECS shows a task whose runner was given a job so long ago, if it has not forgotten it.
+pub const SHOWN: Duration = minutes(10);
+/// Up for longer than this, a runner is not kept for a doubt: it does not come from answers that are old.
+pub const LONGEST_DOUBT: Duration = minutes(15);
+/// "Jobs that are queued for more than 24 hours" are failed by GitHub
+/// (<https://docs.github.com/en/actions/reference/limits>); half an hour more, for clocks that differ.
+pub const FORGOTTEN: Duration = minutes(24 * 60 + 30);
 /// "Valid values: 0 to 900" (SQS, `DelaySeconds`).
 pub const LONGEST_DELAY: Duration = seconds(900);
 /// A sweep that waited longer than this on its queue has been overtaken by the next one.
@@ -92,7 +115,12 @@ const _: () = assert!(more(WEBHOOK_TIMEOUT, times(AWS_CALL_OF_WEBHOOK, 2)));
 // Nobody takes over from a delivery that is still at work.
 const _: () = assert!(more(IN_FLIGHT, times(AWS_CALL, MOST_CAPACITIES)));
 const _: () = assert!(more(HAND_BACK, DISPATCH_TIMEOUT));
-const _: () = assert!(more(UNTIL_SHOWN, LAG));
+const _: () = assert!(
+    more(UNTIL_SHOWN, LAG)
+        && more(SETTLED, LAG)
+        && more(SECOND_LOOK, SETTLED)
+        && more(LATE_LOOK, SECOND_LOOK)
+);
 // The next sweep comes before a message of the one before is given up, and no two are at work for long.
 const _: () = assert!(more(SWEEP_EVERY, RECONCILE_TIMEOUT) && more(STALE, SWEEP_EVERY));
 const _: () = assert!(more(RECONCILE_TIMEOUT, ONE_STEP) && more(ONE_STEP, GITHUB_CALL));

@@ -18,6 +18,8 @@ use gha_fargate_runners::{
     config::{DispatchConfig, GitHubSettings, ReconcileConfig},
     flows::{
         dispatch::Dispatcher,
+        drought::Drought,
+        memory::Memory,
         reconcile::{Pool, Reconciler},
     },
     lambda::{batch, metrics::Metrics},
@@ -33,9 +35,8 @@ type Minter = GitHub<Secret, WorldClock>;
 
 /// Both functions.
 pub struct Fleet {
-    pub dispatcher: Dispatcher<Minter, EcsStarter, WorldClock>,
+    pub dispatcher: Dispatcher<Minter, EcsStarter, Sqs, WorldClock>,
     pub reconciler: Reconciler<Minter, Ecs, EcsStarter, Sqs, WorldClock>,
-    pub queue: Sqs,
     clock: WorldClock,
 }
 
@@ -73,11 +74,14 @@ impl Fleet {
             dispatcher: Dispatcher {
                 github: config.github.map(github),
                 ecs: starter,
+                queue: Sqs::new(&aws, config.queues.clone()),
                 clock: world.clock(),
                 policy: config.policy,
                 fleet: config.fleet,
                 max_runners: config.max_runners,
                 max_attempts: config.max_attempts,
+                memory: Memory::default(),
+                drought: Drought::default(),
             },
             reconciler: Reconciler {
                 scope: reconcile.github.as_ref().map_or(Scope::Org, |settings| settings.scope.clone()),
@@ -89,9 +93,9 @@ impl Fleet {
                 cluster: reconcile.cluster,
                 idle_timeout: reconcile.idle_timeout,
                 max_attempts: reconcile.max_attempts,
+                memory: Memory::default(),
                 pool,
             },
-            queue: Sqs::new(&aws, config.queues),
             clock: world.clock(),
         }
     }
@@ -110,7 +114,7 @@ impl Fleet {
     pub async fn invoke(&self, event: &Value) -> (Result<Value, batch::NotDone>, Metrics) {
         let batch = self.dispatcher.budget().await;
         let handle = |body, receives| self.dispatcher.handle(body, receives, &batch);
-        batch::invoke(&raw(event), &self.queue, &self.clock, handle).await
+        batch::invoke(&raw(event), &self.dispatcher.queue, &self.clock, handle).await
     }
 
     /// Lambda's answer to a batch of the lifecycle queue.

@@ -30,7 +30,7 @@ RULES = ["JobQueuedRule", "JobLifecycleRule", "TaskStoppedRule", "SweepRule"]
 ROLES = ["WebhookRole", "DispatchRole", "ReconcileRole", "TaskRole", "ExecutionRole", "ImageRole", "ImageWeeklyRole"]
 SEND, RECEIVE = "sqs:SendMessage", "sqs:ReceiveMessage"
 MAY = {
-    ("JobQueue", SEND): {"JobQueuedRule", "ReconcileRole"},
+    ("JobQueue", SEND): {"JobQueuedRule", "DispatchRole", "ReconcileRole"},
     ("JobQueue", RECEIVE): {"DispatchRole"},
     ("JobDeadLetterQueue", SEND): {"JobQueuedRule", "DispatchRole", "ReconcileRole"},
     ("JobDeadLetterQueue", RECEIVE): set(),

@@ -102,7 +102,7 @@ def calls(stack):
         for action in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes"):
             yield f"{action} of Lambda's poller, {queue}", f"sqs:{action}", stack.arn(queue), {}, {role}
         yield (f"change_message_visibility, {queue}", "sqs:ChangeMessageVisibility", stack.arn(queue), {}, {role})
-    yield "send_message, a replacement", "sqs:SendMessage", stack.arn("JobQueue"), {}, {"ReconcileRole"}
+    yield "send_message, a replacement", "sqs:SendMessage", stack.arn("JobQueue"), {}, both
     yield "send_message, a rejection", "sqs:SendMessage", stack.arn("JobDeadLetterQueue"), {}, both
     yield "send_message, an event", "sqs:SendMessage", stack.arn("LifecycleQueue"), {}, set()
     logs = {"WebhookRole": "WebhookLogGroup", "DispatchRole": "DispatchLogGroup", "ReconcileRole": "ReconcileLogGroup",

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use crate::{
     ids::{InstallationId, RunnerId, RunnerVersion},
+    intake::payload::rfc3339,
     ports::{self, JobStatus},
 };
 
@@ -64,10 +65,27 @@ pub(super) struct Download {
 
 #[derive(Deserialize)]
 pub(super) struct Job {
-    pub(super) status: JobStatus,
-    pub(super) runner_name: Option<String>,
+    status: JobStatus,
+    runner_name: Option<String>,
     #[serde(default)]
-    pub(super) labels: Vec<String>,
+    labels: Vec<String>,
+    conclusion: Option<String>,
+    created_at: Option<String>,
+    started_at: Option<String>,
+}
+
+impl From<Job> for ports::JobState {
+    fn from(job: Job) -> Self {
+        let times = [job.created_at, job.started_at];
+        ports::JobState {
+            status: job.status,
+            runner_name: job.runner_name.filter(|name| !name.is_empty()),
+            labels: job.labels,
+            succeeded: job.conclusion.as_deref() == Some("success"),
+            // Of a job that a rule held back, `created_at` may lie days before.
+            since: times.into_iter().flatten().filter_map(|time| rfc3339(&time)).max(),
+        }
+    }
 }
 
 #[derive(Deserialize)]

@@ -248,13 +248,18 @@ impl World {
     }
 
     pub fn deliver_to(&self, queue: &str, bodies: &[String]) -> Value {
+        self.send(queue, bodies);
+        self.receive(queue, bodies.len())
+    }
+
+    /// Puts the bodies on the queue.
+    pub fn send(&self, queue: &str, bodies: &[String]) {
         let now = self.now();
         for body in bodies {
             self.sqs()
                 .send(queue, body, BTreeMap::new(), Duration::ZERO, now)
                 .expect("a queue of this world");
         }
-        self.receive(queue, bodies.len())
     }
 
     /// What is visible in the queue, as the event that Lambda hands over.

@@ -182,7 +182,8 @@ async fn post(shared: &Shared, delivery: &Delivery<String>) -> u16 {
         ("x-github-delivery", delivery.guid.as_str()),
         ("x-hub-signature-256", signature.as_str()),
     ];
-    let request = Request { method: "POST", url: through.unwrap_or(url.clone()), headers, body: Some(body) };
+    let url = through.unwrap_or(url.clone());
+    let request = Request { method: "POST", url, headers, body: Some(body), repeatable: false };
     Http::new().send(&request).await.map_or(0, |reply| reply.status)
 }
 

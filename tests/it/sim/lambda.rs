@@ -14,6 +14,8 @@ use gha_fargate_runners::{
     config::{DispatchConfig, ReconcileConfig},
     flows::{
         dispatch::Dispatcher,
+        drought::Drought,
+        memory::Memory,
         reconcile::{Pool, Reconciler},
         webhook::Webhook,
     },
@@ -48,7 +50,7 @@ const WEBHOOK_TIME_OUT: Ms = 10 * SECOND;
 /// What the story says of a sweep.
 const SWEEP_COUNTS: [&str; 5] = ["Retired", "Replaced", "Redelivered", "Settled", "LeftToNextSweep"];
 
-type Dispatch = Dispatcher<FaultyPort, FaultyPort, Port>;
+type Dispatch = Dispatcher<FaultyPort, FaultyPort, FaultyPort, Port>;
 type Reconcile = Reconciler<FaultyPort, FaultyPort, FaultyPort, FaultyPort, Port>;
 
 /// The project's own flows.
@@ -132,6 +134,8 @@ impl History {
                 fleet: dispatch.fleet,
                 max_runners: dispatch.max_runners,
                 max_attempts: dispatch.max_attempts,
+                memory: Memory::default(),
+                drought: Drought::default(),
             },
             reconciler: Reconciler {
                 github: Some(faulty.clone()),
@@ -143,6 +147,7 @@ impl History {
                 scope,
                 idle_timeout: reconcile.idle_timeout,
                 max_attempts: reconcile.max_attempts,
+                memory: Memory::default(),
                 pool: reconcile.pool.map(|pool| Pool {
                     size: pool.size,
                     labels: pool.labels,

@@ -232,6 +232,10 @@ impl Queue for FaultyPort {
         true
     }
 
+    fn can_announce(&self) -> bool {
+        self.port.can_announce()
+    }
+
     async fn announce(&self, body: &str, delay: Duration) -> Result<(), CallError> {
         if self.is(Planted::DeleteBeforeAnnounce)
             && let Ok(Message::Replacement(replacement)) = payload::read(body)

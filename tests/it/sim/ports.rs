@@ -202,6 +202,10 @@ impl Queue for Port {
         true
     }
 
+    fn can_announce(&self) -> bool {
+        true
+    }
+
     async fn announce(&self, body: &str, delay: Duration) -> Result<(), CallError> {
         answer!(self.call(Request::Announce(body.to_owned(), delay)), Reply::Done => ())
     }

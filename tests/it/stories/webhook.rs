@@ -126,7 +126,7 @@ async fn what_openssl_signed_is_accepted_and_passed_on_to_the_byte() {
 async fn an_http_api_sends_the_same_event() {
     let world = World::start();
     let door = front_door(&world);
-    let event = |body: &str, is_base64_encoded: bool| -> LambdaFunctionUrlRequest {
+    let event = |body: &str, is_base64_encoded: bool| -> Request {
         let event = json!({
             "version": "2.0", "routeKey": "POST /", "rawPath": "/", "rawQueryString": "",
             "headers": {
@@ -148,7 +148,7 @@ async fn an_http_api_sends_the_same_event() {
             },
             "body": body, "isBase64Encoded": is_base64_encoded,
         });
-        serde_json::from_value(event).expect("a request")
+        Request::read(&to_raw_value(&event).expect("JSON")).expect("a request")
     };
     assert_eq!(status(&door, &event(QUEUED, false)).await, 202);
     assert_eq!(status(&door, &event(&STANDARD.encode(QUEUED), true)).await, 202);

@@ -293,6 +293,8 @@ fn github_s_answers() {
         let refused = (300..500).contains(&answer.status) && answer.status != 408;
         match error.class {
             class if class == lost => {}
+            // What it left was deleted at once.
+            Class::Transient if error.message.contains("without a configuration") => {}
             // Of what was a success, the next call is not asked.
             Class::RateLimited { .. } if error.message.contains("not asked") => {
                 let is_last = format!("{:?}", answer.headers).contains("x-ratelimit-remaining");

@@ -104,7 +104,7 @@ async fn a_panic_is_one_records_failure() {
         let skip = Skip::new("test", "nothing to do");
         Handled { job: None, outcome: Outcome::Skipped(skip) }
     };
-    let (answer, metrics) = batch::invoke(&batch, &fleet.queue, &world.clock(), handle).await;
+    let (answer, metrics) = batch::invoke(&batch, &fleet.dispatcher.queue, &world.clock(), handle).await;
     let failures = answer.expect("an answer")["batchItemFailures"].as_array().map(Vec::len);
     assert_eq!(failures, Some(1));
     assert_eq!((metrics.get("Skipped"), metrics.get("DeferredPanic")), (2, 1));

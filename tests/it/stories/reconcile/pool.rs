@@ -21,7 +21,7 @@ async fn a_runner_that_is_left_over_joins_the_pool() {
 
     let next = story.world.queue_job(&LABELS);
     assert_eq!(story.world.assign().len(), 1);
-    story.tell_job(next, "in_progress").await;
+    story.tell_taken(next, "in_progress").await;
     story.end();
 }
 

@@ -1,0 +1,50 @@
+//! What a process remembers of chains, so that it asks once. Only what never changes: whose runner a job that is over
+//! got, and where a job lives. A process that remembers nothing asks again.
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use crate::{
+    ids::{JobId, Purpose},
+    ports::Target,
+};
+
+/// A few megabytes.
+const MOST: usize = 20_000;
+
+/// What a process remembers of chains.
+#[derive(Debug, Default)]
+pub struct Memory {
+    runners: RefCell<BTreeMap<JobId, Purpose>>,
+    places: RefCell<BTreeMap<JobId, Target>>,
+}
+
+impl Memory {
+    /// The job is over, and ran on that runner.
+    pub(crate) fn ran(&self, job: JobId, runner: &Purpose) {
+        remember(&self.runners, job, runner);
+    }
+
+    /// The job lives there.
+    pub(crate) fn lives(&self, job: JobId, place: &Target) {
+        remember(&self.places, job, place);
+    }
+
+    pub(crate) fn runner(&self, job: JobId) -> Option<Purpose> {
+        self.runners.borrow().get(&job).cloned()
+    }
+
+    pub(crate) fn place(&self, job: JobId) -> Option<Target> {
+        self.places.borrow().get(&job).cloned()
+    }
+}
+
+/// Ids grow: the lowest are the oldest jobs'.
+fn remember<T: Clone + PartialEq>(what: &RefCell<BTreeMap<JobId, T>>, job: JobId, it: &T) {
+    let mut known = what.borrow_mut();
+    if known.get(&job) != Some(it) {
+        known.insert(job, it.clone());
+    }
+    if known.len() > MOST {
+        known.pop_first();
+    }
+}

@@ -1,0 +1,225 @@
+//! A job runs, or ran, on one of our runners. GitHub gives a job to any runner that has all of its labels: the job and
+//! the runner need not be the pair that was started together, and the job need not be one that this fleet serves.
+
+use crate::{
+    error::CallError,
+    fargate::tags::{self, TaskTags},
+    flows::{
+        chain::{Chain, Debt},
+        course::Course,
+        reconcile::{Cause, Reconciler, replacement},
+    },
+    ids::{Attempt, JobId, Purpose, started_by},
+    intake::{
+        payload::{Action, Job, WorkflowJob},
+        policy::Skip,
+    },
+    lambda::outcome::{Deferral, Done, Outcome, Reason, Wait},
+    ports::{Deliveries, FindTasks, Github, Queue, StartTasks, Task, TendTasks, Timer},
+    protocol::{
+        books::{Runner, target},
+        life::Life,
+        tend::Heard,
+        timing,
+    },
+};
+
+impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
+where
+    G: Github + Deliveries,
+    E: FindTasks + TendTasks,
+    S: StartTasks,
+    Q: Queue,
+    C: Timer,
+{
+    /// Tags the runner's task with the job that it really runs, and sees to it that the one that the runner was started
+    /// for is not left without.
+    pub(crate) async fn taken(&self, event: &WorkflowJob, purpose: &Purpose) -> Result<Outcome, CallError> {
+        let job = &event.job;
+        let age = event.started_at.map(|started_at| self.clock.now() - started_at);
+        let is_young = |than: std::time::Duration| age.is_some_and(|age| age < than);
+        let is_new = event.action == Action::InProgress && is_young(timing::LAG);
+        let Some(task) = self.task_of(event, purpose, is_new).await? else {
+            if is_new {
+                return Ok(too_early(timing::LAG, "ECS does not show the runner's task yet"));
+            }
+            return Ok(skip("task", "the runner's task is gone already"));
+        };
+        let of_task = TaskTags(&task.tags);
+        if let Some(owner) = purpose.job() {
+            self.memory.lives(owner, &target(of_task));
+        }
+        let heard = of_task.ran_job() == Some(job.id);
+        let owner = match *purpose {
+            Purpose::Job(owner, _) if owner == job.id => None,
+            Purpose::Job(owner, attempt) => Some((owner, attempt)),
+            Purpose::Pool { .. } => None,
+        };
+        let serves_another = purpose.job() != Some(job.id);
+        let is_equal = owner.is_some() && of_task.has_labels(&job.labels);
+        let is_served = self.policy.excludes(event).is_none();
+        // With labels that are equal, the job's own runner is as good for the owner of this one: if there is one.
+        if let Some((owner, attempt)) = owner
+            && !(is_equal && is_served)
+            && !of_task.ran_a_job()
+        {
+            self.replace_taken(owner, attempt, of_task).await?;
+        }
+        if task.live && !heard {
+            let ran = [
+                (tags::RAN_JOB.to_owned(), job.id.to_string()),
+                (tags::RAN_REPOSITORY.to_owned(), tags::value(&job.repository())),
+            ];
+            self.ecs.tag(&task.arn, &ran).await?;
+        }
+        // One of the two events takes the second look.
+        if serves_another && is_served && (event.action == Action::InProgress || !heard) {
+            let owner = owner.filter(|_| is_equal);
+            let may_be_late = owner.is_some() && !is_older(job, &task);
+            let wait = if may_be_late { timing::LATE_LOOK } else { timing::SECOND_LOOK };
+            if is_young(wait) {
+                return Ok(too_early(wait, "whether the job has a runner of its own shows later"));
+            }
+            return self.look_again(job, owner, &task).await;
+        }
+        Ok(match (task.live, heard) {
+            (false, _) => skip("task", "the runner's task is gone already"),
+            (true, true) => skip("task", "the runner's task says so already"),
+            (true, false) => Done::new("Tagged", format!("the job runs on {}", purpose.runner_name()))
+                .with_task(task.arn.clone())
+                .into(),
+        })
+    }
+
+    /// The runner's task, live or ended.
+    async fn task_of(
+        &self,
+        event: &WorkflowJob,
+        purpose: &Purpose,
+        is_new: bool,
+    ) -> Result<Option<Task>, CallError> {
+        let (name, started_by) = (purpose.runner_name(), purpose.started_by());
+        // A name may have been given to two registrations, one after the other.
+        let named = |task: &Task| {
+            let tags = TaskTags(&task.tags);
+            let is_other =
+                event.runner_id.is_some() && tags.runner_id().is_some_and(|id| Some(id) != event.runner_id);
+            tags.runner_name() == Some(&name) && !is_other
+        };
+        let live = self.ecs.tasks_started_by(&started_by).await?.into_iter().find(named);
+        // Of a task that is gone, only that another's runner was taken matters.
+        if live.is_some() || (purpose.job() == Some(event.job.id) && !is_new) {
+            return Ok(live);
+        }
+        // The event comes late.
+        Ok(self.ecs.ended_tasks(Some(&started_by)).await?.into_iter().find(named))
+    }
+
+    /// Whoever is at the end of the chain that begins with the runner's owner needs another.
+    async fn replace_taken(
+        &self,
+        owner: JobId,
+        attempt: Attempt,
+        tags: TaskTags<'_>,
+    ) -> Result<(), CallError> {
+        let mut next = replacement(owner, attempt, tags.labels(), tags);
+        if let Some(github) = &self.github {
+            let chain =
+                Chain { github, ecs: &self.ecs, taken: None, memory: &self.memory, now: self.clock.now() };
+            match chain.debt(next.clone()).await? {
+                Debt::To(end) => next = end,
+                Debt::OnItsOwn { .. } | Debt::HeldBack | Debt::ToNobody(_) => return Ok(()),
+                // A tag cannot hold every label; the registration can, while there is one.
+                Debt::Unsaid | Debt::Unclear => {
+                    if let Some(id) = tags.runner_id()
+                        && let Some(runner) = github.runner(&target(tags), id).await?
+                    {
+                        next.labels = runner.labels;
+                    }
+                }
+            }
+        }
+        // That it was taken is no failure of the runner's, so it does not count against MAX_ATTEMPTS here.
+        self.queue.announce(&next.to_body(), std::time::Duration::ZERO).await
+    }
+
+    /// The job's own message was heard by now, if it ever is. `owner` is whose runner it got, if that one could make use
+    /// of the job's own.
+    async fn look_again(
+        &self,
+        job: &Job,
+        owner: Option<(JobId, Attempt)>,
+        task: &Task,
+    ) -> Result<Outcome, CallError> {
+        let of_task = TaskTags(&task.tags);
+        let own = self.ecs.tasks_started_by(&started_by(job.id)).await?;
+        let Some((owner, attempt)) = owner else { return self.retire_own(&own).await };
+        let Some(github) = &self.github else { return Ok(skip("task", "the runner's task says so already")) };
+        if !own.is_empty() || !self.ecs.ended_tasks(Some(&started_by(job.id))).await?.is_empty() {
+            return Ok(skip("runner", "the job's own runner serves the owner of the one that it got"));
+        }
+        let name = Purpose::Job(job.id, Attempt::FIRST).runner_name();
+        if github.find_runner(&job.target, &name).await?.is_some() {
+            return Ok(skip("runner", "the job's own runner is on its way"));
+        }
+        if !is_older(job, task) && self.is_behind(github, owner, task).await? {
+            return Ok(skip(
+                "runner",
+                "jobs wait for longer than this one does: its message is still to come",
+            ));
+        }
+        // Nobody here has heard of the job: it brought no runner, and has used one up.
+        self.replace_taken(owner, attempt, of_task).await?;
+        Ok(Done::new("Replaced", "the job brought no runner of its own, and took another's").into())
+    }
+
+    /// Whether jobs wait long before a runner is started for them.
+    async fn is_behind(&self, github: &G, owner: JobId, task: &Task) -> Result<bool, CallError> {
+        let state = github.job(&target(TaskTags(&task.tags)), owner).await?;
+        let waited = state.and_then(|state| Some(task.created_at? - state.since?));
+        Ok(waited.is_some_and(|waited| waited > timing::OLD))
+    }
+
+    /// The job has got a runner that its own cannot stand in for.
+    async fn retire_own(&self, own: &[Task]) -> Result<Outcome, CallError> {
+        let Some(github) = &self.github else {
+            return Ok(skip("container-minted", "the runner stops by itself when it has been idle"));
+        };
+        let mut retired = 0;
+        for task in own.iter().filter(|task| task.live && !TaskTags(&task.tags).ran_a_job()) {
+            let runner = Runner::of_task(Life::Waiting, false, task);
+            // The sweep takes it into the pool.
+            if runner.registration.is_none()
+                || self.pool.as_ref().is_some_and(|pool| pool.has_labels(&runner.labels))
+            {
+                continue;
+            }
+            let why = Cause::of("its job was given another runner");
+            let done = self.tend(github, &runner, Heard::Unneeded, why, &Course::default()).await?;
+            retired += u64::from(done.what() == Some("Retired"));
+        }
+        Ok(match retired {
+            0 => skip("runner", "no runner of the job's own is left idle"),
+            _ => Done {
+                counts: vec![("Retired", retired)],
+                ..Done::new("Retired", "its job was given another runner")
+            }
+            .into(),
+        })
+    }
+}
+
+/// Whether the job was queued so long before the runner was started that its own message came before, if any did.
+fn is_older(job: &Job, task: &Task) -> bool {
+    job.created_at
+        .zip(task.created_at)
+        .is_some_and(|(queued, started)| started - queued > timing::SECOND_LOOK)
+}
+
+fn too_early(after: std::time::Duration, detail: &str) -> Outcome {
+    Outcome::Deferred(Deferral { reason: Reason::TooEarly, wait: Wait::For(after), detail: detail.into() })
+}
+
+fn skip(reason: &'static str, detail: &str) -> Outcome {
+    Outcome::Skipped(Skip::new(reason, detail))
+}

@@ -1,0 +1,333 @@
+//! What has happened to other people's fleets.
+
+use super::{LABELS, Op, Story};
+use crate::{
+    http::{DEAD_LETTERS, JOB_QUEUE, OWNER, REPOSITORY},
+    model::github::Scope,
+};
+use serde_json::json;
+use time::Duration;
+
+const MORE_LABELS: [&str; 3] = [LABELS[0], LABELS[1], "cpu=2"];
+
+impl Story {
+    /// GitHub has spent the registration on a job that its runner then lost: the runner polls on, for ever.
+    fn consume(&self, runner: u64) {
+        let now = self.fleet.now();
+        self.world.github().delete(&Scope::organization(OWNER), runner, now);
+    }
+
+    async fn start_job_with(&self, labels: &[&str]) -> u64 {
+        let job = self.world.queue_job(labels);
+        self.dispatch(&[self.world.queued(job)]).await;
+        job
+    }
+
+    async fn runs_in_the_end(&self, job: u64) {
+        self.dispatch_announced().await;
+        self.world.boot();
+        self.world.assign();
+        assert_eq!(self.status(job), "in_progress", "{}", self.world.books());
+        self.world.finish_job(job);
+    }
+}
+
+/// actions/runner#4617.
+#[tokio::test]
+async fn a_runner_whose_registration_went_with_a_lost_job_is_replaced_and_then_stopped() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    story.world.boot();
+    story.consume(story.runner_of(story.task()));
+    story.world.advance(Duration::minutes(20));
+    story.world.take_calls();
+    story.sweep().await;
+    assert_eq!(story.order(&[Op::SendMessage, Op::StopTask]), [Op::SendMessage, Op::StopTask]);
+    story.runs_in_the_end(job).await;
+    story.end();
+}
+
+#[tokio::test]
+async fn the_same_where_another_job_has_taken_the_runner_of_the_one_that_waits() {
+    let story = Story::begin().await;
+    let (a, b) = (story.start_job().await, story.start_job().await);
+    story.world.boot();
+    let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+    story.assign(a, story.runner_of(tasks[1]));
+    story.tell(&story.world.payload(a, "in_progress")).await;
+    story.consume(story.runner_of(tasks[0]));
+    story.world.advance(Duration::minutes(20));
+    story.sweep().await;
+    story.runs_in_the_end(b).await;
+    story.world.finish_job(a);
+    story.end();
+}
+
+/// cdk-github-runners PR 974: which jobs this fleet serves is one thing, who takes its runners another.
+#[tokio::test]
+async fn a_job_that_is_not_served_takes_a_runner_and_its_owner_gets_another_at_once() {
+    for labels in [&LABELS[..], &MORE_LABELS] {
+        let story = Story::with(&[("ALLOWED_REPOSITORIES", &format!("{OWNER}/{REPOSITORY}"))]).await;
+        let job = story.start_job_with(labels).await;
+        story.world.boot();
+        let thief = story.world.queue_job_in(OWNER, "legacy", &LABELS);
+        story.assign(thief, story.runner_of(story.task()));
+        story.tell_job(thief, "in_progress").await;
+        story.runs_in_the_end(job).await;
+        story.world.finish_job(thief);
+        story.end();
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_nobody_tells_of_takes_a_runner_and_its_owner_gets_another_by_the_sweep() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    story.world.boot();
+    let runner = story.runner_of(story.task());
+    let thief = story.world.queue_job_in(OWNER, "elsewhere", &LABELS);
+    story.assign(thief, runner);
+    story.world.advance(Duration::minutes(3));
+    assert_eq!(story.sweep().await.get("Replaced"), 1);
+    story.world.advance(Duration::minutes(5));
+    assert_eq!(story.sweep().await.get("Replaced"), 0, "once");
+    story.runs_in_the_end(job).await;
+    assert_eq!(story.count(Op::RunTask), 2);
+    story.world.finish_job(thief);
+    story.end();
+}
+
+/// terraform-aws-github-runner#3910.
+#[tokio::test]
+async fn one_place_that_cannot_be_listed_leaves_the_others_swept() {
+    let places = format!("{OWNER}/{REPOSITORY},{OWNER}/gone");
+    let story = Story::with(&[("RUNNER_SCOPE", "repo"), ("ALLOWED_REPOSITORIES", &places)]).await;
+    let job = story.start_job().await;
+    story.world.boot();
+    story.cancel(job);
+    // The second one: there is no such repository any more.
+    story.world.fail(Op::ListRunners).nth(2).status(404);
+    let swept = story.sweep_after_the_timeout().await;
+    assert_eq!((swept.get("Retired"), swept.get("LeftToNextSweep")), (1, 1));
+    story.end();
+}
+
+/// tuist#12673.
+#[tokio::test]
+async fn a_job_that_is_queued_for_longer_than_a_day_gets_no_more_runners() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    story.world.boot();
+    story.world.advance(Duration::hours(25));
+    let swept = story.sweep().await;
+    assert_eq!((swept.get("Retired"), swept.get("Replaced")), (1, 0));
+    story.cancel(job);
+    story.end();
+}
+
+#[tokio::test]
+async fn a_job_that_dies_with_its_task_is_counted_also_when_it_was_seen_to_begin() {
+    let ends = [
+        ("SpotInterruption", "Your Spot Task was interrupted.", None, "Interrupted"),
+        ("EssentialContainerExited", "OutOfMemoryError: Container killed", Some(137), "OutOfMemory"),
+        ("EssentialContainerExited", "Essential container in task exited", Some(143), "Lost"),
+    ];
+    for (code, reason, exit, metric) in ends {
+        let story = Story::begin().await;
+        let job = story.start_job().await;
+        let task = story.task();
+        story.world.boot();
+        story.world.assign();
+        story.tell_job(job, "in_progress").await;
+        story.world.kill_task(task, code, reason, exit);
+        let told = story.tell_within(&[story.world.state_change(task)], Duration::minutes(1)).await;
+        assert_eq!(told.get(metric), 1, "{reason}");
+        let now = story.fleet.now();
+        story.world.github().complete(job, "failure", now);
+        story.end();
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_was_never_heard_of_brings_no_later_one_to_wait() {
+    let story = Story::begin().await;
+    let unheard = story.world.queue_job(&LABELS);
+    story.world.advance(Duration::minutes(10));
+    let job = story.start_job().await;
+    story.world.boot();
+    story.assign(unheard, story.runner_of(story.task()));
+    story.tell_taken(unheard, "in_progress").await;
+    story.runs_in_the_end(job).await;
+    story.world.finish_job(unheard);
+    assert_eq!(story.count(Op::RunTask), 2);
+    story.end();
+}
+
+#[tokio::test]
+async fn jobs_that_swap_runners_bring_nothing_however_late_their_events() {
+    let story = Story::begin().await;
+    let jobs = [story.start_job().await, story.start_job().await, story.start_job().await];
+    story.world.boot();
+    let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+    for (job, task) in jobs.iter().zip(tasks.iter().cycle().skip(1)) {
+        story.assign(*job, story.runner_of(*task));
+    }
+    let begun: Vec<_> = jobs.iter().map(|job| story.world.payload(*job, "in_progress")).collect();
+    for job in jobs {
+        story.world.finish_job(job);
+    }
+    story.world.advance(Duration::minutes(10));
+    for task in tasks {
+        story.tell_stopped(task).await;
+    }
+    for (job, event) in jobs.iter().zip(begun) {
+        assert!(story.tell(&event).await);
+        story.tell_job(*job, "completed").await;
+    }
+    story.dispatch_announced().await;
+    assert_eq!((story.count(Op::RunTask), story.count(Op::SendMessage)), (3, 0));
+    story.end();
+}
+
+#[tokio::test]
+async fn runners_that_died_unheard_of_cancelled_jobs_bring_nothing() {
+    let story = Story::begin().await;
+    let jobs = [story.start_job().await, story.start_job().await, story.start_job().await];
+    let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+    for task in tasks {
+        story.world.kill_task(task, "SpotInterruption", "Your Spot Task was interrupted.", None);
+    }
+    jobs.iter().for_each(|job| story.cancel(*job));
+    story.sweep().await;
+    let letters = story.world.letters(JOB_QUEUE);
+    assert!(letters.iter().all(|(body, _)| body.contains(REPOSITORY)), "{letters:?}");
+    for _ in 0..2 {
+        story.dispatch_announced().await;
+    }
+    assert_eq!(story.count(Op::RunTask), 3, "{}", story.world.books());
+    story.end();
+}
+
+#[tokio::test]
+async fn a_job_that_is_cancelled_before_its_replacement_starts_gets_none() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    let task = story.task();
+    story.world.kill_task(task, "SpotInterruption", "Your Spot Task was interrupted.", None);
+    story.tell_stopped(task).await;
+    story.cancel(job);
+    story.dispatch_announced().await;
+    story.dispatch_announced().await;
+    assert_eq!(story.count(Op::RunTask), 1);
+    story.end();
+}
+
+#[tokio::test]
+async fn a_job_that_ran_on_anothers_runner_is_redelivered_hours_later_and_gets_none() {
+    let story = Story::begin().await;
+    let (a, b) = (story.start_job().await, story.start_job().await);
+    story.world.boot();
+    let late = story.world.queued(a);
+    let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+    story.assign(a, story.runner_of(tasks[1]));
+    story.assign(b, story.runner_of(tasks[0]));
+    for job in [a, b] {
+        story.world.finish_job(job);
+    }
+    story.world.advance(Duration::hours(3));
+    story.dispatch(&[late]).await;
+    assert_eq!(story.count(Op::RunTask), 2);
+    story.end();
+}
+
+#[tokio::test]
+async fn a_runner_that_boots_slowly_is_not_given_up_for_its_short_idle_time() {
+    let story = Story::with(&[("IDLE_TIMEOUT_SECONDS", "60")]).await;
+    let job = story.start_job().await;
+    story.world.advance(Duration::seconds(345));
+    story.sweep().await;
+    assert_eq!(story.live(), 1);
+    story.world.boot();
+    story.world.advance(Duration::seconds(70));
+    story.sweep().await;
+    assert_eq!(story.live(), 1, "its job waits, and may still be given to it");
+    story.world.assign();
+    story.world.finish_job(job);
+    story.end();
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_capacity_and_takes_a_bigger_runner_gives_its_turn_to_that_ones_job() {
+    let story = Story::begin().await;
+    let small = story.world.queue_job(&LABELS);
+    let dry = story.world.fail(Op::RunTask);
+    dry.failures("Capacity is unavailable at this time.");
+    let batch = story.world.deliver(&[story.world.queued(small)]);
+    let answer = story.fleet.dispatch(&batch).await;
+    assert_eq!(story.world.acknowledge(JOB_QUEUE, &batch, &answer), 1, "{answer}");
+    story.world.advance(Duration::minutes(2));
+    let big = story.world.queue_job(&MORE_LABELS);
+    story.world.send(JOB_QUEUE, &[story.world.queued(big)]);
+    // The bigger one comes first.
+    let batch = json!({ "Records": [story.world.receive(JOB_QUEUE, 10)["Records"][1]] });
+    let answer = story.fleet.dispatch(&batch).await;
+    story.world.acknowledge(JOB_QUEUE, &batch, &answer);
+    story.world.boot();
+    story.assign(small, story.runner_of(story.task()));
+    // Its message comes again, and its runner would be of no use.
+    story.dispatch_announced().await;
+    story.runs_in_the_end(big).await;
+    story.world.finish_job(small);
+    assert!(story.names().is_empty(), "{:?}", story.names());
+    story.end();
+}
+
+#[tokio::test]
+async fn a_job_that_takes_a_runner_of_the_pool_leaves_its_own_to_nobody() {
+    let story = Story::with(&[("WARM_POOL_SIZE", "1")]).await;
+    story.sweep().await;
+    story.world.boot();
+    let job = story.start_job().await;
+    let own = story.task();
+    story.world.boot();
+    let pool = story.world.github().runners().find(|it| it.name.contains("pool")).map(|it| it.id);
+    story.assign(job, pool.expect("a runner of the pool"));
+    story.tell_taken(job, "in_progress").await;
+    assert!(story.world.ecs().live().all(|task| task.number != own), "{}", story.world.books());
+    story.world.finish_job(job);
+    story.end();
+}
+
+#[tokio::test]
+async fn what_is_announced_says_where_its_job_lives() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    let task = story.task();
+    story.world.kill_task(task, "SpotInterruption", "Your Spot Task was interrupted.", None);
+    story.tell_stopped(task).await;
+    let (body, _) = story.world.letters(JOB_QUEUE).pop().expect("announced");
+    let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    let replacement = &body["replacement"];
+    assert_eq!((&replacement["owner"], &replacement["repository"]), (&json!(OWNER), &json!(REPOSITORY)));
+    story.runs_in_the_end(job).await;
+    story.end();
+}
+
+/// nabu#1259: no addresses are left in the subnet.
+#[tokio::test]
+async fn a_job_whose_tasks_never_start_is_not_given_up() {
+    let story = Story::with(&[("MAX_ATTEMPTS", "2")]).await;
+    let job = story.start_job().await;
+    for _ in 0..4 {
+        let reason = "Timeout waiting for network interface provisioning to complete.";
+        story.world.kill_task(story.task(), "TaskFailedToStart", reason, None);
+        let task = story.world.ecs().tasks().last().map(|task| task.number).expect("a task");
+        story.tell_stopped(task).await;
+        story.world.advance(Duration::minutes(15));
+        story.dispatch_announced().await;
+        assert_eq!(story.live(), 1);
+    }
+    assert_eq!(story.world.letters(DEAD_LETTERS), []);
+    story.runs_in_the_end(job).await;
+    story.end();
+}
