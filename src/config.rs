@@ -5,6 +5,7 @@ use time::Duration;
 use crate::{
     env::{Env, Mistakes},
     fargate::fleet::{Capacity, Fleet, Network},
+    ids::RunnerNames,
     intake::{
         labels::{MOST_LABELS, Most, Offered, flaw},
         policy::{Policy, RepositoryGlob},
@@ -180,6 +181,8 @@ impl WebhookConfig {
     }
 }
 
+/// GitHub allows 64 characters, of which `-pool-`, a time, a hyphen and a number may take 37.
+const LONGEST_PREFIX: usize = 27;
 const DEFAULT_LABELS: &str = "self-hosted,linux,x64,fargate";
 
 /// What several functions read alike.
@@ -231,6 +234,7 @@ impl Env<'_> {
             self.mistake("ALLOWED_REPOSITORIES", "a list of owner/repo patterns such as acme/*");
         }
         Policy {
+            names: self.names(),
             offered: Offered::new(self.list("RUNNER_LABELS", DEFAULT_LABELS)),
             organization: self.optional("ORGANIZATION"),
             repositories: repositories.iter().map(|glob| RepositoryGlob::new(glob)).collect(),
@@ -238,6 +242,17 @@ impl Env<'_> {
             arm64,
             most: Most::default(),
         }
+    }
+
+    fn names(&mut self) -> RunnerNames {
+        let RunnerNames(default) = RunnerNames::default();
+        let prefix = self.optional("RUNNER_NAME_PREFIX").unwrap_or(default);
+        let fits = prefix.len() <= LONGEST_PREFIX
+            && prefix.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        if !fits {
+            self.mistake("RUNNER_NAME_PREFIX", "1 to 27 letters, digits, hyphens, dots or underscores");
+        }
+        RunnerNames(prefix)
     }
 
     fn most(&mut self) -> Most {

@@ -73,17 +73,7 @@ pub enum Purpose {
     },
 }
 
-/// Every registration of this fleet has a name that starts so.
-pub const RUNNER_NAME_PREFIX: &str = "fargate-";
-
 impl Purpose {
-    /// The name of the registration: `fargate-<job id>-<attempt>` or `fargate-pool-<window>-<slot>`.
-    /// GitHub refuses a second registration under the same name with 409, which is how a duplicate
-    /// delivery is noticed.
-    pub fn runner_name(&self) -> String {
-        format!("{RUNNER_NAME_PREFIX}{}", self.token())
-    }
-
     /// The stem of RunTask's `clientToken`: `<job id>-<attempt>` or `pool-<window>-<slot>`.
     pub fn token(&self) -> String {
         match self {
@@ -100,24 +90,42 @@ impl Purpose {
         }
     }
 
-    /// Reads a runner's name back; `None` when it is not one of this fleet's.
-    pub fn from_runner_name(name: &str) -> Option<Purpose> {
-        let stem = name.strip_prefix(RUNNER_NAME_PREFIX)?;
-        let (left, right) = stem.rsplit_once('-')?;
-        let purpose = match left.strip_prefix("pool-") {
-            Some(window) => Purpose::Pool { window: window.parse().ok()?, slot: right.parse().ok()? },
-            None => Purpose::Job(JobId(left.parse().ok()?), Attempt(right.parse().ok()?)),
-        };
-        // `parse` accepts `+7` and `007`: only the very text that `runner_name` writes is ours.
-        (purpose.runner_name() == name).then_some(purpose)
-    }
-
     /// The job, unless the runner belongs to the warm pool.
     pub fn job(&self) -> Option<JobId> {
         match self {
             Purpose::Job(job, _) => Some(*job),
             Purpose::Pool { .. } => None,
         }
+    }
+}
+
+/// The names of this fleet's registrations: `RUNNER_NAME_PREFIX`, a hyphen, and what the runner is for. Any other name is
+/// foreign, also one that only begins alike: several fleets may share an organisation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunnerNames(pub String);
+
+impl Default for RunnerNames {
+    fn default() -> Self {
+        RunnerNames("fargate".to_owned())
+    }
+}
+
+impl RunnerNames {
+    /// The name of the registration: `<prefix>-<job id>-<attempt>` or `<prefix>-pool-<window>-<slot>`. GitHub refuses a
+    /// second registration under the same name with 409, which is how a duplicate delivery is noticed.
+    pub fn of(&self, purpose: &Purpose) -> String {
+        format!("{}-{}", self.0, purpose.token())
+    }
+
+    /// Reads a runner's name back; `None` when it is not one of this fleet's.
+    pub fn read(&self, name: &str) -> Option<Purpose> {
+        let (left, right) = name.strip_prefix(self.0.as_str())?.strip_prefix('-')?.rsplit_once('-')?;
+        let purpose = match left.strip_prefix("pool-") {
+            Some(window) => Purpose::Pool { window: window.parse().ok()?, slot: right.parse().ok()? },
+            None => Purpose::Job(JobId(left.parse().ok()?), Attempt(right.parse().ok()?)),
+        };
+        // `parse` accepts `+7` and `007`: only the very text that `of` writes is ours.
+        (self.of(&purpose) == name).then_some(purpose)
     }
 }
 
@@ -188,8 +196,10 @@ mod tests {
             "Fargate-1-1",
             "xfargate-1-1",
             "fargate-1-1-1",
+            "fargate-other-1-1",
+            "fargate-other-pool-1-1",
         ] {
-            assert_eq!(Purpose::from_runner_name(name), None, "{name}");
+            assert_eq!(RunnerNames::default().read(name), None, "{name}");
         }
     }
 
@@ -216,9 +226,11 @@ mod tests {
         #[test]
         fn a_name_reads_back(job: u64, attempt: u32, window: u64, slot: u32) {
             for purpose in [Purpose::Job(JobId(job), Attempt(attempt)), Purpose::Pool { window, slot }] {
-                let name = purpose.runner_name();
-                prop_assert!(name.len() <= 64, "GitHub allows 64 characters: {name}");
-                prop_assert_eq!(Purpose::from_runner_name(&name), Some(purpose));
+                for names in [RunnerNames::default(), RunnerNames("fargate-0123abcd-pool".to_owned())] {
+                    let name = names.of(&purpose);
+                    prop_assert!(name.len() <= 64, "GitHub allows 64 characters: {name}");
+                    prop_assert_eq!(names.read(&name), Some(purpose.clone()));
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use icu_properties::{
     props::{GeneralCategory, GeneralCategoryGroup},
 };
 
-use crate::ids::{InstallationId, JobId, RunnerId};
+use crate::ids::{InstallationId, JobId, Purpose, RunnerId, RunnerNames};
 
 /// The job that the task was started for; `pool` for the warm pool.
 pub const JOB_ID: &str = "gha:job-id";
@@ -81,6 +81,11 @@ impl<'a> TaskTags<'a> {
     /// [`RUNNER_NAME`].
     pub fn runner_name(self) -> Option<&'a str> {
         self.text(RUNNER_NAME)
+    }
+
+    /// What the task was started for, by its runner's name.
+    pub fn purpose(self, names: &RunnerNames) -> Option<Purpose> {
+        names.read(self.runner_name()?)
     }
 
     /// [`LABELS`], as far as a tag can hold them.

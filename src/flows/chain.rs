@@ -12,7 +12,7 @@ use crate::{
     error::CallError,
     fargate::tags::TaskTags,
     flows::memory::Memory,
-    ids::{Attempt, JobId, Purpose, started_by},
+    ids::{Attempt, JobId, Purpose, RunnerNames, started_by},
     intake::payload::Replacement,
     ports::{FindTasks, Github, Target, Task},
     protocol::{
@@ -72,10 +72,10 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
-    pub(crate) fn read<'a>(tasks: impl Iterator<Item = &'a Task>) -> Self {
+    pub(crate) fn read<'a>(tasks: impl Iterator<Item = &'a Task>, names: &RunnerNames) -> Self {
         let mut taken = Taken::default();
         for tags in tasks.map(|task| TaskTags(&task.tags)) {
-            let Some(purpose) = tags.runner_name().and_then(Purpose::from_runner_name) else { continue };
+            let Some(purpose) = tags.purpose(names) else { continue };
             if let (Some(owner), Some((_, Some(_)))) = (purpose.job(), tags.repository()) {
                 taken.places.insert(owner, target(tags));
             }
@@ -95,6 +95,7 @@ pub(crate) struct Chain<'a, G, E> {
     /// What the tags of all tasks say, where somebody has read them.
     pub(crate) taken: Option<&'a Taken>,
     pub(crate) memory: &'a Memory,
+    pub(crate) names: &'a RunnerNames,
     pub(crate) now: OffsetDateTime,
 }
 
@@ -115,7 +116,7 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
                 None => {
                     asked += 1;
                     let state = self.github.job(&next.target(), job).await?;
-                    let link = link(state.as_ref(), self.now);
+                    let link = link(state.as_ref(), self.names, self.now);
                     self.remember(&next, &link);
                     if let (Link::Waits, Some(state)) = (&link, state) {
                         next.labels = state.labels;
@@ -185,7 +186,7 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
             return Ok(None);
         }
         let live = self.ecs.tasks_started_by(&started_by(job)).await?;
-        let of = |tasks: &[Task]| Taken::read(tasks.iter()).places.remove(&job);
+        let of = |tasks: &[Task]| Taken::read(tasks.iter(), self.names).places.remove(&job);
         Ok(match of(&live) {
             None => of(&self.ecs.ended_tasks(Some(&started_by(job))).await?),
             place => place,

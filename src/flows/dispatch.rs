@@ -118,7 +118,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             && receives.is_none_or(|receives| receives == 1)
             && self.policy.depends_on_repository(&job.target.owner)
         {
-            let name = Purpose::Job(job.id, job.attempt).runner_name();
+            let name = self.policy.names.of(&Purpose::Job(job.id, job.attempt));
             let is_registered = match &self.github {
                 Some(github) => github.find_runner(&job.target, &name).await?.is_some(),
                 None => false,
@@ -170,7 +170,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Ok(slot) => slot,
             Err(outcome) => return outcome,
         };
-        let plan = Plan::for_job(job, sizing, &self.fleet);
+        let plan = Plan::for_job(job, sizing, &self.fleet, &self.policy.names);
         let outcome = match &self.github {
             Some(github) => {
                 let most = Attempt(self.max_attempts);
@@ -196,7 +196,9 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         budget: &Budget,
     ) -> Result<Outcome, CallError> {
         budget.may_mint(self.clock.now())?;
-        self.drought.may_ask(&plan, self.clock.now())?;
+        if let Err(later) = self.drought.may_ask(&plan, self.clock.now()) {
+            return Ok(Outcome::Deferred(later));
+        }
         let mut seen = Seen::default();
         loop {
             match start(&case) {
@@ -224,7 +226,13 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         plan: &Plan,
         seen: &mut Seen,
     ) -> Result<(), CallError> {
-        let eyes = Eyes { github, ecs: &self.ecs, memory: &self.memory, now: self.clock.now() };
+        let eyes = Eyes {
+            github,
+            ecs: &self.ecs,
+            memory: &self.memory,
+            names: &self.policy.names,
+            now: self.clock.now(),
+        };
         match look {
             Look::Job => case.now.owed = Some(eyes.job(&job.target, job.id).await?),
             Look::Debt => {

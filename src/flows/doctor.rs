@@ -10,7 +10,7 @@ use crate::{
     error::CallError,
     fargate::tags::TaskTags,
     flows::reconcile::Reconciler,
-    ids::Purpose,
+    ids::RunnerNames,
     ports::{
         AppAnswer, FindTasks, Github, Held, Inspect, NotHeld, Permissions, Registration, Scope, SeenApp,
         SeenInstallation, Target, TendTasks, Timer,
@@ -326,7 +326,11 @@ where
     /// Runners of ours that GitHub knows and ECS does not, and how old those are that are up.
     async fn registrations(&self, github: &G, target: &Target, report: &mut Report) {
         let what = "each registration has its task";
-        let Some(registered) = report.seen("registrations", what, all(github, target).await) else { return };
+        let Some(registered) =
+            report.seen("registrations", what, all(github, target, &self.policy.names).await)
+        else {
+            return;
+        };
         let Some(tasks) = report.seen("registrations", what, self.ecs.live_tasks().await) else { return };
         let has_task = |runner: &&Registration| {
             tasks.iter().any(|task| TaskTags(&task.tags).runner_id() == Some(runner.id))
@@ -428,11 +432,15 @@ async fn hour(github: &impl Inspect, target: &Target, report: &mut Report) {
 }
 
 /// Registrations of ours.
-async fn all(github: &impl Github, target: &Target) -> Result<Vec<Registration>, CallError> {
+async fn all(
+    github: &impl Github,
+    target: &Target,
+    names: &RunnerNames,
+) -> Result<Vec<Registration>, CallError> {
     let mut found = Vec::new();
     for page in 1..=PAGES {
         let (runners, more) = github.runners(target, page).await?;
-        found.extend(runners.into_iter().filter(|runner| Purpose::from_runner_name(&runner.name).is_some()));
+        found.extend(runners.into_iter().filter(|runner| names.read(&runner.name).is_some()));
         if !more {
             break;
         }

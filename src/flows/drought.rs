@@ -6,9 +6,9 @@ use std::{cell::RefCell, collections::BTreeMap};
 use time::OffsetDateTime;
 
 use crate::{
-    error::{CallError, Class},
     fargate::fleet::Capacity,
     flows::plan::Plan,
+    lambda::outcome::{Deferral, Reason, Wait},
     protocol::timing,
 };
 
@@ -18,12 +18,13 @@ pub struct Drought(RefCell<BTreeMap<(Vec<Capacity>, String), OffsetDateTime>>);
 
 impl Drought {
     /// Whether the plan's capacities may be asked for: one job a minute finds out whether there is some again.
-    pub(crate) fn may_ask(&self, plan: &Plan, now: OffsetDateTime) -> Result<(), CallError> {
+    pub(crate) fn may_ask(&self, plan: &Plan, now: OffsetDateTime) -> Result<(), Deferral> {
         match self.0.borrow().get(&plan.market()) {
-            Some(since) if now - *since < timing::DROUGHT => Err(CallError::new(
-                Class::NoCapacity,
-                "there was no capacity a moment ago: another job finds out when there is",
-            )),
+            Some(since) if now - *since < timing::DROUGHT => Err(Deferral {
+                reason: Reason::NoCapacity,
+                wait: Wait::About(timing::DROUGHT * 2),
+                detail: "there was no capacity a moment ago: another job finds out when there is".into(),
+            }),
             _ => Ok(()),
         }
     }

@@ -11,13 +11,14 @@ use crate::{
         chain::{Chain, Debt},
         memory::Memory,
     },
-    ids::{Attempt, JobId, Purpose, RunnerId},
+    ids::{Attempt, JobId, Purpose, RunnerId, RunnerNames},
     intake::payload::{Job, Replacement},
     ports::{FindTasks, Github, Target, TaskArn},
     protocol::{
         debt::{Link, Owed, link},
         life::{Life, Reg, Task, life, reg},
         start::{Ended, Former},
+        timing,
     },
 };
 
@@ -27,6 +28,7 @@ pub(crate) struct Eyes<'a, G, E> {
     pub(crate) github: &'a G,
     pub(crate) ecs: &'a E,
     pub(crate) memory: &'a Memory,
+    pub(crate) names: &'a RunnerNames,
     pub(crate) now: OffsetDateTime,
 }
 
@@ -36,7 +38,7 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
         if target.repository.is_none() {
             return Ok(Owed::Unsaid);
         }
-        Ok(match link(self.github.job(target, job).await?.as_ref(), self.now) {
+        Ok(match link(self.github.job(target, job).await?.as_ref(), self.names, self.now) {
             Link::Waits => Owed::ToTheJob,
             Link::HeldBack => Owed::HeldBack,
             Link::NotOwed(why) => Owed::ToNobody(why),
@@ -47,7 +49,14 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
     }
 
     fn chain(&self) -> Chain<'_, G, E> {
-        Chain { github: self.github, ecs: self.ecs, taken: None, memory: self.memory, now: self.now }
+        Chain {
+            github: self.github,
+            ecs: self.ecs,
+            taken: None,
+            memory: self.memory,
+            names: self.names,
+            now: self.now,
+        }
     }
 
     /// Who the runner of that job is owed to, to the end of the chain.
@@ -75,7 +84,7 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
     ) -> Result<Option<Attempt>, CallError> {
         for task in self.ecs.tasks_started_by(&crate::ids::started_by(job)).await? {
             let tags = TaskTags(&task.tags);
-            if let Some(Purpose::Job(_, attempt)) = tags.runner_name().and_then(Purpose::from_runner_name)
+            if let Some(Purpose::Job(_, attempt)) = tags.purpose(self.names)
                 && attempt >= from
                 && let Some(id) = tags.runner_id()
                 && task.live
@@ -93,7 +102,7 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
         let mut ended = BTreeMap::new();
         for task in self.ecs.ended_tasks(Some(&crate::ids::started_by(job))).await? {
             let tags = TaskTags(&task.tags);
-            if let Some(Purpose::Job(of, attempt)) = tags.runner_name().and_then(Purpose::from_runner_name)
+            if let Some(Purpose::Job(of, attempt)) = tags.purpose(self.names)
                 && of == job
             {
                 let how = if tags.ran_a_job() { Ended::RanAJob } else { Ended::Idle };
@@ -109,7 +118,7 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
         target: &Target,
         purpose: &Purpose,
     ) -> Result<(Life, Option<RunnerId>), CallError> {
-        let found = self.github.find_runner(target, &purpose.runner_name()).await?;
+        let found = self.github.find_runner(target, &self.names.of(purpose)).await?;
         let (seen, id) = (reg(found.as_ref()), found.map(|registration| registration.id));
         let task = match (seen, id) {
             (Reg::Offline, Some(id)) => {
@@ -131,9 +140,12 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
             if tags.ran_a_job() {
                 return Ok(Former::RanAJob);
             }
+            // Of one that was started just now, GitHub may not show the registration yet.
+            let is_new =
+                task.created_at.is_some_and(|created_at| self.now - created_at < timing::UNTIL_SHOWN);
             if let Some(id) = tags.runner_id()
                 && task.live
-                && self.github.runner(target, id).await?.is_some()
+                && (is_new || self.github.runner(target, id).await?.is_some())
             {
                 return Ok(Former::Lives);
             }

@@ -6,7 +6,7 @@ use crate::{
         request::{Identity, TaskRequest},
         tags,
     },
-    ids::{Attempt, Purpose, RunId, RunnerId},
+    ids::{Attempt, Purpose, RunId, RunnerId, RunnerNames},
     intake::{
         labels::{Architecture, CapacityLabel, Sizing},
         payload::Job,
@@ -30,11 +30,12 @@ pub struct Plan {
     sizing: Sizing,
     /// The capacities to try, in this order.
     pub capacities: Vec<Capacity>,
+    names: RunnerNames,
 }
 
 impl Plan {
     /// The plan for a job's runner.
-    pub fn for_job(job: &Job, sizing: Sizing, fleet: &Fleet) -> Plan {
+    pub fn for_job(job: &Job, sizing: Sizing, fleet: &Fleet, names: &RunnerNames) -> Plan {
         Plan {
             purpose: Purpose::Job(job.id, job.attempt),
             labels: job.labels.clone(),
@@ -45,11 +46,18 @@ impl Plan {
             task_definition: task_definition(sizing, fleet),
             sizing,
             capacities: capacities(sizing, fleet),
+            names: names.clone(),
         }
     }
 
     /// The plan for a runner of the warm pool.
-    pub fn for_pool(purpose: Purpose, labels: Vec<String>, target: Target, fleet: &Fleet) -> Plan {
+    pub fn for_pool(
+        purpose: Purpose,
+        labels: Vec<String>,
+        target: Target,
+        fleet: &Fleet,
+        names: &RunnerNames,
+    ) -> Plan {
         let sizing = Sizing::default();
         Plan {
             purpose,
@@ -61,6 +69,7 @@ impl Plan {
             task_definition: task_definition(sizing, fleet),
             sizing,
             capacities: capacities(sizing, fleet),
+            names: names.clone(),
         }
     }
 
@@ -80,7 +89,7 @@ impl Plan {
 
     /// The name of the registration.
     pub fn runner_name(&self) -> String {
-        self.purpose.runner_name()
+        self.names.of(&self.purpose)
     }
 
     /// How a container that mints its own configuration is told who it is.

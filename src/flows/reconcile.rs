@@ -92,13 +92,12 @@ where
     async fn job(&self, event: &WorkflowJob) -> Result<Outcome, CallError> {
         self.memory.lives(event.job.id, &event.job.target);
         if let (Action::Completed, Some(runner)) =
-            (event.action, event.runner_name.as_deref().and_then(Purpose::from_runner_name))
+            (event.action, event.runner_name.as_deref().and_then(|name| self.policy.names.read(name)))
         {
             self.memory.ran(event.job.id, &runner);
         }
         match (event.action, event.runner_name.as_deref()) {
-            (Action::InProgress | Action::Completed, Some(runner)) => match Purpose::from_runner_name(runner)
-            {
+            (Action::InProgress | Action::Completed, Some(runner)) => match self.policy.names.read(runner) {
                 None => Ok(skip("runner", "the job runs on a runner of another fleet")),
                 // That another's runner was taken may have been missed.
                 Some(Purpose::Job(owner, _))
@@ -124,11 +123,12 @@ where
         let tasks = self.ecs.tasks_started_by(&started_by(job.id)).await?;
         let live = tasks.iter().filter(|task| task.live && TaskTags(&task.tags).runner_id().is_some());
         // Nobody looked at their registrations: as if they were up.
-        let mut runners: Vec<Runner> = live.map(|task| Runner::of_task(Life::Waiting, false, task)).collect();
+        let mut runners: Vec<Runner> =
+            live.map(|task| Runner::of_task(Life::Waiting, false, task, &self.policy.names)).collect();
         if tasks.is_empty() {
             // Minted, and not started yet or never: without a task, only the name leads to it.
             let purpose = Purpose::Job(job.id, Attempt::FIRST);
-            if let Some(found) = github.find_runner(&job.target, &purpose.runner_name()).await? {
+            if let Some(found) = github.find_runner(&job.target, &self.policy.names.of(&purpose)).await? {
                 runners.push(Runner {
                     life: Life::Minted,
                     past: false,
@@ -186,7 +186,7 @@ where
             (Some(github), Some(id)) => {
                 let registration = github.runner(&target(tags), id).await?;
                 let life = life(reg(registration.as_ref()), life::Task::Ended);
-                let mut runner = Runner::of_task(life, true, &task);
+                let mut runner = Runner::of_task(life, true, &task, &self.policy.names);
                 // A tag cannot hold every label.
                 if let Some(registration) = registration.filter(|_| life == Life::Dead) {
                     runner.labels = registration.labels;
@@ -207,7 +207,7 @@ where
         tags: TaskTags<'_>,
         cause: Cause<'_>,
     ) -> Result<Done, CallError> {
-        match tags.runner_name().and_then(Purpose::from_runner_name) {
+        match tags.purpose(&self.policy.names) {
             Some(Purpose::Job(job, attempt)) => {
                 self.announce(replacement(job, attempt, tags.labels(), tags), cause).await
             }

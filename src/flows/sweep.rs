@@ -137,7 +137,8 @@ where
         let is_unlisted = |task: &Task| unlisted.contains(&self.key(&target(TaskTags(&task.tags))));
         let (unseen, tasks): (Vec<Task>, Vec<Task>) = tasks.into_iter().partition(is_unlisted);
         self.stop_unlisted(&unseen, tally).await;
-        let mut books = books::compare(&registered, &tasks, self.clock.now(), self.idle_timeout);
+        let mut books =
+            books::compare(&registered, &tasks, &self.policy.names, self.clock.now(), self.idle_timeout);
         tally.oldest_waiting = books.oldest_waiting.unwrap_or_default();
         // Where one sweep ends for lack of time, the next does not begin with the same ones.
         let nth = usize::try_from(scheduled.unix_timestamp() / 300).unwrap_or_default();
@@ -239,7 +240,7 @@ where
                 return Err(CallError::new(Class::Transient, why));
             }
             let (runners, more) = patiently(&self.clock, deadline, || github.runners(place, page)).await?;
-            let ours = runners.into_iter().filter(|runner| Purpose::from_runner_name(&runner.name).is_some());
+            let ours = runners.into_iter().filter(|runner| self.policy.names.read(&runner.name).is_some());
             registered.extend(ours.map(|runner| Registered { runner, place: place.clone() }));
             if !more {
                 break;
@@ -299,7 +300,7 @@ where
     /// Which job got whose runner, by the tags of the tasks of the last hour: that spares GitHub most questions.
     async fn read_taken(&self, live: &[Task], tally: &mut Tally) -> Option<Taken> {
         match self.ecs.ended_tasks(None).await {
-            Ok(ended) => Some(Taken::read(ended.iter().chain(live))),
+            Ok(ended) => Some(Taken::read(ended.iter().chain(live), &self.policy.names)),
             Err(error) => {
                 tally.note(Err(error));
                 None
@@ -333,7 +334,8 @@ where
                 return Ok(());
             }
             let purpose = Purpose::Pool { window, slot };
-            let plan = Plan::for_pool(purpose, pool.labels.clone(), place.clone(), &pool.fleet);
+            let plan =
+                Plan::for_pool(purpose, pool.labels.clone(), place.clone(), &pool.fleet, &self.policy.names);
             let minted = github.mint(&place, &plan.runner_name(), &plan.labels).await?;
             let Minted::Created(registration) = minted else { continue };
             match run_task(&pool.ecs, &pool.fleet.container, &plan, Some(&registration)).await {

@@ -85,9 +85,11 @@ where
         Ok(match (task.live, heard) {
             (false, _) => skip("task", "the runner's task is gone already"),
             (true, true) => skip("task", "the runner's task says so already"),
-            (true, false) => Done::new("Tagged", format!("the job runs on {}", purpose.runner_name()))
-                .with_task(task.arn.clone())
-                .into(),
+            (true, false) => {
+                Done::new("Tagged", format!("the job runs on {}", self.policy.names.of(purpose)))
+                    .with_task(task.arn.clone())
+                    .into()
+            }
         })
     }
 
@@ -98,7 +100,7 @@ where
         purpose: &Purpose,
         is_new: bool,
     ) -> Result<Option<Task>, CallError> {
-        let (name, started_by) = (purpose.runner_name(), purpose.started_by());
+        let (name, started_by) = (self.policy.names.of(purpose), purpose.started_by());
         // A name may have been given to two registrations, one after the other.
         let named = |task: &Task| {
             let tags = TaskTags(&task.tags);
@@ -124,8 +126,14 @@ where
     ) -> Result<(), CallError> {
         let mut next = replacement(owner, attempt, tags.labels(), tags);
         if let Some(github) = &self.github {
-            let chain =
-                Chain { github, ecs: &self.ecs, taken: None, memory: &self.memory, now: self.clock.now() };
+            let chain = Chain {
+                github,
+                ecs: &self.ecs,
+                taken: None,
+                memory: &self.memory,
+                names: &self.policy.names,
+                now: self.clock.now(),
+            };
             match chain.debt(next.clone()).await? {
                 Debt::To(end) => next = end,
                 Debt::OnItsOwn { .. } | Debt::HeldBack | Debt::ToNobody(_) => return Ok(()),
@@ -158,7 +166,7 @@ where
         if !own.is_empty() || !self.ecs.ended_tasks(Some(&started_by(job.id))).await?.is_empty() {
             return Ok(skip("runner", "the job's own runner serves the owner of the one that it got"));
         }
-        let name = Purpose::Job(job.id, Attempt::FIRST).runner_name();
+        let name = self.policy.names.of(&Purpose::Job(job.id, Attempt::FIRST));
         if github.find_runner(&job.target, &name).await?.is_some() {
             return Ok(skip("runner", "the job's own runner is on its way"));
         }
@@ -187,7 +195,7 @@ where
         };
         let mut retired = 0;
         for task in own.iter().filter(|task| task.live && !TaskTags(&task.tags).ran_a_job()) {
-            let runner = Runner::of_task(Life::Waiting, false, task);
+            let runner = Runner::of_task(Life::Waiting, false, task, &self.policy.names);
             // The sweep takes it into the pool.
             if runner.registration.is_none()
                 || self.pool.as_ref().is_some_and(|pool| pool.has_labels(&runner.labels))

@@ -95,6 +95,7 @@ where
             ecs: &self.ecs,
             taken: course.taken.as_ref(),
             memory: &self.memory,
+            names: &self.policy.names,
             now: self.clock.now(),
         };
         let debt = chain.debt(own.clone()).await?;
@@ -131,7 +132,7 @@ where
         let tags = TaskTags(&task.tags);
         let unknown = if runner.life == Life::Spent { Owed::ToNobody } else { Owed::Unclear };
         let (Some(job), Some(place)) = (tags.ran_job(), ran_target(tags)) else { return Ok(Some(unknown)) };
-        Ok(match link(github.job(&place, job).await?.as_ref(), self.clock.now()) {
+        Ok(match link(github.job(&place, job).await?.as_ref(), &self.policy.names, self.clock.now()) {
             Link::Got { over: false, .. } | Link::Unsettled => Some(Owed::AtWork),
             Link::Got { over: true, .. } | Link::HeldBack | Link::NotOwed(_) => Some(Owed::ToNobody),
             Link::Unsaid => Some(unknown),
@@ -211,7 +212,7 @@ where
         next: Option<Replacement>,
         cause: Cause<'_>,
     ) -> Result<Done, CallError> {
-        let name = runner.purpose.as_ref().map(Purpose::runner_name).unwrap_or_default();
+        let name = runner.purpose.as_ref().map(|it| self.policy.names.of(it)).unwrap_or_default();
         let settled = |detail: &str| Done::new("Settled", detail);
         Ok(match step {
             Step::Leave | Step::LookOwed | Step::LookRegistration => {
@@ -345,8 +346,14 @@ where
     /// one minted.
     async fn hand_back(&self, github: &G, runner: &Runner) -> Result<(), CallError> {
         let Some(Purpose::Job(job, attempt)) = runner.purpose else { return Ok(()) };
-        let chain =
-            Chain { github, ecs: &self.ecs, taken: None, memory: &self.memory, now: self.clock.now() };
+        let chain = Chain {
+            github,
+            ecs: &self.ecs,
+            taken: None,
+            memory: &self.memory,
+            names: &self.policy.names,
+            now: self.clock.now(),
+        };
         let place = chain.place_of(job).await?.unwrap_or_else(|| runner.place.clone());
         let labels = runner.labels.clone();
         let replacement = Replacement { labels, registered: true, ..Replacement::new(job, attempt, place) };

@@ -9,7 +9,6 @@ use time::OffsetDateTime;
 
 use crate::{
     error::{CallError, Class},
-    ids::Purpose,
     intake::{
         payload::{self, Action},
         policy::Policy,
@@ -219,7 +218,7 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
             return Ok(Answer::new(202, "Skipped", "skipped: the job is not queued yet"));
         }
         // Whom this fleet serves is one thing, who takes its runners another: GitHub's runner group decides that.
-        let is_on_ours = event.runner_name.as_deref().and_then(Purpose::from_runner_name).is_some();
+        let is_on_ours = event.runner_name.as_deref().and_then(|name| self.policy.names.read(name)).is_some();
         if let Some(skip) = self.policy.excludes(&event).filter(|_| !is_on_ours) {
             return Ok(Answer::new(202, "Skipped", format!("skipped: {}", skip.detail)));
         }

@@ -4,6 +4,7 @@ use time::{Duration, OffsetDateTime};
 use wildmatch::WildMatch;
 
 use crate::{
+    ids::RunnerNames,
     intake::{
         labels::{self, Architecture, Most, NoRunner, Offered, Sizing},
         payload::{Action, WorkflowJob},
@@ -45,6 +46,8 @@ pub enum Verdict {
 /// What this fleet serves.
 #[derive(Debug, Clone)]
 pub struct Policy {
+    /// `RUNNER_NAME_PREFIX`: which runners are this fleet's.
+    pub names: RunnerNames,
     /// `RUNNER_LABELS`.
     pub offered: Offered,
     /// `ORGANIZATION`, if only one owner is served.
@@ -197,6 +200,7 @@ mod tests {
 
     fn policy() -> Policy {
         Policy {
+            names: RunnerNames::default(),
             offered: Offered::new(["self-hosted", "linux"]),
             organization: Some("acme".into()),
             repositories: vec![RepositoryGlob::new("acme/a*"), RepositoryGlob::new("acme/tools")],

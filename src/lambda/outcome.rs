@@ -126,6 +126,8 @@ pub enum Wait {
     Slowly,
     /// As long as GitHub said, or as the protocol wants.
     For(Duration),
+    /// After that time, or up to twice as long, however often it came: nothing is asked of anybody meanwhile.
+    About(Duration),
 }
 
 const FIRST: Duration = Duration::from_secs(5);
@@ -148,6 +150,7 @@ impl Wait {
         match self {
             Wait::Backoff => spread(doubled(FIRST), 0.5).max(FIRST),
             Wait::Slowly => spread(doubled(SLOWLY), 0.2),
+            Wait::About(time) => time.mul_f64(1.0 + jitter(message_id, receives)),
             // Never earlier than asked for.
             Wait::For(asked) => {
                 // The more often it came in vain, the wider it is spread: what waits for a rate limit must not

@@ -6,7 +6,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     fargate::tags::TaskTags,
-    ids::{Purpose, RunnerId},
+    ids::{Purpose, RunnerId, RunnerNames},
     ports::{Registration, Target, Task},
     protocol::{
         life::{self, Life, Reg, life, reg},
@@ -49,12 +49,12 @@ pub struct Runner {
 
 impl Runner {
     /// What its task alone tells.
-    pub fn of_task(life: Life, past: bool, task: &Task) -> Self {
+    pub fn of_task(life: Life, past: bool, task: &Task, names: &RunnerNames) -> Self {
         let tags = TaskTags(&task.tags);
         Runner {
             life,
             past,
-            purpose: tags.runner_name().and_then(Purpose::from_runner_name),
+            purpose: tags.purpose(names),
             registration: tags.runner_id(),
             labels: tags.labels(),
             place: target(tags),
@@ -98,6 +98,7 @@ pub struct Books {
 pub fn compare(
     registered: &[Registered],
     tasks: &[Task],
+    names: &RunnerNames,
     now: OffsetDateTime,
     idle_timeout: Duration,
 ) -> Books {
@@ -106,7 +107,7 @@ pub fn compare(
     let past = |life, task: &Task| is_past(life, task, now, idle_timeout);
     let mut with_registration = BTreeSet::new();
     for Registered { runner: registration, place } in registered {
-        let Some(purpose) = Purpose::from_runner_name(&registration.name) else { continue };
+        let Some(purpose) = names.read(&registration.name) else { continue };
         let task = by_registration.of(registration);
         let life = life(reg(Some(registration)), task.map_or(life::Task::Unseen, |_| life::Task::Live));
         with_registration.extend(task.map(|task| &task.arn));
@@ -130,7 +131,7 @@ pub fn compare(
     }
     for task in tasks.iter().filter(|task| !with_registration.contains(&task.arn)) {
         let life = life(Reg::Gone, life::Task::Live);
-        books.runners.push(Runner::of_task(life, past(life, task), task));
+        books.runners.push(Runner::of_task(life, past(life, task), task, names));
     }
     books.runners.retain(is_to_be_seen_to);
     books
@@ -230,7 +231,7 @@ mod tests {
 
     fn seen_to(runners: &[Registration], tasks: &[Task]) -> Vec<(Life, u64)> {
         let registered: Vec<_> = runners.iter().map(registered).collect();
-        let books = compare(&registered, tasks, NOW, TIMEOUT);
+        let books = compare(&registered, tasks, &RunnerNames::default(), NOW, TIMEOUT);
         books.runners.iter().map(|it| (it.life, it.registration.map_or(0, |id| id.0))).collect()
     }
 

@@ -4,7 +4,7 @@
 use time::OffsetDateTime;
 
 use crate::{
-    ids::Purpose,
+    ids::{Purpose, RunnerNames},
     ports::{JobState, JobStatus},
     protocol::timing,
 };
@@ -34,7 +34,7 @@ pub enum Link {
 }
 
 /// Reads one link. `state` is `None` when GitHub shows no such job, or we may not see it.
-pub fn link(state: Option<&JobState>, now: OffsetDateTime) -> Link {
+pub fn link(state: Option<&JobState>, names: &RunnerNames, now: OffsetDateTime) -> Link {
     let Some(state) = state else { return Link::Unsaid };
     match (state.status, state.runner_name.as_deref()) {
         (JobStatus::Queued, _) => match state.since {
@@ -47,14 +47,12 @@ pub fn link(state: Option<&JobState>, now: OffsetDateTime) -> Link {
         (JobStatus::Waiting, _) => Link::HeldBack,
         (JobStatus::InProgress, None) => Link::Unsettled,
         (JobStatus::Completed, None) => Link::NotOwed("the job ended without ever running"),
-        (JobStatus::InProgress | JobStatus::Completed, Some(runner)) => {
-            match Purpose::from_runner_name(runner) {
-                Some(runner) => {
-                    Link::Got { runner, over: state.status == JobStatus::Completed, since: state.since }
-                }
-                None => Link::NotOwed("the job runs, or ran, on a runner of another fleet"),
+        (JobStatus::InProgress | JobStatus::Completed, Some(runner)) => match names.read(runner) {
+            Some(runner) => {
+                Link::Got { runner, over: state.status == JobStatus::Completed, since: state.since }
             }
-        }
+            None => Link::NotOwed("the job runs, or ran, on a runner of another fleet"),
+        },
     }
 }
 
@@ -103,7 +101,7 @@ mod tests {
             (Completed, None, over),
             (Completed, Some("fargate-2-3"), on(2, 3, true)),
         ];
-        let now = OffsetDateTime::UNIX_EPOCH;
+        let (names, now) = (RunnerNames::default(), OffsetDateTime::UNIX_EPOCH);
         for (status, runner, want) in table {
             let state = JobState {
                 status,
@@ -112,14 +110,14 @@ mod tests {
                 succeeded: false,
                 since: None,
             };
-            assert_eq!(link(Some(&state), now), want, "{status:?} on {runner:?}");
+            assert_eq!(link(Some(&state), &names, now), want, "{status:?} on {runner:?}");
         }
-        assert_eq!(link(None, now), Link::Unsaid);
+        assert_eq!(link(None, &names, now), Link::Unsaid);
     }
 
     #[test]
     fn a_job_that_is_queued_for_longer_than_a_day_waits_for_nobody() {
-        let since = OffsetDateTime::UNIX_EPOCH;
+        let (names, since) = (RunnerNames::default(), OffsetDateTime::UNIX_EPOCH);
         let state = JobState {
             status: JobStatus::Queued,
             runner_name: None,
@@ -127,8 +125,8 @@ mod tests {
             succeeded: false,
             since: Some(since),
         };
-        assert_eq!(link(Some(&state), since + time::Duration::hours(24)), Link::Waits);
-        let later = link(Some(&state), since + time::Duration::hours(25));
+        assert_eq!(link(Some(&state), &names, since + time::Duration::hours(24)), Link::Waits);
+        let later = link(Some(&state), &names, since + time::Duration::hours(25));
         assert!(matches!(later, Link::NotOwed(_)), "{later:?}");
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::changes::{apply, changes};
 use gha_fargate_runners::{
-    ids::Purpose,
+    ids::RunnerNames,
     intake::{
         labels::{self, Offered},
         lifecycle, payload,
@@ -62,8 +62,8 @@ proptest! {
 
     #[test]
     fn names_of_runners(name in "(fargate-)?(pool-)?[0-9+-]{0,24}(-[0-9]{0,12})?|.{0,20}") {
-        if let Some(purpose) = Purpose::from_runner_name(&name) {
-            prop_assert_eq!(purpose.runner_name(), name);
+        if let Some(purpose) = RunnerNames::default().read(&name) {
+            prop_assert_eq!(RunnerNames::default().of(&purpose), name);
         }
     }
 

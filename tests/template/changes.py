@@ -33,7 +33,7 @@ CHANGES = {
     "SecretKmsKeyArn": (MINTED, ARN.format("kms", "key/0123")),
     "PermissionsBoundaryArn": (MINTED, "arn:aws:iam::111122223333:policy/boundary"),
     "ClusterName": (MINTED, "second"), "TaskDefinitionFamily": (MINTED, "second"), "EventBusName": (MINTED, "second"),
-    "RuleName": (MINTED, "second"), "JobQueueName": (MINTED, "second"),
+    "RuleName": (MINTED, "second"), "JobQueueName": (MINTED, "second"), "RunnerNamePrefix": (MINTED, "second"),
 }
 # Not another value, but one where there was none, or none where there was one.
 FIRST_GIVEN = "SubnetIds, SecurityGroupIds: given for the first time"

@@ -129,7 +129,9 @@ pub fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime
 /// The App is there from now on, and has this key, which nobody is shown again.
 fn convert(shared: &Shared, profile: Profile) -> Reply {
     let mut app = lock(&shared.app);
-    app.id = Some(app.id.unwrap_or(super::APP_ID) + 1);
+    let former = app.id.unwrap_or(super::APP_ID);
+    app.former.insert(former);
+    app.id = Some(former + 1);
     app.credentials = None;
     app.installations.clear();
     app.any_installation = false;

@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use ring::{rsa::PublicKeyComponents, signature::RsaKeyPair};
 use time::{Duration, OffsetDateTime};
@@ -30,6 +33,8 @@ pub struct App {
     /// The App's id: the issuer that its JWTs must name. `None` takes any.
     pub id: Option<u64>,
     key: Option<DecodingKey>,
+    /// The ids of Apps that were made before this one.
+    pub former: BTreeSet<u64>,
     /// What a program needs to be this App, when the world made it up: `{"app_id", "private_key"}`.
     pub credentials: Option<serde_json::Value>,
     /// Installation ids by the account's login in lower case.
@@ -112,6 +117,15 @@ impl App {
             return Err("exp is more than ten minutes ahead".to_owned());
         }
         Ok(())
+    }
+
+    /// Whether a JWT is that of an App that was made before this one.
+    pub fn was_issued_by_a_former(&self, jwt: &str) -> bool {
+        let claims = jwt.split('.').nth(1).and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
+        let claims: serde_json::Value =
+            claims.and_then(|claims| serde_json::from_slice(&claims).ok()).unwrap_or_default();
+        let issuer = claims["iss"].as_str().map_or(claims["iss"].to_string(), str::to_owned);
+        self.former.iter().any(|id| id.to_string() == issuer)
     }
 
     /// Installs the App in an account.

@@ -5,7 +5,7 @@ use std::{task::Waker, time::Duration};
 use gha_fargate_runners::{
     error::{CallError, Class},
     fargate::request::TaskRequest,
-    ids::{Purpose, RunnerId},
+    ids::{RunnerId, RunnerNames},
     ports::{Deleted, Delivery, JitConfig, JobState, Minted, Registration, RunTask, Source, Task, TaskArn},
 };
 
@@ -272,7 +272,7 @@ impl World {
     /// Whose call it is.
     fn subject(&self, request: &Request) -> u64 {
         let of_name =
-            |name: &str| Purpose::from_runner_name(name).and_then(|it| it.job()).map_or(0, |it| it.0);
+            |name: &str| RunnerNames::default().read(name).and_then(|it| it.job()).map_or(0, |it| it.0);
         match request {
             Request::Mint { name, .. } | Request::FindRunner(_, name) => of_name(name),
             Request::GetRunner(_, id) | Request::DeleteRunner(_, id) => self.books.minted_for(*id),

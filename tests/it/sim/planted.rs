@@ -6,7 +6,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 use gha_fargate_runners::{
     error::{CallError, Class},
     fargate::request::TaskRequest,
-    ids::{Attempt, JobId, Purpose, RunnerId, RunnerVersion},
+    ids::{Attempt, JobId, Purpose, RunnerId, RunnerNames, RunnerVersion},
     intake::payload::{self, Message},
     ports::{
         Bus, Deleted, Deliveries, DeliveryPage, FindTasks, Github, JobState, JobStatus, Minted, Queue,
@@ -99,10 +99,13 @@ impl Github for FaultyPort {
         let minted = self.port.mint(target, name, labels).await?;
         if matches!(minted, Minted::NameTaken)
             && self.is(Planted::Forget409)
-            && let Some(Purpose::Job(job, attempt)) = Purpose::from_runner_name(name)
+            && let Some(Purpose::Job(job, attempt)) = RunnerNames::default().read(name)
         {
             let other = Attempt(attempt.0 + 100 + self.count() as u32);
-            return self.port.mint(target, &Purpose::Job(job, other).runner_name(), labels).await;
+            return self
+                .port
+                .mint(target, &RunnerNames::default().of(&Purpose::Job(job, other)), labels)
+                .await;
         }
         Ok(minted)
     }
@@ -241,7 +244,7 @@ impl Queue for FaultyPort {
             && let Ok(Message::Replacement(replacement)) = payload::read(body)
         {
             let before = Attempt(replacement.attempt.0.saturating_sub(1));
-            let name = Purpose::Job(replacement.job_id, before).runner_name();
+            let name = RunnerNames::default().of(&Purpose::Job(replacement.job_id, before));
             let id = self.port.0.borrow().by_name(&name).map(|runner| runner.id);
             if let Some(id) = id {
                 let owner = super::text::ORGANIZATION.to_owned();

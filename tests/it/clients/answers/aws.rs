@@ -186,7 +186,7 @@ impl Aws {
 /// What was read is judged as a sweep does.
 fn see(tasks: Result<Vec<Task>, CallError>) -> Result<(), CallError> {
     let (tasks, timeout) = (tasks?, time::Duration::minutes(10));
-    books::compare(&[], &tasks, NOW, timeout);
+    books::compare(&[], &tasks, &gha_fargate_runners::ids::RunnerNames::default(), NOW, timeout);
     books::stuck(&tasks, NOW, timeout).for_each(drop);
     Ok(())
 }

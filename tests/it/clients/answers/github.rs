@@ -215,7 +215,13 @@ async fn ask(
                 let registered =
                     |runner: &_| Registered { runner: Clone::clone(runner), place: target.clone() };
                 let registered: Vec<_> = runners.iter().map(registered).collect();
-                books::compare(&registered, &[], NOW, time::Duration::minutes(10));
+                books::compare(
+                    &registered,
+                    &[],
+                    &gha_fargate_runners::ids::RunnerNames::default(),
+                    NOW,
+                    time::Duration::minutes(10),
+                );
             }
             listed.map(drop)
         }

@@ -17,6 +17,7 @@ fn the_published_examples_get_their_class() {
         serde_json::from_str(include_str!("../../../fixtures/github/workflow_job.json"))
             .expect("the examples");
     let policy = Policy {
+        names: Default::default(),
         offered: Offered::new(["*"]),
         organization: None,
         repositories: vec![RepositoryGlob::new("*")],

@@ -318,6 +318,7 @@ async fn after_so_many_attempts_the_job_is_rejected_with_the_reason() {
     let story = Story::with(&[("MAX_ATTEMPTS", "3")]).await;
     story.start_job().await;
     for _ in 0..3 {
+        story.world.boot();
         let task = story.task();
         story.world.kill_task(
             task,

@@ -331,3 +331,25 @@ async fn a_job_whose_tasks_never_start_is_not_given_up() {
     story.runs_in_the_end(job).await;
     story.end();
 }
+
+/// terraform-aws-github-runner#1370: two stacks in one organisation.
+#[tokio::test]
+async fn a_fleet_of_another_name_is_foreign() {
+    let story = Story::with(&[("RUNNER_NAME_PREFIX", "fargate-b")]).await;
+    let (organization, now) = (Scope::organization(OWNER), story.fleet.now());
+    let others = ["fargate-7-1", "fargate-pool-7-1"]
+        .map(|name| story.world.github().mint(&organization, name, 1, &LABELS, now).expect("a registration"));
+    let job = story.start_job().await;
+    assert!(story.names().contains(&format!("fargate-b-{job}-1")), "{:?}", story.names());
+    story.world.advance(Duration::minutes(1));
+    story.sweep().await;
+    assert_eq!(story.names().len(), 3, "theirs boot still");
+    for id in others {
+        story.world.github().delete(&organization, id, now);
+    }
+    story.world.boot();
+    story.world.assign();
+    story.tell_job(job, "in_progress").await;
+    story.world.finish_job(job);
+    story.end();
+}
