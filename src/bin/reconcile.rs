@@ -27,8 +27,17 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 /// Counts that are there even when they are zero, for alarms and graphs.
-const ALWAYS: [&str; 7] =
-    ["Received", "Retired", "Replaced", "Redelivered", "Settled", "Lost", "NeedsOperator"];
+const ALWAYS: [&str; 9] = [
+    "Received",
+    "Retired",
+    "Replaced",
+    "Redelivered",
+    "Settled",
+    "Lost",
+    "Interrupted",
+    "OutOfMemory",
+    "NeedsOperator",
+];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -255,7 +255,7 @@ table! {
         (_, Some(Owed::HeldBack), None, ..) if c.patient => Step::End(Contradicted);
     "No runner is owed: the registration that the sweep found is spent.":
         (HandedBack, Some(Owed::ToNobody(_)), None, _, Untried, _) => Do(Spend);
-    "The job is taken, over or held back: no runner.":
+    "The job is taken or over: no runner.":
         (_, Some(Owed::ToNobody(why)), ..)          => Step::End(NotOwed(why));
     "GitHub sends another event when it is approved.":
         (_, Some(Owed::HeldBack), ..)               => Step::End(NotOwed("the job waits for approval"));
