@@ -3,7 +3,7 @@
 use super::{LABELS, Op, Story};
 use crate::{
     http::{DEAD_LETTERS, JOB_QUEUE, OWNER, REPOSITORY},
-    model::github::Scope,
+    model::github::{Scope, Untrue},
 };
 use serde_json::json;
 use time::Duration;
@@ -352,4 +352,31 @@ async fn a_fleet_of_another_name_is_foreign() {
     story.tell_job(job, "in_progress").await;
     story.world.finish_job(job);
     story.end();
+}
+
+/// actions/runner#4422: GitHub takes a runner for idle, and lets it be deleted, in the middle of its job.
+#[tokio::test]
+async fn a_runner_that_seems_idle_while_it_works_is_left_alone() {
+    for heard in [false, true] {
+        let story = Story::begin().await;
+        let job = story.start_job().await;
+        let runner = story.runner_of(story.task());
+        story.world.boot();
+        story.world.assign();
+        if heard {
+            story.tell_job(job, "in_progress").await;
+        }
+        let now = story.fleet.now();
+        for untrue in [
+            Untrue { idle: true, ..Untrue::default() },
+            Untrue { idle: true, offline: true, ..Untrue::default() },
+            Untrue { unlisted: true, ..Untrue::default() },
+        ] {
+            story.world.github().say_of_runner(runner, untrue, now);
+            story.sweep_after_the_timeout().await;
+        }
+        assert_eq!((story.count(Op::DeleteRunner), story.count(Op::StopTask)), (0, 0), "heard: {heard}");
+        story.world.finish_job(job);
+        story.end();
+    }
 }
