@@ -44,6 +44,8 @@ const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const MINUTES_BETWEEN_SWEEPS: u8 = 5;
 /// As many runners as a sweep surely gets through, whatever GitHub's limits leave it.
 const RUNNERS_A_SWEEP: usize = 40;
+/// So many deaths in a row are no chance.
+const FATAL: usize = 3;
 /// Runners seen to at a time: one after the other, a sweep of a busy fleet would not be done before the next.
 pub(crate) const AT_ONCE: usize = 4;
 
@@ -316,6 +318,32 @@ where
         self.tend(github, runner, Heard::Swept { past: runner.past }, Cause::of(why), course).await
     }
 
+    /// How many runners the pool is to be given. Where all die before they take a job, one at each sweep finds out
+    /// whether that is over.
+    async fn pool_lacks(&self, pool: &Pool<S>, tally: &mut Tally) -> Result<u32, CallError> {
+        let lacks = pool.size.saturating_sub(tally.pool);
+        if lacks == 0 {
+            return Ok(0);
+        }
+        let started_by = Purpose::Pool { window: 0, slot: 0 }.started_by();
+        let ended = self.ecs.ended_tasks(Some(&started_by)).await?;
+        // StopTask deletes the tags: those were retired.
+        let (ran, died): (Vec<&Task>, Vec<&Task>) = ended
+            .iter()
+            .filter(|task| !task.tags.is_empty())
+            .partition(|task| TaskTags(&task.tags).ran_a_job());
+        if !ran.is_empty() || died.len() < FATAL {
+            return Ok(lacks);
+        }
+        let why = format!(
+            "{} runners of the warm pool died in the last hour, and none took a job: see why their tasks stopped; one \
+             is tried at each sweep",
+            died.len()
+        );
+        tally.note(Err(CallError::new(Class::NeedsOperator, why)));
+        Ok(1)
+    }
+
     /// Fills the warm pool up. Names and tokens come from the sweep's scheduled time: a sweep that is delivered
     /// twice meets its own names.
     async fn fill(
@@ -329,7 +357,7 @@ where
         let owner = self.policy.organization.clone().unwrap_or_default();
         let place = Target { owner, repository: None, installation: None };
         let window = u64::try_from(scheduled.unix_timestamp()).unwrap_or_default();
-        for slot in 0..pool.size.saturating_sub(tally.pool) {
+        for slot in 0..self.pool_lacks(pool, tally).await? {
             if self.clock.now() + timing::ONE_STEP > deadline {
                 return Ok(());
             }

@@ -63,3 +63,23 @@ async fn a_pool_without_capacity_leaves_no_registration_and_is_filled_later() {
     assert_eq!(story.world.calls().to(Service::Ecs).count(Op::RunTask), 2);
     story.end();
 }
+
+#[tokio::test]
+async fn a_pool_whose_runners_all_die_is_not_filled_up_again_and_again() {
+    let story = with_a_pool_of("3").await;
+    let mut started = Vec::new();
+    for _ in 0..4 {
+        let swept = story.sweep().await;
+        started.push((story.live(), swept.get("NeedsOperator")));
+        story.world.boot();
+        let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+        for task in tasks {
+            let (code, reason) = ("EssentialContainerExited", "Essential container in task exited");
+            story.world.kill_task(task, code, reason, Some(1));
+            story.tell_stopped(task).await;
+        }
+        story.world.advance(Duration::minutes(5));
+    }
+    assert_eq!(started, [(3, 0), (1, 1), (1, 1), (1, 1)]);
+    story.end();
+}
