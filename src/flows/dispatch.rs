@@ -100,7 +100,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 let job = replacement.into_job();
                 let outcome = match self.judge_own(&job, asked, receives).await {
                     Ok(verdict) => self.serve(verdict, |_| asked, &job, receives, budget).await,
-                    Err(error) => error.into(),
+                    Err(outcome) => outcome,
                 };
                 Handled { job: Some(job), outcome }
             }
@@ -108,38 +108,46 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     }
 
     /// A message of this system's own may not know the repository. Where it matters, there must be something left of
-    /// when the job was let in: the registration that is handed back, or the task that another follows. Asked at the
-    /// first receive: by the next one, this delivery itself may have spent the registration.
-    async fn judge_own(&self, job: &Job, asked: Asked, receives: Option<u32>) -> Result<Verdict, CallError> {
+    /// when the job was let in: the registration that is handed back, or the task that another follows. ECS may not
+    /// show it yet, so it is looked for twice; later, ECS may have forgotten it.
+    async fn judge_own(&self, job: &Job, asked: Asked, receives: Option<u32>) -> Result<Verdict, Outcome> {
         if let Some(skip) = self.policy.excludes_target(&job.target) {
             return Ok(Verdict::Skip(skip));
         }
         if job.target.repository.is_none()
-            && receives.is_none_or(|receives| receives == 1)
+            && receives.is_none_or(|receives| receives <= 2)
             && self.policy.depends_on_repository(&job.target.owner)
+            && !self.was_let_in(job).await.map_err(Outcome::from)?
         {
-            let name = self.policy.names.of(&Purpose::Job(job.id, job.attempt));
-            let is_registered = match &self.github {
-                Some(github) => github.find_runner(&job.target, &name).await?.is_some(),
-                None => false,
-            };
-            let started_by = started_by(job.id);
-            if !is_registered
-                && self.ecs.tasks_started_by(&started_by).await?.is_empty()
-                && self.ecs.ended_tasks(Some(&started_by)).await?.is_empty()
-            {
-                if asked == Asked::HandedBack {
-                    return Ok(Verdict::Skip(Skip::new(
-                        "duplicate",
-                        "what was handed back was seen to meanwhile",
-                    )));
+            return match (asked, receives) {
+                // By its second receive, this message itself may have spent the registration.
+                (Asked::HandedBack, Some(2)) => Ok(self.policy.size(&job.labels)),
+                (Asked::HandedBack, _) => {
+                    let why = "what was handed back was seen to meanwhile";
+                    Ok(Verdict::Skip(Skip::new("duplicate", why)))
                 }
-                let why = "the message names no repository, and ALLOWED_REPOSITORIES depends on it; nothing is left \
-                           of a runner that was started for this job before";
-                return Ok(Verdict::Reject(why.to_owned()));
-            }
+                (_, Some(1)) => Err(later(Reason::TooEarly, timing::UNTIL_SHOWN, "nothing is seen of its runners")),
+                _ => Ok(Verdict::Reject(
+                    "the message names no repository, and ALLOWED_REPOSITORIES depends on it; nothing is left of a \
+                     runner that was started for this job before"
+                        .to_owned(),
+                )),
+            };
         }
         Ok(self.policy.size(&job.labels))
+    }
+
+    /// Whether something is left of a runner that was started for the job.
+    async fn was_let_in(&self, job: &Job) -> Result<bool, CallError> {
+        let name = self.policy.names.of(&Purpose::Job(job.id, job.attempt));
+        if let Some(github) = &self.github
+            && github.find_runner(&job.target, &name).await?.is_some()
+        {
+            return Ok(true);
+        }
+        let started_by = started_by(job.id);
+        Ok(!self.ecs.tasks_started_by(&started_by).await?.is_empty()
+            || !self.ecs.ended_tasks(Some(&started_by)).await?.is_empty())
     }
 
     fn by_age(&self, job: &Job, sizing: Sizing) -> Asked {

@@ -11,7 +11,11 @@ use time::OffsetDateTime;
 use crate::{
     error::CallError,
     fargate::{fleet::Fleet, tags::TaskTags},
-    flows::{course::Course, memory::Memory},
+    flows::{
+        chain::{Chain, Taken},
+        course::Course,
+        memory::Memory,
+    },
     ids::{Attempt, JobId, Purpose, RunId, is_ours, started_by},
     intake::{
         lifecycle::{self, Lifecycle, Lost, StoppedTask},
@@ -223,7 +227,7 @@ where
         cause: Cause<'_>,
     ) -> Result<Done, CallError> {
         let in_order = Done::new("Settled", "the runner ran its job");
-        if stopped.exit_code == Some(0) {
+        if stopped.ended_in_order() {
             return Ok(in_order);
         }
         let (job, place) = (tags.ran_job(), ran_target(tags));
@@ -232,10 +236,24 @@ where
         {
             return Ok(in_order);
         }
-        let repository = place.and_then(|place| place.repository);
-        let (job, run) = (job.map(|job| job.0), tags.run_id());
+        let repository = tags.ran_repository().map(|(owner, name)| format!("{owner}/{name}"));
+        // The run in the tags is that of the job that the runner was started for.
+        let is_own = tags.purpose(&self.policy.names).and_then(|purpose| purpose.job()) == job;
+        let (job, run) = (job.map(|job| job.0), tags.run_id().filter(|_| is_own));
         tracing::error!(job, run, repository, why = cause.why, "a job is lost with its task");
         Ok(Done::new(cause.lost.metric(), format!("the runner was running a job: {}", cause.why)))
+    }
+
+    /// Where a runner leads to, by the tags of all tasks where they were read.
+    pub(crate) fn chain<'a>(&'a self, github: &'a G, taken: Option<&'a Taken>) -> Chain<'a, G, E> {
+        Chain {
+            github,
+            ecs: &self.ecs,
+            taken,
+            memory: &self.memory,
+            names: &self.policy.names,
+            now: self.clock.now(),
+        }
     }
 
     /// Puts the job back on its queue for the next attempt, or rejects it when there were enough.

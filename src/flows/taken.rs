@@ -5,7 +5,7 @@ use crate::{
     error::CallError,
     fargate::tags::{self, TaskTags},
     flows::{
-        chain::{Chain, Debt},
+        chain::Debt,
         course::Course,
         reconcile::{Cause, Reconciler, replacement},
     },
@@ -126,14 +126,7 @@ where
     ) -> Result<(), CallError> {
         let mut next = replacement(owner, attempt, tags.labels(), tags);
         if let Some(github) = &self.github {
-            let chain = Chain {
-                github,
-                ecs: &self.ecs,
-                taken: None,
-                memory: &self.memory,
-                names: &self.policy.names,
-                now: self.clock.now(),
-            };
+            let chain = self.chain(github, None);
             match chain.debt(next.clone()).await? {
                 Debt::To(end) => next = end,
                 Debt::OnItsOwn { .. } | Debt::HeldBack | Debt::ToNobody(_) => return Ok(()),

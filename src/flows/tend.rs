@@ -4,7 +4,7 @@ use crate::{
     error::CallError,
     fargate::tags::{self, TaskTags},
     flows::{
-        chain::{Chain, Debt},
+        chain::Debt,
         course::Course,
         reconcile::{Cause, Pool, Reconciler, replacement},
     },
@@ -90,14 +90,7 @@ where
             return Ok((owed, None));
         }
         let Some(own) = own else { return Ok((Owed::ToNobody, None)) };
-        let chain = Chain {
-            github,
-            ecs: &self.ecs,
-            taken: course.taken.as_ref(),
-            memory: &self.memory,
-            names: &self.policy.names,
-            now: self.clock.now(),
-        };
+        let chain = self.chain(github, course.taken.as_ref());
         let debt = chain.debt(own.clone()).await?;
         let is_this = |attempt| runner.purpose == Some(Purpose::Job(own.job_id, attempt));
         let next = match debt {
@@ -346,14 +339,7 @@ where
     /// one minted.
     async fn hand_back(&self, github: &G, runner: &Runner) -> Result<(), CallError> {
         let Some(Purpose::Job(job, attempt)) = runner.purpose else { return Ok(()) };
-        let chain = Chain {
-            github,
-            ecs: &self.ecs,
-            taken: None,
-            memory: &self.memory,
-            names: &self.policy.names,
-            now: self.clock.now(),
-        };
+        let chain = self.chain(github, None);
         let place = chain.place_of(job).await?.unwrap_or_else(|| runner.place.clone());
         let labels = runner.labels.clone();
         let replacement = Replacement { labels, registered: true, ..Replacement::new(job, attempt, place) };

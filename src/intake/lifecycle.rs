@@ -116,6 +116,11 @@ impl StoppedTask {
         cannot_pull.then_some("the image cannot be pulled: check its name, the registry and the way to it")
     }
 
+    /// Whether its container says that the job was over before it.
+    pub fn ended_in_order(&self) -> bool {
+        matches!(self.exit(), Some(ExitReason::Ended(0) | ExitReason::Hung))
+    }
+
     /// What a job that went with it is counted as.
     pub fn lost(&self) -> Lost {
         let says = |word: &str| {

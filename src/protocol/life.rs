@@ -24,8 +24,6 @@ pub enum Task {
     Live,
     /// Stopped, and no job is known to have run on it.
     Ended,
-    /// Stopped, and a job ran on it.
-    EndedAfterAJob,
 }
 
 /// Where a runner is in its life.
@@ -56,7 +54,7 @@ pub enum Life {
 /// The word for what is seen.
 pub fn life(registration: Reg, task: Task) -> Life {
     match (registration, task) {
-        (_, Task::EndedAfterAJob) | (Reg::Gone, Task::Unseen) => Life::Over,
+        (Reg::Gone, Task::Unseen) => Life::Over,
         (Reg::Gone, Task::Live) => Life::Spent,
         (Reg::Gone, Task::Ended) => Life::Astray,
         (Reg::Offline, Task::Unseen) => Life::Minted,

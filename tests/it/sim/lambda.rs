@@ -47,6 +47,10 @@ const DISPATCH_TIME_OUT: Ms = 30 * SECOND;
 const RECONCILE_TIME_OUT: Ms = 120 * SECOND;
 const WEBHOOK_TIME_OUT: Ms = 10 * SECOND;
 
+/// Processes of Lambda that are warm at a time, and invocations until one of them is new.
+const PROCESSES: usize = 4;
+const LIFE: u64 = 101;
+
 /// What the story says of a sweep.
 const SWEEP_COUNTS: [&str; 5] = ["Retired", "Replaced", "Redelivered", "Settled", "LeftToNextSweep"];
 
@@ -80,7 +84,10 @@ enum Trigger {
 /// One history, from the first job to the last.
 pub struct History {
     pub world: Shared,
-    flows: Rc<Flows>,
+    /// What they remember, each remembers for itself.
+    processes: [Rc<Flows>; PROCESSES],
+    /// A cold start.
+    start: Box<dyn Fn() -> Rc<Flows>>,
     invocations: BTreeMap<u64, Invocation>,
     last: u64,
     key: hmac::Key,
@@ -124,49 +131,52 @@ impl History {
         };
         let dispatch = DispatchConfig::read(environment).expect("settings of dispatch");
         let reconcile = ReconcileConfig::read(environment).expect("settings of reconcile");
-        let flows = Flows {
-            dispatcher: Dispatcher {
-                github: Some(faulty.clone()),
-                ecs: faulty.clone(),
-                queue: faulty.clone(),
-                clock: dispatch_clock,
-                policy: dispatch.policy.clone(),
-                fleet: dispatch.fleet,
-                max_runners: dispatch.max_runners,
-                max_attempts: dispatch.max_attempts,
-                memory: Memory::default(),
-                drought: Drought::default(),
-            },
-            reconciler: Reconciler {
-                github: Some(faulty.clone()),
-                ecs: faulty.clone(),
-                queue: faulty.clone(),
-                clock: reconcile_clock,
-                policy: reconcile.policy,
-                cluster: reconcile.cluster,
-                scope,
-                idle_timeout: reconcile.idle_timeout,
-                max_attempts: reconcile.max_attempts,
-                memory: Memory::default(),
-                pool: reconcile.pool.map(|pool| Pool {
-                    size: pool.size,
-                    labels: pool.labels,
-                    fleet: pool.fleet,
+        let start = move || {
+            Rc::new(Flows {
+                dispatcher: Dispatcher {
+                    github: Some(faulty.clone()),
                     ecs: faulty.clone(),
-                }),
-            },
-            webhook: Webhook {
-                bus: faulty.clone(),
-                secret: port.clone(),
-                clock: webhook_clock,
-                policy: dispatch.policy,
-                known: RefCell::default(),
-            },
-            queue: faulty,
+                    queue: faulty.clone(),
+                    clock: dispatch_clock.clone(),
+                    policy: dispatch.policy.clone(),
+                    fleet: dispatch.fleet.clone(),
+                    max_runners: dispatch.max_runners,
+                    max_attempts: dispatch.max_attempts,
+                    memory: Memory::default(),
+                    drought: Drought::default(),
+                },
+                reconciler: Reconciler {
+                    github: Some(faulty.clone()),
+                    ecs: faulty.clone(),
+                    queue: faulty.clone(),
+                    clock: reconcile_clock.clone(),
+                    policy: reconcile.policy.clone(),
+                    cluster: reconcile.cluster.clone(),
+                    scope: scope.clone(),
+                    idle_timeout: reconcile.idle_timeout,
+                    max_attempts: reconcile.max_attempts,
+                    memory: Memory::default(),
+                    pool: reconcile.pool.clone().map(|pool| Pool {
+                        size: pool.size,
+                        labels: pool.labels,
+                        fleet: pool.fleet,
+                        ecs: faulty.clone(),
+                    }),
+                },
+                webhook: Webhook {
+                    bus: faulty.clone(),
+                    secret: port.clone(),
+                    clock: webhook_clock.clone(),
+                    policy: dispatch.policy.clone(),
+                    known: RefCell::default(),
+                },
+                queue: faulty.clone(),
+            })
         };
         History {
             world,
-            flows: Rc::new(flows),
+            processes: std::array::from_fn(|_| start()),
+            start: Box::new(start),
             invocations: BTreeMap::new(),
             last: 0,
             key: hmac::Key::new(hmac::HMAC_SHA256, WEBHOOK_SECRET.as_bytes()),
@@ -206,7 +216,7 @@ impl History {
                 body: message.body.body.to_string(),
             })
             .collect();
-        let flows = self.flows.clone();
+        let flows = self.process(self.last + 1).clone();
         let (now, time_out) = {
             let world = &mut *self.world.borrow_mut();
             for message in &messages {
@@ -264,10 +274,19 @@ impl History {
         let headers = [("x-hub-signature-256", hex.as_str()), ("x-github-event", "workflow_job")];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let request = Request { method: "POST".to_owned(), headers, body, ..Request::default() };
-        let flows = self.flows.clone();
+        let flows = self.process(self.last + 1).clone();
         let future: Pin<Box<dyn Future<Output = Answer>>> =
             Box::pin(async move { Answer::Webhook(flows.webhook.answer(&request).await.status) });
         self.invoke(future, Trigger::Webhook { delivery, answer_lost }, WEBHOOK_TIME_OUT);
+    }
+
+    /// The process that takes that invocation; now and then a new one.
+    fn process(&mut self, invocation: u64) -> &Rc<Flows> {
+        let process = &mut self.processes[invocation as usize % PROCESSES];
+        if invocation.is_multiple_of(LIFE) {
+            *process = (self.start)();
+        }
+        process
     }
 
     fn invoke(&mut self, future: Pin<Box<dyn Future<Output = Answer>>>, trigger: Trigger, time_out: Ms) {
@@ -330,6 +349,7 @@ impl History {
 
     fn kill(&mut self, id: u64, why: &str) {
         let Some(invocation) = self.invocations.remove(&id) else { return };
+        self.processes[id as usize % PROCESSES] = (self.start)();
         let world = &mut *self.world.borrow_mut();
         world.stats.killed += 1;
         if let Trigger::Batch(which, messages) = &invocation.trigger {

@@ -380,3 +380,44 @@ async fn a_runner_that_seems_idle_while_it_works_is_left_alone() {
         story.end();
     }
 }
+
+/// A crash between the announcement and StopTask: the ghost is met again.
+#[tokio::test]
+async fn a_ghost_that_could_not_be_stopped_brings_its_job_one_runner() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    story.world.boot();
+    story.consume(story.runner_of(story.task()));
+    story.world.advance(Duration::minutes(20));
+    story.world.fail(Op::StopTask).once().before().status(500);
+    story.sweep().await;
+    story.world.advance(Duration::minutes(5));
+    story.sweep().await;
+    for _ in 0..2 {
+        story.dispatch_announced().await;
+    }
+    assert_eq!((story.live(), story.count(Op::RunTask)), (1, 2), "{}", story.world.books());
+    story.runs_in_the_end(job).await;
+    story.end();
+}
+
+/// Every event twice, the second looks too.
+#[tokio::test]
+async fn a_job_that_was_never_heard_of_is_made_good_once() {
+    let story = Story::begin().await;
+    let unheard = story.world.queue_job(&LABELS);
+    story.world.advance(Duration::minutes(10));
+    let job = story.start_job().await;
+    story.world.boot();
+    story.assign(unheard, story.runner_of(story.task()));
+    let event = story.world.payload(unheard, "in_progress");
+    assert_eq!(story.tell_within(&[event.clone(), event], Duration::minutes(1)).await.get("Deferred"), 2);
+    story.look_again().await;
+    for _ in 0..2 {
+        story.dispatch_announced().await;
+    }
+    assert_eq!((story.live(), story.count(Op::RunTask)), (2, 2), "{}", story.world.books());
+    story.runs_in_the_end(job).await;
+    story.world.finish_job(unheard);
+    story.end();
+}
