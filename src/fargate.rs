@@ -3,4 +3,5 @@
 pub mod fleet;
 pub mod request;
 pub(crate) mod size;
+pub mod stop;
 pub mod tags;

@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use super::aws::call_error;
 use crate::{
     error::{CallError, Class},
-    fargate::{fleet::Network, request::TaskRequest},
+    fargate::{fleet::Network, request::TaskRequest, stop::Stop},
     ids::is_ours,
     ports::{FindTasks, RunTask, StartTasks, Task, TaskArn, TendTasks},
 };
@@ -114,8 +114,11 @@ fn read_task(task: aws_sdk_ecs::types::Task) -> Option<Task> {
     let time = |at: Option<aws_smithy_types::DateTime>| {
         at.and_then(|at| OffsetDateTime::from_unix_timestamp(at.secs()).ok())
     };
+    let stop = (task.last_status.as_deref() == Some("STOPPED")).then(|| read_stop(&task));
     Some(Task {
         arn: TaskArn(task.task_arn?),
+        definition: task.task_definition_arn.unwrap_or_default(),
+        stop,
         live: task.desired_status.as_deref() != Some("STOPPED")
             && task.last_status.as_deref() != Some("STOPPED"),
         created_at: time(task.created_at),
@@ -127,6 +130,18 @@ fn read_task(task: aws_sdk_ecs::types::Task) -> Option<Task> {
             .filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default())))
             .collect(),
     })
+}
+
+fn read_stop(task: &aws_sdk_ecs::types::Task) -> Stop {
+    let containers = task.containers();
+    Stop {
+        started: task.started_at.is_some(),
+        code: task.stop_code.as_ref().map(|code| code.as_str().to_owned()),
+        reason: task.stopped_reason.clone(),
+        exit_code: containers.iter().find_map(|container| container.exit_code).map(i64::from),
+        container_reason: containers.iter().find_map(|container| container.reason.clone()),
+        image: containers.iter().find_map(|container| container.image.clone()),
+    }
 }
 
 impl FindTasks for Ecs {

@@ -13,6 +13,8 @@ use crate::ids::{InstallationId, JobId, Purpose, RunnerId, RunnerNames};
 pub const JOB_ID: &str = "gha:job-id";
 /// Which runner for that job.
 pub const ATTEMPT: &str = "gha:attempt";
+/// How many runners were started for that job before, and died of something that it may have had a part in.
+pub const FAILURES: &str = "gha:failures";
 /// GitHub's id of the registration (dispatcher-minted only).
 pub const RUNNER_ID: &str = "gha:runner-id";
 /// The registration's name.
@@ -76,6 +78,13 @@ impl<'a> TaskTags<'a> {
     /// [`RUNNER_ID`].
     pub fn runner_id(self) -> Option<RunnerId> {
         self.number(RUNNER_ID).map(RunnerId)
+    }
+
+    /// [`FAILURES`]. A release before did not say: there each attempt was one.
+    pub fn failures(self) -> u32 {
+        let said = self.number(FAILURES);
+        let count = said.or_else(|| self.number(ATTEMPT).map(|attempt| attempt.saturating_sub(1)));
+        count.and_then(|count| u32::try_from(count).ok()).unwrap_or_default()
     }
 
     /// [`RUNNER_NAME`].

@@ -23,7 +23,9 @@ use crate::{
 };
 
 /// Links of one chain that GitHub is asked for at most; where the tasks' tags tell, nobody is asked.
-const LONGEST_CHAIN: usize = 16;
+const MOST_ASKED: usize = 4;
+/// The same in a sweep, which has read all tags: it remembers the answers, and decides of runners that cost money.
+const MOST_ASKED_BY_SWEEP: usize = 16;
 
 /// What is at the end of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +45,10 @@ pub(crate) enum Debt {
     ToNobody(&'static str),
     /// GitHub does not show the job that the chain begins with.
     Unsaid,
-    /// GitHub does not show another job of the chain, or will say more later; or the chain is too long.
+    /// GitHub does not show another job of the chain, or will say more later.
     Unclear,
+    /// The job got another's runner, and the chain goes on for longer than is worth asking.
+    TooLong,
 }
 
 impl Debt {
@@ -56,7 +60,8 @@ impl Debt {
             Debt::OnItsOwn { .. } => Owed::ToNobody("the job runs, or ran, on its own runner"),
             Debt::HeldBack => Owed::HeldBack,
             Debt::ToNobody(why) => Owed::ToNobody(why),
-            Debt::Unsaid => Owed::Unsaid,
+            // Of labels that are equal, any runner is as good: one that died is owed to somebody.
+            Debt::Unsaid | Debt::TooLong => Owed::Unsaid,
             Debt::Unclear => Owed::Unclear,
         }
     }
@@ -103,6 +108,7 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
     /// Follows the chain from `next`, the runner that its job would get.
     pub(crate) async fn debt(&self, mut next: Replacement) -> Result<Debt, CallError> {
         let own = next.job_id;
+        let most = if self.taken.is_some() { MOST_ASKED_BY_SWEEP } else { MOST_ASKED };
         let (mut seen, mut asked) = (BTreeSet::new(), 0);
         loop {
             let job = next.job_id;
@@ -112,7 +118,7 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
             let link = match self.anothers_runner(job) {
                 Some(runner) => Link::Got { runner, over: false, since: None },
                 None if next.repository.is_none() => Link::Unsaid,
-                None if asked == LONGEST_CHAIN => return Ok(Debt::Unclear),
+                None if asked == most => return Ok(Debt::TooLong),
                 None => {
                     asked += 1;
                     let state = self.github.job(&next.target(), job).await?;

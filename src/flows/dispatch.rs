@@ -22,7 +22,7 @@ use crate::{
         memory::Memory,
         plan::Plan,
     },
-    ids::{Attempt, Purpose, RunnerId, started_by},
+    ids::{Purpose, RunnerId, started_by},
     intake::{
         labels::Sizing,
         payload::{self, Job, Message},
@@ -181,8 +181,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         let plan = Plan::for_job(job, sizing, &self.fleet, &self.policy.names);
         let outcome = match &self.github {
             Some(github) => {
-                let most = Attempt(self.max_attempts);
-                let case = Case::new(asked, receives, job.attempt, most);
+                let case = Case::new(asked, receives, job.attempt, self.max_attempts);
                 self.start_minted(github, case, job, plan, budget).await
             }
             None => self.start_hidden(&plan).await,
@@ -260,7 +259,8 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 seen.holder = id;
             }
             Look::Former => {
-                case.now.launch = Launch::Conflict(Some(eyes.former(&plan.target, &seen.former).await?));
+                case.now.launch =
+                    Launch::Conflict(Some(eyes.former(&plan.target, job.id, &seen.former).await?));
             }
         }
         Ok(())
@@ -277,7 +277,10 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     ) -> Result<(), CallError> {
         match deed {
             Deed::Mint => case.now.name = self.mint(github, case.now.name, plan, seen, budget).await?,
-            Deed::RunTask => case.now.launch = self.run_task(plan, seen).await?,
+            Deed::RunTask => {
+                let plan = plan.clone().with_failures(case.failures());
+                case.now.launch = self.run_task(&plan, seen).await?;
+            }
             Deed::Spend => {
                 let id = seen.registration.as_ref().map(|registration| registration.id).or(seen.holder);
                 let deleted = match id {

@@ -17,7 +17,7 @@ use crate::{
     protocol::{
         debt::{Link, Owed, link},
         life::{Life, Reg, Task, life, reg},
-        start::{Ended, Former},
+        start::{Ended, Former, Past},
         timing,
     },
 };
@@ -98,15 +98,21 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
     }
 
     /// The attempts of that job whose tasks have ended, as far as ECS shows them.
-    pub(crate) async fn stopped(&self, job: JobId) -> Result<BTreeMap<Attempt, Ended>, CallError> {
+    pub(crate) async fn stopped(&self, job: JobId) -> Result<BTreeMap<Attempt, Past>, CallError> {
         let mut ended = BTreeMap::new();
         for task in self.ecs.ended_tasks(Some(&crate::ids::started_by(job))).await? {
             let tags = TaskTags(&task.tags);
             if let Some(Purpose::Job(of, attempt)) = tags.purpose(self.names)
                 && of == job
             {
-                let how = if tags.ran_a_job() { Ended::RanAJob } else { Ended::Idle };
-                ended.entry(attempt).or_insert(how);
+                let how = match (tags.ran_a_job(), tags.ran_job()) {
+                    (false, _) => Ended::Idle,
+                    (true, Some(ran)) if ran != job => Ended::RanAnother,
+                    (true, _) => Ended::RanAJob,
+                };
+                let is_failure = how == Ended::Idle && task.stop.is_some_and(|stop| stop.may_be_the_job_s());
+                let failures = tags.failures() + u32::from(is_failure);
+                ended.entry(attempt).or_insert(Past { how, failures });
             }
         }
         Ok(ended)
@@ -133,12 +139,18 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
     }
 
     /// What is known of the tasks that had an attempt's token before.
-    pub(crate) async fn former(&self, target: &Target, tasks: &[TaskArn]) -> Result<Former, CallError> {
+    pub(crate) async fn former(
+        &self,
+        target: &Target,
+        job: JobId,
+        tasks: &[TaskArn],
+    ) -> Result<Former, CallError> {
         for arn in tasks {
             let Some(task) = self.ecs.describe(arn).await? else { continue };
             let tags = TaskTags(&task.tags);
             if tags.ran_a_job() {
-                return Ok(Former::RanAJob);
+                let is_another = tags.ran_job().is_some_and(|ran| ran != job);
+                return Ok(if is_another { Former::RanAnother } else { Former::RanAJob });
             }
             // Of one that was started just now, GitHub may not show the registration yet.
             let is_new =

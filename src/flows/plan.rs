@@ -31,6 +31,7 @@ pub struct Plan {
     /// The capacities to try, in this order.
     pub capacities: Vec<Capacity>,
     names: RunnerNames,
+    failures: u32,
 }
 
 impl Plan {
@@ -47,6 +48,7 @@ impl Plan {
             sizing,
             capacities: capacities(sizing, fleet),
             names: names.clone(),
+            failures: 0,
         }
     }
 
@@ -70,6 +72,7 @@ impl Plan {
             sizing,
             capacities: capacities(sizing, fleet),
             names: names.clone(),
+            failures: 0,
         }
     }
 
@@ -80,6 +83,11 @@ impl Plan {
             pool @ Purpose::Pool { .. } => pool,
         };
         Plan { purpose, ..self }
+    }
+
+    /// After so many that died.
+    pub fn with_failures(self, failures: u32) -> Plan {
+        Plan { failures, ..self }
     }
 
     /// What the task competes for.
@@ -130,7 +138,8 @@ impl Plan {
         };
         [
             (tags::JOB_ID, Some(job)),
-            (tags::ATTEMPT, attempt),
+            (tags::ATTEMPT, attempt.clone()),
+            (tags::FAILURES, attempt.map(|_| self.failures.to_string())),
             (tags::RUNNER_ID, runner.map(|id| id.to_string())),
             (tags::RUNNER_NAME, Some(self.runner_name())),
             (tags::LABELS, Some(self.labels.join(" "))),

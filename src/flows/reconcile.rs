@@ -10,7 +10,11 @@ use time::OffsetDateTime;
 
 use crate::{
     error::CallError,
-    fargate::{fleet::Fleet, tags::TaskTags},
+    fargate::{
+        fleet::Fleet,
+        stop::{Lost, Stop},
+        tags::TaskTags,
+    },
     flows::{
         chain::{Chain, Taken},
         course::Course,
@@ -18,7 +22,7 @@ use crate::{
     },
     ids::{Attempt, JobId, Purpose, RunId, is_ours, started_by},
     intake::{
-        lifecycle::{self, Lifecycle, Lost, StoppedTask},
+        lifecycle::{self, Lifecycle, StoppedTask},
         payload::{Action, Job, Replacement, WorkflowJob},
         policy::{Policy, Skip},
     },
@@ -176,15 +180,10 @@ where
             return Ok(not_shown("ECS does not say yet that the task has stopped"));
         }
         let tags = TaskTags(&task.tags);
-        let why = stopped.why();
-        let cause =
-            Cause { why: &why, fix: stopped.fix(), is_blameless: !stopped.started, lost: stopped.lost() };
+        let why = stopped.stop.why();
+        let cause = Cause { stop: Some(&stopped.stop), failures: tags.failures(), ..Cause::of(&why) };
         if tags.ran_a_job() {
-            return Ok(self
-                .ended_after_a_job(stopped, tags, cause)
-                .await?
-                .with_task(task.arn.clone())
-                .into());
+            return Ok(self.ended_after_a_job(tags, cause).await?.with_task(task.arn.clone()).into());
         }
         let done = match (&self.github, tags.runner_id()) {
             (Some(github), Some(id)) => {
@@ -199,7 +198,7 @@ where
             }
             // StopTask deletes a task's tags: whoever stopped it has closed its books, or the sweep will.
             (_, _) if task.tags.is_empty() => Done::new("Settled", "the task was stopped on purpose"),
-            _ if stopped.never_registered() => self.replace_unregistered(tags, cause).await?,
+            _ if stopped.stop.never_registered() => self.replace_unregistered(tags, cause).await?,
             _ => Done::new("Settled", "runner-init ended in order"),
         };
         Ok(done.with_task(stopped.arn.clone()).into())
@@ -220,14 +219,9 @@ where
     }
 
     /// A job ran on it. If the container did not end in order, the job may have ended with it.
-    async fn ended_after_a_job(
-        &self,
-        stopped: &StoppedTask,
-        tags: TaskTags<'_>,
-        cause: Cause<'_>,
-    ) -> Result<Done, CallError> {
+    async fn ended_after_a_job(&self, tags: TaskTags<'_>, cause: Cause<'_>) -> Result<Done, CallError> {
         let in_order = Done::new("Settled", "the runner ran its job");
-        if stopped.ended_in_order() {
+        if cause.stop.is_some_and(Stop::ended_in_order) {
             return Ok(in_order);
         }
         let (job, place) = (tags.ran_job(), ran_target(tags));
@@ -241,7 +235,7 @@ where
         let is_own = tags.purpose(&self.policy.names).and_then(|purpose| purpose.job()) == job;
         let (job, run) = (job.map(|job| job.0), tags.run_id().filter(|_| is_own));
         tracing::error!(job, run, repository, why = cause.why, "a job is lost with its task");
-        Ok(Done::new(cause.lost.metric(), format!("the runner was running a job: {}", cause.why)))
+        Ok(Done::new(cause.lost().metric(), format!("the runner was running a job: {}", cause.why)))
     }
 
     /// Where a runner leads to, by the tags of all tasks where they were read.
@@ -263,13 +257,14 @@ where
         cause: Cause<'_>,
     ) -> Result<Done, CallError> {
         let (job, why) = (replacement.job_id, cause.why);
-        if let Some(fix) = cause.fix {
+        if let Some(fix) = cause.stop.and_then(Stop::fix) {
             tracing::error!(job = job.0, attempt = replacement.attempt.0, why, "{fix}; the job waits");
             self.queue.announce(&replacement.to_body(), replacement_delay(replacement.attempt)).await?;
             let counts = vec![("Replaced", 1), ("NeedsOperator", 1)];
             return Ok(Done { counts, ..Done::new("Replaced", format!("job {job} waits: {fix}")) });
         }
-        if replacement.attempt.0 > self.max_attempts && !cause.is_blameless {
+        let is_failure = cause.stop.is_none_or(Stop::may_be_the_job_s);
+        if is_failure && cause.failures + 1 >= self.max_attempts {
             let reason = format!(
                 "MAX_ATTEMPTS: {} runners were started for job {job} and none took a job; the last one stopped: \
                  {why}; mend that, then send this message to the job queue",
@@ -305,20 +300,23 @@ where
 /// Why a task ended before its runner took a job.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cause<'a> {
-    /// What ECS says, for people.
+    /// For people.
     pub(crate) why: &'a str,
-    /// How to mend it, when it is the installation's fault: then no number of attempts gives the job up.
-    pub(crate) fix: Option<&'static str>,
-    /// Its containers never started, so the job had no part in it: no number of attempts gives it up either.
-    pub(crate) is_blameless: bool,
-    /// What a job that went with it is counted as.
-    pub(crate) lost: Lost,
+    /// How the task ended, if it has. Where the job had no part in it, no number of attempts gives the job up.
+    pub(crate) stop: Option<&'a Stop>,
+    /// Runners that were started for the job before this one, and died.
+    pub(crate) failures: u32,
 }
 
 impl<'a> Cause<'a> {
     /// A cause that says nothing of the installation.
     pub(crate) fn of(why: &'a str) -> Self {
-        Cause { why, fix: None, is_blameless: false, lost: Lost::default() }
+        Cause { why, stop: None, failures: 0 }
+    }
+
+    /// What a job that went with it is counted as.
+    pub(crate) fn lost(&self) -> Lost {
+        self.stop.map(Stop::lost).unwrap_or_default()
     }
 }
 

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use crate::{
     error::{CallError, Class},
-    fargate::tags::TaskTags,
+    fargate::{stop::Stop, tags::TaskTags},
     flows::{
         chain::Taken,
         course::Course,
@@ -315,7 +315,9 @@ where
             Life::Starting => "its runner never connected",
             _ => "idle past IDLE_TIMEOUT_SECONDS",
         };
-        self.tend(github, runner, Heard::Swept { past: runner.past }, Cause::of(why), course).await
+        let failures = runner.task.as_ref().map_or(0, |task| TaskTags(&task.tags).failures());
+        let cause = Cause { failures, ..Cause::of(why) };
+        self.tend(github, runner, Heard::Swept { past: runner.past }, cause, course).await
     }
 
     /// How many runners the pool is to be given. Where all die before they take a job, one at each sweep finds out
@@ -399,7 +401,9 @@ where
     async fn replace_stuck(&self, task: &Task, tally: &mut Tally) -> Result<(), CallError> {
         if task.started_at.is_none() {
             let why = "the task did not start in time";
-            tally.add(&self.replace_unregistered(TaskTags(&task.tags), Cause::of(why)).await?);
+            let tags = TaskTags(&task.tags);
+            let cause = Cause { stop: Some(&Stop::default()), failures: tags.failures(), ..Cause::of(why) };
+            tally.add(&self.replace_unregistered(tags, cause).await?);
         }
         self.ecs.stop(&task.arn, "stuck: it did not start in time, or is older than any job").await
     }

@@ -131,7 +131,7 @@ where
                 Debt::To(end) => next = end,
                 Debt::OnItsOwn { .. } | Debt::HeldBack | Debt::ToNobody(_) => return Ok(()),
                 // A tag cannot hold every label; the registration can, while there is one.
-                Debt::Unsaid | Debt::Unclear => {
+                Debt::Unsaid | Debt::Unclear | Debt::TooLong => {
                     if let Some(id) = tags.runner_id()
                         && let Some(runner) = github.runner(&target(tags), id).await?
                     {

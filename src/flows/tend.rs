@@ -103,12 +103,17 @@ where
                 Some(own).filter(|next| next.attempt.0 <= self.max_attempts)
             }
             // Its own job has what it needs.
-            Debt::Unclear
+            Debt::Unclear | Debt::TooLong
                 if runner.life == Life::Waiting && self.is_up_for(runner, timing::LONGEST_DOUBT) =>
             {
                 None
             }
-            Debt::Unclear if runner.life == Life::Waiting => return Ok((Owed::Unclear, None)),
+            Debt::Unclear | Debt::TooLong if runner.life == Life::Waiting => {
+                return Ok((Owed::Unclear, None));
+            }
+            // It was unspent: the runners of its labels are one short.
+            Debt::TooLong if matches!(runner.life, Life::Dead | Life::Starting) => Some(own),
+            Debt::TooLong => None,
             // Dispatch follows the chain again.
             Debt::HeldBack => Some(own),
             Debt::Unsaid | Debt::Unclear if runner.life != Life::Busy => Some(own),
@@ -289,7 +294,7 @@ where
         if let Some(next) = next {
             self.announce_anyway(next, "it ran some other job").await?;
         }
-        Ok(Done::new(cause.lost.metric(), format!("{name} was running a job: {}", cause.why)))
+        Ok(Done::new(cause.lost().metric(), format!("{name} was running a job: {}", cause.why)))
     }
 
     /// Nobody told which job the runner runs: its own, or one that is not known.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use crate::{
-    exit::ExitReason,
+    fargate::stop::Stop,
     intake::payload::{self, Message, Unreadable, WorkflowJob},
     ports::TaskArn,
 };
@@ -34,111 +34,8 @@ pub struct StoppedTask {
     pub cluster_arn: String,
     /// `startedBy`.
     pub started_by: String,
-    /// Whether its containers ever started.
-    pub started: bool,
-    /// `stopCode`, e.g. `SpotInterruption`.
-    pub stop_code: Option<String>,
-    /// `stoppedReason`, a sentence.
-    pub stopped_reason: Option<String>,
-    /// The exit code of the first container that has one.
-    pub exit_code: Option<i64>,
-    /// What ECS says of a container beside that, e.g. that its image could not be pulled or its memory was used up.
-    pub container_reason: Option<String>,
-    /// The image of the first container that names one.
-    pub image: Option<String>,
-}
-
-/// Of what a job was lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Lost {
-    /// Fargate Spot took the task back.
-    Interrupted,
-    /// Its memory was used up.
-    OutOfMemory,
-    /// Anything else.
-    #[default]
-    Otherwise,
-}
-
-impl Lost {
-    /// The metric's name.
-    pub fn metric(self) -> &'static str {
-        match self {
-            Lost::Interrupted => "Interrupted",
-            Lost::OutOfMemory => "OutOfMemory",
-            Lost::Otherwise => "Lost",
-        }
-    }
-}
-
-impl StoppedTask {
-    /// Why it stopped, for people.
-    pub fn why(&self) -> String {
-        let part = |text: &Option<String>| text.clone().unwrap_or_else(|| "none given".to_owned());
-        let exit_code = self.exit_code.map_or_else(|| "none".to_owned(), |code| code.to_string());
-        let container = self.container_reason.iter().filter(|&it| Some(it) != self.stopped_reason.as_ref());
-        let container: String = container.map(|reason| format!("; {reason}")).collect();
-        // Only where it is to be mended.
-        let image = self.image.iter().filter(|_| self.fix().is_some());
-        let image: String = image.map(|image| format!("; image {image}")).collect();
-        format!(
-            "{} ({}), exit code {exit_code}{container}{image}",
-            part(&self.stopped_reason),
-            part(&self.stop_code)
-        )
-    }
-
-    /// Whether it certainly never registered a runner, by what ECS alone knows: for container-minted runners,
-    /// whose registration this system cannot look at.
-    pub fn never_registered(&self) -> bool {
-        !self.started || self.exit().is_some_and(ExitReason::owes_a_runner)
-    }
-
-    /// How the installation is to be mended, when it is its fault and not the job's: the next task would end the
-    /// same way.
-    pub fn fix(&self) -> Option<&'static str> {
-        if let Some(exit) = self.exit().filter(|exit| exit.needs_operator()) {
-            return Some(match exit {
-                ExitReason::VersionDeprecated => {
-                    "GitHub gives this runner's version no jobs: deploy an image with the newest one \
-                     (RunnerImage, or build image/ again)"
-                }
-                ExitReason::Configuration | ExitReason::Refused => {
-                    "mend the task definition's environment or the secret; the container's log says which"
-                }
-                _ => "the image has no such command: mend the image, or the task definition's command",
-            });
-        }
-        // ECS's error types for a task that could not start
-        // (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html>).
-        let reasons = [&self.stopped_reason, &self.container_reason];
-        let cannot_pull = reasons.into_iter().flatten().any(|text| text.contains("CannotPullContainer"));
-        cannot_pull.then_some("the image cannot be pulled: check its name, the registry and the way to it")
-    }
-
-    /// Whether its container says that the job was over before it.
-    pub fn ended_in_order(&self) -> bool {
-        matches!(self.exit(), Some(ExitReason::Ended(0) | ExitReason::Hung))
-    }
-
-    /// What a job that went with it is counted as.
-    pub fn lost(&self) -> Lost {
-        let says = |word: &str| {
-            [&self.stopped_reason, &self.container_reason]
-                .into_iter()
-                .flatten()
-                .any(|text| text.contains(word))
-        };
-        match self.stop_code.as_deref() {
-            Some("SpotInterruption") => Lost::Interrupted,
-            _ if says("OutOfMemory") => Lost::OutOfMemory,
-            _ => Lost::Otherwise,
-        }
-    }
-
-    fn exit(&self) -> Option<ExitReason> {
-        self.exit_code.and_then(|code| u8::try_from(code).ok()).map(ExitReason::from_code)
-    }
+    /// How it ended.
+    pub stop: Stop,
 }
 
 /// Reads a message body.
@@ -175,12 +72,14 @@ fn read_task(task: TaskDetail) -> Result<Lifecycle, Unreadable> {
         arn: TaskArn(task.task_arn),
         cluster_arn: task.cluster_arn,
         started_by: task.started_by.unwrap_or_default(),
-        started: task.started_at.is_some(),
-        stop_code: task.stop_code,
-        stopped_reason: task.stopped_reason,
-        exit_code: task.containers.iter().find_map(|container| container.exit_code),
-        image: task.containers.iter().find_map(|container| container.image.clone()),
-        container_reason: task.containers.into_iter().find_map(|container| container.reason),
+        stop: Stop {
+            started: task.started_at.is_some(),
+            code: task.stop_code,
+            reason: task.stopped_reason,
+            exit_code: task.containers.iter().find_map(|container| container.exit_code),
+            image: task.containers.iter().find_map(|container| container.image.clone()),
+            container_reason: task.containers.into_iter().find_map(|container| container.reason),
+        },
     }))
 }
 
@@ -285,8 +184,8 @@ mod tests {
         });
         let Ok(Lifecycle::TaskStopped(task)) = read(&body.to_string()) else { panic!("no stopped task") };
         assert_eq!(task.started_by, "gha-7");
-        assert!(task.never_registered());
-        assert_eq!(task.why(), "CannotPullContainerError (TaskFailedToStart), exit code none");
+        assert!(task.stop.never_registered());
+        assert_eq!(task.stop.why(), "CannotPullContainerError (TaskFailedToStart), exit code none");
     }
 
     /// A release before this one queued the whole event, and messages of both may be in the queue at once.
@@ -294,7 +193,10 @@ mod tests {
     fn what_the_rule_leaves_of_the_event_says_the_same() {
         let whole = read(include_str!("../../tests/fixtures/ecs/task-stopped.json"));
         let left = read(include_str!("../../events/reconcile-task-stopped.json"));
-        assert!(matches!(&whole, Ok(Lifecycle::TaskStopped(task)) if task.never_registered()), "{whole:?}");
+        assert!(
+            matches!(&whole, Ok(Lifecycle::TaskStopped(task)) if task.stop.never_registered()),
+            "{whole:?}"
+        );
         assert_eq!(whole, left);
     }
 
@@ -306,8 +208,8 @@ mod tests {
                 "startedAt": nothing, "stopCode": nothing, "stoppedReason": nothing, "containers": [] } });
             let Ok(Lifecycle::TaskStopped(task)) = read(&body.to_string()) else { panic!("no stopped task") };
             assert_eq!(task.started_by, "");
-            assert!(!task.started);
-            assert_eq!(task.why(), "none given (none given), exit code none");
+            assert!(!task.stop.started);
+            assert_eq!(task.stop.why(), "none given (none given), exit code none");
         }
     }
 
@@ -320,7 +222,7 @@ mod tests {
         let Ok(Lifecycle::TaskStopped(task)) = read(&body.to_string()) else { panic!("no stopped task") };
         let why = "Essential container in task exited (EssentialContainerExited), exit code 137; \
                    OutOfMemoryError: memory usage";
-        assert_eq!(task.why(), why);
+        assert_eq!(task.stop.why(), why);
     }
 
     #[test]
@@ -331,7 +233,7 @@ mod tests {
                 "stoppedReason": "Essential container in task exited",
                 "containers": [{ "name": "runner", "exitCode": exit_code, "image": "registry.test/runner:1" }] } });
             let Ok(Lifecycle::TaskStopped(task)) = read(&body.to_string()) else { panic!("no stopped task") };
-            task.why()
+            task.stop.why()
         };
         assert!(why(7).ends_with("exit code 7; image registry.test/runner:1"), "{}", why(7));
         assert!(why(0).ends_with("exit code 0"), "{}", why(0));

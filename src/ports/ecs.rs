@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, future::Future};
 
 use time::OffsetDateTime;
 
-use crate::{error::CallError, fargate::request::TaskRequest};
+use crate::{
+    error::CallError,
+    fargate::{request::TaskRequest, stop::Stop},
+};
 
 /// The ARN of an ECS task.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +42,10 @@ pub struct Task {
     pub started_at: Option<OffsetDateTime>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
+    /// `taskDefinitionArn`.
+    pub definition: String,
+    /// How it ended; `None` before that.
+    pub stop: Option<Stop>,
 }
 
 /// What both need of ECS: to find tasks again.

@@ -221,6 +221,8 @@ mod tests {
             created_at: Some(since),
             started_at: Some(since),
             tags: BTreeMap::from([(tags::RUNNER_ID.to_owned(), id.to_string())]),
+            definition: String::new(),
+            stop: None,
         }
     }
 

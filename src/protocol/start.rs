@@ -31,8 +31,19 @@ pub enum Asked {
 pub enum Ended {
     /// No job is known to have run on it.
     Idle,
-    /// A job has.
+    /// The job itself has, or nobody told which.
     RanAJob,
+    /// Another job has.
+    RanAnother,
+}
+
+/// An attempt whose task has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Past {
+    /// What became of it.
+    pub how: Ended,
+    /// Runners of the job that died of something that it may have had a part in, up to and with this one.
+    pub failures: u32,
 }
 
 /// The name of the registration, `<prefix>-<job>-<attempt>`: whose is it?
@@ -58,8 +69,10 @@ pub enum Name {
 /// What a task that had this attempt's token before is known for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Former {
-    /// A job has run on it.
+    /// The job itself has run on it, or nobody told which.
     RanAJob,
+    /// Another job has.
+    RanAnother,
     /// It lives, and its registration is there.
     Lives,
     /// Neither: it is of no use to the job.
@@ -104,14 +117,16 @@ pub struct Case {
     pub attempt: Attempt,
     /// Whether it is a later one than was asked for.
     pub begun: bool,
-    /// `MAX_ATTEMPTS`.
-    pub most: Attempt,
+    /// `MAX_ATTEMPTS`: so many may die.
+    pub most: u32,
     /// The job at the end of the chain was announced in this one's place.
     pub forwarded: bool,
     /// The attempt, this or a later one, whose runner waits for work already.
     pub crew: Option<Option<Attempt>>,
     /// The attempts whose tasks have ended, as far as ECS shows them.
-    pub ended: Option<BTreeMap<Attempt, Ended>>,
+    pub ended: Option<BTreeMap<Attempt, Past>>,
+    /// Attempts of which only RunTask told that they are over. Each counts as one that died, so that there is an end.
+    pub useless: u32,
     /// The attempt at hand.
     pub now: Try,
 }
@@ -120,7 +135,7 @@ impl Case {
     /// Nothing is known yet.
     ///
     /// `receives` counts how often SQS has delivered the message; `None` when it did not come from SQS.
-    pub fn new(asked: Asked, receives: Option<u32>, attempt: Attempt, most: Attempt) -> Self {
+    pub fn new(asked: Asked, receives: Option<u32>, attempt: Attempt, most: u32) -> Self {
         Case {
             asked,
             first: receives == Some(1),
@@ -131,16 +146,25 @@ impl Case {
             forwarded: false,
             crew: None,
             ended: None,
+            useless: 0,
             now: Try::default(),
         }
     }
 
     fn had(&self) -> Option<Ended> {
-        self.ended.as_ref()?.get(&self.attempt).copied()
+        Some(self.ended.as_ref()?.get(&self.attempt)?.how)
+    }
+
+    /// Runners that died for the job before this attempt, or with it, as far as it is known.
+    pub fn failures(&self) -> u32 {
+        let ended = self.ended.iter().flatten().filter(|(attempt, _)| **attempt <= self.attempt);
+        let this = u32::from(matches!(self.now.launch, Launch::Conflict(_)));
+        ended.map(|(_, past)| past.failures).max().unwrap_or_default() + self.useless + this
     }
 
     /// The next attempt.
     pub fn advance(&mut self) {
+        self.useless += u32::from(self.now.launch != Launch::Untried);
         self.attempt = self.attempt.next();
         self.begun = true;
         self.now = Try::default();
@@ -279,8 +303,8 @@ table! {
         (_, _, _, Some(_), Busy, _)                 => Step::End(Duplicate(RUNS_A_JOB));
     "The attempt did its work.":
         (_, _, _, Some(Ended::RanAJob), ..)         => Step::End(Duplicate(RAN_A_JOB));
-    "The attempt is over and took no job.":
-        (_, _, _, Some(Ended::Idle), ..)            => next(c);
+    "The attempt is over, and another job had its runner, or none.":
+        (_, _, _, Some(Ended::Idle | Ended::RanAnother), ..) => next(c);
 
     // The name: whose is it?
     "Mint: 201, it is ours; 409, it is somebody's.":
@@ -313,8 +337,8 @@ table! {
         (.., Conflict(Some(Former::RanAJob)))       => Step::End(Duplicate(RAN_A_JOB));
     "It is there.":
         (.., Conflict(Some(Former::Lives)))         => Step::End(Duplicate(TASK_IS_THERE));
-    "It is over and took no job.":
-        (.., Conflict(Some(Former::Useless)))       => next(c);
+    "It is over, and another job had it, or none.":
+        (.., Conflict(Some(Former::Useless | Former::RanAnother))) => next(c);
     "Started.":
         (.., Launch::Started)                       => Step::End(End::Started);
     "No registration stays without a task.":
@@ -323,14 +347,14 @@ table! {
         (.., Failed)                                => Step::End(Error);
 }
 
-/// The attempt at hand took no job: the next one's turn, if a runner is owed still.
+/// The attempt at hand is of no use to the job: the next one's turn, if a runner is owed still.
 fn next(c: &Case) -> Step {
     match c.now.owed {
         None => See(Look::Debt),
         Some(Owed::ToNobody(why)) => Step::End(NotOwed(why)),
         Some(Owed::HeldBack) => Step::End(NotOwed("the job waits for approval")),
         Some(Owed::ToAnother) => Do(Forward),
-        Some(_) if c.attempt >= c.most => Step::End(GivenUp),
+        Some(_) if c.failures() >= c.most => Step::End(GivenUp),
         Some(_) => Do(NextAttempt),
     }
 }

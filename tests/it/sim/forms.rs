@@ -1,7 +1,7 @@
 //! The world's facts in the library's own types, as the ports answer them; and what AWS would not take.
 
 use gha_fargate_runners::{
-    fargate::{fleet::Capacity, request::TaskRequest, tags},
+    fargate::{fleet::Capacity, request::TaskRequest, stop::Stop, tags},
     ids::RunnerId,
     ports::{Delivery, JobState, JobStatus, Registration, Source, Task, TaskArn},
 };
@@ -56,6 +56,15 @@ pub fn as_task(task: &ecs::Task) -> Task {
         created_at: Some(task.created_at),
         started_at: task.started_at,
         tags: task.tags.clone(),
+        definition: task.definition.clone(),
+        stop: task.stopped_at.map(|_| Stop {
+            started: task.started_at.is_some(),
+            code: task.stop_code.clone(),
+            reason: task.stopped_reason.clone(),
+            exit_code: task.exit_code.map(i64::from),
+            container_reason: None,
+            image: None,
+        }),
     }
 }
 

@@ -1,0 +1,111 @@
+//! How a task ended, as ECS tells it: in DescribeTasks, and in its task state change events.
+
+use crate::exit::ExitReason;
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stop {
+    /// Whether its containers ever started.
+    pub started: bool,
+    /// `stopCode`, e.g. `SpotInterruption`.
+    pub code: Option<String>,
+    /// `stoppedReason`, a sentence.
+    pub reason: Option<String>,
+    /// The exit code of the first container that has one.
+    pub exit_code: Option<i64>,
+    /// What ECS says of a container beside that, e.g. that its image could not be pulled or its memory was used up.
+    pub container_reason: Option<String>,
+    /// The image of the first container that names one.
+    pub image: Option<String>,
+}
+
+/// Of what a job was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lost {
+    /// Fargate Spot took the task back.
+    Interrupted,
+    /// Its memory was used up.
+    OutOfMemory,
+    /// Anything else.
+    #[default]
+    Otherwise,
+}
+
+impl Lost {
+    /// The metric's name.
+    pub fn metric(self) -> &'static str {
+        match self {
+            Lost::Interrupted => "Interrupted",
+            Lost::OutOfMemory => "OutOfMemory",
+            Lost::Otherwise => "Lost",
+        }
+    }
+}
+
+impl Stop {
+    /// Why it stopped, for people.
+    pub fn why(&self) -> String {
+        let part = |text: &Option<String>| text.clone().unwrap_or_else(|| "none given".to_owned());
+        let exit_code = self.exit_code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+        let container = self.container_reason.iter().filter(|&it| Some(it) != self.reason.as_ref());
+        let container: String = container.map(|reason| format!("; {reason}")).collect();
+        // Only where it is to be mended.
+        let image = self.image.iter().filter(|_| self.fix().is_some());
+        let image: String = image.map(|image| format!("; image {image}")).collect();
+        format!("{} ({}), exit code {exit_code}{container}{image}", part(&self.reason), part(&self.code))
+    }
+
+    /// Whether it certainly never registered a runner, by what ECS alone knows: for container-minted runners,
+    /// whose registration this system cannot look at.
+    pub fn never_registered(&self) -> bool {
+        !self.started || self.exit().is_some_and(ExitReason::owes_a_runner)
+    }
+
+    /// How the installation is to be mended, when it is its fault and not the job's: the next task would end the
+    /// same way.
+    pub fn fix(&self) -> Option<&'static str> {
+        if let Some(exit) = self.exit().filter(|exit| exit.needs_operator()) {
+            return Some(match exit {
+                ExitReason::VersionDeprecated => {
+                    "GitHub gives this runner's version no jobs: deploy an image with the newest one \
+                     (RunnerImage, or build image/ again)"
+                }
+                ExitReason::Configuration | ExitReason::Refused => {
+                    "mend the task definition's environment or the secret; the container's log says which"
+                }
+                _ => "the image has no such command: mend the image, or the task definition's command",
+            });
+        }
+        // ECS's error types for a task that could not start
+        // (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html>).
+        let reasons = [&self.reason, &self.container_reason];
+        let cannot_pull = reasons.into_iter().flatten().any(|text| text.contains("CannotPullContainer"));
+        cannot_pull.then_some("the image cannot be pulled: check its name, the registry and the way to it")
+    }
+
+    /// Whether the job may have had a part in it: its containers started, and it is not plainly the installation's fault.
+    pub fn may_be_the_job_s(&self) -> bool {
+        self.started && self.fix().is_none()
+    }
+
+    /// Whether its container says that the job was over before it.
+    pub fn ended_in_order(&self) -> bool {
+        matches!(self.exit(), Some(ExitReason::Ended(0) | ExitReason::Hung))
+    }
+
+    /// What a job that went with it is counted as.
+    pub fn lost(&self) -> Lost {
+        let says = |word: &str| {
+            [&self.reason, &self.container_reason].into_iter().flatten().any(|text| text.contains(word))
+        };
+        match self.code.as_deref() {
+            Some("SpotInterruption") => Lost::Interrupted,
+            _ if says("OutOfMemory") => Lost::OutOfMemory,
+            _ => Lost::Otherwise,
+        }
+    }
+
+    fn exit(&self) -> Option<ExitReason> {
+        self.exit_code.and_then(|code| u8::try_from(code).ok()).map(ExitReason::from_code)
+    }
+}
