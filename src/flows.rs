@@ -2,7 +2,6 @@
 
 pub mod dispatch;
 pub mod doctor;
-pub mod drought;
 pub mod memory;
 pub mod reconcile;
 pub mod webhook;
@@ -10,10 +9,13 @@ pub mod webhook;
 mod budget;
 mod chain;
 mod course;
+mod drought;
 mod eyes;
 mod hands;
 mod plan;
+mod probe;
 mod redeliver;
 mod sweep;
 mod taken;
 mod tend;
+mod watch;

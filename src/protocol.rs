@@ -3,6 +3,7 @@
 pub mod books;
 pub mod debt;
 pub mod life;
+pub mod outbreak;
 pub mod redeliveries;
 pub mod start;
 mod table;

@@ -87,6 +87,13 @@ impl Ecs {
         Err(CallError::new(Class::Transient, "ecs:ListTasks: the list does not end"))
     }
 
+    /// One page.
+    async fn list_some(&self, status: DesiredStatus) -> Result<Vec<String>, CallError> {
+        let page = self.client.list_tasks().cluster(&self.cluster).desired_status(status).send().await;
+        let page = page.map_err(|error| call_error(&error, "ecs:ListTasks", true))?;
+        Ok(page.task_arns.unwrap_or_default())
+    }
+
     async fn describe_all(&self, arns: &[String]) -> Result<Vec<Task>, CallError> {
         let mut tasks = Vec::with_capacity(arns.len());
         for arns in arns.chunks(DESCRIBE_AT_ONCE) {
@@ -156,6 +163,12 @@ impl FindTasks for Ecs {
         self.describe_all(&arns).await
     }
 
+    async fn some_tasks(&self, ended: bool) -> Result<Vec<Task>, CallError> {
+        let status = if ended { DesiredStatus::Stopped } else { DesiredStatus::Running };
+        let arns = self.list_some(status).await?;
+        self.describe_all(&arns).await
+    }
+
     async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {
         let tasks = self.describe_all(std::slice::from_ref(&arn.0)).await?;
         Ok(tasks.into_iter().next())
@@ -212,6 +225,10 @@ impl FindTasks for EcsStarter {
 
     async fn ended_tasks(&self, started_by: Option<&str>) -> Result<Vec<Task>, CallError> {
         self.tasks.ended_tasks(started_by).await
+    }
+
+    async fn some_tasks(&self, ended: bool) -> Result<Vec<Task>, CallError> {
+        self.tasks.some_tasks(ended).await
     }
 
     async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {

@@ -11,7 +11,7 @@ use gha_fargate_runners::{
         sqs::Sqs,
     },
     config::DispatchConfig,
-    flows::{dispatch::Dispatcher, drought::Drought, memory::Memory},
+    flows::{dispatch::Dispatcher, memory::Memory},
     lambda::{
         batch,
         function::{self, Error},
@@ -43,7 +43,6 @@ async fn dispatch() -> Result<(), Error> {
         max_runners: config.max_runners,
         max_attempts: config.max_attempts,
         memory: Memory::default(),
-        drought: Drought::default(),
     };
     adapters::warm(async || {
         let github = async {

@@ -105,7 +105,8 @@ impl Stop {
         }
     }
 
-    fn exit(&self) -> Option<ExitReason> {
+    /// What its exit code means.
+    pub(crate) fn exit(&self) -> Option<ExitReason> {
         self.exit_code.and_then(|code| u8::try_from(code).ok()).map(ExitReason::from_code)
     }
 }

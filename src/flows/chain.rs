@@ -99,6 +99,8 @@ pub(crate) struct Chain<'a, G, E> {
     pub(crate) ecs: &'a E,
     /// What the tags of all tasks say, where somebody has read them.
     pub(crate) taken: Option<&'a Taken>,
+    /// Since when the message that asks is on its queue.
+    pub(crate) asked_at: Option<OffsetDateTime>,
     pub(crate) memory: &'a Memory,
     pub(crate) names: &'a RunnerNames,
     pub(crate) now: OffsetDateTime,
@@ -157,14 +159,25 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
             };
             let place = match self.place_of(owner).await? {
                 Some(place) => place,
-                None if since.is_some_and(|since| self.now - since > timing::SHOWN) => {
-                    return Ok(Debt::ToNobody("the chain leads to a task that ECS has forgotten since"));
-                }
-                // Most likely; if not, GitHub does not show it there.
-                None => next.target(),
+                None => match self.without_a_place(since) {
+                    Some(end) => return Ok(end),
+                    // Most likely; if not, GitHub does not show it there.
+                    None => next.target(),
+                },
             };
             next = Replacement::new(owner, attempt, place);
         }
+    }
+
+    /// The chain leads on to a job that nobody knows the place of, by a runner that was taken then: does it end there?
+    fn without_a_place(&self, since: Option<OffsetDateTime>) -> Option<Debt> {
+        let since = since?;
+        // The message waited here while its job took the runner: whose that was, nobody else will settle.
+        if self.asked_at.is_some_and(|asked_at| since > asked_at) {
+            return Some(Debt::Unclear);
+        }
+        let why = "the chain leads to a task that ECS has forgotten since";
+        (self.now - since > timing::SHOWN).then_some(Debt::ToNobody(why))
     }
 
     /// Another's runner that the job is known to have got. (Whether a job on its own is over, only GitHub says.)

@@ -16,7 +16,6 @@ use crate::{
     flows::{
         budget::Budget,
         chain::Debt,
-        drought::Drought,
         eyes::Eyes,
         hands::{discard, run_task, spend_by_name},
         memory::Memory,
@@ -28,7 +27,10 @@ use crate::{
         payload::{self, Job, Message},
         policy::{Policy, Skip, Verdict},
     },
-    lambda::outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
+    lambda::{
+        batch::Received,
+        outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
+    },
     ports::{Clock, Deleted, FindTasks, Github, JitConfig, Minted, Queue, RunTask, StartTasks, TaskArn},
     protocol::{
         debt::Owed,
@@ -56,10 +58,8 @@ pub struct Dispatcher<G, E, Q, C> {
     pub max_runners: u32,
     /// `MAX_ATTEMPTS`: runners started for one job before it is rejected.
     pub max_attempts: u32,
-    /// What this process remembers of jobs,
+    /// What this process remembers.
     pub memory: Memory,
-    /// and of capacity.
-    pub drought: Drought,
 }
 
 /// What the facts of a case are about.
@@ -79,14 +79,16 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         Budget::of(&self.ecs, self.max_runners).await
     }
 
-    /// One message. `receives` counts how often SQS has delivered it; `None` when it did not come from SQS.
-    pub async fn handle(&self, body: String, receives: Option<u32>, budget: &Budget) -> Handled {
+    /// One message. `received` is `None` when it did not come from SQS.
+    pub async fn handle(&self, body: String, received: Option<Received>, budget: &Budget) -> Handled {
+        let (receives, asked_at) = (received.map(|it| it.times), received.and_then(|it| it.sent_at));
         match payload::read(&body) {
             Err(unreadable) => Handled { job: None, outcome: Outcome::Rejected(unreadable.to_string()) },
             Ok(Message::OtherEvent(what)) => {
                 Handled { job: None, outcome: Outcome::Skipped(Skip::new("event", what)) }
             }
-            Ok(Message::WorkflowJob(event)) => {
+            Ok(Message::WorkflowJob(mut event)) => {
+                event.job.asked_at = asked_at;
                 let verdict = self.policy.judge(&event, self.clock.now());
                 let asked = |sizing| match receives > Some(1) {
                     true => Asked::Doubtful,
@@ -97,7 +99,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             }
             Ok(Message::Replacement(replacement)) => {
                 let asked = if replacement.registered { Asked::HandedBack } else { Asked::Announced };
-                let job = replacement.into_job();
+                let job = Job { asked_at, ..replacement.into_job() };
                 let outcome = match self.judge_own(&job, asked, receives).await {
                     Ok(verdict) => self.serve(verdict, |_| asked, &job, receives, budget).await,
                     Err(outcome) => outcome,
@@ -184,7 +186,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 let case = Case::new(asked, receives, job.attempt, self.max_attempts);
                 self.start_minted(github, case, job, plan, budget).await
             }
-            None => self.start_hidden(&plan).await,
+            None => self.start_hidden(asked, &plan).await,
         }
         .unwrap_or_else(Outcome::from);
         if !matches!(outcome, Outcome::Done(_)) {
@@ -203,8 +205,11 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         budget: &Budget,
     ) -> Result<Outcome, CallError> {
         budget.may_mint(self.clock.now())?;
-        if let Err(later) = self.drought.may_ask(&plan, self.clock.now()) {
+        if let Err(later) = self.memory.drought.may_ask(&plan, self.clock.now()) {
             return Ok(Outcome::Deferred(later));
+        }
+        if let Some(later) = self.held_up(Some(github), case.asked, &plan).await? {
+            return Ok(later);
         }
         let mut seen = Seen::default();
         loop {
@@ -339,7 +344,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     async fn run_task(&self, plan: &Plan, seen: &mut Seen) -> Result<Launch, CallError> {
         let answer = run_task(&self.ecs, &self.fleet.container, plan, seen.registration.as_ref()).await;
         let dry = matches!(&answer, Err(error) if error.class == Class::NoCapacity);
-        self.drought.note(plan, dry, self.clock.now());
+        self.memory.drought.note(plan, dry, self.clock.now());
         match answer {
             Ok((RunTask::Started(task), capacity)) => {
                 seen.started = Some((task, capacity));
@@ -359,7 +364,10 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     }
 
     /// Container-minted: RunTask alone.
-    async fn start_hidden(&self, plan: &Plan) -> Result<Outcome, CallError> {
+    async fn start_hidden(&self, asked: Asked, plan: &Plan) -> Result<Outcome, CallError> {
+        if let Some(later) = self.held_up(None, asked, plan).await? {
+            return Ok(later);
+        }
         let mut case = Hidden { several: plan.capacities.len() > 1, ..Hidden::default() };
         let mut seen = Seen::default();
         loop {

@@ -14,7 +14,7 @@ use crate::{
 
 /// What a process remembers of capacity.
 #[derive(Debug, Default)]
-pub struct Drought(RefCell<BTreeMap<(Vec<Capacity>, String), OffsetDateTime>>);
+pub(crate) struct Drought(RefCell<BTreeMap<(Vec<Capacity>, String), OffsetDateTime>>);
 
 impl Drought {
     /// Whether the plan's capacities may be asked for: one job a minute finds out whether there is some again.

@@ -48,8 +48,9 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
         })
     }
 
-    fn chain(&self) -> Chain<'_, G, E> {
+    fn chain(&self, asked_at: Option<OffsetDateTime>) -> Chain<'_, G, E> {
         Chain {
+            asked_at,
             github: self.github,
             ecs: self.ecs,
             taken: None,
@@ -62,7 +63,7 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
     /// Who the runner of that job is owed to, to the end of the chain.
     pub(crate) async fn debt(&self, job: &Job) -> Result<Debt, CallError> {
         let own = Replacement::new(job.id, job.attempt, job.target.clone());
-        let debt = self.chain().debt(own).await?;
+        let debt = self.chain(job.asked_at).debt(own).await?;
         if debt == Debt::Unsaid && job.target.repository.is_some() {
             tracing::warn!(
                 job = job.id.0,

@@ -1,9 +1,9 @@
-//! What a process remembers of chains, so that it asks once. Only what never changes: whose runner a job that is over
-//! got, and where a job lives. A process that remembers nothing asks again.
+//! What a process remembers, so that it asks once. A process that remembers nothing asks again.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
 use crate::{
+    flows::{drought::Drought, watch::Watch},
     ids::{JobId, Purpose},
     ports::Target,
 };
@@ -11,9 +11,12 @@ use crate::{
 /// A few megabytes.
 const MOST: usize = 20_000;
 
-/// What a process remembers of chains.
+/// What a process remembers: of chains only what never changes, whose runner a job that is over got, and where a job
+/// lives.
 #[derive(Debug, Default)]
 pub struct Memory {
+    pub(crate) drought: Drought,
+    pub(crate) watch: Watch,
     runners: RefCell<BTreeMap<JobId, Purpose>>,
     places: RefCell<BTreeMap<JobId, Target>>,
 }

@@ -34,6 +34,9 @@ pub struct Plan {
     failures: u32,
 }
 
+/// The slots from here on are not the sweep's.
+const FIRST_PROBE: u32 = 1_000_000;
+
 impl Plan {
     /// The plan for a job's runner.
     pub fn for_job(job: &Job, sizing: Sizing, fleet: &Fleet, names: &RunnerNames) -> Plan {
@@ -88,6 +91,19 @@ impl Plan {
     /// After so many that died.
     pub fn with_failures(self, failures: u32) -> Plan {
         Plan { failures, ..self }
+    }
+
+    /// The same runner as one of the warm pool: whoever takes it, nobody is owed another. All of one minute have one
+    /// name.
+    pub(crate) fn as_probe(&self, minute: u64) -> Plan {
+        let is_arm64 = self.sizing.architecture == Some(Architecture::Arm64);
+        let slot = FIRST_PROBE + u32::from(is_arm64);
+        Plan { purpose: Purpose::Pool { window: minute, slot }, ..self.clone() }
+    }
+
+    /// The task definition: family, family:revision or ARN.
+    pub(crate) fn definition(&self) -> &str {
+        &self.task_definition
     }
 
     /// What the task competes for.

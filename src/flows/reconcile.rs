@@ -19,6 +19,7 @@ use crate::{
         chain::{Chain, Taken},
         course::Course,
         memory::Memory,
+        watch::{self, Looks},
     },
     ids::{Attempt, JobId, Purpose, RunId, is_ours, started_by},
     intake::{
@@ -27,10 +28,13 @@ use crate::{
         policy::{Policy, Skip},
     },
     lambda::outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
-    ports::{Deliveries, FindTasks, Github, JobState, JobStatus, Queue, Scope, StartTasks, TendTasks, Timer},
+    ports::{
+        Deliveries, FindTasks, Github, JobState, JobStatus, Queue, Scope, StartTasks, Task, TendTasks, Timer,
+    },
     protocol::{
         books::{Runner, ran_target, target},
         life::{self, Life, life, reg},
+        outbreak::Outbreak,
         tend::Heard,
         timing,
     },
@@ -181,7 +185,7 @@ where
         }
         let tags = TaskTags(&task.tags);
         let why = stopped.stop.why();
-        let cause = Cause { stop: Some(&stopped.stop), failures: tags.failures(), ..Cause::of(&why) };
+        let cause = Cause { stop: Some(&stopped.stop), task: Some(&task), why: &why };
         if tags.ran_a_job() {
             return Ok(self.ended_after_a_job(tags, cause).await?.with_task(task.arn.clone()).into());
         }
@@ -244,6 +248,7 @@ where
             github,
             ecs: &self.ecs,
             taken,
+            asked_at: None,
             memory: &self.memory,
             names: &self.policy.names,
             now: self.clock.now(),
@@ -257,14 +262,14 @@ where
         cause: Cause<'_>,
     ) -> Result<Done, CallError> {
         let (job, why) = (replacement.job_id, cause.why);
-        if let Some(fix) = cause.stop.and_then(Stop::fix) {
+        if let Some(fix) = self.fix(&cause).await {
             tracing::error!(job = job.0, attempt = replacement.attempt.0, why, "{fix}; the job waits");
             self.queue.announce(&replacement.to_body(), replacement_delay(replacement.attempt)).await?;
             let counts = vec![("Replaced", 1), ("NeedsOperator", 1)];
             return Ok(Done { counts, ..Done::new("Replaced", format!("job {job} waits: {fix}")) });
         }
         let is_failure = cause.stop.is_none_or(Stop::may_be_the_job_s);
-        if is_failure && cause.failures + 1 >= self.max_attempts {
+        if is_failure && cause.failures() + 1 >= self.max_attempts {
             let reason = format!(
                 "MAX_ATTEMPTS: {} runners were started for job {job} and none took a job; the last one stopped: \
                  {why}; mend that, then send this message to the job queue",
@@ -275,6 +280,26 @@ where
             return Ok(Done::new("Rejected", reason));
         }
         self.announce_anyway(replacement, why).await
+    }
+
+    /// How the installation is to be mended, when it is its fault and not the job's.
+    async fn fix(&self, cause: &Cause<'_>) -> Option<String> {
+        if let Some(fix) = cause.stop.and_then(Stop::fix) {
+            return Some(fix.to_owned());
+        }
+        self.outbreak(&cause.task?.definition).await.map(|outbreak| watch::said(&outbreak))
+    }
+
+    /// Whether runners of that task definition die whatever the job.
+    pub(crate) async fn outbreak(&self, definition: &str) -> Option<Outbreak> {
+        let looks = Looks {
+            github: self.github.as_ref(),
+            ecs: &self.ecs,
+            names: &self.policy.names,
+            good_for: Some(Duration::ZERO),
+            now: self.clock.now(),
+        };
+        self.memory.watch.outbreak(&looks, definition).await
     }
 
     /// Puts the job back on its queue for the next attempt.
@@ -304,14 +329,19 @@ pub(crate) struct Cause<'a> {
     pub(crate) why: &'a str,
     /// How the task ended, if it has. Where the job had no part in it, no number of attempts gives the job up.
     pub(crate) stop: Option<&'a Stop>,
-    /// Runners that were started for the job before this one, and died.
-    pub(crate) failures: u32,
+    /// The task.
+    pub(crate) task: Option<&'a Task>,
 }
 
 impl<'a> Cause<'a> {
     /// A cause that says nothing of the installation.
     pub(crate) fn of(why: &'a str) -> Self {
-        Cause { why, stop: None, failures: 0 }
+        Cause { why, stop: None, task: None }
+    }
+
+    /// Runners that were started for the job before this one, and died.
+    fn failures(&self) -> u32 {
+        self.task.map_or(0, |task| TaskTags(&task.tags).failures())
     }
 
     /// What a job that went with it is counted as.

@@ -19,6 +19,7 @@ use crate::{
         plan::Plan,
         reconcile::{Cause, Pool, Reconciler},
         redeliver::redeliver,
+        watch,
     },
     ids::Purpose,
     intake::policy::{RepositoryGlob, Skip},
@@ -44,8 +45,6 @@ const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const MINUTES_BETWEEN_SWEEPS: u8 = 5;
 /// As many runners as a sweep surely gets through, whatever GitHub's limits leave it.
 const RUNNERS_A_SWEEP: usize = 40;
-/// So many deaths in a row are no chance.
-const FATAL: usize = 3;
 /// Runners seen to at a time: one after the other, a sweep of a busy fleet would not be done before the next.
 pub(crate) const AT_ONCE: usize = 4;
 
@@ -315,8 +314,7 @@ where
             Life::Starting => "its runner never connected",
             _ => "idle past IDLE_TIMEOUT_SECONDS",
         };
-        let failures = runner.task.as_ref().map_or(0, |task| TaskTags(&task.tags).failures());
-        let cause = Cause { failures, ..Cause::of(why) };
+        let cause = Cause { task: runner.task.as_ref(), ..Cause::of(why) };
         self.tend(github, runner, Heard::Swept { past: runner.past }, cause, course).await
     }
 
@@ -327,23 +325,13 @@ where
         if lacks == 0 {
             return Ok(0);
         }
-        let started_by = Purpose::Pool { window: 0, slot: 0 }.started_by();
-        let ended = self.ecs.ended_tasks(Some(&started_by)).await?;
-        // StopTask deletes the tags: those were retired.
-        let (ran, died): (Vec<&Task>, Vec<&Task>) = ended
-            .iter()
-            .filter(|task| !task.tags.is_empty())
-            .partition(|task| TaskTags(&task.tags).ran_a_job());
-        if !ran.is_empty() || died.len() < FATAL {
-            return Ok(lacks);
+        match self.outbreak(&pool.fleet.task_definition).await {
+            Some(outbreak) => {
+                tally.note(Err(CallError::new(Class::NeedsOperator, watch::said(&outbreak))));
+                Ok(1)
+            }
+            None => Ok(lacks),
         }
-        let why = format!(
-            "{} runners of the warm pool died in the last hour, and none took a job: see why their tasks stopped; one \
-             is tried at each sweep",
-            died.len()
-        );
-        tally.note(Err(CallError::new(Class::NeedsOperator, why)));
-        Ok(1)
     }
 
     /// Fills the warm pool up. Names and tokens come from the sweep's scheduled time: a sweep that is delivered
@@ -402,7 +390,7 @@ where
         if task.started_at.is_none() {
             let why = "the task did not start in time";
             let tags = TaskTags(&task.tags);
-            let cause = Cause { stop: Some(&Stop::default()), failures: tags.failures(), ..Cause::of(why) };
+            let cause = Cause { stop: Some(&Stop::default()), task: Some(task), why };
             tally.add(&self.replace_unregistered(tags, cause).await?);
         }
         self.ecs.stop(&task.arn, "stuck: it did not start in time, or is older than any job").await

@@ -32,6 +32,8 @@ pub struct Job {
     pub labels: Vec<String>,
     /// When GitHub created it; older GitHub Enterprise Servers do not say.
     pub created_at: Option<OffsetDateTime>,
+    /// Since when the message that asks for its runner is on its queue.
+    pub asked_at: Option<OffsetDateTime>,
     /// Where it lives.
     pub target: Target,
 }
@@ -159,6 +161,7 @@ impl Replacement {
             workflow: None,
             labels: self.labels,
             created_at: None,
+            asked_at: None,
             target,
         }
     }
@@ -278,6 +281,7 @@ pub fn read_workflow_job(json: &str, path: &str) -> Result<WorkflowJob, Unreadab
             workflow: wire.workflow_job.workflow_name,
             labels: wire.workflow_job.labels,
             created_at,
+            asked_at: None,
             target: Target {
                 owner: wire.repository.owner.login,
                 repository: Some(wire.repository.name),

@@ -188,6 +188,7 @@ mod tests {
                 workflow: None,
                 labels: vec!["self-hosted".into()],
                 created_at: None,
+                asked_at: None,
                 target: Target { owner: "Acme".into(), repository: Some("App".into()), installation: None },
             },
             arrived_at: Some(NOW - Duration::hours(23)),

@@ -20,6 +20,15 @@ use crate::{
 /// costs CPU at a cold start.
 const CONCURRENCY: usize = 10;
 
+/// How SQS has delivered a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// How often, this time included.
+    pub times: u32,
+    /// Since when it is on its queue.
+    pub sent_at: Option<OffsetDateTime>,
+}
+
 /// One SQS message.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -36,7 +45,7 @@ pub struct Record {
 }
 
 /// Lambda's event, of whatever shape: an SQS batch, or one event from EventBridge or by hand. `handle` gets a
-/// message's body, and how often SQS has delivered it. An SQS invocation fails for none of its records; a single
+/// message's body, and how SQS has delivered it. An SQS invocation fails for none of its records; a single
 /// event that is not done is an error, so that the service that invoked the function tries again.
 pub async fn invoke<Q, C, H, F>(
     event: &RawValue,
@@ -47,7 +56,7 @@ pub async fn invoke<Q, C, H, F>(
 where
     Q: Queue,
     C: Clock,
-    H: Fn(String, Option<u32>) -> F,
+    H: Fn(String, Option<Received>) -> F,
     F: Future<Output = Handled>,
 {
     match read_records(event) {
@@ -99,7 +108,7 @@ pub async fn process<Q, C, H, F>(records: &[Record], queue: &Q, clock: &C, handl
 where
     Q: Queue,
     C: Clock,
-    H: Fn(String, Option<u32>) -> F,
+    H: Fn(String, Option<Received>) -> F,
     F: Future<Output = Handled>,
 {
     let mut metrics = Metrics::default();
@@ -108,7 +117,8 @@ where
     let mut done = stream::iter(records)
         .map(|record| async move {
             let began = clock.now();
-            let handled = catching_panics(handle(record.body.clone(), record.receives)).await;
+            let received = record.receives.map(|times| Received { times, sent_at: record.sent_at });
+            let handled = catching_panics(handle(record.body.clone(), received)).await;
             let acknowledged = acknowledge(record, &handled.outcome, queue).await;
             let waited = record.sent_at.map(|sent_at| began - sent_at);
             log(&record.message_id, &handled, waited, clock.now() - began);
@@ -228,7 +238,7 @@ async fn process_one<Q, C, H, F>(
 where
     Q: Queue,
     C: Clock,
-    H: Fn(String, Option<u32>) -> F,
+    H: Fn(String, Option<Received>) -> F,
     F: Future<Output = Handled>,
 {
     let began = clock.now();

@@ -57,6 +57,9 @@ pub trait FindTasks {
     /// hour).
     fn ended_tasks(&self, started_by: Option<&str>) -> impl Future<Output = Result<Vec<Task>, CallError>>;
 
+    /// Up to a hundred of this fleet's tasks, live or ended ones, whichever ECS lists first.
+    fn some_tasks(&self, ended: bool) -> impl Future<Output = Result<Vec<Task>, CallError>>;
+
     /// DescribeTasks with TAGS of one task; `None` once ECS has forgotten it (about an hour after it stopped).
     fn describe(&self, arn: &TaskArn) -> impl Future<Output = Result<Option<Task>, CallError>>;
 }

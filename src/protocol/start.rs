@@ -158,8 +158,8 @@ impl Case {
     /// Runners that died for the job before this attempt, or with it, as far as it is known.
     pub fn failures(&self) -> u32 {
         let ended = self.ended.iter().flatten().filter(|(attempt, _)| **attempt <= self.attempt);
-        let this = u32::from(matches!(self.now.launch, Launch::Conflict(_)));
-        ended.map(|(_, past)| past.failures).max().unwrap_or_default() + self.useless + this
+        let useless = self.useless + u32::from(matches!(self.now.launch, Launch::Conflict(_)));
+        ended.map(|(_, past)| past.failures).max().unwrap_or_default().max(useless)
     }
 
     /// The next attempt.

@@ -53,6 +53,13 @@ pub const UNTIL_SHOWN: Duration = seconds(75);
 /// So long after a RunTask found no capacity, no other job of this process asks for it.
 pub const DROUGHT: Duration = minutes(1);
 
+/// While all runners die, one is started in this time to find out whether that is over.
+pub const PROBE: Duration = minutes(1);
+/// And ECS is asked so often.
+pub const WATCH: Duration = seconds(20);
+/// And a job waits so long, or up to twice as long.
+pub const OUTBREAK: Duration = minutes(4);
+
 // Reconcile
 
 /// The registration of a crashed dispatch goes back to the queue; one that is only slow gets this long to finish

@@ -18,7 +18,6 @@ use gha_fargate_runners::{
     config::{DispatchConfig, GitHubSettings, ReconcileConfig},
     flows::{
         dispatch::Dispatcher,
-        drought::Drought,
         memory::Memory,
         reconcile::{Pool, Reconciler},
     },
@@ -81,7 +80,6 @@ impl Fleet {
                 max_runners: config.max_runners,
                 max_attempts: config.max_attempts,
                 memory: Memory::default(),
-                drought: Drought::default(),
             },
             reconciler: Reconciler {
                 scope: reconcile.github.as_ref().map_or(Scope::Org, |settings| settings.scope.clone()),

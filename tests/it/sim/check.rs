@@ -53,6 +53,8 @@ pub struct Checks {
     pub counts: [u64; 5],
     /// Milliseconds for which tasks have lived past their bound.
     pub leaked_ms: u64,
+    /// Until when something that is no job's fault let no runner live.
+    pub ill_until: Ms,
     /// When sweeps began in which every step worked.
     clean_sweeps: VecDeque<Ms>,
 }
@@ -166,13 +168,17 @@ impl World {
 
     fn check_jobs(&mut self) {
         let now = self.now;
+        if self.all_runners_die() {
+            self.checks.ill_until = now;
+        }
+        let ill_until = self.checks.ill_until;
         let late: Vec<u64> = self
             .github
             .queued()
             .filter(|job| {
                 let owed = |it: &&books::Job| !it.rejected && it.is_owed;
                 let Some(it) = self.books.job(*job).filter(owed) else { return false };
-                let waited = now - it.queued_at;
+                let waited = now - it.queued_at.max(ill_until);
                 // Spot alone may be dry for hours: a job is not lost yet while its message or a task is there.
                 let is_seen_to =
                     || self.is_queued(*job) || self.ecs.started_by(&format!("gha-{job}")).any(Task::is_live);

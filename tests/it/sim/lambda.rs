@@ -14,7 +14,6 @@ use gha_fargate_runners::{
     config::{DispatchConfig, ReconcileConfig},
     flows::{
         dispatch::Dispatcher,
-        drought::Drought,
         memory::Memory,
         reconcile::{Pool, Reconciler},
         webhook::Webhook,
@@ -143,7 +142,6 @@ impl History {
                     max_runners: dispatch.max_runners,
                     max_attempts: dispatch.max_attempts,
                     memory: Memory::default(),
-                    drought: Drought::default(),
                 },
                 reconciler: Reconciler {
                     github: Some(faulty.clone()),
@@ -212,7 +210,7 @@ impl History {
                     .as_ref()
                     .map(|handle| forms::source(which, handle, message.body.job)),
                 receives: Some(message.receive_count),
-                sent_at: None,
+                sent_at: Some(message.sent_at),
                 body: message.body.body.to_string(),
             })
             .collect();

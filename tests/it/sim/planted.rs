@@ -182,6 +182,10 @@ impl FindTasks for FaultyPort {
         self.port.ended_tasks(started_by).await
     }
 
+    async fn some_tasks(&self, ended: bool) -> Result<Vec<Task>, CallError> {
+        self.port.some_tasks(ended).await
+    }
+
     async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {
         self.port.describe(arn).await
     }

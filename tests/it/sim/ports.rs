@@ -159,6 +159,10 @@ impl FindTasks for Port {
         answer!(self.call(Request::EndedTasks(started_by.map(str::to_owned))), Reply::Tasks(tasks) => tasks)
     }
 
+    async fn some_tasks(&self, ended: bool) -> Result<Vec<Task>, CallError> {
+        answer!(self.call(Request::SomeTasks { ended }), Reply::Tasks(tasks) => tasks)
+    }
+
     async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {
         answer!(self.call(Request::Describe(arn.clone())), Reply::Task(task) => task)
     }

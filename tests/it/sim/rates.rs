@@ -45,6 +45,8 @@ pub struct Rates {
     pub webhooks_lost: Spells,
     /// GitHub refuses every runner that starts: it ends with code 7, and its registration stays offline.
     pub refused: Spells,
+    /// Every runner ends before it takes a job, with code 0, and its registration stays offline.
+    pub broken: Spells,
     /// The image cannot be pulled.
     pub registry_down: Spells,
     /// The subnets have no addresses left.
@@ -77,6 +79,7 @@ impl Default for Rates {
             webhooks_out: Spells::In { percent: 1, of: HOUR, lasts: 20 * MINUTE },
             webhooks_lost: Spells::Never,
             refused: Spells::Never,
+            broken: Spells::Never,
             registry_down: Spells::Never,
             no_addresses: Spells::Never,
             disguised_throttle: 0,
@@ -122,6 +125,7 @@ impl Rates {
             "webhooks_out" => self.webhooks_out = spell()?,
             "webhooks_lost" => self.webhooks_lost = spell()?,
             "refused" => self.refused = spell()?,
+            "broken" => self.broken = spell()?,
             "registry_down" => self.registry_down = spell()?,
             "no_addresses" => self.no_addresses = spell()?,
             name => *self.rate(name)? = value.parse().ok()?,

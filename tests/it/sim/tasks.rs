@@ -19,6 +19,7 @@ use crate::model::{
 const CANNOT_PULL: u8 = 8;
 const NO_ADDRESSES: u8 = 9;
 const REFUSED: u8 = 10;
+const BROKEN: u8 = 11;
 
 /// How a task ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +83,7 @@ impl World {
             _ if self.is_out(self.settings.rates.registry_down, 14) => CANNOT_PULL,
             _ if self.is_out(self.settings.rates.no_addresses, 15) => NO_ADDRESSES,
             _ if self.is_out(self.settings.rates.refused, 16) => REFUSED,
+            _ if self.is_out(self.settings.rates.broken, 17) => BROKEN,
             boot => boot,
         };
         let lag = match self.decide(job, Point::ListLag, &[(1, 300)]) {
@@ -110,7 +112,7 @@ impl World {
         let slow = self.takes(IDLE_TIMEOUT + 30 * SECOND, IDLE_TIMEOUT + 6 * MINUTE, 8, id);
         let connects = self.takes(4 * SECOND, 12 * SECOND, 9, id);
         match boot {
-            2 => {
+            2 | BROKEN => {
                 tell!(self, job, "task {id} exits 0 without having run anything");
                 self.after(3 * SECOND, Ev::End(id, Ending::Exited(0)));
             }

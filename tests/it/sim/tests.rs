@@ -175,6 +175,31 @@ fn what_is_switched_on_comes() {
     }
 }
 
+/// For two hours every runner dies, or does not start, while sixty jobs an hour come: few runners are spent on that, no job is
+/// given up, and all have run soon after.
+#[test]
+fn a_fault_of_the_whole_fleet_is_not_the_jobs() {
+    let spell = Spells::During { from: 10 * MINUTE, until: 130 * MINUTE };
+    let usual = Rates::default;
+    for (what, rates) in [
+        ("broken", Rates { broken: spell, ..usual() }),
+        ("refused", Rates { refused: spell, ..usual() }),
+        ("registry down", Rates { registry_down: spell, ..usual() }),
+        ("no addresses", Rates { no_addresses: spell, ..usual() }),
+    ] {
+        let settings = Settings { rates, faults: 0, ..Settings::default() };
+        let plan = Plan::Seeded { seed: 5, jobs: 130, per_hour: 60, from: 1 };
+        let mut history = History::new(plan, Chance::seeded(5), settings, 5);
+        history.run(|_| {});
+        let world = history.world.borrow();
+        assert!(world.checks.violations.is_empty(), "{what}: {:?}", world.checks.violations);
+        assert_eq!(world.stats.rejected, 0, "{what}");
+        let started = world.stats.calls[Point::RunTask as usize];
+        println!("{what}: {started} runners, and all was over in minute {}", world.now / MINUTE);
+        assert!(started < 130 + 140, "{what}: {started} runners for 130 jobs");
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_history() {
     let digest = |seed| {

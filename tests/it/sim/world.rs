@@ -287,6 +287,14 @@ impl World {
         }
     }
 
+    /// Whether something that is no job's fault lets no runner live.
+    pub fn all_runners_die(&self) -> bool {
+        let rates = &self.settings.rates;
+        [(rates.registry_down, 14), (rates.no_addresses, 15), (rates.refused, 16), (rates.broken, 17)]
+            .into_iter()
+            .any(|(spells, what)| self.is_out(spells, what))
+    }
+
     /// The same, for so many minutes within so many of a hundred hours.
     pub fn is_out_hourly(&self, what: u64, percent: u64, minutes: u64) -> bool {
         self.is_out(Spells::In { percent, of: HOUR, lasts: minutes * MINUTE }, what)
@@ -395,7 +403,7 @@ impl World {
         }
         if self.open == 0 && self.books_are_closed() {
             self.over = true;
-        } else if self.now > over + 5 * HOUR {
+        } else if self.now > over.max(self.checks.ill_until) + 5 * HOUR {
             self.check_end();
             self.over = true;
         }

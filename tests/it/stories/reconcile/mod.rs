@@ -2,6 +2,7 @@
 //! calls, or an answer is lost, is in `cut_points.rs`.)
 
 mod others;
+mod outbreak;
 mod pool;
 mod races;
 mod scopes;

@@ -1,0 +1,58 @@
+//! While all runners die whatever the job: jobs wait, and one runner a minute finds out whether that is over.
+
+use crate::{
+    error::CallError,
+    flows::{
+        dispatch::Dispatcher,
+        hands::{discard, run_task},
+        plan::Plan,
+        watch::{self, Looks, Start},
+    },
+    lambda::outcome::Outcome,
+    ports::{Clock, FindTasks, Github, Minted, Queue, RunTask, StartTasks},
+    protocol::{start::Asked, timing},
+};
+
+impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, Q, C> {
+    /// Where all runners die whatever the job, it waits; perhaps a probe is due.
+    pub(crate) async fn held_up(
+        &self,
+        github: Option<&G>,
+        asked: Asked,
+        plan: &Plan,
+    ) -> Result<Option<Outcome>, CallError> {
+        // What died before may have died of that.
+        let good_for = (!matches!(asked, Asked::Fresh | Asked::Old)).then_some(timing::WATCH);
+        let (ecs, names, now) = (&self.ecs, &self.policy.names, self.clock.now());
+        let looks = Looks { github, ecs, names, good_for, now };
+        let outbreak = match self.memory.watch.may_start(&looks, plan).await {
+            Ok(Start::AsEver) => return Ok(None),
+            Err(later) => return Ok(Some(Outcome::Deferred(later))),
+            Ok(Start::Probe { minute, outbreak }) => {
+                self.probe(github, &plan.as_probe(minute)).await?;
+                outbreak
+            }
+        };
+        Ok(Some(Outcome::Deferred(watch::wait(&outbreak))))
+    }
+
+    /// Starts a runner that nobody is owed. Its name is that of the minute: there is one.
+    async fn probe(&self, github: Option<&G>, plan: &Plan) -> Result<(), CallError> {
+        let registration = match github {
+            Some(github) => match github.mint(&plan.target, &plan.runner_name(), &plan.labels).await? {
+                Minted::Created(registration) => Some(registration),
+                Minted::NameTaken => return Ok(()),
+            },
+            None => None,
+        };
+        let ran = run_task(&self.ecs, &self.fleet.container, plan, registration.as_ref()).await;
+        match (&ran, github, registration) {
+            (Ok((RunTask::Started(task), _)), ..) => {
+                tracing::info!(%task, "one runner is started to see whether runners live again");
+            }
+            (_, Some(github), Some(registration)) => discard(github, plan, &registration).await,
+            _ => {}
+        }
+        ran.map(drop)
+    }
+}

@@ -1,0 +1,154 @@
+//! Whether runners die whatever the job: what a process has seen of that, and one probe a minute while it is so.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use time::OffsetDateTime;
+
+use crate::{
+    error::CallError,
+    flows::plan::Plan,
+    ids::RunnerNames,
+    lambda::outcome::{Deferral, Reason, Wait},
+    ports::{FindTasks, Github, Task, TaskArn},
+    protocol::{
+        debt::{Link, link},
+        outbreak::{Outbreak, outbreak},
+        timing,
+    },
+};
+
+/// What a process has seen of its fleet's health, by the task definition.
+#[derive(Debug, Default)]
+pub(crate) struct Watch(RefCell<BTreeMap<String, Seen>>);
+
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    at: Option<OffsetDateTime>,
+    outbreak: Option<Outbreak>,
+    /// When this process let a runner be started all the same.
+    tried: Option<OffsetDateTime>,
+    /// What GitHub was asked of tasks that ended with code 0: whether they took a job.
+    asked: BTreeMap<TaskArn, bool>,
+}
+
+/// Where it is looked.
+#[derive(Debug)]
+pub(crate) struct Looks<'a, G, E> {
+    pub(crate) github: Option<&'a G>,
+    pub(crate) ecs: &'a E,
+    pub(crate) names: &'a RunnerNames,
+    /// How old a look may be by which all is well; `None`: however old.
+    pub(crate) good_for: Option<Duration>,
+    pub(crate) now: OffsetDateTime,
+}
+
+impl Watch {
+    /// Whether runners of that task definition die whatever the job. ECS is asked when the process begins, again and
+    /// again while it is so, and when something says that it may be.
+    pub(crate) async fn outbreak<G: Github, E: FindTasks>(
+        &self,
+        looks: &Looks<'_, G, E>,
+        definition: &str,
+    ) -> Option<Outbreak> {
+        let mut seen = self.0.borrow().get(definition).cloned().unwrap_or_default();
+        if let Some(at) = seen.at {
+            let good_for = if seen.outbreak.is_some() { Some(timing::WATCH) } else { looks.good_for };
+            if good_for.is_none_or(|good_for| looks.now - at < good_for) {
+                return seen.outbreak;
+            }
+        }
+        seen.outbreak = match looks.look(definition, &mut seen.asked).await {
+            Ok(found) => found,
+            Err(error) => {
+                // Then each job counts for itself.
+                tracing::warn!(%error, "whether all runners die could not be seen");
+                None
+            }
+        };
+        seen.at = Some(looks.now);
+        let found = seen.outbreak.clone();
+        self.0.borrow_mut().insert(definition.to_owned(), seen);
+        found
+    }
+
+    /// Whether the plan's runner may be started: at once, or as the probe of that minute.
+    pub(crate) async fn may_start<G: Github, E: FindTasks>(
+        &self,
+        looks: &Looks<'_, G, E>,
+        plan: &Plan,
+    ) -> Result<Start, Deferral> {
+        let definition = plan.definition();
+        let Some(outbreak) = self.outbreak(looks, definition).await else { return Ok(Start::AsEver) };
+        let mut watch = self.0.borrow_mut();
+        let seen = watch.entry(definition.to_owned()).or_default();
+        let last = outbreak.newest.max(seen.tried);
+        if last.is_some_and(|last| looks.now - last < timing::PROBE) {
+            return Err(wait(&outbreak));
+        }
+        seen.tried = Some(looks.now);
+        let minute = u64::try_from(looks.now.unix_timestamp() / 60).unwrap_or_default();
+        Ok(Start::Probe { minute, outbreak })
+    }
+}
+
+impl<G: Github, E: FindTasks> Looks<'_, G, E> {
+    /// A hundred tasks of each kind tell as much as all: their order has nothing to do with time.
+    async fn look(
+        &self,
+        definition: &str,
+        asked: &mut BTreeMap<TaskArn, bool>,
+    ) -> Result<Option<Outbreak>, CallError> {
+        let mut tasks: Vec<Task> = self.ecs.some_tasks(true).await?;
+        if outbreak(&tasks, definition, self.names, &BTreeSet::new()).is_none() {
+            return Ok(None);
+        }
+        tasks.extend(self.ecs.some_tasks(false).await?);
+        asked.retain(|arn, _| tasks.iter().any(|task| task.arn == *arn));
+        loop {
+            let took = asked.iter().filter(|(_, took)| **took).map(|(arn, _)| arn.clone()).collect();
+            let Some(found) = outbreak(&tasks, definition, self.names, &took) else { return Ok(None) };
+            let Some(doubt) = found.doubts.iter().find(|doubt| !asked.contains_key(&doubt.task)) else {
+                return Ok(Some(found));
+            };
+            let took = match self.github {
+                Some(github) => match github.job(&doubt.place, doubt.job).await {
+                    Ok(state) => link(state.as_ref(), self.names, self.now) != Link::Waits,
+                    // Then nothing else can be asked of it either, so waiting loses nothing.
+                    Err(_) => return Ok(Some(found)),
+                },
+                // `runner-init` has codes of its own: with 0, it has seen a job.
+                None => true,
+            };
+            asked.insert(doubt.task.clone(), took);
+        }
+    }
+}
+
+/// Whether a runner may be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Start {
+    AsEver,
+    /// Only one like it, which finds out whether runners live again.
+    Probe {
+        minute: u64,
+        outbreak: Outbreak,
+    },
+}
+
+pub(crate) fn wait(outbreak: &Outbreak) -> Deferral {
+    Deferral { reason: Reason::NeedsOperator, wait: Wait::About(timing::OUTBREAK), detail: said(outbreak) }
+}
+
+/// For people.
+pub(crate) fn said(outbreak: &Outbreak) -> String {
+    format!(
+        "{} runners in a row died and none took a job ({}): it is not the jobs' fault, so they wait; see why the tasks \
+         stopped, and mend the image, its registry, the network or the task definition. One runner a minute finds out \
+         when that is done",
+        outbreak.died, outbreak.causes
+    )
+}

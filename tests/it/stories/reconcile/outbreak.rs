@@ -1,0 +1,90 @@
+//! All runners die, whatever the job.
+
+use super::Story;
+use crate::http::DEAD_LETTERS;
+use time::Duration;
+
+const EXITED: &str = "Essential container in task exited";
+
+impl Story {
+    /// Every runner that is up dies, and reconcile hears of it: how often the operator was called.
+    async fn all_die(&self, exit: Option<i32>) -> u64 {
+        if exit.is_some() {
+            self.world.boot();
+        }
+        let tasks: Vec<u64> = self.world.ecs().live().map(|task| task.number).collect();
+        let mut called = 0;
+        for task in tasks {
+            match exit {
+                Some(_) => self.world.kill_task(task, "EssentialContainerExited", EXITED, exit),
+                None => self.world.kill_task(task, "TaskFailedToStart", "ResourceInitializationError", None),
+            }
+            let told = self.tell_within(&[self.world.state_change(task)], Duration::minutes(1)).await;
+            called += told.get("NeedsOperator");
+        }
+        called
+    }
+
+    fn live_names(&self) -> Vec<String> {
+        let of = |task: &crate::model::ecs::Task| task.tags.get("gha:runner-name").cloned();
+        self.world.ecs().live().filter_map(of).collect()
+    }
+}
+
+/// actions/runner#4613: for ten hours GitHub gave the newest version no jobs.
+#[tokio::test]
+async fn jobs_wait_while_all_runners_die_and_one_at_a_time_finds_out_when_that_is_over() {
+    for exit in [Some(1), Some(0), Some(139), None] {
+        let story = Story::with(&[("MAX_ATTEMPTS", "2")]).await;
+        let mut jobs = vec![story.start_job().await, story.start_job().await, story.start_job().await];
+        assert_eq!(story.all_die(exit).await, 1, "{exit:?}: with the third");
+        story.world.advance(Duration::minutes(2));
+        for _ in 0..2 {
+            jobs.push(story.start_job().await);
+        }
+        for _ in 0..4 {
+            let names = story.live_names();
+            assert!(matches!(names.as_slice(), [name] if name.contains("-pool-")), "{exit:?}: {names:?}");
+            assert_eq!(story.all_die(exit).await, 0, "a probe is no job's");
+            // Every message comes back, and one of them starts the next.
+            story.world.advance(Duration::minutes(4));
+            story.dispatch_announced().await;
+        }
+        assert_eq!(story.world.letters(DEAD_LETTERS).len(), 0, "{exit:?}");
+
+        // It is mended: the next one takes a job, whichever, and then all get theirs.
+        story.world.boot();
+        for (job, _) in story.world.assign() {
+            assert!(!story.tell(&story.world.payload(job, "in_progress")).await, "looked at twice");
+        }
+        story.world.advance(Duration::minutes(4));
+        story.dispatch_announced().await;
+        story.world.boot();
+        story.world.assign();
+        for job in &jobs {
+            assert_eq!(story.status(*job), "in_progress", "{exit:?}: {}", story.world.books());
+            story.world.finish_job(*job);
+        }
+        story.end();
+    }
+}
+
+/// One job's runners die again and again; those of the others live.
+#[tokio::test]
+async fn a_job_whose_runners_alone_die_is_given_up_all_the_same() {
+    let story = Story::with(&[("MAX_ATTEMPTS", "3")]).await;
+    let poisoned = story.start_job().await;
+    for _ in 0..3 {
+        assert_eq!(story.all_die(Some(139)).await, 0);
+        let healthy = story.start_job().await;
+        story.world.boot();
+        story.assign(healthy, story.runner_of(story.task()));
+        story.tell(&story.world.payload(healthy, "in_progress")).await;
+        story.world.finish_job(healthy);
+        story.dispatch_announced().await;
+    }
+    let letters = story.world.letters(DEAD_LETTERS);
+    assert!(letters[0].1.as_ref().is_some_and(|reason| reason.contains("MAX_ATTEMPTS: 3")), "{letters:?}");
+    story.cancel(poisoned);
+    story.end();
+}
