@@ -2,6 +2,11 @@
 
 use proptest::prelude::*;
 
+/// So many cases, or as many as `PROPTEST_CASES` says: for a night of it.
+pub fn cases(usual: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
+}
+
 /// One change of a text: cut it, double a piece, or put something else in.
 #[derive(Debug, Clone)]
 pub enum Change {

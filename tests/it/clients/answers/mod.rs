@@ -43,11 +43,11 @@ impl Stage {
     }
 }
 
-fn cases(cases: u32) -> ProptestConfig {
+fn cases(usual: u32) -> ProptestConfig {
     let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/clients/answers/answers.proptest-regressions");
     ProptestConfig {
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(kept))),
-        ..ProptestConfig::with_cases(cases)
+        ..ProptestConfig::with_cases(crate::changes::cases(usual))
     }
 }
 
