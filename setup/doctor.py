@@ -262,8 +262,7 @@ def functions_own(seen):
         return []
     try:
         answer = seen.stack.invoke(seen.outputs["ReconcileFunctionName"],
-                                   {"doctor": {"webhook_url": seen.outputs["WebhookUrl"],
-                                               "runner_group_id": int(seen.parameters.get("RunnerGroupId") or 1)}})
+                                   {"doctor": {"webhook_url": seen.outputs["WebhookUrl"]}})
         return answer["checks"]
     except (Failed, KeyError, TypeError) as error:
         return [check("github", "unknown", "what the functions see of GitHub", str(error),

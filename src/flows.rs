@@ -11,6 +11,7 @@ mod chain;
 mod course;
 mod drought;
 mod eyes;
+mod group;
 mod hands;
 mod plan;
 mod probe;

@@ -14,12 +14,11 @@ mod time;
 pub use self::{
     ecs::{FindTasks, RunTask, StartTasks, Task, TaskArn, TendTasks},
     github::{
-        Deleted, Deliveries, Delivery, DeliveryPage, Github, JitConfig, JobState, JobStatus, Minted,
+        Deleted, Deliveries, Delivery, DeliveryPage, Github, Group, JitConfig, JobState, JobStatus, Minted,
         Registration, Scope, Target,
     },
     inspect::{
-        AppAnswer, Held, Hour, Inspect, NotHeld, Permissions, SeenApp, SeenGroup, SeenHook, SeenInstallation,
-        SentEvent,
+        AppAnswer, Held, Hour, Inspect, NotHeld, Permissions, SeenApp, SeenHook, SeenInstallation, SentEvent,
     },
     queue::{Bus, Queue, SecretSource, Source},
     time::{Clock, SystemClock, Timer},

@@ -2,6 +2,7 @@
 
 mod answer;
 mod credentials;
+mod group;
 mod inspect;
 mod limits;
 mod outage;
@@ -26,7 +27,7 @@ use crate::{
     error::{CallError, Class},
     ids::{JobId, RunnerId, RunnerVersion},
     ports::{
-        Clock, Deleted, Deliveries, Delivery, DeliveryPage, Github, JitConfig, JobState, Minted,
+        Clock, Deleted, Deliveries, Delivery, DeliveryPage, Github, Group, JitConfig, JobState, Minted,
         Registration, Scope, SecretSource, SystemClock, Target,
     },
 };
@@ -276,6 +277,10 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
         let call = self.runners_call("GET", target, "/downloads")?;
         let files: Vec<wire::Download> = read(&call, &self.ask(target, &call, None, is_ok).await?)?;
         Ok(files.iter().filter_map(|file| RunnerVersion::of_file(&file.filename)).max())
+    }
+
+    async fn group(&self, target: &Target) -> Result<Option<Group>, CallError> {
+        self.read_group(target).await
     }
 
     async fn delete_runner(&self, target: &Target, id: RunnerId) -> Result<Deleted, CallError> {

@@ -9,7 +9,7 @@ use time::Duration;
 use crate::{
     error::CallError,
     fargate::tags::TaskTags,
-    flows::reconcile::Reconciler,
+    flows::{group::gaps, reconcile::Reconciler},
     ids::RunnerNames,
     ports::{
         AppAnswer, FindTasks, Github, Held, Inspect, NotHeld, Permissions, Registration, Scope, SeenApp,
@@ -30,8 +30,6 @@ const LITTLE: u64 = 10;
 pub struct Question {
     /// The stack's output `WebhookUrl`.
     pub webhook_url: Option<String>,
-    /// The stack's parameter `RunnerGroupId`.
-    pub runner_group_id: Option<u64>,
 }
 
 /// The question in an event, if it is one. A queue's event never is: it has `Records`.
@@ -153,7 +151,7 @@ where
         let Some(owner) = owner.filter(|_| self.scope == Scope::Org) else { return };
         let target = Target { owner, repository: None, installation: None };
         hour(github, &target, report).await;
-        self.group(github, &target, question.runner_group_id.unwrap_or(1), report).await;
+        self.group(github, &target, report).await;
         self.registrations(github, &target, report).await;
     }
 
@@ -275,51 +273,22 @@ where
         report.add("deliveries", Status::Fail, what, found, fix);
     }
 
-    async fn group(&self, github: &G, target: &Target, id: u64, report: &mut Report) {
-        let what = "the runner group can be used";
-        let Some(found) = report.seen("group", what, github.group(target, id).await) else { return };
+    async fn group(&self, github: &G, target: &Target, report: &mut Report) {
+        let what = "the runner group is as open as the settings say";
+        let Some(found) = report.seen("group", what, github.group(target).await) else { return };
         let Some(group) = found else {
             let fix =
                 "RunnerGroupId: the number at the end of the group's address in the organisation's settings";
-            return report.add("group", Status::Fail, what, format!("there is no group {id}"), fix);
+            return report.add("group", Status::Fail, what, "there is no such group", fix);
         };
-        let page = "Settings, Actions, Runner groups";
-        if group.restricted {
-            let found = format!("{} is for selected workflows only", group.name);
-            report.add(
-                "group",
-                Status::Warn,
-                what,
-                found,
-                &format!("{page}: workflow access, all workflows"),
-            );
-        } else if group.public && !self.policy.allow_public {
-            let found = format!(
-                "{} is open to public repositories, where anybody can open a pull request",
-                group.name
-            );
-            report.add(
-                "group",
-                Status::Warn,
-                what,
-                found,
-                &format!("{page}: do not allow public repositories"),
-            );
-        } else if !group.public && self.policy.allow_public {
-            let found = format!(
-                "{} is closed to public repositories, and AllowPublicRepositories is true",
-                group.name
-            );
-            report.add(
-                "group",
-                Status::Warn,
-                what,
-                found,
-                &format!("{page}: allow public repositories, or set it false"),
-            );
-        } else {
-            let whom = if group.selected { "selected repositories" } else { "all repositories" };
+        let gaps = gaps(&group, &self.policy, &target.owner);
+        if gaps.is_empty() {
+            let whom =
+                if group.repositories.is_some() { "selected repositories" } else { "all repositories" };
             report.ok("group", what, format!("{}, {whom}", group.name));
+        }
+        for gap in gaps {
+            report.add("group", Status::Warn, what, gap.found, &gap.fix);
         }
     }
 
@@ -454,10 +423,10 @@ mod tests {
 
     #[test]
     fn only_a_direct_question_is_one() {
-        let question = Question { webhook_url: Some("https://x".to_owned()), runner_group_id: Some(2) };
+        let question = Question { webhook_url: Some("https://x".to_owned()) };
         let table = [
             (r#"{"doctor": {}}"#, Some(Question::default())),
-            (r#"{"doctor": {"webhook_url": "https://x", "runner_group_id": 2}}"#, Some(question)),
+            (r#"{"doctor": {"webhook_url": "https://x"}}"#, Some(question)),
             (r#"{"Records": [{"body": "{\"doctor\": {}}"}]}"#, None),
             (r#"{"doctor": {}, "Records": []}"#, None),
             (r#"{"detail-type": "Scheduled Event"}"#, None),

@@ -15,6 +15,7 @@ use crate::{
     flows::{
         chain::Taken,
         course::Course,
+        group::gaps,
         hands::{discard, run_task},
         plan::Plan,
         reconcile::{Cause, Pool, Reconciler},
@@ -63,6 +64,7 @@ pub(crate) struct Tally {
     pool: u32,
     oldest_waiting: time::Duration,
     releases_behind: Option<u32>,
+    group_too_wide: Option<bool>,
     first_error: Option<CallError>,
 }
 
@@ -133,6 +135,7 @@ where
         let (registered, unlisted) = self.registered(github, deadline, tally).await?;
         if scheduled.minute() < MINUTES_BETWEEN_SWEEPS {
             tally.releases_behind = self.releases_behind(github, &registered).await;
+            tally.group_too_wide = self.group_is_too_wide(github).await;
         }
         let tasks = self.ecs.live_tasks().await?;
         let is_unlisted = |task: &Task| unlisted.contains(&self.key(&target(TaskTags(&task.tags))));
@@ -198,6 +201,26 @@ where
             }
             Err(error) => {
                 tracing::warn!(%error, "GitHub did not say which release is the newest");
+                None
+            }
+        }
+    }
+
+    /// Whether jobs may use runners that the policy lets them start none of: GitHub's runner group decides that. No
+    /// sweep fails for it.
+    async fn group_is_too_wide(&self, github: &G) -> Option<bool> {
+        let owner = self.policy.organization.clone().filter(|_| self.scope == Scope::Org)?;
+        let place = Target { owner, repository: None, installation: None };
+        match github.group(&place).await {
+            Ok(group) => {
+                let gaps = gaps(&group?, &self.policy, &place.owner);
+                for gap in gaps.iter().filter(|gap| gap.wider) {
+                    tracing::error!("the runner group is wider than the policy: {}; {}", gap.found, gap.fix);
+                }
+                Some(gaps.iter().any(|gap| gap.wider))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "GitHub did not say who may use the runner group");
                 None
             }
         }
@@ -445,6 +468,7 @@ impl Tally {
             ("NeedsOperator", needs_operator.into()),
         ];
         counts.extend(self.releases_behind.map(|behind| ("RunnerReleasesBehind", behind.into())));
+        counts.extend(self.group_too_wide.map(|wide| ("RunnerGroupTooWide", wide.into())));
         let mut detail = format!(
             "retired {}, replaced {}, rejected {}, redelivered {}, settled {}, lost {}, left to the next sweep {}",
             of("Retired"),

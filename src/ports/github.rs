@@ -126,6 +126,21 @@ pub struct JobState {
     pub since: Option<OffsetDateTime>,
 }
 
+/// A runner group: GitHub's word on who may use the runners in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Where its settings are.
+    pub page: String,
+    /// `owner/repository` of those that may use it; `None`: all that the organisation has.
+    pub repositories: Option<Vec<String>>,
+    /// Whether public repositories may use it.
+    pub public: bool,
+    /// Whether it is for selected workflows only.
+    pub restricted: bool,
+}
+
 /// GitHub's REST API, as far as runners and jobs go.
 pub trait Github {
     /// `POST {scope}/actions/runners/generate-jitconfig`.
@@ -163,6 +178,10 @@ pub trait Github {
         &self,
         target: &Target,
     ) -> impl Future<Output = Result<Option<RunnerVersion>, CallError>>;
+
+    /// `GET /orgs/{org}/actions/runner-groups/{id}` of the group that runners join, and its `/repositories` where only
+    /// selected ones may use it; `None`: there is no such group.
+    fn group(&self, target: &Target) -> impl Future<Output = Result<Option<Group>, CallError>>;
 
     /// `DELETE {scope}/actions/runners/{id}`.
     fn delete_runner(

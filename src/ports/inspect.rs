@@ -85,19 +85,6 @@ pub struct SentEvent {
     pub at: OffsetDateTime,
 }
 
-/// `GET /orgs/{org}/actions/runner-groups/{id}`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeenGroup {
-    /// Its name.
-    pub name: String,
-    /// Whether it is for selected repositories only.
-    pub selected: bool,
-    /// Whether public repositories may use it.
-    pub public: bool,
-    /// Whether it is for selected workflows only.
-    pub restricted: bool,
-}
-
 /// `GET /rate_limit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hour {
@@ -123,9 +110,6 @@ pub trait Inspect {
 
     /// The newest hundred of `GET /app/hook/deliveries`, newest first.
     fn sent(&self) -> impl Future<Output = Result<Vec<SentEvent>, CallError>>;
-
-    /// `GET /orgs/{org}/actions/runner-groups/{id}`; `None`: there is none.
-    fn group(&self, target: &Target, id: u64) -> impl Future<Output = Result<Option<SeenGroup>, CallError>>;
 
     /// `GET /rate_limit`, as whom runners are registered.
     fn hour(&self, target: &Target) -> impl Future<Output = Result<Hour, CallError>>;

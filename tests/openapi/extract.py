@@ -36,6 +36,7 @@ CALLS = {
     "GET /orgs/{org}/actions/runner-groups/{runner_group_id}": {
         name: {} for name in ["name", "visibility", "allows_public_repositories", "restricted_to_workflows"]
     },
+    "GET /orgs/{org}/actions/runner-groups/{runner_group_id}/repositories": {"total_count": {}, "repositories": {"full_name": {}}},
     "GET /rate_limit": {"resources": {"core": {"limit": {}, "remaining": {}}}},
 }
 

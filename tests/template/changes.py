@@ -22,7 +22,7 @@ CHANGES = {
     "AccessTokenSecretArn": (CONTAINERS, TOKEN), "GitHubApiUrl": (MINTED, "https://ghe.example.com/api/v3"),
     "RunnerLabels": (MINTED, "self-hosted,ours"), "AllowedRepositories": (MINTED, "acme/*"),
     "RunnerImage": (MINTED, "example.com/runner:1"), "TaskMemory": (MINTED, "4096"), "TaskCpu": (MINTED, "512"),
-    "TaskPolicyArns": (MINTED, "arn:aws:iam::aws:policy/ReadOnlyAccess"),
+    "TaskPolicyArns": (MINTED | {"RunnerGroupId": "7"}, "arn:aws:iam::aws:policy/ReadOnlyAccess"),
     "VpcId": (MINTED | {"SubnetIds": NETWORK["SubnetIds"], "VpcId": "vpc-0123456789abcdef0"}, "vpc-0123456789abcdef1"),
     "SubnetIds": (MINTED | NETWORK, "subnet-0123456789abcdef1"),
     "SecurityGroupIds": (MINTED | NETWORK, "sg-0123456789abcdef1"),

@@ -30,7 +30,7 @@ COMBINATIONS = {
     "everything": {
         "GitHubSecretArn": TOKEN, "FrontDoor": "http-api", "EnableArm64": "true", "WarmPoolSize": "2",
         "RunnerImage": "example.com/runner:1", "RunnerLogClass": "INFREQUENT_ACCESS",
-        "TaskPolicyArns": "arn:aws:iam::aws:policy/ReadOnlyAccess",
+        "TaskPolicyArns": "arn:aws:iam::aws:policy/ReadOnlyAccess", "RunnerGroupId": "7",
         "EventBusPutterArns": "arn:aws:iam::111122223333:role/putter", "QueueOperatorArns": "arn:aws:iam::111122223333:role/operator",
         "PermissionsBoundaryArn": "arn:aws:iam::111122223333:policy/boundary", "WebhookReservedConcurrency": "5",
         "FunctionSubnetIds": "subnet-0123456789abcdef0", "FunctionSecurityGroupIds": "sg-0123456789abcdef0",

@@ -10,6 +10,9 @@ from test_policies import TEMPLATE
 ROOT = TEMPLATE.parent
 RUNBOOK = ROOT / "docs" / "operate.md"
 
+# Somebody has to say it; nothing comes of it.
+ONLY_SAID = {"TaskPoliciesForDefaultGroup"}
+
 
 class Changes(unittest.TestCase):
     @classmethod
@@ -28,7 +31,7 @@ class Changes(unittest.TestCase):
     def test_every_parameter_changes_something(self):
         for name, sides in self.changes.items():
             with self.subTest(parameter=name):
-                self.assertTrue(any(sides))
+                self.assertEqual(any(sides), name not in ONLY_SAID)
 
     def test_what_would_strand_runners_or_jobs_is_refused_while_there_are_some(self):
         strands = {name for name, (anew, other, _) in self.changes.items() if LIVED_IN & (anew | other)}

@@ -12,6 +12,7 @@ MINTED = {"Organization": "acme"}
 CONTAINERS = MINTED | {"Mode": "container-minted"}
 NETWORK = {"SubnetIds": "subnet-0123456789abcdef0"}
 GROUP = {"SecurityGroupIds": "sg-0123456789abcdef0"}
+POLICIES = {"TaskPolicyArns": "arn:aws:iam::aws:policy/ReadOnlyAccess"}
 REFUSED = [
     ({**MINTED, **NETWORK}, "VpcId so that a security group"),
     ({**MINTED, **GROUP}, "only together with SubnetIds"),
@@ -34,6 +35,8 @@ REFUSED += [
     ({**MINTED, "FunctionSubnetIds": "subnet-0123456789abcdef0"}, "FunctionSecurityGroupIds too"),
     ({**MINTED, "FunctionSecurityGroupIds": "sg-0123456789abcdef0"}, "only together with FunctionSubnetIds"),
     ({**MINTED, "RepositoryCredentialsArn": TOKEN}, "only together with RunnerImage"),
+    ({**MINTED, **POLICIES}, "whatever repository the group is open to"),
+    ({**CONTAINERS, **POLICIES}, "whatever repository the group is open to"),
 ]
 TAKEN = [
     MINTED,
@@ -46,6 +49,9 @@ TAKEN = [
     {**MINTED, "WarmPoolSize": "2", "Organization": "*", "RunnerScope": "enterprise/acme"},
     {**MINTED, "Organization": "*", "RunnerScope": "repo"},
     {**MINTED, "EnableImagePipeline": "true"},
+    {**MINTED, **POLICIES, "RunnerGroupId": "7"},
+    {**MINTED, **POLICIES, "RunnerScope": "repo"},
+    {**MINTED, **POLICIES, "TaskPoliciesForDefaultGroup": "true"},
 ]
 
 

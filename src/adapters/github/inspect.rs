@@ -13,8 +13,8 @@ use crate::{
     adapters::http::Reply,
     error::CallError,
     ports::{
-        AppAnswer, Clock, Held, Hour, Inspect, NotHeld, Permissions, SecretSource, SeenApp, SeenGroup,
-        SeenHook, SeenInstallation, SentEvent, Target,
+        AppAnswer, Clock, Held, Hour, Inspect, NotHeld, Permissions, SecretSource, SeenApp, SeenHook,
+        SeenInstallation, SentEvent, Target,
     },
 };
 
@@ -56,15 +56,6 @@ struct Sent {
     status_code: u16,
     #[serde(with = "time::serde::rfc3339")]
     delivered_at: OffsetDateTime,
-}
-
-#[derive(Deserialize)]
-struct Group {
-    name: String,
-    visibility: String,
-    allows_public_repositories: bool,
-    #[serde(default)]
-    restricted_to_workflows: bool,
 }
 
 #[derive(Deserialize)]
@@ -143,22 +134,6 @@ impl<S: SecretSource, C: Clock> Inspect for GitHub<S, C> {
         let line =
             |sent: Sent| SentEvent { event: sent.event, status: sent.status_code, at: sent.delivered_at };
         Ok(sent.into_iter().map(line).collect())
-    }
-
-    async fn group(&self, target: &Target, id: u64) -> Result<Option<SeenGroup>, CallError> {
-        let path = format!("/orgs/{}/actions/runner-groups/{id}", segment(&target.owner));
-        let call = Call::new("GET", path, Need::OrganizationRunners);
-        let reply = self.ask(target, &call, None, or_none(404)).await?;
-        if reply.status == 404 {
-            return Ok(None);
-        }
-        let group: Group = read(&call, &reply)?;
-        Ok(Some(SeenGroup {
-            name: group.name,
-            selected: group.visibility == "selected",
-            public: group.allows_public_repositories,
-            restricted: group.restricted_to_workflows,
-        }))
     }
 
     async fn hour(&self, target: &Target) -> Result<Hour, CallError> {

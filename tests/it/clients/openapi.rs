@@ -171,9 +171,11 @@ fn well(asked: &Asked) -> Response {
         "GET /app" => answer(200, &json!({"html_url": "https://github.test/"})),
         "GET /app/hook/config" => answer(200, &json!({"url": "https://webhook.test/"})),
         "GET /rate_limit" => answer(200, &json!({"resources": {"core": {"limit": 5000, "remaining": 4999}}})),
-        _ if what.contains("/runner-groups/") => {
-            answer(200, &json!({"name": "Default", "visibility": "all", "allows_public_repositories": false}))
-        }
+        _ if what.ends_with("/repositories") => answer(200, &json!({"total_count": 0, "repositories": []})),
+        _ if what.contains("/runner-groups/") => answer(
+            200,
+            &json!({"name": "Default", "visibility": "selected", "allows_public_repositories": false}),
+        ),
         _ if what.ends_with("/actions/runners") => {
             answer(200, &json!({"total_count": 1, "runners": [runner]}))
         }
@@ -221,7 +223,7 @@ async fn every_request_is_one_that_github_describes() {
             github.app().await.expect("the App");
             github.hook().await.expect("its webhook");
             github.sent().await.expect("deliveries");
-            github.group(&organization, 1).await.expect("a group");
+            github.group(&organization).await.expect("a group");
             github.hour(&organization).await.expect("an hour");
             github.installation("octo-org").await.expect("an installation");
         }

@@ -22,6 +22,7 @@ pub enum Route {
     Organization(String),
     User(String),
     Group(String, u64),
+    GroupRepositories(String, u64),
     Allowance,
 }
 
@@ -38,13 +39,13 @@ impl Route {
         match self {
             Route::Convert(_) | Route::Organization(_) | Route::User(_) => Access::Anybody,
             Route::App | Route::Installations | Route::Hook | Route::SetHook => Access::App,
-            Route::Group(..) | Route::Allowance => Access::Token,
+            Route::Group(..) | Route::GroupRepositories(..) | Route::Allowance => Access::Token,
         }
     }
 
     pub fn account(&self) -> Option<&str> {
         match self {
-            Route::Group(account, _) => Some(account),
+            Route::Group(account, _) | Route::GroupRepositories(account, _) => Some(account),
             _ => None,
         }
     }
@@ -62,6 +63,9 @@ pub fn route(method: &str, parts: &[&str]) -> Option<Route> {
         ("GET", ["orgs", login, "actions", "runner-groups", id]) => {
             Route::Group(login.to_lowercase(), id.parse().ok()?)
         }
+        ("GET", ["orgs", login, "actions", "runner-groups", id, "repositories"]) => {
+            Route::GroupRepositories(login.to_lowercase(), id.parse().ok()?)
+        }
         ("GET", ["rate_limit"]) => Route::Allowance,
         _ => return None,
     })
@@ -77,6 +81,7 @@ pub fn identify(route: &Route) -> (Op, String) {
         Route::SetHook => (Op::SetHook, String::new()),
         Route::Organization(login) | Route::User(login) => (Op::GetAccount, login.clone()),
         Route::Group(_, id) => (Op::GetGroup, id.to_string()),
+        Route::GroupRepositories(_, id) => (Op::ListGroup, id.to_string()),
         Route::Allowance => (Op::GetAllowance, String::new()),
     }
 }
@@ -118,6 +123,7 @@ pub fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime
         Route::Organization(login) => account(shared, &login, true),
         Route::User(login) => account(shared, &login, false),
         Route::Group(_, id) => group(shared, id),
+        Route::GroupRepositories(_, id) => group_repositories(shared, id, asked),
         Route::Allowance => {
             let remaining = lock(&shared.app).remaining.unwrap_or(14_000);
             let core = json!({"limit": 15_000, "remaining": remaining, "used": 0, "reset": now.unix_timestamp() + 1800});
@@ -229,11 +235,27 @@ fn group(shared: &Shared, id: u64) -> Reply {
     let body = json!({
         "id": id,
         "name": if id == 1 { "Default" } else { "Fargate" },
-        "visibility": if of(&app.groups_of_selected) { "selected" } else { "all" },
+        "visibility": if app.groups_of_selected.contains_key(&id) { "selected" } else { "all" },
         "default": id == 1,
         "allows_public_repositories": of(&app.groups_of_public),
         "restricted_to_workflows": of(&app.groups_of_workflows),
         "selected_workflows": [],
     });
     Reply::json(200, &body, "200")
+}
+
+/// "List repository access to a self-hosted runner group in an organization"; of a group for all there is no list.
+fn group_repositories(shared: &Shared, id: u64, asked: &Asked) -> Reply {
+    let app = lock(&shared.app);
+    let Some(names) = app.groups_of_selected.get(&id) else { return message(404, "Not Found") };
+    let number = |name: &str| asked.parameter(name).and_then(|text| text.parse::<usize>().ok());
+    let (page, size) = (number("page").unwrap_or(1).max(1), number("per_page").unwrap_or(30).min(100));
+    let shown = names.iter().skip((page - 1) * size).take(size);
+    let repositories: Vec<Value> = shown
+        .map(|full_name| {
+            let name = full_name.split('/').next_back();
+            json!({"id": 1, "name": name, "full_name": full_name, "private": true})
+        })
+        .collect();
+    Reply::json(200, &json!({"total_count": names.len(), "repositories": repositories}), "200")
 }

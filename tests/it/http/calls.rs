@@ -53,6 +53,8 @@ pub enum Op {
     GetAccount,
     /// `GET /orgs/{org}/actions/runner-groups/{id}`.
     GetGroup,
+    /// `GET /orgs/{org}/actions/runner-groups/{id}/repositories`.
+    ListGroup,
     /// `GET /rate_limit`.
     GetAllowance,
 }
@@ -100,6 +102,7 @@ impl fmt::Display for Op {
             Op::SetHook => "set webhook",
             Op::GetAccount => "get account",
             Op::GetGroup => "get runner group",
+            Op::ListGroup => "list runner group",
             Op::GetAllowance => "get allowance",
             aws => return fmt::Debug::fmt(aws, f),
         })

@@ -49,8 +49,8 @@ pub struct App {
     pub profile: Profile,
     /// Its installations, where there is more to say of them than their id.
     pub installed: BTreeMap<u64, Installed>,
-    /// Runner groups for selected repositories or workflows only, and those open to public repositories.
-    pub groups_of_selected: BTreeSet<u64>,
+    /// Runner groups for selected repositories (these) or workflows only, and those open to public repositories.
+    pub groups_of_selected: BTreeMap<u64, Vec<String>>,
     pub groups_of_workflows: BTreeSet<u64>,
     pub groups_of_public: BTreeSet<u64>,
     /// What is left of the hour's requests, where it is asked for.

@@ -9,7 +9,7 @@ use gha_fargate_runners::{
     ids::{Attempt, JobId, Purpose, RunnerId, RunnerNames, RunnerVersion},
     intake::payload::{self, Message},
     ports::{
-        Bus, Deleted, Deliveries, DeliveryPage, FindTasks, Github, JobState, JobStatus, Minted, Queue,
+        Bus, Deleted, Deliveries, DeliveryPage, FindTasks, Github, Group, JobState, JobStatus, Minted, Queue,
         Registration, RunTask, Source, StartTasks, Target, Task, TaskArn, TendTasks,
     },
 };
@@ -131,6 +131,10 @@ impl Github for FaultyPort {
 
     async fn newest_release(&self, target: &Target) -> Result<Option<RunnerVersion>, CallError> {
         self.port.newest_release(target).await
+    }
+
+    async fn group(&self, target: &Target) -> Result<Option<Group>, CallError> {
+        self.port.group(target).await
     }
 
     async fn delete_runner(&self, target: &Target, id: RunnerId) -> Result<Deleted, CallError> {

@@ -12,8 +12,9 @@ use gha_fargate_runners::{
     fargate::request::TaskRequest,
     ids::{JobId, RunnerId, RunnerVersion},
     ports::{
-        self, Bus, Clock, Deleted, Deliveries, DeliveryPage, FindTasks, Github, JobState, Minted, Queue,
-        Registration, RunTask, SecretSource, Source, StartTasks, Target, Task, TaskArn, TendTasks, Timer,
+        self, Bus, Clock, Deleted, Deliveries, DeliveryPage, FindTasks, Github, Group, JobState, Minted,
+        Queue, Registration, RunTask, SecretSource, Source, StartTasks, Target, Task, TaskArn, TendTasks,
+        Timer,
     },
 };
 use secrecy::SecretString;
@@ -118,6 +119,11 @@ impl Github for Port {
     async fn newest_release(&self, _: &Target) -> Result<Option<RunnerVersion>, CallError> {
         // Nothing is decided by it.
         Ok(RunnerVersion::read(self.0.borrow().github.newest))
+    }
+
+    async fn group(&self, _: &Target) -> Result<Option<Group>, CallError> {
+        // Nor by this.
+        Ok(None)
     }
 
     async fn delete_runner(&self, target: &Target, id: RunnerId) -> Result<Deleted, CallError> {

@@ -9,7 +9,7 @@ use crate::http::{APP_ID, APP_KEY, APP_SECRET, INSTALLATION, Op, PAT_SECRET, WEB
 use crate::model::{bus::Secrets, github::Scope, manifest::Installed};
 
 fn question() -> Question {
-    Question { webhook_url: Some(WEBHOOK_URL.to_owned()), runner_group_id: Some(1) }
+    Question { webhook_url: Some(WEBHOOK_URL.to_owned()) }
 }
 
 async fn examine(world: &World, question: &Question) -> Vec<Value> {
@@ -75,7 +75,7 @@ async fn nothing_is_wrong_where_nothing_is() {
 type Plant = fn(&World);
 
 /// The fault, its check, what the fix says, and the fix.
-const FAULTS: [(&str, Plant, &str, &str, Plant); 23] = [
+const FAULTS: [(&str, Plant, &str, &str, Plant); 24] = [
     ("no App yet", |w| put(w, &json!({})), "credentials: fail", "make setup", whole),
     ("no key", |w| put(w, &json!({"app_id": 1})), "credentials: fail", "make setup", whole),
     (
@@ -208,10 +208,17 @@ const FAULTS: [(&str, Plant, &str, &str, Plant); 23] = [
         "public",
         |w| w.app().groups_of_public.extend([1]),
         "group: warn",
-        "do not allow public",
+        "/organizations/octo-org/settings/actions/runner-groups/1: do not allow public",
         |w| {
             w.app().groups_of_public.clear();
         },
+    ),
+    (
+        "others",
+        |w| drop(w.app().groups_of_selected.insert(1, vec!["other/x".to_owned(), "octo-org/y".to_owned()])),
+        "group: warn",
+        "/runner-groups/1: take them out",
+        |w| w.app().groups_of_selected.clear(),
     ),
     (
         "used up",

@@ -338,3 +338,44 @@ async fn once_an_hour_a_sweep_looks_how_far_runners_are_behind() {
     story.world.finish_job(job);
     story.end();
 }
+
+#[tokio::test]
+async fn once_an_hour_a_sweep_holds_the_runner_group_against_the_policy() {
+    let allowed = format!("{OWNER}/example-*");
+    let story = Story::with(&[("ALLOWED_REPOSITORIES", &allowed)]).await;
+    let too_wide = async || {
+        story.world.take_calls();
+        let (mut wide, mut left) = (0, 0);
+        for _ in 0..12 {
+            let swept = story.sweep().await;
+            wide += swept.get("RunnerGroupTooWide");
+            left += swept.get("LeftToNextSweep");
+            story.world.advance(Duration::minutes(5));
+        }
+        assert_eq!((story.count(Op::GetGroup), left), (1, 0), "one of them looks, and none fails");
+        wide
+    };
+    assert_eq!(too_wide().await, 1, "all repositories");
+    let names: Vec<String> = (0..150).map(|n| format!("{OWNER}/example-{n}")).collect();
+    story.world.app().groups_of_selected.insert(1, names);
+    assert_eq!(too_wide().await, 0, "those that are served");
+    assert_eq!(story.count(Op::ListGroup), 2, "all pages");
+    story.world.app().groups_of_selected.entry(1).or_default().push(format!("{OWNER}/legacy"));
+    assert_eq!(too_wide().await, 1, "and another, on the second page");
+    story.world.app().groups_of_selected.clear();
+    story.world.fail(Op::GetGroup).always().permission_missing("organization_self_hosted_runners=read");
+    assert_eq!(too_wide().await, 0, "GitHub does not say");
+    story.world.heal();
+    story.world.github().groups.clear();
+    assert_eq!(too_wide().await, 0, "there is none: the next mint says so");
+    story.end();
+
+    // A group is an organisation's.
+    let story = Story::with(&[("RUNNER_SCOPE", "repo"), ("ALLOWED_REPOSITORIES", &allowed)]).await;
+    for _ in 0..12 {
+        story.sweep().await;
+        story.world.advance(Duration::minutes(5));
+    }
+    assert_eq!(story.count(Op::GetGroup), 0);
+    story.end();
+}
