@@ -371,7 +371,7 @@ pub(crate) fn replacement(
 }
 
 /// Before that attempt, which is the second or a later one.
-fn replacement_delay(attempt: Attempt) -> Duration {
+pub(crate) fn replacement_delay(attempt: Attempt) -> Duration {
     timing::REPLACEMENT.saturating_mul(1 << attempt.0.saturating_sub(2).min(16)).min(timing::LONGEST_DELAY)
 }
 

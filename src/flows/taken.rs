@@ -7,7 +7,7 @@ use crate::{
     flows::{
         chain::Debt,
         course::Course,
-        reconcile::{Cause, Reconciler, replacement},
+        reconcile::{Cause, Reconciler, replacement, replacement_delay},
     },
     ids::{Attempt, JobId, Purpose, started_by},
     intake::{
@@ -82,15 +82,35 @@ where
             }
             return self.look_again(job, owner, &task).await;
         }
-        Ok(match (task.live, heard) {
-            (false, _) => skip("task", "the runner's task is gone already"),
-            (true, true) => skip("task", "the runner's task says so already"),
+        Ok(self.told(event, purpose, &task, serves_another && !is_served))
+    }
+
+    /// What the log and the metrics are told of a task that was to be tagged.
+    fn told(&self, event: &WorkflowJob, purpose: &Purpose, task: &Task, is_foreign: bool) -> Outcome {
+        let heard = TaskTags(&task.tags).ran_job() == Some(event.job.id);
+        match (task.live, heard) {
+            (_, true) => skip("task", "the runner's task says so already"),
+            // Both events of the job come here, and it is counted once.
+            (live, false) if is_foreign && (live || event.action == Action::Completed) => {
+                self.taken_by_foreign(event, purpose).with_task(task.arn.clone()).into()
+            }
+            (false, false) => skip("task", "the runner's task is gone already"),
             (true, false) => {
                 Done::new("Tagged", format!("the job runs on {}", self.policy.names.of(purpose)))
                     .with_task(task.arn.clone())
                     .into()
             }
-        })
+        }
+    }
+
+    /// GitHub's runner group has let in a job that the policy does not serve.
+    fn taken_by_foreign(&self, event: &WorkflowJob, purpose: &Purpose) -> Done {
+        let why = self.policy.excludes(event).map(|skip| skip.detail).unwrap_or_default();
+        let name = self.policy.names.of(purpose);
+        Done::new(
+            "TakenByForeign",
+            format!("{name} was given to a job that this fleet does not serve: {why}"),
+        )
     }
 
     /// The runner's task, live or ended.
@@ -140,8 +160,13 @@ where
                 }
             }
         }
-        // That it was taken is no failure of the runner's, so it does not count against MAX_ATTEMPTS here.
-        self.queue.announce(&next.to_body(), std::time::Duration::ZERO).await
+        // That it was taken is no failure of the runner's, so it does not count against MAX_ATTEMPTS. But each costs one:
+        // who takes them again and again gets four an hour in the end.
+        let delay = match next.attempt.0 {
+            ..=2 => std::time::Duration::ZERO,
+            _ => replacement_delay(next.attempt),
+        };
+        self.queue.announce(&next.to_body(), delay).await
     }
 
     /// The job's own message was heard by now, if it ever is. `owner` is whose runner it got, if that one could make use

@@ -208,6 +208,7 @@ fn log(message_id: &str, handled: &Handled, waited: Option<time::Duration>, took
                 message_id,
                 job = job.map(|job| job.id.0),
                 attempt = job.map(|job| job.attempt.0),
+                run = job.and_then(|job| job.run_id).map(|run| run.0),
                 repository = job.map(|job| job.repository()),
                 labels = job.map(|job| job.labels.join(" ")),
                 outcome,

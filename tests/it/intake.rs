@@ -122,7 +122,7 @@ proptest! {
     fn tasks_that_stopped(changes in changes()) {
         match lifecycle::read(&apply(STOPPED, &changes)) {
             Ok(Lifecycle::TaskStopped(task)) => {
-                let _ = (task.why(), task.fix(), task.ended_in_order(), task.lost(), task.never_registered());
+                let _ = (task.stop.why(), task.stop.fix(), task.stop.ended_in_order(), task.stop.lost());
             }
             Ok(_) => {}
             Err(refused) => prop_assert!(refused.to_string().len() < 300, "{}", refused),

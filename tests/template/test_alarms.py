@@ -14,8 +14,8 @@ ALARMS = {name: resource["Properties"] for name, resource in RESOURCES.items()
 SOURCES = {
     "WebhookFunction": ["src/flows/webhook.rs", "src/bin/webhook.rs"],
     "DispatchFunction": ["src/lambda"],
-    "ReconcileFunction": ["src/lambda", "src/flows/tend.rs", "src/flows/reconcile.rs", "src/flows/sweep.rs",
-                          "src/intake/lifecycle.rs"],
+    "ReconcileFunction": ["src/lambda", "src/flows/tend.rs", "src/flows/reconcile.rs", "src/flows/sweep.rs", "src/flows/taken.rs",
+                          "src/fargate/stop.rs"],
 }
 PARTS = ["Means", "Confirm", "Fix", "Over"]
 

@@ -89,7 +89,7 @@ class Queries(unittest.TestCase):
 
     def test_every_reason_is_one(self):
         known = set().union(*map(words, ("src/lambda", "src/flows", "src/flows/tend.rs", "src/flows/reconcile.rs",
-                                        "src/intake/lifecycle.rs")))
+                                        "src/fargate/stop.rs")))
         for name, query in QUERIES.items():
             for text in re.findall(r'"(\w+)"', re.sub("#.*", "", query["QueryString"])):
                 with self.subTest(query=name, text=text):

@@ -79,6 +79,75 @@ async fn a_job_that_is_not_served_takes_a_runner_and_its_owner_gets_another_at_o
     }
 }
 
+/// Whoever may use the runner group can take every runner that is started for somebody else.
+#[tokio::test]
+async fn thefts_in_a_row_are_counted_slowed_down_and_cost_the_victim_no_attempt() {
+    let allowed = format!("{OWNER}/{REPOSITORY}");
+    let story = Story::with(&[("ALLOWED_REPOSITORIES", &allowed), ("MAX_ATTEMPTS", "2")]).await;
+    let job = story.start_job().await;
+    let mut waits = Vec::new();
+    for theft in 0..8 {
+        let task = story.task();
+        story.world.boot();
+        let thief = story.world.queue_job_in(OWNER, "legacy", &LABELS);
+        story.assign(thief, story.runner_of(task));
+        let told =
+            story.tell_within(&[story.world.payload(thief, "in_progress")], Duration::minutes(1)).await;
+        assert_eq!((told.get("TakenByForeign"), told.get("Deferred")), (1, 0), "{theft}");
+        assert_eq!(story.tag(task, "gha:ran-repository").as_deref(), Some("octo-org/legacy"));
+        // It comes again, and its end is told too: that is no other theft.
+        for action in ["in_progress", "completed"] {
+            let told = story.tell_within(&[story.world.payload(thief, action)], Duration::minutes(1)).await;
+            assert_eq!(told.get("TakenByForeign"), 0, "{theft} {action}");
+        }
+        story.world.finish_job(thief);
+        assert_eq!(story.live(), 0);
+        let mut waited = Duration::ZERO;
+        while story.live() == 0 {
+            let batch = story.world.receive(JOB_QUEUE, 10);
+            let answer = story.fleet.dispatch(&batch).await;
+            story.world.acknowledge(JOB_QUEUE, &batch, &answer);
+            if story.live() == 0 {
+                waited += Duration::seconds(30);
+                story.world.advance(Duration::seconds(30));
+            }
+        }
+        waits.push(waited.whole_seconds());
+    }
+    assert_eq!(waits, [0, 30, 60, 120, 240, 480, 900, 900]);
+    assert_eq!(story.count(Op::RunTask), 9, "one for the job, and one for each theft");
+
+    // Its ninth is the first that dies.
+    let task = story.task();
+    let exited = "Essential container in task exited";
+    story.world.boot();
+    story.world.kill_task(task, "EssentialContainerExited", exited, Some(139));
+    story.tell_stopped(task).await;
+    assert_eq!(story.world.letters(DEAD_LETTERS), [], "{}", story.world.books());
+    story.world.advance(Duration::minutes(15));
+    story.runs_in_the_end(job).await;
+    story.end();
+}
+
+#[tokio::test]
+async fn a_theft_that_is_heard_of_late_is_counted_once() {
+    let story = Story::with(&[("ALLOWED_REPOSITORIES", &format!("{OWNER}/{REPOSITORY}"))]).await;
+    let job = story.start_job().await;
+    story.world.boot();
+    let thief = story.world.queue_job_in(OWNER, "legacy", &LABELS);
+    story.assign(thief, story.runner_of(story.task()));
+    let events = ["in_progress", "completed"].map(|action| story.world.payload(thief, action));
+    story.world.finish_job(thief);
+    story.world.advance(Duration::minutes(5));
+    let mut counted = 0;
+    for event in events {
+        counted += story.tell_within(&[event], Duration::minutes(1)).await.get("TakenByForeign");
+    }
+    assert_eq!(counted, 1);
+    story.runs_in_the_end(job).await;
+    story.end();
+}
+
 #[tokio::test]
 async fn a_job_that_nobody_tells_of_takes_a_runner_and_its_owner_gets_another_by_the_sweep() {
     let story = Story::begin().await;
