@@ -2,6 +2,6 @@
 
 pub mod fleet;
 pub mod request;
-pub(crate) mod size;
+pub mod size;
 pub mod stop;
 pub mod tags;

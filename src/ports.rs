@@ -12,7 +12,7 @@ mod queue;
 mod time;
 
 pub use self::{
-    ecs::{FindTasks, RunTask, StartTasks, Task, TaskArn, TendTasks},
+    ecs::{FindTasks, RunTask, StartTasks, Started, Task, TaskArn, TendTasks},
     github::{
         Deleted, Deliveries, Delivery, DeliveryPage, Github, Group, JitConfig, JobState, JobStatus, Minted,
         Registration, Scope, Target,

@@ -14,9 +14,9 @@ use time::OffsetDateTime;
 use super::aws::call_error;
 use crate::{
     error::{CallError, Class},
-    fargate::{fleet::Network, request::TaskRequest, stop::Stop},
+    fargate::{fleet::Network, request::TaskRequest, size::Size, stop::Stop},
     ids::is_ours,
-    ports::{FindTasks, RunTask, StartTasks, Task, TaskArn, TendTasks},
+    ports::{FindTasks, RunTask, StartTasks, Started, Task, TaskArn, TendTasks},
 };
 
 /// DescribeTasks: "a list of up to 100 task IDs or full ARN entries".
@@ -320,8 +320,17 @@ impl EcsStarter {
 /// 200 OK is no success by itself: what could not be placed is in `failures`. An answer that names neither a task
 /// nor a failure tells nothing: another capacity must not be tried, the task may be there.
 fn read_answer(answer: RunTaskOutput) -> Result<RunTask, CallError> {
-    if let Some(arn) = answer.tasks().first().and_then(|task| task.task_arn()) {
-        return Ok(RunTask::Started(TaskArn(arn.to_owned())));
+    if let Some(task) = answer.tasks().first()
+        && let Some(arn) = task.task_arn()
+    {
+        let number = |text: Option<&str>| text.and_then(|text| text.parse().ok());
+        let size = number(task.cpu()).zip(number(task.memory()));
+        return Ok(RunTask::Started(Started {
+            arn: TaskArn(arn.to_owned()),
+            definition: task.task_definition_arn().map(str::to_owned),
+            image: task.containers().iter().find_map(|container| container.image.clone()),
+            size: size.map(|(cpu, memory_mib)| Size { cpu, memory_mib }),
+        }));
     }
     let failure = answer.failures().first().filter(|_| answer.tasks().is_empty()).ok_or_else(|| {
         CallError::new(Class::Unknown, "ecs:RunTask: the answer names neither a task nor a failure")

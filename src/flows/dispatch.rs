@@ -31,7 +31,9 @@ use crate::{
         batch::Received,
         outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
     },
-    ports::{Clock, Deleted, FindTasks, Github, JitConfig, Minted, Queue, RunTask, StartTasks, TaskArn},
+    ports::{
+        Clock, Deleted, FindTasks, Github, JitConfig, Minted, Queue, RunTask, StartTasks, Started, TaskArn,
+    },
     protocol::{
         debt::Owed,
         start::{Asked, Case, Deed, End, Hidden, Launch, Look, Name, Step, start, start_hidden},
@@ -69,7 +71,7 @@ struct Seen {
     registration: Option<JitConfig>,
     holder: Option<RunnerId>,
     former: Vec<TaskArn>,
-    started: Option<(TaskArn, Capacity)>,
+    started: Option<(Started, Capacity)>,
     error: Option<CallError>,
 }
 
@@ -406,8 +408,8 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             }
             (End::Forwarded, ..) => skip("forwarded", &forwarded(seen.debt)),
             (End::GivenUp, ..) => exhausted(self.max_attempts),
-            (End::Started, Some((task, capacity)), _) => {
-                Done::new("Started", format!("{} on {capacity}", plan.runner_name())).with_task(task).into()
+            (End::Started, Some((started, capacity)), _) => {
+                Done::started(format!("{} on {capacity}", plan.runner_name()), started).into()
             }
             (End::Error, _, Some(error)) => return Err(error),
             (End::Started | End::Error, ..) => {

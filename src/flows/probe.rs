@@ -47,8 +47,8 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         };
         let ran = run_task(&self.ecs, &self.fleet.container, plan, registration.as_ref()).await;
         match (&ran, github, registration) {
-            (Ok((RunTask::Started(task), _)), ..) => {
-                tracing::info!(%task, "one runner is started to see whether runners live again");
+            (Ok((RunTask::Started(started), _)), ..) => {
+                tracing::info!(task = %started.arn, "one runner is started to see whether runners live again");
             }
             (_, Some(github), Some(registration)) => discard(github, plan, &registration).await,
             _ => {}

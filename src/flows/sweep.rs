@@ -25,8 +25,9 @@ use crate::{
     ids::Purpose,
     intake::policy::{RepositoryGlob, Skip},
     lambda::{
+        batch,
         metrics::OLDEST_WAITING_JOB,
-        outcome::{Done, Outcome},
+        outcome::{Done, Handled, Outcome, STARTED_CPU_UNITS},
     },
     ports::{
         Deliveries, FindTasks, Github, Minted, Queue, RunTask, Scope, StartTasks, Target, Task, TendTasks,
@@ -380,7 +381,13 @@ where
             let minted = github.mint(&place, &plan.runner_name(), &plan.labels).await?;
             let Minted::Created(registration) = minted else { continue };
             match run_task(&pool.ecs, &pool.fleet.container, &plan, Some(&registration)).await {
-                Ok((RunTask::Started(_), _)) => tally.pool += 1,
+                Ok((RunTask::Started(started), capacity)) => {
+                    tally.pool += 1;
+                    let done = Done::started(format!("{} on {capacity}", plan.runner_name()), started);
+                    tally.add(&done);
+                    let handled = Handled { job: None, outcome: done.into() };
+                    batch::log("", &handled, None, time::Duration::ZERO);
+                }
                 Ok((RunTask::Conflict(_), _)) => discard(github, &plan, &registration).await,
                 Err(error) => {
                     // If the task was started all the same, it finds its registration gone and ends.
@@ -468,6 +475,7 @@ impl Tally {
             ("NeedsOperator", needs_operator.into()),
         ];
         counts.extend(self.releases_behind.map(|behind| ("RunnerReleasesBehind", behind.into())));
+        counts.extend(Some((STARTED_CPU_UNITS, of(STARTED_CPU_UNITS))).filter(|(_, units)| *units > 0));
         counts.extend(self.group_too_wide.map(|wide| ("RunnerGroupTooWide", wide.into())));
         let mut detail = format!(
             "retired {}, replaced {}, rejected {}, redelivered {}, settled {}, lost {}, left to the next sweep {}",
@@ -482,6 +490,6 @@ impl Tally {
         if let Some(error) = self.first_error {
             detail.push_str(&format!("; first failure: {error}"));
         }
-        Done { counts, detail, task: None }.into()
+        Done { counts, ..Done::nothing(detail) }.into()
     }
 }

@@ -66,11 +66,7 @@ where
             self.replace_taken(owner, attempt, of_task).await?;
         }
         if task.live && !heard {
-            let ran = [
-                (tags::RAN_JOB.to_owned(), job.id.to_string()),
-                (tags::RAN_REPOSITORY.to_owned(), tags::value(&job.repository())),
-            ];
-            self.ecs.tag(&task.arn, &ran).await?;
+            self.tag_used(job, purpose, &task).await?;
         }
         // One of the two events takes the second look.
         if serves_another && is_served && (event.action == Action::InProgress || !heard) {
@@ -83,6 +79,28 @@ where
             return self.look_again(job, owner, &task).await;
         }
         Ok(self.told(event, purpose, &task, serves_another && !is_served))
+    }
+
+    /// Writes down who uses the runner: on its task, which lives for as long as it does, and in the log.
+    async fn tag_used(&self, job: &Job, purpose: &Purpose, task: &Task) -> Result<(), CallError> {
+        let (repository, name) = (job.repository(), self.policy.names.of(purpose));
+        let ran = [
+            (tags::RAN_JOB.to_owned(), job.id.to_string()),
+            (tags::RAN_REPOSITORY.to_owned(), tags::value(&repository)),
+        ];
+        self.ecs.tag(&task.arn, &ran).await?;
+        let (run, sender) = (job.run_id.map(|run| run.0), job.sender.as_deref());
+        let task = task.arn.0.as_str();
+        tracing::info!(
+            reason = "Used",
+            job = job.id.0,
+            run,
+            repository,
+            sender,
+            task,
+            "the job runs on {name}"
+        );
+        Ok(())
     }
 
     /// What the log and the metrics are told of a task that was to be tagged.

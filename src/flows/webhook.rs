@@ -1,6 +1,6 @@
 //! The front door: GitHub's webhook, verified and passed on to the event bus, byte for byte.
 
-use std::{borrow::Cow, cell::RefCell, time::Duration};
+use std::{borrow::Cow, cell::RefCell, net::IpAddr, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::de::IgnoredAny;
@@ -35,6 +35,9 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// A secret that was read longer ago is read again, also while signatures fit it: one that was taken out of it ends.
 const READ_ANYWAY_AFTER: Duration = Duration::from_secs(5 * 60);
 
+/// Of requests that are refused, one in so much time is logged with its source.
+const SAMPLE_EVERY: Duration = Duration::from_secs(10);
+
 /// The front door.
 #[derive(Debug)]
 pub struct Webhook<B, S, C> {
@@ -50,12 +53,14 @@ pub struct Webhook<B, S, C> {
     pub known: RefCell<Known>,
 }
 
-/// The secrets, when they were read, and when they were last asked for.
+/// The secrets, when they were read, and when they were last asked for; and what was logged last.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
     secrets: Option<WebhookSecrets>,
     read_at: Option<OffsetDateTime>,
     asked_at: Option<OffsetDateTime>,
+    /// When a request that was refused was last logged with its source.
+    sampled_at: Option<OffsetDateTime>,
 }
 
 /// What GitHub is answered. Its text can be read in GitHub's "Recent Deliveries".
@@ -120,12 +125,23 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
         let delivery = request.header("x-github-delivery").map(clip);
         let event = request.header("x-github-event").map(clip);
         let ms = (self.clock.now() - began).whole_milliseconds() as i64;
+        let source = self.sample(request, answer.status).map(|source| source.to_string());
         if answer.status >= 500 {
             tracing::error!(status = answer.status, delivery, event, ms, "{}", answer.text);
         } else {
-            tracing::info!(status = answer.status, delivery, event, ms, "{}", answer.text);
+            tracing::info!(status = answer.status, delivery, event, source, ms, "{}", answer.text);
         }
         answer
+    }
+
+    /// Who sent a request that is refused: of one in so much time, since anybody can send many.
+    fn sample(&self, request: &Request, status: u16) -> Option<IpAddr> {
+        let now = self.clock.now();
+        let mut known = self.known.borrow_mut();
+        let is_due = known.sampled_at.is_none_or(|at| now - at >= SAMPLE_EVERY);
+        let source = request.source.filter(|_| is_due && (400..500).contains(&status))?;
+        known.sampled_at = Some(now);
+        Some(source)
     }
 
     async fn deliver(&self, request: &Request) -> Result<Answer, Answer> {
@@ -160,7 +176,7 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
             tracing::error!(%error, "the webhook secret could not be read");
             Answer::new(503, "Failed", "the webhook secret could not be read; see the function's log")
         };
-        let Known { secrets, read_at, asked_at } = self.known.borrow().clone();
+        let Known { secrets, read_at, asked_at, .. } = self.known.borrow().clone();
         let since = |at: OffsetDateTime| self.clock.now() - at;
         let mut waited = asked_at.map(since);
         let may_ask = waited.is_none_or(|waited| waited >= TRY_AGAIN_AFTER);

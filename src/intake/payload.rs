@@ -36,6 +36,8 @@ pub struct Job {
     pub asked_at: Option<OffsetDateTime>,
     /// Where it lives.
     pub target: Target,
+    /// Who caused the event, for the record: a login.
+    pub sender: Option<String>,
 }
 
 impl Job {
@@ -163,6 +165,7 @@ impl Replacement {
             created_at: None,
             asked_at: None,
             target,
+            sender: None,
         }
     }
 
@@ -258,6 +261,11 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     }
 }
 
+/// A person's login, or an App's: `octo-app[bot]`.
+fn is_login(login: &str) -> bool {
+    check_name(login.strip_suffix("[bot]").unwrap_or(login)).is_ok()
+}
+
 /// Reads a bare `workflow_job` payload; `path` is where it lies, for the error.
 pub fn read_workflow_job(json: &str, path: &str) -> Result<WorkflowJob, Unreadable> {
     let wire: Wire = from_json(json, path)?;
@@ -287,6 +295,12 @@ pub fn read_workflow_job(json: &str, path: &str) -> Result<WorkflowJob, Unreadab
                 repository: Some(wire.repository.name),
                 installation: wire.installation.map(|installation| installation.id),
             },
+            sender: wire
+                .sender
+                .as_ref()
+                .and_then(|it| it["login"].as_str())
+                .filter(|it| is_login(it))
+                .map(str::to_owned),
         },
         arrived_at: None,
         public: !wire.repository.private,
@@ -374,6 +388,8 @@ struct Wire {
     workflow_job: WireJob,
     repository: WireRepository,
     installation: Option<WireInstallation>,
+    /// No job is refused for who caused it.
+    sender: Option<Value>,
 }
 
 #[derive(Deserialize)]

@@ -190,6 +190,7 @@ mod tests {
                 created_at: None,
                 asked_at: None,
                 target: Target { owner: "Acme".into(), repository: Some("App".into()), installation: None },
+                sender: None,
             },
             arrived_at: Some(NOW - Duration::hours(23)),
             public: false,

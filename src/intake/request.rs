@@ -2,7 +2,7 @@
 //! format 2.0), a REST API (1.0), an Application Load Balancer. Anybody can send anything there, so nothing of it is
 //! taken for granted: what cannot be read counts as not sent, and the answer is the webhook's to give.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -20,6 +20,8 @@ pub struct Request {
     pub lists_headers: bool,
     /// Names and values.
     pub headers: Vec<(String, String)>,
+    /// Who sent it, as the front door says.
+    pub source: Option<IpAddr>,
 }
 
 type Fields<'a> = BTreeMap<Key<'a>, &'a RawValue>;
@@ -33,12 +35,15 @@ impl Request {
     pub fn read(event: &RawValue) -> Option<Request> {
         let fields = fields(event)?;
         let (plain, listed) = (inner(&fields, "headers"), inner(&fields, "multiValueHeaders"));
+        let lists_headers = plain.is_none() && listed.is_some();
+        let headers = plain.or(listed).map(headers).unwrap_or_default();
         let request = Request {
+            source: source(&fields, &headers),
             method: method(&fields)?,
             body: read(&fields, "body").unwrap_or_default(),
             is_base64: read(&fields, "isBase64Encoded").unwrap_or_default(),
-            lists_headers: plain.is_none() && listed.is_some(),
-            headers: plain.or(listed).map(headers).unwrap_or_default(),
+            lists_headers,
+            headers,
         };
         Some(request)
     }
@@ -66,6 +71,20 @@ fn read<T: DeserializeOwned>(fields: &Fields<'_>, name: &str) -> Option<T> {
 fn method(fields: &Fields<'_>) -> Option<String> {
     let http = || inner(&inner(fields, "requestContext")?, "http");
     read(fields, "httpMethod").or_else(|| read(&http()?, "method"))
+}
+
+/// `sourceIp` of either format. A load balancer only adds it to the end of a header, whose beginning is the sender's.
+fn source(fields: &Fields<'_>, headers: &[(String, String)]) -> Option<IpAddr> {
+    let context = inner(fields, "requestContext")?;
+    let place = inner(&context, "http").or_else(|| inner(&context, "identity"));
+    let said: Option<String> = match place {
+        Some(place) => read(&place, "sourceIp"),
+        None => {
+            let forwarded = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-forwarded-for"));
+            forwarded.and_then(|(_, hops)| hops.rsplit(',').next()).map(|hop| hop.trim().to_owned())
+        }
+    };
+    said?.parse().ok()
 }
 
 /// A value is a text, or in lists the first one.
@@ -148,5 +167,27 @@ mod tests {
         }
         let bare = request(r#"{"httpMethod":"GET","headers":7,"body":{},"isBase64Encoded":"yes"}"#);
         assert_eq!(bare, Some(Request { method: "GET".into(), ..Request::default() }));
+    }
+
+    #[test]
+    fn who_sent_it() {
+        let table = [
+            (r#"{"httpMethod":"POST","requestContext":{"identity":{"sourceIp":"192.0.2.1"}}}"#, "192.0.2.1"),
+            (r#"{"requestContext":{"http":{"method":"POST","sourceIp":"2001:db8::1"}}}"#, "2001:db8::1"),
+            (
+                r#"{"httpMethod":"POST","requestContext":{"elb":{}},"headers":{"x-forwarded-for":"10.0.0.1, 192.0.2.7"}}"#,
+                "192.0.2.7",
+            ),
+            (
+                r#"{"requestContext":{"http":{"method":"POST"}},"headers":{"x-forwarded-for":"192.0.2.9"}}"#,
+                "",
+            ),
+            (r#"{"httpMethod":"POST","requestContext":{"identity":{"sourceIp":"x\n{\"level\":1}"}}}"#, ""),
+            (r#"{"httpMethod":"POST"}"#, ""),
+        ];
+        for (event, want) in table {
+            let source = request(event).and_then(|request| request.source);
+            assert_eq!(source.map(|it| it.to_string()).unwrap_or_default(), want, "{event}");
+        }
     }
 }

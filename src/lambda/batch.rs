@@ -188,8 +188,12 @@ fn panicked() -> Handled {
 }
 
 /// One line per message.
-fn log(message_id: &str, handled: &Handled, waited: Option<time::Duration>, took: time::Duration) {
+pub(crate) fn log(message_id: &str, handled: &Handled, waited: Option<time::Duration>, took: time::Duration) {
     let job = handled.job.as_ref();
+    let started = match &handled.outcome {
+        Outcome::Done(done) => done.started.as_deref(),
+        _ => None,
+    };
     let (outcome, reason, detail, task) = match &handled.outcome {
         Outcome::Done(done) => (
             "done",
@@ -210,10 +214,15 @@ fn log(message_id: &str, handled: &Handled, waited: Option<time::Duration>, took
                 attempt = job.map(|job| job.attempt.0),
                 run = job.and_then(|job| job.run_id).map(|run| run.0),
                 repository = job.map(|job| job.repository()),
+                sender = job.and_then(|job| job.sender.as_deref()),
                 labels = job.map(|job| job.labels.join(" ")),
                 outcome,
                 reason,
                 task,
+                definition = started.and_then(|started| started.definition.as_deref()),
+                image = started.and_then(|started| started.image.as_deref()),
+                cpu = started.and_then(|started| started.size).map(|size| size.cpu),
+                memory = started.and_then(|started| started.size).map(|size| size.memory_mib),
                 waited = waited.map(|waited| waited.whole_seconds()),
                 ms = took.whole_milliseconds() as i64,
                 "{detail}"

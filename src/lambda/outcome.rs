@@ -5,8 +5,11 @@ use std::time::Duration;
 use crate::{
     error::{CallError, Class},
     intake::{payload::Job, policy::Skip},
-    ports::TaskArn,
+    ports::{Started, TaskArn},
 };
+
+/// What was started in this and other functions, in units of 1/1024 vCPU.
+pub const STARTED_CPU_UNITS: &str = "StartedCpuUnits";
 
 /// What became of one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,12 +42,14 @@ pub struct Done {
     pub detail: String,
     /// The task that it was done to.
     pub task: Option<TaskArn>,
+    /// What was started, if that is what was done.
+    pub started: Option<Box<Started>>,
 }
 
 impl Done {
     /// Done once, counted as `metric`.
     pub fn new(metric: &'static str, detail: impl Into<String>) -> Self {
-        Done { counts: vec![(metric, 1)], detail: detail.into(), task: None }
+        Done { counts: vec![(metric, 1)], detail: detail.into(), task: None, started: None }
     }
 
     /// Done to this task.
@@ -52,9 +57,17 @@ impl Done {
         Done { task: Some(task), ..self }
     }
 
+    /// A runner was started; its vCPUs, in units of 1/1024, are counted too.
+    pub fn started(detail: impl Into<String>, started: Started) -> Self {
+        let units = started.size.map_or(0, |size| u64::from(size.cpu));
+        let counts = vec![("Started", 1), (STARTED_CPU_UNITS, units)];
+        let done = Done { counts, ..Done::new("Started", detail) };
+        Done { started: Some(Box::new(started.clone())), ..done.with_task(started.arn) }
+    }
+
     /// Nothing was done, and nothing is counted.
     pub fn nothing(detail: impl Into<String>) -> Self {
-        Done { counts: Vec::new(), detail: detail.into(), task: None }
+        Done { counts: Vec::new(), ..Done::new("", detail) }
     }
 
     /// The first metric, which names what was done; `None`: nothing was.

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::{
     error::CallError,
-    fargate::{request::TaskRequest, stop::Stop},
+    fargate::{request::TaskRequest, size::Size, stop::Stop},
 };
 
 /// The ARN of an ECS task.
@@ -19,11 +19,30 @@ impl std::fmt::Display for TaskArn {
     }
 }
 
+/// A task that was started, as RunTask answers it: what the record of it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// Its ARN.
+    pub arn: TaskArn,
+    /// `taskDefinitionArn`, with its revision.
+    pub definition: Option<String>,
+    /// The image of its first container.
+    pub image: Option<String>,
+    /// Its size, the definition's where the job asked for none.
+    pub size: Option<Size>,
+}
+
+impl From<TaskArn> for Started {
+    fn from(arn: TaskArn) -> Self {
+        Started { arn, definition: None, image: None, size: None }
+    }
+}
+
 /// A successful answer to RunTask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunTask {
     /// This request started the task, now or the first time it was made.
-    Started(TaskArn),
+    Started(Started),
     /// ConflictException: the `clientToken` was used with other parameters, so a task of that attempt was
     /// once started: this one.
     Conflict(Vec<TaskArn>),

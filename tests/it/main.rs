@@ -22,6 +22,7 @@ mod fleet;
 mod house;
 mod http;
 mod intake;
+mod log;
 mod model;
 mod runner_init;
 mod settings;

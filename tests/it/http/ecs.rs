@@ -302,7 +302,7 @@ fn json_task(task: &Task, tags: bool) -> Value {
         "cpu": task.cpu.unwrap_or(1024).to_string(),
         "memory": task.memory.unwrap_or(3072).to_string(),
         "overrides": {"containerOverrides": [{"name": "runner", "environment": environment}]},
-        "containers": [{"name": "runner", "lastStatus": task.status.as_str(), "exitCode": task.exit_code}],
+        "containers": [{"name": "runner", "image": "ghcr.io/actions/actions-runner:latest", "lastStatus": task.status.as_str(), "exitCode": task.exit_code}],
         "tags": [],
     });
     match &task.launch {

@@ -502,9 +502,9 @@ impl World {
                     request.capacity
                 );
                 self.launched(number, &asked);
-                Ok(Reply::RunTask(RunTask::Started(arn)))
+                Ok(Reply::RunTask(RunTask::Started(arn.into())))
             }
-            Ok(ecs::Answer::Started(number)) => Ok(Reply::RunTask(RunTask::Started(arn(number)))),
+            Ok(ecs::Answer::Started(number)) => Ok(Reply::RunTask(RunTask::Started(arn(number).into()))),
             Ok(ecs::Answer::Refused(_, reason)) => {
                 tell!(self, job, "RunTask {}: {} has no capacity", request.client_token, request.capacity);
                 Err(CallError::new(Class::NoCapacity, reason))

@@ -197,7 +197,7 @@ impl FindTasks for FaultyPort {
 
 impl StartTasks for FaultyPort {
     async fn run_task(&self, request: &TaskRequest) -> Result<RunTask, CallError> {
-        let pretended = || RunTask::Started(TaskArn(String::new()));
+        let pretended = || RunTask::Started(TaskArn(String::new()).into());
         let mut request = request.clone();
         if self.is(Planted::NoClientToken) {
             request.client_token = format!("{}-{}", request.client_token, self.count());

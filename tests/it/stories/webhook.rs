@@ -615,3 +615,26 @@ async fn whatever_anybody_sends_there_is_no_5xx_and_no_panic() {
     assert_eq!(world.calls().count(Op::GetSecretValue), 1);
     world.finish();
 }
+
+/// Anybody can send many.
+#[tokio::test]
+async fn of_refused_requests_some_are_logged_with_their_source() {
+    let log = crate::log::Log::keep();
+    let world = World::start();
+    let door = front_door(&world);
+    let from = |signature: &str| {
+        let mut request = post("workflow_job", signature, QUEUED);
+        request.source = Some([192, 0, 2, 1].into());
+        request
+    };
+    for _ in 0..30 {
+        assert_eq!(status(&door, &from("sha256=00")).await, 401);
+        assert_eq!(status(&door, &from(SIGNED)).await, 202);
+        world.advance(Duration::seconds(1));
+    }
+    let lines = log.lines("source", "192.0.2.1");
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines.iter().all(|line| line["status"] == 401), "{lines:?}");
+    assert_eq!(log.text().matches("192.0.2.1").count(), 3);
+    world.finish();
+}

@@ -155,8 +155,8 @@ impl Aws {
             Call::RunTask => {
                 let started = self.starter.run_task(&request()).await;
                 match &started {
-                    Ok(RunTask::Started(arn)) => {
-                        prop_assert!(answer.is_success() && names(answer, arn), "{}", arn);
+                    Ok(RunTask::Started(started)) => {
+                        prop_assert!(answer.is_success() && names(answer, &started.arn), "{}", started.arn);
                     }
                     Ok(RunTask::Conflict(arns)) => {
                         prop_assert!(!answer.is_success() && answer.body.contains("ConflictException"));
