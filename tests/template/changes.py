@@ -26,6 +26,7 @@ CHANGES = {
     "VpcId": (MINTED | {"SubnetIds": NETWORK["SubnetIds"], "VpcId": "vpc-0123456789abcdef0"}, "vpc-0123456789abcdef1"),
     "SubnetIds": (MINTED | NETWORK, "subnet-0123456789abcdef1"),
     "SecurityGroupIds": (MINTED | NETWORK, "sg-0123456789abcdef1"),
+    "MonthlyBudget": (MINTED | {"AlarmTopicArn": ARN.format("sns", "page")}, "100"),
     "AlarmTopicArn": (MINTED, ARN.format("sns", "page")), "TicketTopicArn": (MINTED, ARN.format("sns", "ticket")),
     "WebhookReservedConcurrency": (MINTED, "5"), "EventBusPutterArns": (MINTED, ROLE), "QueueOperatorArns": (MINTED, ROLE),
     "RepositoryCredentialsArn": (MINTED | {"RunnerImage": "example.com/runner:1"}, TOKEN),

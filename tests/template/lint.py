@@ -38,6 +38,7 @@ COMBINATIONS = {
         "AlarmTopicArn": ARN.format("sns", "page"), "TicketTopicArn": ARN.format("sns", "ticket"), **GIVEN_NETWORK,
     },
     "image pipeline": {"GitHubSecretArn": TOKEN, "FrontDoor": "http-api", "EnableImagePipeline": "true"},
+    "a budget": {"GitHubSecretArn": TOKEN, "FrontDoor": "http-api", "MonthlyBudget": "100", "TicketTopicArn": ARN.format("sns", "ticket")},
     "container-minted, what there is": {
         "Mode": "container-minted", "AccessTokenSecretArn": TOKEN, "RunnerImage": "example.com/runner:1", "Organization": "acme", **GIVEN_NETWORK},
     "any owner, a security group to make": {

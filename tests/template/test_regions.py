@@ -28,6 +28,10 @@ class Regions(unittest.TestCase):
         lacks = missing(transformed(COMBINATIONS["image pipeline"]))
         self.assertEqual({kind for types in lacks.values() for kind in types}, {"AWS::CodeBuild::Project"})
 
+    def test_a_budget_needs_budgets(self):
+        lacks = missing(transformed(COMBINATIONS["a budget"]))
+        self.assertEqual({kind for types in lacks.values() for kind in types}, {"AWS::Budgets::Budget"})
+
 
 if __name__ == "__main__":
     unittest.main()

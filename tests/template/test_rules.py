@@ -35,6 +35,7 @@ REFUSED += [
     ({**MINTED, "FunctionSubnetIds": "subnet-0123456789abcdef0"}, "FunctionSecurityGroupIds too"),
     ({**MINTED, "FunctionSecurityGroupIds": "sg-0123456789abcdef0"}, "only together with FunctionSubnetIds"),
     ({**MINTED, "RepositoryCredentialsArn": TOKEN}, "only together with RunnerImage"),
+    ({**MINTED, "MonthlyBudget": "100"}, "which it tells"),
     ({**MINTED, **POLICIES}, "whatever repository the group is open to"),
     ({**CONTAINERS, **POLICIES}, "whatever repository the group is open to"),
 ]
@@ -49,6 +50,7 @@ TAKEN = [
     {**MINTED, "WarmPoolSize": "2", "Organization": "*", "RunnerScope": "enterprise/acme"},
     {**MINTED, "Organization": "*", "RunnerScope": "repo"},
     {**MINTED, "EnableImagePipeline": "true"},
+    {**MINTED, "MonthlyBudget": "100", "AlarmTopicArn": "arn:aws:sns:eu-west-1:111122223333:page"},
     {**MINTED, **POLICIES, "RunnerGroupId": "7"},
     {**MINTED, **POLICIES, "RunnerScope": "repo"},
     {**MINTED, **POLICIES, "TaskPoliciesForDefaultGroup": "true"},

@@ -11,7 +11,7 @@ HOLDS = {"AWS::SQS::Queue", "AWS::SecretsManager::Secret", "AWS::ECR::Repository
 # What comes and goes with the stack, and holds nothing. A type that is in neither list wants a decision.
 HOLDS_NOTHING = {
     "AWS::ApiGatewayV2::Api", "AWS::ApiGatewayV2::Integration", "AWS::ApiGatewayV2::Route", "AWS::ApiGatewayV2::Stage",
-    "AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard", "AWS::CodeBuild::Project", "AWS::EC2::InternetGateway", "AWS::EC2::Route",
+    "AWS::Budgets::Budget", "AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard", "AWS::CodeBuild::Project", "AWS::EC2::InternetGateway", "AWS::EC2::Route",
     "AWS::EC2::RouteTable", "AWS::EC2::SecurityGroup", "AWS::EC2::Subnet", "AWS::EC2::SubnetRouteTableAssociation",
     "AWS::EC2::VPC", "AWS::EC2::VPCGatewayAttachment", "AWS::ECS::Cluster", "AWS::ECS::TaskDefinition",
     "AWS::Lambda::Permission", "AWS::Lambda::Url", "AWS::Logs::QueryDefinition",
