@@ -27,6 +27,10 @@ STRANDS = ["ClusterName", "JobQueueName", "VpcId"]
 STRANDS_WHERE_NONE_WAS = ["SubnetIds", "SecurityGroupIds"]
 ECS_ROLE = "/aws-service-role/ecs.amazonaws.com/"
 LOOKS = 30
+# For the one function that anybody can call: thousands of deliveries a second.
+RESERVED = 20
+# "You can reserve up to the Unreserved account concurrency value minus 100" (Lambda, "Configuring reserved concurrency").
+UNRESERVED = 100
 
 
 def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.sleep):
@@ -50,6 +54,9 @@ def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.
     else:
         refuse_leftovers(client, stack, parameters)
         yield f"a new stack, {stack}"
+        parameters = reserve(client, parameters)
+        if parameters["WebhookReservedConcurrency"]:
+            yield f"the webhook may run {parameters['WebhookReservedConcurrency']} times at once (WebhookReservedConcurrency)"
     keep(folder / f"{stack}.json", where, parameters)
     yield from ecs_role(client, pause)
     send(stack, parameters)
@@ -156,6 +163,17 @@ def refuse_leftovers(client, stack, parameters):
         raise Failure(f"a stack before has left these, and a new one needs their names: {', '.join(there)}. "
                       f"`make delete LEFTOVERS=1 STACK={stack}` deletes them; with another STACK, JobQueueName and "
                       "TaskDefinitionFamily they are left alone")
+
+
+def reserve(client, parameters):
+    """A limit for the webhook, where nobody gave one and the account has concurrency to reserve; a new account has not."""
+    if "WebhookReservedConcurrency" in parameters:
+        return parameters
+    try:
+        has = client("lambda").get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
+    except ClientError:
+        has = 0  # it may not be seen
+    return parameters | {"WebhookReservedConcurrency": str(RESERVED) if has >= UNRESERVED + RESERVED else ""}
 
 
 def is_there(look, name):

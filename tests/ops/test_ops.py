@@ -233,6 +233,22 @@ class NoCredentials(unittest.TestCase):
         self.assertIn("deploy FAILED: no Region", self.run_deploy()[0])
 
 
+class Reserved(unittest.TestCase):
+    def reserved(self, unreserved, given=None):
+        class Lambda:
+            def get_account_settings(self):
+                if unreserved is None:
+                    raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetAccountSettings")
+                return {"AccountLimit": {"ConcurrentExecutions": 1000, "UnreservedConcurrentExecutions": unreserved}}
+
+        return deploying.reserve(lambda _: Lambda(), given or {})["WebhookReservedConcurrency"]
+
+    def test_the_webhook_has_a_limit_where_the_account_has_room_for_one(self):
+        self.assertEqual([self.reserved(it) for it in (1000, 120, 119, 10, None)], ["20", "20", "", "", ""])
+        self.assertEqual(self.reserved(1000, {"WebhookReservedConcurrency": ""}), "", "somebody wants none")
+        self.assertEqual(self.reserved(10, {"WebhookReservedConcurrency": "5"}), "5")
+
+
 class Overrides(unittest.TestCase):
     def test_what_is_given_on_the_command_line(self):
         given = deploying.read_parameters("Organization=acme RunnerLabels='self-hosted,linux' AlarmTopicArn=")
