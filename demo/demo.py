@@ -157,6 +157,8 @@ class Demo:
         self.what_comes_next()
         self.settle("the outcome of every job")
         print(self.table())
+        if self.minted:
+            self.look_for_configurations()
         self.stop_everything()
 
     def deploy(self):
@@ -175,7 +177,50 @@ class Demo:
             secrets.put_secret_value(SecretId=self.stack["GitHubSecretArn"], SecretString=self.github.credentials())
         secret = secrets.get_secret_value(SecretId=self.stack["WebhookSecretName"])
         self.webhook_secret = secret["SecretString"].encode()
+        self.listen_in()
         say("template.yaml deployed")
+
+    def listen_in(self):
+        """Whatever the rules hand to a queue is handed to one more, which nobody empties before the end."""
+        self.copies = self.sqs.create_queue(QueueName="copies")["QueueUrl"]
+        arn = self.sqs.get_queue_attributes(QueueUrl=self.copies, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        for bus in ("default", self.stack["EventBusName"]):
+            for rule in self.events.list_rules(EventBusName=bus)["Rules"]:
+                targets = self.events.list_targets_by_rule(Rule=rule["Name"], EventBusName=bus)["Targets"]
+                copies = [{**target, "Id": f"copy-of-{target['Id']}", "Arn": arn} for target in targets]
+                self.events.put_targets(Rule=rule["Name"], EventBusName=bus, Targets=copies)
+
+    def look_for_configurations(self):
+        """A runner's configuration is that runner: nothing that is kept may hold one, or a part of one."""
+        pairs = [pair for task in self.tasks().values() for override in task["overrides"]["containerOverrides"]
+                 for pair in override["environment"]]
+        secret = {pair["value"] for pair in pairs if pair["name"] == "ACTIONS_RUNNER_INPUT_JITCONFIG"}
+        copies = self.emptied(self.copies)
+        pages = self.aws.client("cloudwatch").get_paginator("list_metrics").paginate()
+        kept = {
+            "queues": copies,
+            "dead letters": [f"{body} {reason}" for body, reason in self.dead_letters.values()],
+            "dead letters of reconcile": self.emptied(self.stack["LifecycleDeadLetterQueueUrl"]),
+            "metrics": [json.dumps(page["Metrics"]) for page in pages],
+            **{name: self.logged(name) for name in ("webhook", "dispatch", "reconcile")},
+        }
+        if len(secret) < len(self.jobs) // 2 or not any("STOPPED" in copy for copy in copies) or not kept["dispatch"]:
+            raise Failure("there is nothing to look for, or nothing to look at")
+        # All of them begin alike.
+        parts = {text[at:at + 24] for text in secret for at in range(len(text) // 2, len(text) - 24, 24)}
+        for place, texts in kept.items():
+            if any(part in text for text in texts for part in parts):
+                raise Failure(f"a runner's configuration is in the {place}")
+        say(f"none of {len(secret)} runners' configurations is in {sum(map(len, kept.values()))} messages, letters, log lines and metrics")
+
+    def emptied(self, queue):
+        """The bodies of a queue, which has none afterwards."""
+        bodies = []
+        while found := self.sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
+            for message in found:
+                bodies.append(message["Body"])
+                self.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        return bodies
 
     def stop_everything(self):
         """What `make stop` does, to a stack that is at rest."""
@@ -237,18 +282,21 @@ class Demo:
 
     def errors(self, count):
         """The errors that reconcile has logged, once there are so many."""
-        group = f"/aws/lambda/{STACK}/reconcile"
-        lines = [event["message"] for page in self.logs.get_paginator("filter_log_events").paginate(logGroupName=group)
-                 for event in page["events"]]
-        errors = [error for line in lines if line.startswith("{") and (error := json.loads(line)).get("level") == "ERROR"]
+        errors = [error for line in self.logged("reconcile") if line.startswith("{") and (error := json.loads(line)).get("level") == "ERROR"]
         return errors if len(errors) >= count else None
+
+    def logged(self, function):
+        pages = self.logs.get_paginator("filter_log_events").paginate(logGroupName=f"/aws/lambda/{STACK}/{function}")
+        return [event["message"] for page in pages for event in page["events"]]
 
     def let_die(self, task, story, exit_code=None):
         """ECS's part: the task stops before its runner has taken a job, and ECS says so on the default bus."""
         self.ecs.stop_task(cluster=self.stack["ClusterName"], task=task["taskArn"])
         event = json.loads((ROOT / "tests" / "fixtures" / "ecs" / "task-stopped.json").read_text())
         detail, container = event["detail"], event["detail"]["containers"][0]
-        detail |= {key: task[key] for key in ("taskArn", "clusterArn", "startedBy", "taskDefinitionArn")} | ENDS[story]
+        # RunTask's overrides are in it, and in them the runner's configuration.
+        same = ("taskArn", "clusterArn", "startedBy", "taskDefinitionArn", "overrides")
+        detail |= {key: task[key] for key in same} | ENDS[story]
         del container["reason"]
         container["image"] = image(task)
         if exit_code is not None:
