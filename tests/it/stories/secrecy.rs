@@ -1,7 +1,7 @@
-//! Nothing secret is in any log line, whatever goes wrong.
+//! Nothing secret is in any log line, and no configuration in any message, whatever goes wrong.
 
 use crate::fleet::Fleet;
-use crate::http::{APP_KEY, JOB_QUEUE, Op, World};
+use crate::http::{APP_KEY, DEAD_LETTERS, JOB_QUEUE, LIFECYCLE_QUEUE, Op, World};
 use crate::log::Log;
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn nothing_secret_is_logged() {
         |world| drop(world.fail(Op::RunTask).once().before().aws("InvalidParameterException")),
         |world| drop(world.fail(Op::RunTask).once().before().failures("RESOURCE:ENI")),
     ];
-    let mut secrets = vec!["BEGIN RSA".to_owned()];
+    let (mut secrets, mut announced) = (vec!["BEGIN RSA".to_owned()], 0);
     secrets.extend(APP_KEY.lines().filter(|line| line.len() > 20).map(str::to_owned));
     for fault in faults {
         fault(&world);
@@ -35,9 +35,28 @@ async fn nothing_secret_is_logged() {
             .tasks()
             .filter_map(|task| task.environment.get("ACTIONS_RUNNER_INPUT_JITCONFIG").cloned())
             .collect();
+        // Its runner dies; the next is announced, or the job given up.
+        let live: Vec<u64> = world.ecs().live().map(|task| task.number).collect();
+        for task in live {
+            world.kill_task(
+                task,
+                "EssentialContainerExited",
+                "Essential container in task exited",
+                Some(139),
+            );
+            let batch = world.deliver_to(LIFECYCLE_QUEUE, &[world.state_change(task).to_string()]);
+            world.acknowledge(LIFECYCLE_QUEUE, &batch, &fleet.reconcile(&batch).await);
+        }
+        for (body, reason) in [JOB_QUEUE, DEAD_LETTERS].into_iter().flat_map(|queue| world.letters(queue)) {
+            let letter = format!("{body} {}", reason.unwrap_or_default());
+            announced += usize::from(letter.contains("replacement"));
+            let is_in = |configuration: &String| letter.contains(&configuration[..24]);
+            assert!(!configurations.iter().any(is_in), "{letter}");
+        }
         secrets.extend(configurations);
         world.heal();
     }
+    assert!(announced > 0, "there was something to look at");
     secrets.extend(["ghs_", "eyJ", "only-in-the-payload", "Bearer"].map(str::to_owned));
 
     let log = log.text();
