@@ -32,6 +32,10 @@ numeric_id! {
     RunnerId
 }
 numeric_id! {
+    /// `repository.id`: stays the same when the repository is renamed or transferred.
+    RepositoryId
+}
+numeric_id! {
     /// The id of a GitHub App's installation in one organisation or account.
     InstallationId
 }

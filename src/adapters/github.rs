@@ -59,6 +59,8 @@ pub struct GitHub<S, C = SystemClock> {
 struct Known {
     /// A runner has been registered: the settings are right.
     mints_well: Cell<bool>,
+    /// The server finds repositories by their ids.
+    takes_ids: Cell<bool>,
     /// `status=failure` means nothing to the server.
     cannot_filter: Cell<bool>,
     /// The App has no webhook, which was said.
@@ -98,7 +100,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         let Some(owner) = owner else { return Ok(()) };
         // In repository scope an installation is looked up by its repository, which only a job names.
         if self.scope != Scope::Repo {
-            let target = Target { owner: owner.to_owned(), repository: None, installation: None };
+            let target = Target { owner: owner.to_owned(), ..Target::default() };
             self.pass(&target).await?;
         }
         Ok(())
@@ -190,6 +192,29 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
             );
         }
         Ok((reply, limited))
+    }
+
+    /// Asks about a repository: by its id where that is known, so that its names do not matter. GitHub does not
+    /// describe that path, and leads to it itself when a repository was renamed. A server that shows nothing there,
+    /// and never did, is asked by the name.
+    async fn of_repository(
+        &self,
+        target: &Target,
+        rest: &str,
+        need: Need,
+        ask: impl AsyncFn(&Call) -> Result<Reply, CallError>,
+    ) -> Result<(Call, Reply), CallError> {
+        if let Some(id) = target.repository_id {
+            let call = Call::new("GET", format!("/repositories/{id}{rest}"), need);
+            let reply = ask(&call).await?;
+            if reply.status != 404 || self.known.takes_ids.get() {
+                self.known.takes_ids.set(true);
+                return Ok((call, reply));
+            }
+        }
+        let call = Call::new("GET", format!("{}{rest}", repository_path(target)?), need);
+        let reply = ask(&call).await?;
+        Ok((call, reply))
     }
 
     /// GitHub has registered a runner and given no configuration for it, so that nobody can ever be that runner: its
@@ -295,10 +320,10 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
     }
 
     async fn job(&self, target: &Target, job: JobId) -> Result<Option<JobState>, CallError> {
-        let path = format!("{}/actions/jobs/{job}", repository_path(target)?);
-        let call = Call::new("GET", path, Need::ActionsRead);
-        let reply =
-            self.ask(target, &call, None, |reply| is_ok(reply) || answer::says_nothing(reply)).await?;
+        let expected = |reply: &Reply| is_ok(reply) || answer::says_nothing(reply);
+        let ask = async |call: &Call| self.ask(target, call, None, expected).await;
+        let (call, reply) =
+            self.of_repository(target, &format!("/actions/jobs/{job}"), Need::ActionsRead, ask).await?;
         if answer::says_nothing(&reply) {
             return Ok(None);
         }

@@ -7,7 +7,7 @@ use icu_properties::{
     props::{GeneralCategory, GeneralCategoryGroup},
 };
 
-use crate::ids::{InstallationId, JobId, Purpose, RunnerId, RunnerNames};
+use crate::ids::{InstallationId, JobId, Purpose, RepositoryId, RunnerId, RunnerNames};
 
 /// The job that the task was started for; `pool` for the warm pool.
 pub const JOB_ID: &str = "gha:job-id";
@@ -23,6 +23,8 @@ pub const RUNNER_NAME: &str = "gha:runner-name";
 pub const LABELS: &str = "gha:labels";
 /// `owner/repository` of that job.
 pub const REPOSITORY: &str = "gha:repository";
+/// That repository's id.
+pub const REPOSITORY_ID: &str = "gha:repository-id";
 /// The workflow run of that job.
 pub const RUN_ID: &str = "gha:run-id";
 /// The App's installation.
@@ -35,6 +37,8 @@ pub const WORKFLOW: &str = "gha:workflow";
 pub const RAN_JOB: &str = "gha:ran-job";
 /// `owner/repository` of that job.
 pub const RAN_REPOSITORY: &str = "gha:ran-repository";
+/// That repository's id.
+pub const RAN_REPOSITORY_ID: &str = "gha:ran-repository-id";
 
 /// The value of [`RAN_JOB`] when the runner runs a job that nobody told of.
 pub const UNKNOWN_JOB: &str = "unknown";
@@ -119,6 +123,11 @@ impl<'a> TaskTags<'a> {
         })
     }
 
+    /// [`REPOSITORY_ID`].
+    pub fn repository_id(self) -> Option<RepositoryId> {
+        self.number(REPOSITORY_ID).map(RepositoryId)
+    }
+
     /// [`RUN_ID`].
     pub fn run_id(self) -> Option<u64> {
         self.number(RUN_ID)
@@ -137,6 +146,11 @@ impl<'a> TaskTags<'a> {
     /// [`RAN_REPOSITORY`], as owner and name.
     pub fn ran_repository(self) -> Option<(&'a str, &'a str)> {
         self.text(RAN_REPOSITORY)?.split_once('/')
+    }
+
+    /// [`RAN_REPOSITORY_ID`].
+    pub fn ran_repository_id(self) -> Option<RepositoryId> {
+        self.number(RAN_REPOSITORY_ID).map(RepositoryId)
     }
 
     /// Whether the runner is known to have run a job.

@@ -149,7 +149,7 @@ where
             }
         }
         let Some(owner) = owner.filter(|_| self.scope == Scope::Org) else { return };
-        let target = Target { owner, repository: None, installation: None };
+        let target = Target { owner, ..Target::default() };
         hour(github, &target, report).await;
         self.group(github, &target, report).await;
         self.registrations(github, &target, report).await;

@@ -160,6 +160,7 @@ impl Plan {
             (tags::RUNNER_NAME, Some(self.runner_name())),
             (tags::LABELS, Some(self.labels.join(" "))),
             (tags::REPOSITORY, Some(repository)),
+            (tags::REPOSITORY_ID, self.target.repository_id.map(|id| id.to_string())),
             (tags::RUN_ID, self.run_id.map(|id| id.to_string())),
             (tags::INSTALLATION_ID, self.target.installation.map(|id| id.to_string())),
             (tags::JOB_NAME, self.name.clone()),

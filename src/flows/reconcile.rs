@@ -357,17 +357,8 @@ pub(crate) fn replacement(
     labels: Vec<String>,
     tags: TaskTags<'_>,
 ) -> Replacement {
-    let target = target(tags);
-    Replacement {
-        job_id: job,
-        attempt: attempt.next(),
-        labels,
-        owner: target.owner,
-        repository: target.repository,
-        run_id: tags.run_id().map(RunId),
-        installation_id: target.installation,
-        registered: false,
-    }
+    let next = Replacement::new(job, attempt.next(), target(tags));
+    Replacement { labels, run_id: tags.run_id().map(RunId), ..next }
 }
 
 /// Before that attempt, which is the second or a later one.

@@ -303,10 +303,10 @@ where
             }
         };
         if let Some(owner) = known {
-            return Ok(vec![Target { owner, repository: None, installation: None }]);
+            return Ok(vec![Target { owner, ..Target::default() }]);
         }
         let named = self.policy.repositories.iter().filter_map(RepositoryGlob::names);
-        let named = named.map(|(owner, repository)| Target { owner, repository, installation: None });
+        let named = named.map(|(owner, repository)| Target { owner, repository, ..Target::default() });
         let tasks = self.ecs.live_tasks().await?;
         let mut places = BTreeMap::new();
         for mut place in named.chain(tasks.iter().map(|task| target(TaskTags(&task.tags)))) {
@@ -369,7 +369,7 @@ where
         tally: &mut Tally,
     ) -> Result<(), CallError> {
         let owner = self.policy.organization.clone().unwrap_or_default();
-        let place = Target { owner, repository: None, installation: None };
+        let place = Target { owner, ..Target::default() };
         let window = u64::try_from(scheduled.unix_timestamp()).unwrap_or_default();
         for slot in 0..self.pool_lacks(pool, tally).await? {
             if self.clock.now() + timing::ONE_STEP > deadline {

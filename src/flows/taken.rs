@@ -84,10 +84,12 @@ where
     /// Writes down who uses the runner: on its task, which lives for as long as it does, and in the log.
     async fn tag_used(&self, job: &Job, purpose: &Purpose, task: &Task) -> Result<(), CallError> {
         let (repository, name) = (job.repository(), self.policy.names.of(purpose));
-        let ran = [
+        let mut ran = vec![
             (tags::RAN_JOB.to_owned(), job.id.to_string()),
             (tags::RAN_REPOSITORY.to_owned(), tags::value(&repository)),
         ];
+        let id = job.target.repository_id.map(|id| (tags::RAN_REPOSITORY_ID.to_owned(), id.to_string()));
+        ran.extend(id);
         self.ecs.tag(&task.arn, &ran).await?;
         let (run, sender) = (job.run_id.map(|run| run.0), job.sender.as_deref());
         let task = task.arn.0.as_str();

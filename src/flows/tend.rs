@@ -306,6 +306,8 @@ where
         let mut ran = vec![(tags::RAN_JOB.to_owned(), ran_job)];
         if let (Some(_), Some((owner, Some(repository)))) = (job, of_task.repository()) {
             ran.push((tags::RAN_REPOSITORY.to_owned(), format!("{owner}/{repository}")));
+            let id = of_task.repository_id().map(|id| (tags::RAN_REPOSITORY_ID.to_owned(), id.to_string()));
+            ran.extend(id);
         }
         self.ecs.tag(&task.arn, &ran).await
     }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, value::RawValue};
 use time::OffsetDateTime;
 
 use crate::{
-    ids::{Attempt, InstallationId, JobId, RunId, RunnerId},
+    ids::{Attempt, InstallationId, JobId, RepositoryId, RunId, RunnerId},
     ports::{JobStatus, Target},
 };
 
@@ -120,6 +120,9 @@ pub struct Replacement {
     /// The repository's name, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
+    /// The repository's id, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_id: Option<RepositoryId>,
     /// The run, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_id: Option<RunId>,
@@ -140,6 +143,7 @@ impl Replacement {
             labels: Vec::new(),
             owner: place.owner,
             repository: place.repository,
+            repository_id: place.repository_id,
             run_id: None,
             installation_id: place.installation,
             registered: false,
@@ -183,6 +187,7 @@ impl Replacement {
         Target {
             owner: self.owner.clone(),
             repository: self.repository.clone(),
+            repository_id: self.repository_id,
             installation: self.installation_id,
         }
     }
@@ -293,6 +298,7 @@ pub fn read_workflow_job(json: &str, path: &str) -> Result<WorkflowJob, Unreadab
             target: Target {
                 owner: wire.repository.owner.login,
                 repository: Some(wire.repository.name),
+                repository_id: wire.repository.id.and_then(|id| id.as_u64()).map(RepositoryId),
                 installation: wire.installation.map(|installation| installation.id),
             },
             sender: wire
@@ -411,6 +417,8 @@ struct WireJob {
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 struct WireRepository {
+    /// No job is refused for want of it.
+    id: Option<Value>,
     name: String,
     owner: WireOwner,
     private: bool,
@@ -502,7 +510,7 @@ mod tests {
                 "id": 1, "run_id": 2, "status": "queued", "labels": ["self-hosted"],
                 "created_at": "2026-11-24T08:00:00Z", "runner_name": null
             },
-            "repository": { "name": "app", "private": true, "owner": { "login": "acme" } },
+            "repository": { "id": 5, "name": "app", "private": true, "owner": { "login": "acme" } },
             "installation": { "id": 7 }
         })
     }
@@ -526,6 +534,7 @@ mod tests {
         assert!(read(&envelope.to_string()).is_err());
         assert_eq!(bare.job.repository(), "acme/app");
         assert_eq!(bare.job.target.installation, Some(InstallationId(7)));
+        assert_eq!(bare.job.target.repository_id, Some(RepositoryId(5)));
         assert!(!bare.public);
     }
 
@@ -556,6 +565,7 @@ mod tests {
             labels: vec!["self-hosted".into()],
             owner: "acme".into(),
             repository: None,
+            repository_id: Some(RepositoryId(5)),
             run_id: None,
             installation_id: Some(InstallationId(7)),
             registered: true,

@@ -189,7 +189,7 @@ mod tests {
                 labels: vec!["self-hosted".into()],
                 created_at: None,
                 asked_at: None,
-                target: Target { owner: "Acme".into(), repository: Some("App".into()), installation: None },
+                target: Target { owner: "Acme".into(), repository: Some("App".into()), ..Target::default() },
                 sender: None,
             },
             arrived_at: Some(NOW - Duration::hours(23)),

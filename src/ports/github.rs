@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::{
     error::CallError,
-    ids::{InstallationId, JobId, RunnerId, RunnerVersion},
+    ids::{InstallationId, JobId, RepositoryId, RunnerId, RunnerVersion},
 };
 
 /// Which registrations are made: of an organisation, a repository or an enterprise.
@@ -23,12 +23,15 @@ pub enum Scope {
 
 /// Where a registration lives, and as whom to ask. Which of the three scopes applies (organisation,
 /// repository or enterprise) is the adapter's setting.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target {
     /// The organisation's (or user's) login.
     pub owner: String,
     /// The repository's name without its owner. Unknown for a sweep in organisation scope.
     pub repository: Option<String>,
+    /// The repository's id, by which it is found whatever its name is by now. Messages and tags of a release before
+    /// do not have it.
+    pub repository_id: Option<RepositoryId>,
     /// The App's installation, when the payload named it.
     pub installation: Option<InstallationId>,
 }
@@ -111,7 +114,7 @@ impl From<String> for JobStatus {
     }
 }
 
-/// A job as `GET /repos/{owner}/{repo}/actions/jobs/{id}` answers it.
+/// A job as [`Github::job`] is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobState {
     /// Its status.
@@ -190,7 +193,7 @@ pub trait Github {
         id: RunnerId,
     ) -> impl Future<Output = Result<Deleted, CallError>>;
 
-    /// `GET /repos/{owner}/{repo}/actions/jobs/{id}`; `None` when GitHub does not say: there is no such job,
+    /// `GET /repositories/{repository_id}/actions/jobs/{id}`, or `/repos/{owner}/{repo}/…`; `None` when GitHub does not say: there is no such job,
     /// or it has moved, or we may not see it.
     fn job(&self, target: &Target, job: JobId) -> impl Future<Output = Result<Option<JobState>, CallError>>;
 }

@@ -69,6 +69,7 @@ pub fn target(tags: TaskTags<'_>) -> Target {
     Target {
         owner: owner.to_owned(),
         repository: repository.map(str::to_owned),
+        repository_id: tags.repository_id(),
         installation: tags.installation(),
     }
 }
@@ -79,7 +80,12 @@ pub fn ran_target(tags: TaskTags<'_>) -> Option<Target> {
     // That of the runner's own job: another owner has another.
     let is_same = tags.repository().is_some_and(|(own, _)| own.eq_ignore_ascii_case(owner));
     let installation = tags.installation().filter(|_| is_same);
-    Some(Target { owner: owner.to_owned(), repository: Some(repository.to_owned()), installation })
+    Some(Target {
+        owner: owner.to_owned(),
+        repository: Some(repository.to_owned()),
+        repository_id: tags.ran_repository_id(),
+        installation,
+    })
 }
 
 /// What the sweep saw and made of it.
@@ -227,7 +233,7 @@ mod tests {
     }
 
     fn registered(runner: &Registration) -> Registered {
-        let place = Target { owner: "acme".into(), repository: None, installation: None };
+        let place = Target { owner: "acme".into(), ..Target::default() };
         Registered { runner: runner.clone(), place }
     }
 

@@ -65,7 +65,7 @@ async fn stop_signal() -> Result<(), End> {
 }
 
 async fn register(github: &impl Github, settings: &Settings) -> Result<SecretString, End> {
-    let target = Target { owner: settings.organization.clone(), repository: None, installation: None };
+    let target = Target { owner: settings.organization.clone(), ..Target::default() };
     let start = Instant::now();
     let mut failures = 0;
     let mut answer_lost = false;

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use super::{
     super::http::Reply,
     GitHub,
-    answer::{Call, Need},
+    answer::{self, Call, Need},
     limits::Allowance,
     segment, wire,
 };
@@ -408,12 +408,22 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
     }
 
     async fn look_up_installation(&self, target: &Target) -> Result<InstallationId, CallError> {
-        let path = match (&self.scope, &target.repository) {
-            (Scope::Repo, Some(_)) => format!("{}/installation", super::repository_path(target)?),
-            _ => format!("/orgs/{}/installation", segment(&target.owner)),
+        let expected = |reply: &Reply| matches!(reply.status, 200 | 404);
+        let ask = async |call: &Call| self.ask_as_app(call, None, expected).await;
+        let (call, reply) = match (&self.scope, &target.repository) {
+            (Scope::Repo, Some(_)) => {
+                self.of_repository(target, "/installation", Need::Installed, ask).await?
+            }
+            _ => {
+                let path = format!("/orgs/{}/installation", segment(&target.owner));
+                let call = Call::new("GET", path, Need::Installed);
+                let reply = ask(&call).await?;
+                (call, reply)
+            }
         };
-        let call = Call::new("GET", path, Need::Installed);
-        let reply = self.ask_as_app(&call, None, super::is_ok).await?;
+        if !super::is_ok(&reply) {
+            return Err(answer::classify(&call, &reply, None, false));
+        }
         super::read(&call, &reply).map(|installation: wire::Installation| installation.id)
     }
 }

@@ -149,7 +149,7 @@ fn well(method: &str) -> Response {
 }
 
 fn target() -> Target {
-    Target { owner: "octo-org".to_owned(), repository: None, installation: None }
+    Target { owner: "octo-org".to_owned(), ..Target::default() }
 }
 
 /// Ample for a machine that is busy, and short for whoever waits for the test.

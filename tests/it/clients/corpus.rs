@@ -241,8 +241,11 @@ async fn asked(call: Call, status: u16, headers: Headers, body: String) -> Resul
     let http = Http::new().with_call_timeout(Duration::from_secs(60));
     let client = Client::with(server.url.clone(), &secret, Scope::Org, http);
     let (github, id) = (&client.github, RunnerId(1));
-    let target =
-        Target { owner: "octo-org".to_owned(), repository: Some("octo-repo".to_owned()), installation: None };
+    let target = Target {
+        owner: "octo-org".to_owned(),
+        repository: Some("octo-repo".to_owned()),
+        ..Target::default()
+    };
     match call {
         Call::Mint | Call::Token | Call::Installation => client.mint(None).await.map(drop),
         Call::FindRunner => github.find_runner(&target, "fargate-1-1").await.map(drop),

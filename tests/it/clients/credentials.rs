@@ -10,7 +10,7 @@ use gha_fargate_runners::{
     adapters::{github::GitHub, http::Http, secrets::Secret},
     config::DispatchConfig,
     error::Class,
-    ids::InstallationId,
+    ids::{InstallationId, RepositoryId},
     ports::{Github, Minted, Target},
 };
 use serde_json::{Value, json};
@@ -43,6 +43,7 @@ fn target(installation: Option<u64>) -> Target {
         owner: OWNER.to_owned(),
         repository: Some(REPOSITORY.to_owned()),
         installation: installation.map(InstallationId),
+        ..Target::default()
     }
 }
 
@@ -243,4 +244,28 @@ async fn jobs_do_not_wait_for_a_secret_that_is_read_again() {
     assert_eq!(error.class, Class::NeedsOperator);
     world.heal();
     world.finish();
+}
+
+#[tokio::test]
+async fn the_installation_of_a_repository_is_found_by_the_repository_s_id() {
+    for (id, want) in [
+        (Some(1), "find installation repositories → installation 2"),
+        // A release before did not know it: GitHub is asked for the repository that has the name now.
+        (None, "find installation octo-org → installation 23154469"),
+        // GitHub has never shown a repository by its id: it is asked by the name.
+        (Some(9), "find installation repositories → 404, find installation octo-org → installation 23154469"),
+    ] {
+        let world = World::start();
+        world.app().install("octo-corp", 2);
+        world.queue_job(&["self-hosted"]);
+        world.github().rename((OWNER, REPOSITORY), ("octo-corp", "transferred"));
+        world.queue_job(&["self-hosted"]);
+        let client = client(&world, &[("RUNNER_SCOPE", "repo")]);
+        let target = Target { repository_id: id.map(RepositoryId), ..target(None) };
+        let minted = client.mint(&target, "fargate-1-1", &["self-hosted".to_owned()]).await;
+        assert_eq!(minted.is_ok(), id != Some(1), "registered by the name: {minted:?}");
+        let calls = world.calls();
+        let found: Vec<String> = calls.of(Op::FindInstallation).map(ToString::to_string).collect();
+        assert_eq!(found.join(", "), want);
+    }
 }

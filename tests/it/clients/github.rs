@@ -179,6 +179,7 @@ impl Client {
             owner: "octo-org".to_owned(),
             repository: Some("octo-repo".to_owned()),
             installation: installation.map(InstallationId),
+            ..Target::default()
         };
         self.github.mint(&target, "fargate-1-1", &["self-hosted".to_owned()]).await
     }
@@ -483,7 +484,7 @@ async fn a_redirection_is_followed_on_the_same_host_and_no_further() {
         let target = Target {
             owner: "octo-org".to_owned(),
             repository: Some("octo-repo".to_owned()),
-            installation: None,
+            ..Target::default()
         };
         let job = client.github.job(&target, JobId(1)).await;
         assert!(matches!(job, Ok(None)), "GitHub does not say: {job:?}");

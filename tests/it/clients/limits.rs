@@ -58,7 +58,7 @@ fn secondary() -> Response {
 }
 
 fn at(owner: &str) -> Target {
-    Target { owner: owner.to_owned(), repository: Some("octo-repo".to_owned()), installation: None }
+    Target { owner: owner.to_owned(), repository: Some("octo-repo".to_owned()), ..Target::default() }
 }
 
 /// A call of each kind that the installation makes.

@@ -39,19 +39,50 @@ enum Route {
     App(app::Route),
 }
 
+/// Where a repository is by now: `/repositories/{id}` is the one of that id, whatever its name, and so is what GitHub
+/// answers to a name that it had before ("Best practices for using the REST API", "Follow redirects").
+fn resolve(shared: &Shared, asked: &Asked) -> Result<String, Reply> {
+    let (prefix, path) = match asked.path.strip_prefix("/api/v3") {
+        Some(path) => ("/api/v3", path),
+        None => ("", asked.path.as_str()),
+    };
+    let parts: Vec<&str> = path.splitn(4, '/').collect();
+    let github = lock(&shared.github);
+    if let ["", "repositories", id, rest] = parts[..]
+        && let Some(place) = id.parse().ok().and_then(|id| github.place_of_id(id))
+    {
+        return Ok(format!("/repos/{}/{}/{rest}", place.owner, place.repository));
+    }
+    let parts: Vec<&str> = path.splitn(5, '/').collect();
+    if let ["", "repos", owner, repository, rest] = parts[..]
+        && let Some(id) = github.moved(&decode(owner), &decode(repository))
+    {
+        let status = if asked.method == "GET" { 301 } else { 307 };
+        let to = format!("http://{}{prefix}/repositories/{id}/{rest}", asked.header("host"));
+        return Err(message(status, "Moved Permanently").header("location", to));
+    }
+    Ok(path.to_owned())
+}
+
 /// GHES has the same API below `/api/v3`.
 fn route(asked: &Asked) -> Option<Route> {
     let path = asked.path.strip_prefix("/api/v3").unwrap_or(&asked.path);
+    route_to(&asked.method, path)
+}
+
+fn route_to(method: &str, path: &str) -> Option<Route> {
     let decoded: Vec<String> = path.trim_start_matches('/').split('/').map(decode).collect();
     let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
     let id = |text: &str| text.parse().ok();
     let (scope, rest) = match &parts[..] {
         ["orgs", org, rest @ ..] => (Some(Scope::organization(org)), rest),
         ["repos", owner, repo, rest @ ..] => (Some(Scope::repository(owner, repo)), rest),
+        // For the log; nobody is called so.
+        ["repositories", id, rest @ ..] => (Some(Scope::repository("repositories", id)), rest),
         ["enterprises", slug, rest @ ..] => (Some(Scope::enterprise(slug)), rest),
         rest => (None, rest),
     };
-    Some(match (asked.method.as_str(), scope, rest) {
+    Some(match (method, scope, rest) {
         ("POST", Some(scope), ["actions", "runners", "generate-jitconfig"]) => Route::Mint(scope),
         ("GET", Some(scope), ["actions", "runners"]) => Route::List(scope),
         ("GET", Some(scope), ["actions", "runners", "downloads"]) => Route::Downloads(scope),
@@ -68,7 +99,7 @@ fn route(asked: &Asked) -> Option<Route> {
         ("POST", None, ["app", "hook", "deliveries", delivery, "attempts"]) => {
             Route::Redeliver(id(delivery)?)
         }
-        _ => Route::App(app::route(&asked.method, &parts)?),
+        _ => Route::App(app::route(method, &parts)?),
     })
 }
 
@@ -97,7 +128,11 @@ pub fn identify(asked: &Asked) -> Option<(Op, String)> {
 }
 
 pub fn act(shared: &Shared, _: Op, asked: &Asked) -> Reply {
-    let Some(route) = route(asked) else { return message(404, "Not Found") };
+    let path = match resolve(shared, asked) {
+        Ok(path) => path,
+        Err(moved) => return moved,
+    };
+    let Some(route) = route_to(&asked.method, &path) else { return message(404, "Not Found") };
     let now = shared.now();
     let reply = headers(shared, asked)
         .and_then(|()| allowed(shared, &route, asked, now))

@@ -54,6 +54,7 @@ impl World {
         let job = github.job(job).expect("a job of this world");
         payload["action"] = json!(action);
         payload["workflow_job"] = json_job(job);
+        payload["repository"]["id"] = json!(job.place.id);
         payload["repository"]["name"] = json!(job.place.repository);
         payload["repository"]["full_name"] = json!(format!("{}/{}", job.place.owner, job.place.repository));
         payload["repository"]["owner"]["login"] = json!(job.place.owner);

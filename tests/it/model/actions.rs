@@ -117,9 +117,11 @@ impl JobStatus {
     }
 }
 
-/// A repository, as its URL writes it.
+/// A repository, as its URL writes it by now.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
+    /// The same for ever.
+    pub id: u64,
     pub owner: String,
     pub repository: String,
 }

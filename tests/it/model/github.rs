@@ -43,7 +43,10 @@ pub struct Github {
     /// Online, idle runners by the number of each of their labels.
     idle: BTreeMap<u32, BTreeSet<u64>>,
     past_runners: Past<Runner>,
-    places: BTreeSet<Arc<Place>>,
+    places: BTreeMap<(String, String), Arc<Place>>,
+    /// The names that repositories had before, and have left to nobody else.
+    former_names: BTreeMap<(String, String), u64>,
+    last_place: u64,
     jobs: BTreeMap<u64, Job>,
     last_job: u64,
     queued: BTreeSet<u64>,
@@ -297,15 +300,41 @@ impl Github {
     }
 
     fn place(&mut self, owner: &str, repository: &str) -> Arc<Place> {
-        let place = Place { owner: owner.to_owned(), repository: repository.to_owned() };
-        match self.places.get(&place) {
+        let name = (owner.to_lowercase(), repository.to_lowercase());
+        match self.places.get(&name) {
             Some(known) => known.clone(),
             None => {
-                let place = Arc::new(place);
-                self.places.insert(place.clone());
+                self.last_place += 1;
+                let (owner, repository) = (owner.to_owned(), repository.to_owned());
+                let place = Arc::new(Place { id: self.last_place, owner, repository });
+                self.former_names.remove(&name);
+                self.places.insert(name, place.clone());
                 place
             }
         }
+    }
+
+    /// The repository of that id.
+    pub fn place_of_id(&self, id: u64) -> Option<&Place> {
+        self.places.values().find(|place| place.id == id).map(|place| &**place)
+    }
+
+    /// The id of the repository that had that name, and whose old links lead to it still.
+    pub fn moved(&self, owner: &str, repository: &str) -> Option<u64> {
+        self.former_names.get(&(owner.to_lowercase(), repository.to_lowercase())).copied()
+    }
+
+    /// A repository is renamed, or transferred to another owner.
+    pub fn rename(&mut self, (owner, repository): (&str, &str), (new_owner, new_name): (&str, &str)) {
+        let lower = |owner: &str, name: &str| (owner.to_lowercase(), name.to_lowercase());
+        let Some(place) = self.places.remove(&lower(owner, repository)) else { return };
+        let (id, owner, repository) = (place.id, new_owner.to_owned(), new_name.to_owned());
+        let renamed = Arc::new(Place { id, owner, repository });
+        for job in self.jobs.values_mut().filter(|job| job.place.id == id) {
+            job.place = renamed.clone();
+        }
+        self.former_names.insert(lower(&place.owner, &place.repository), id);
+        self.places.insert(lower(new_owner, new_name), renamed);
     }
 
     /// `GET /repos/{owner}/{repo}/actions/jobs/{id}`.

@@ -256,7 +256,7 @@ impl Queue for FaultyPort {
             let id = self.port.0.borrow().by_name(&name).map(|runner| runner.id);
             if let Some(id) = id {
                 let owner = super::text::ORGANIZATION.to_owned();
-                let target = Target { owner, repository: None, installation: None };
+                let target = Target { owner, ..Target::default() };
                 self.port.delete_runner(&target, RunnerId(id)).await?;
             }
         }

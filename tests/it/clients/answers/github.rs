@@ -161,7 +161,7 @@ impl Call {
 }
 
 fn target() -> Target {
-    Target { owner: "octo-org".to_owned(), repository: Some("octo-repo".to_owned()), installation: None }
+    Target { owner: "octo-org".to_owned(), repository: Some("octo-repo".to_owned()), ..Target::default() }
 }
 
 /// Makes the call, and judges what it makes of the answer.

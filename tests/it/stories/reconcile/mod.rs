@@ -5,6 +5,7 @@ mod others;
 mod outbreak;
 mod pool;
 mod races;
+mod renamed;
 mod scopes;
 mod sweeps;
 
