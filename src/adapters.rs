@@ -10,14 +10,29 @@ pub mod sqs;
 
 use std::time::Duration;
 
-use crate::{config::GitHubSettings, error::CallError};
+use rustls::pki_types::CertificateDer;
+
+use crate::{
+    config::{GitHubSettings, Outside},
+    error::CallError,
+};
 
 /// The HTTP client of a function. No file of certificates is read at a cold start, unless there are some of the
 /// operator's own.
-pub fn http(environment: impl Fn(&str) -> Option<String>) -> http::Http {
+pub fn http(outside: Outside, environment: impl Fn(&str) -> Option<String>) -> http::Http {
     match environment("SSL_CERT_FILE").or_else(|| environment("SSL_CERT_DIR")) {
-        Some(_) => http::Http::with_system_roots(),
-        None => http::Http::new(),
+        Some(_) => http_of(outside, http::system_roots()),
+        None => http_of(outside, Vec::new()),
+    }
+}
+
+/// An HTTP client that goes the way outside, and trusts these root certificates too.
+pub fn http_of(outside: Outside, mut roots: Vec<CertificateDer<'static>>) -> http::Http {
+    roots.extend(outside.certificates);
+    let http = http::Http::with_roots(roots);
+    match outside.proxy {
+        Some(proxy) => http.through(&proxy, &outside.no_proxy),
+        None => http,
     }
 }
 

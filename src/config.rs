@@ -1,5 +1,7 @@
 //! The functions' settings.
 
+mod outside;
+
 use time::Duration;
 
 use crate::{
@@ -12,6 +14,8 @@ use crate::{
     },
     ports::Scope,
 };
+
+pub use self::outside::{Outside, ProxyUrl};
 
 /// How GitHub is asked, and with which credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +58,8 @@ pub struct DispatchConfig {
     pub github: Option<GitHubSettings>,
     /// The queues.
     pub queues: Queues,
+    /// The way to GitHub and AWS.
+    pub outside: Outside,
     /// The function's name, for its metrics.
     pub function: String,
 }
@@ -75,6 +81,8 @@ pub struct ReconcileConfig {
     pub max_attempts: u32,
     /// The warm pool, if there is one.
     pub pool: Option<PoolConfig>,
+    /// The way to GitHub and AWS.
+    pub outside: Outside,
     /// The function's name, for its metrics.
     pub function: String,
 }
@@ -101,6 +109,8 @@ pub struct WebhookConfig {
     pub secret_arn: String,
     /// Which jobs are served.
     pub policy: Policy,
+    /// The way to GitHub and AWS.
+    pub outside: Outside,
     /// The function's name, for its metrics.
     pub function: String,
 }
@@ -121,6 +131,7 @@ impl DispatchConfig {
             max_attempts: env.number("MAX_ATTEMPTS", 5, 1),
             github: env.github(),
             queues: env.queues(),
+            outside: env.outside(),
             function: env.function(),
         };
         env.finish(config)
@@ -161,6 +172,7 @@ impl ReconcileConfig {
                 network: env.network(),
             }),
             github,
+            outside: env.outside(),
             function: env.function(),
         };
         env.finish(config)
@@ -175,6 +187,7 @@ impl WebhookConfig {
             event_bus: env.or("EVENT_BUS_NAME", "git-actions-event-bus"),
             secret_arn: env.required("WEBHOOK_SECRET_ARN", "the ARN of a secret in Secrets Manager"),
             policy: env.policy(get("TASK_DEFINITION_ARM64").is_some_and(|value| !value.is_empty())),
+            outside: env.outside(),
             function: env.function(),
         };
         env.finish(config)

@@ -14,6 +14,8 @@
 //! | `IDLE_TIMEOUT_SECONDS` | `600` | a runner that has taken no job for so long is stopped |
 //! | `STOP_TIMEOUT_SECONDS` | `110` | how long the runner may take to stop; a little less than the container's stop timeout |
 //! | `RUNNER_SCRIPT` | `/home/runner/run.sh` | what starts the runner |
+//! | `HTTPS_PROXY`, `NO_PROXY` | unset | as the runner reads them, or in lower case |
+//! | `CA_CERTIFICATES` | unset | root certificates in PEM that are trusted besides the system's |
 //! | `RUST_LOG` | `info` | `error`, `warn` or `info` |
 //!
 //! # What a job can read
@@ -121,6 +123,7 @@ fn stage() -> Result<End, End> {
 }
 
 fn mint_stage(token: Option<SecretString>, environment: &[(OsString, OsString)]) -> Result<End, End> {
+    let get = |name: &str| get(name).or_else(|| get(settings::also_in_lower_case(name)?));
     let (settings, token) = settings::read(get, token.as_ref()).map_err(mistaken)?;
     let jit_config = runtime()?.block_on(mint::mint(&settings, token))?;
     Err(handover::execute(SUPERVISE, &jit_config, environment))

@@ -6,10 +6,11 @@
 
 mod no_reply;
 mod pool;
+mod route;
+mod trust;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
-use crate::protocol::timing;
 use aws_smithy_runtime_api::{
     client::{
         http::{HttpConnector, SharedHttpClient, SharedHttpConnector, http_client_fn},
@@ -19,16 +20,22 @@ use aws_smithy_runtime_api::{
     http::Headers,
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
-use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::CertificateDer};
+use rustls::{ClientConfig, pki_types::CertificateDer};
 use tokio::time::timeout;
 
 pub use self::no_reply::NoReply;
-use self::pool::{Opener, Pool};
+use self::{
+    pool::{Opener, Pool},
+    route::Proxies,
+    trust::trusting,
+};
+use crate::{config::ProxyUrl, protocol::timing};
 
 /// The client.
 #[derive(Debug, Clone)]
 pub struct Http {
     tls: ClientConfig,
+    proxies: Option<Proxies>,
     pool: Pool,
     call_timeout: Duration,
 }
@@ -73,41 +80,26 @@ impl Default for Http {
 impl Http {
     /// Trusts Mozilla's root certificates, as of the version of `webpki-roots` that is compiled in.
     pub fn new() -> Self {
-        Http::trusting(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+        Http::with_roots(Vec::new())
     }
 
-    /// Trusts the system's root certificates as well, or those in `SSL_CERT_FILE` and `SSL_CERT_DIR` where they are
-    /// set: for a GitHub Enterprise Server or a proxy with certificates of its own.
-    pub fn with_system_roots() -> Self {
-        let found = rustls_native_certs::load_native_certs();
-        for error in found.errors {
-            tracing::warn!(%error, "root certificates could not be read");
-        }
-        Http::with_roots(found.certs)
-    }
-
-    /// Trusts these root certificates as well.
+    /// Trusts these root certificates as well: for a GitHub Enterprise Server or a proxy with certificates of its own.
     pub fn with_roots(certificates: Vec<CertificateDer<'static>>) -> Self {
-        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let (_, unreadable) = roots.add_parsable_certificates(certificates);
-        if unreadable > 0 {
-            tracing::warn!(unreadable, "root certificates that cannot be used");
-        }
-        Http::trusting(roots)
+        Http::made_of(trusting(certificates), None, timing::GITHUB_CALL)
     }
 
-    fn trusting(roots: RootCertStore) -> Self {
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("ring has the cipher suites of TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Http { pool: Pool::new(tls.clone(), timing::GITHUB_CALL), tls, call_timeout: timing::GITHUB_CALL }
+    fn made_of(tls: ClientConfig, proxies: Option<Proxies>, call_timeout: Duration) -> Self {
+        Http { pool: Pool::new(tls.clone(), proxies.clone(), call_timeout), tls, proxies, call_timeout }
     }
 
     /// With another limit for one call with all its tries.
     pub fn with_call_timeout(self, call_timeout: Duration) -> Self {
-        Http { pool: Pool::new(self.tls.clone(), call_timeout), tls: self.tls, call_timeout }
+        Http::made_of(self.tls, self.proxies, call_timeout)
+    }
+
+    /// Through the proxy at this URL, but for the hosts of a list as `NO_PROXY` has it.
+    pub fn through(self, proxy: &ProxyUrl, but_not: &str) -> Self {
+        Http::made_of(self.tls, Some(Proxies::new(proxy.expose(), but_not)), self.call_timeout)
     }
 
     /// The same connections for the AWS SDK, which keeps its own time-outs.
@@ -151,6 +143,15 @@ impl Http {
             Err(NoReply::TimedOut)
         })
     }
+}
+
+/// The system's root certificates, or those in `SSL_CERT_FILE` and `SSL_CERT_DIR` where they are set.
+pub fn system_roots() -> Vec<CertificateDer<'static>> {
+    let found = rustls_native_certs::load_native_certs();
+    for error in found.errors {
+        tracing::warn!(%error, "root certificates could not be read");
+    }
+    found.certs
 }
 
 async fn send_through(pool: &Pool, request: &Request<'_>) -> Result<Reply, NoReply> {

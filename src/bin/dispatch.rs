@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
 
 async fn dispatch() -> Result<(), Error> {
     let config = DispatchConfig::read(function::environment)?;
-    let http = adapters::http(function::environment);
+    let http = adapters::http(config.outside, function::environment);
     let aws = aws::sdk_config(function::environment, http.for_aws(), Patience::Queue);
     let dispatcher = Dispatcher {
         github: config.github.map(|settings| adapters::github(settings, &http, &aws)),

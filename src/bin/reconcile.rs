@@ -46,7 +46,7 @@ async fn main() -> ExitCode {
 
 async fn reconcile() -> Result<(), Error> {
     let config = ReconcileConfig::read(function::environment)?;
-    let http = adapters::http(function::environment);
+    let http = adapters::http(config.outside, function::environment);
     let aws = aws::sdk_config(function::environment, http.for_aws(), Patience::Queue);
     let scope = config.github.as_ref().map_or(Scope::Org, |settings| settings.scope.clone());
     let github = config.github.map(|settings| adapters::github(settings, &http, &aws));

@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
 
 async fn webhook() -> Result<(), Error> {
     let config = WebhookConfig::read(function::environment)?;
-    let http = adapters::http(function::environment);
+    let http = adapters::http(config.outside, function::environment);
     let aws = aws::sdk_config(function::environment, http.for_aws(), Patience::Webhook);
     let webhook = Webhook {
         bus: EventBus::new(&aws, config.event_bus),

@@ -57,7 +57,7 @@ pub(crate) fn gaps(group: &Group, policy: &Policy, owner: &str) -> Vec<Gap> {
 fn serves(policy: &Policy, full_name: &str) -> bool {
     let Some((owner, repository)) = full_name.split_once('/') else { return false };
     let target =
-        Target { owner: owner.to_owned(), repository: Some(repository.to_owned()), installation: None };
+        Target { owner: owner.to_owned(), repository: Some(repository.to_owned()), ..Target::default() };
     policy.excludes_target(&target).is_none()
 }
 

@@ -211,7 +211,7 @@ where
     /// sweep fails for it.
     async fn group_is_too_wide(&self, github: &G) -> Option<bool> {
         let owner = self.policy.organization.clone().filter(|_| self.scope == Scope::Org)?;
-        let place = Target { owner, repository: None, installation: None };
+        let place = Target { owner, ..Target::default() };
         match github.group(&place).await {
             Ok(group) => {
                 let gaps = gaps(&group?, &self.policy, &place.owner);

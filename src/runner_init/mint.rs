@@ -15,7 +15,7 @@ use super::{
     settings::{ACCESS_TOKEN, Settings},
 };
 use crate::{
-    adapters::{github::GitHub, http::Http},
+    adapters::{self, github::GitHub, http::system_roots},
     error::{CallError, Class},
     exit::ExitReason,
     ports::{Deleted, Github, Minted, Registration, Scope, SecretSource, Target},
@@ -40,7 +40,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Asks GitHub for the JIT configuration. SIGTERM and SIGINT, which the caller has blocked, end it.
 pub(super) async fn mint(settings: &Settings, token: SecretString) -> Result<SecretString, End> {
     let api_url = settings.api_url.clone();
-    let github = GitHub::new(Http::with_system_roots(), api_url, Scope::Org, settings.group_id, Token(token));
+    let http = adapters::http_of(settings.outside.clone(), system_roots());
+    let github = GitHub::new(http, api_url, Scope::Org, settings.group_id, Token(token));
     tokio::select! {
         biased;
         signal = stop_signal() => {

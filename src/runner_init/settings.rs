@@ -4,14 +4,17 @@ use std::{path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::env::{Env, Mistakes};
+use crate::{
+    config::Outside,
+    env::{Env, Mistakes},
+};
 
 /// The organisation's token: never in a stage's environment but the first one's.
 pub(super) const ACCESS_TOKEN: &str = "ACCESS_TOKEN";
 
 /// What else this program reads. None of it is for the runner, and jobs have no use for it: some of the names
 /// (`RUNNER_NAME`, `GITHUB_API_URL`) are set for them by the runner itself.
-pub(super) const OURS: [&str; 10] = [
+pub(super) const OURS: [&str; 11] = [
     "ORGANIZATION",
     "RUNNER_NAME",
     "RUNNER_LABELS_JSON",
@@ -21,8 +24,18 @@ pub(super) const OURS: [&str; 10] = [
     "IDLE_TIMEOUT_SECONDS",
     "STOP_TIMEOUT_SECONDS",
     "RUNNER_SCRIPT",
+    "CA_CERTIFICATES",
     "RUST_LOG",
 ];
+
+/// The runner reads these in either case, so that is what images and task definitions have.
+pub(super) fn also_in_lower_case(name: &str) -> Option<&'static str> {
+    match name {
+        "HTTPS_PROXY" => Some("https_proxy"),
+        "NO_PROXY" => Some("no_proxy"),
+        _ => None,
+    }
+}
 
 /// Everything but the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +56,8 @@ pub(super) struct Settings {
     pub stop_timeout: Duration,
     /// `RUNNER_SCRIPT`.
     pub script: PathBuf,
+    /// The way to GitHub.
+    pub outside: Outside,
 }
 
 /// Reads the environment and looks at the token, and reports the mistakes of both together.
@@ -103,6 +118,7 @@ impl Settings {
             script: env.parse("RUNNER_SCRIPT", "an absolute path", "/home/runner/run.sh".into(), |text| {
                 text.starts_with('/').then(|| PathBuf::from(text))
             }),
+            outside: env.outside(),
         }
     }
 }
@@ -168,6 +184,11 @@ mod tests {
                 idle_timeout: 600s,
                 stop_timeout: 110s,
                 script: "/home/runner/run.sh",
+                outside: Outside {
+                    proxy: None,
+                    no_proxy: "",
+                    certificates: [],
+                },
             }
         "#]]
         .assert_debug_eq(&settings);

@@ -31,6 +31,8 @@ CHANGES = {
     "WebhookReservedConcurrency": (MINTED, "5"), "EventBusPutterArns": (MINTED, ROLE), "QueueOperatorArns": (MINTED, ROLE),
     "RepositoryCredentialsArn": (MINTED | {"RunnerImage": "example.com/runner:1"}, TOKEN),
     "FunctionSubnetIds": (MINTED | FUNCTIONS, "subnet-0123456789abcdef1"), "FunctionSecurityGroupIds": (MINTED | FUNCTIONS, "sg-1"),
+    "HttpsProxy": (MINTED, "http://proxy.example.com:3128"), "NoProxy": (MINTED, "amazonaws.com"),
+    "CaCertificates": (MINTED, "-----BEGIN CERTIFICATE----- AAAA -----END CERTIFICATE-----"),
     "SecretKmsKeyArn": (MINTED, ARN.format("kms", "key/0123")),
     "PermissionsBoundaryArn": (MINTED, "arn:aws:iam::111122223333:policy/boundary"),
     "ClusterName": (MINTED, "second"), "TaskDefinitionFamily": (MINTED, "second"), "EventBusName": (MINTED, "second"),

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::{super::http::NoReply, answer::Call};
 use crate::error::{CallError, Class};
 
-/// Names that do not resolve, and certificates that nobody vouches for, pass by themselves within this, or not at all.
+/// Names that do not resolve, proxies that give no way, and certificates that nobody vouches for, pass by themselves within this, or not at all.
 const PASSES: Duration = Duration::from_secs(120);
 
 /// Since when no call has found the right host.
@@ -17,7 +17,7 @@ pub(super) struct Outage(Cell<Option<OffsetDateTime>>);
 impl Outage {
     /// Notes how a call went; the answer is how long it has gone so.
     pub(super) fn note(&self, no_reply: Option<&NoReply>, now: OffsetDateTime) -> Duration {
-        if !matches!(no_reply, Some(NoReply::Unresolved | NoReply::Tls(_))) {
+        if !matches!(no_reply, Some(NoReply::Unresolved | NoReply::Proxy(_) | NoReply::Tls(_))) {
             self.0.set(None);
             return Duration::ZERO;
         }
@@ -34,8 +34,11 @@ pub(super) fn no_answer(call: &Call, no_reply: &NoReply, lasts: Duration) -> Cal
         NoReply::Unresolved if lasts >= PASSES => {
             Some("check GITHUB_API_URL, and the DNS of the functions' network")
         }
+        NoReply::Proxy(_) if lasts >= PASSES => {
+            Some("check HTTPS_PROXY and NO_PROXY, and what the proxy lets through")
+        }
         NoReply::Tls(_) if lasts >= PASSES => {
-            Some("check GITHUB_API_URL; a certificate authority of your own belongs into SSL_CERT_FILE")
+            Some("check GITHUB_API_URL; a certificate authority of your own belongs into CA_CERTIFICATES")
         }
         _ => None,
     };

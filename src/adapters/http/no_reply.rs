@@ -21,6 +21,8 @@ pub enum NoReply {
     Unreachable,
     /// TLS refused the other side, or the other way round; in rustls's words.
     Tls(String),
+    /// The proxy gives no way to the host, or there is no way to the proxy; in words.
+    Proxy(String),
     /// The connection broke: the request may have arrived.
     Broken,
     /// The answer is larger than any that is right.
@@ -32,6 +34,20 @@ pub enum NoReply {
 impl NoReply {
     /// Reads an error and those that caused it.
     pub fn of(error: &(dyn Error + 'static)) -> NoReply {
+        let reason = NoReply::read(error);
+        let mut next = Some(error);
+        while let Some(error) = next {
+            // hyper's own words; the type is its secret.
+            match error.to_string().strip_prefix("tunnel error: ") {
+                Some("failed to create underlying connection") => return NoReply::Proxy(reason.to_string()),
+                Some(words) => return NoReply::Proxy(words.to_owned()),
+                None => next = cause(error),
+            }
+        }
+        reason
+    }
+
+    fn read(error: &(dyn Error + 'static)) -> NoReply {
         let mut found = NoReply::Broken;
         let mut next = Some(error);
         while let Some(error) = next {
@@ -54,19 +70,23 @@ impl NoReply {
             {
                 return NoReply::Refused;
             }
-            // An `io::Error` that wraps another error shows that one's cause as its own.
-            next = match io.and_then(io::Error::get_ref) {
-                Some(wrapped) => Some(wrapped),
-                None => error.source(),
-            };
+            next = cause(error);
         }
         found
     }
 
     /// Whether the request has certainly had no effect: nothing of it was sent.
     pub fn is_unsent(&self) -> bool {
-        use NoReply::{Malformed, Refused, Tls, Unreachable, Unresolved};
-        matches!(self, Unresolved | Refused | Unreachable | Tls(_) | Malformed)
+        use NoReply::{Malformed, Proxy, Refused, Tls, Unreachable, Unresolved};
+        matches!(self, Unresolved | Refused | Unreachable | Proxy(_) | Tls(_) | Malformed)
+    }
+}
+
+/// An `io::Error` that wraps another error shows that one's cause as its own.
+fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
     }
 }
 
@@ -77,6 +97,7 @@ impl fmt::Display for NoReply {
             NoReply::Unresolved => "DNS: the host's name has no address",
             NoReply::Refused => "the connection was refused",
             NoReply::Unreachable => "the connection could not be made",
+            NoReply::Proxy(words) => return write!(f, "no way through the proxy of HTTPS_PROXY: {words}"),
             NoReply::Tls(words) => return write!(f, "TLS: {words}"),
             NoReply::Broken => "the connection broke",
             NoReply::TooLarge => "the answer is too large to be one",

@@ -25,6 +25,8 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use super::route::{Proxies, Route};
+
 /// Opening a connection takes a few round trips.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// More than any right answer has: a hundred of ECS's tasks with all their overrides and tags, or of GitHub's
@@ -35,7 +37,7 @@ const EARLY: Duration = Duration::from_secs(10);
 
 type Client = legacy::Client<Connector, SdkBody>;
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// hyper's client, as the SDK's connector. Its connections are given up together: what one of them showed, most
 /// often that the function was frozen for so long, is true of all.
@@ -64,7 +66,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pool {
-    pub(super) fn new(tls: ClientConfig, call_timeout: Duration) -> Pool {
+    pub(super) fn new(tls: ClientConfig, proxies: Option<Proxies>, call_timeout: Duration) -> Pool {
         let mut tcp = connect::HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -76,7 +78,7 @@ impl Pool {
             .https_or_http()
             .enable_http1()
             .enable_http2()
-            .wrap_connector(tcp);
+            .wrap_connector(Route { tcp, proxies });
         let connector = Connector { https, early: Arc::default() };
         let current = Mutex::new(Current { generation: 0, client: client(&connector, call_timeout) });
         Pool(Arc::new(Shared { connector, call_timeout, current }))
@@ -164,7 +166,7 @@ impl Drop for Waiting {
 /// Opens connections; one of them may be open already.
 #[derive(Clone)]
 struct Connector {
-    https: HttpsConnector<connect::HttpConnector>,
+    https: HttpsConnector<Route>,
     early: Arc<Mutex<Option<(Uri, Instant, Stream)>>>,
 }
 

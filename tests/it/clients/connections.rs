@@ -121,12 +121,18 @@ impl Listener for Tls {
 async fn over_http2() -> (u16, CertificateDer<'static>) {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
+    let port = behind_tls(vec![cert.der().clone()], &signing_key).await;
+    (port, cert.der().clone())
+}
+
+/// A GitHub with these certificates, of which the first is its own: its port.
+pub(super) async fn behind_tls(chain: Vec<CertificateDer<'static>>, key: &rcgen::KeyPair) -> u16 {
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("protocol versions")
         .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
+        .with_single_cert(chain, key)
         .expect("a configuration");
     config.alpn_protocols = vec![b"h2".to_vec()];
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -137,7 +143,7 @@ async fn over_http2() -> (u16, CertificateDer<'static>) {
     });
     let listener = Tls(listener, TlsAcceptor::from(Arc::new(config)));
     tokio::spawn(async move { axum::serve(listener, router).await.expect("a server") });
-    (port, cert.der().clone())
+    port
 }
 
 fn well(method: &str) -> Response {
@@ -148,7 +154,7 @@ fn well(method: &str) -> Response {
     }
 }
 
-fn target() -> Target {
+pub(super) fn target() -> Target {
     Target { owner: "octo-org".to_owned(), ..Target::default() }
 }
 

@@ -7,4 +7,5 @@ mod credentials;
 mod github;
 mod limits;
 mod openapi;
+mod outside;
 mod tls;
