@@ -175,12 +175,7 @@ impl Client {
     }
 
     pub(super) async fn mint(&self, installation: Option<u64>) -> Result<Minted, CallError> {
-        let target = Target {
-            owner: "octo-org".to_owned(),
-            repository: Some("octo-repo".to_owned()),
-            installation: installation.map(InstallationId),
-            ..Target::default()
-        };
+        let target = Target { installation: installation.map(InstallationId), ..target() };
         self.github.mint(&target, "fargate-1-1", &["self-hosted".to_owned()]).await
     }
 
@@ -189,6 +184,11 @@ impl Client {
             assert!(matches!(minted, Ok(Minted::Created(_))), "{minted:?}");
         }
     }
+}
+
+pub(super) fn target() -> Target {
+    let repository = Some("octo-repo".to_owned());
+    Target { owner: "octo-org".to_owned(), repository, ..Target::default() }
 }
 
 pub(super) fn app(installation: Option<u64>) -> String {
@@ -481,11 +481,7 @@ async fn a_redirection_is_followed_on_the_same_host_and_no_further() {
         let client = Client::new(&server, "ghp_x");
         client.mints(None, 1).await;
         assert_eq!(server.asked(), ["mint", "POST /organizations/1/runners"]);
-        let target = Target {
-            owner: "octo-org".to_owned(),
-            repository: Some("octo-repo".to_owned()),
-            ..Target::default()
-        };
+        let target = target();
         let job = client.github.job(&target, JobId(1)).await;
         assert!(matches!(job, Ok(None)), "GitHub does not say: {job:?}");
         assert_eq!(server.asked().len(), 1);

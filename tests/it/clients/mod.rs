@@ -4,6 +4,7 @@ mod answers;
 mod connections;
 mod corpus;
 mod credentials;
+mod endings;
 mod github;
 mod limits;
 mod openapi;
