@@ -7,11 +7,13 @@ mod inspect;
 mod limits;
 mod outage;
 mod redirect;
+mod share;
 mod wire;
 mod words;
 
 use std::{cell::Cell, fmt::Write, time::Duration};
 
+use futures_util::future::join_all;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
@@ -21,6 +23,7 @@ use self::{
     credentials::{Credentials, Keyring, Pass},
     limits::Limits,
     outage::Outage,
+    share::{At, Failure, Refused},
 };
 use super::http::{Http, Reply, Request};
 use crate::{
@@ -50,6 +53,7 @@ pub struct GitHub<S, C = SystemClock> {
     keyring: Keyring<S>,
     limits: Limits,
     outage: Outage,
+    refused: Refused,
     clock: C,
     known: Known,
 }
@@ -67,8 +71,6 @@ struct Known {
     has_no_webhook: Cell<bool>,
     /// The API's version has an end, which was said.
     ends: Cell<bool>,
-    /// Which of `credentials::permissions` the App's installations have been granted.
-    granted: Cell<usize>,
 }
 
 impl<S: SecretSource> GitHub<S> {
@@ -89,19 +91,20 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         clock: C,
     ) -> Self {
         let (limits, outage) = (Limits::default(), Outage::default());
-        let (keyring, known) = (Keyring::new(secret), Known::default());
-        GitHub { http, api_url, scope, runner_group_id, keyring, limits, outage, clock, known }
+        let (keyring, known, refused) = (Keyring::new(secret), Known::default(), Refused::default());
+        GitHub { http, api_url, scope, runner_group_id, keyring, limits, outage, refused, clock, known }
     }
 
-    /// Reads the secret and, as an App, gets the token of its installation in `owner`'s account, which opens the
+    /// Reads the secret and, as each App, gets the token of its installation in `owner`'s account, which opens the
     /// connection too: for the init phase, so that the first job pays for none of it.
     pub async fn warm(&self, owner: Option<&str>) -> Result<(), CallError> {
-        self.credentials().await?;
+        let all = self.credentials().await?;
         let Some(owner) = owner else { return Ok(()) };
         // In repository scope an installation is looked up by its repository, which only a job names.
         if self.scope != Scope::Repo {
             let target = Target { owner: owner.to_owned(), ..Target::default() };
-            self.pass(&target).await?;
+            let tokens = all.iter().map(|app| self.pass(app.id(), &target));
+            join_all(tokens).await.into_iter().try_for_each(|token| token.map(drop))?;
         }
         Ok(())
     }
@@ -125,7 +128,9 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         Ok(Call::new(method, path, need))
     }
 
-    /// A call as the App's installation, or with the token. `expected` says which answers are no errors.
+    /// A call as the App's installation, or with the token. `expected` says which answers are no errors. Of several Apps,
+    /// the one that the call belongs to makes it, and the next one where that one may not: the registrations are the
+    /// organisation's, whoever makes them, so that a name is taken for all.
     async fn ask(
         &self,
         target: &Target,
@@ -133,17 +138,36 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         body: Option<String>,
         expected: impl Fn(&Reply) -> bool,
     ) -> Result<Reply, CallError> {
-        self.ask_with(async || self.pass(target).await, call, body, expected).await
+        let all = self.credentials().await?;
+        let apps: Vec<&str> = all.iter().map(|app| app.id()).collect();
+        let mut order = share::order(call.key(), &apps);
+        let owner = target.owner.to_lowercase();
+        self.refused.pass_over(&mut order, &apps, &owner, self.clock.now());
+        let mut kept = None;
+        for app in order.into_iter().map(|app| apps[app]) {
+            let pass = async || self.pass(app, target).await;
+            let failure = match self.ask_with(pass, call, body.clone(), &expected).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) if apps.len() == 1 || !failure.is_the_app_s() => return Err(failure.error),
+                Err(failure) => failure,
+            };
+            self.refused.note(&failure, app, &owner, self.clock.now());
+            kept = Some(share::better(kept, failure.error));
+        }
+        Err(kept
+            .unwrap_or_else(|| CallError::new(Class::Transient, "GITHUB_SECRET_ARN: nobody is left to ask")))
     }
 
-    /// A call as the App itself.
+    /// A call as that App itself.
     async fn ask_as_app(
         &self,
+        id: &str,
         call: &Call,
         body: Option<String>,
         expected: impl Fn(&Reply) -> bool,
     ) -> Result<Reply, CallError> {
-        self.ask_with(async || self.app_pass().await, call, body, expected).await
+        let pass = async || self.app_pass(id).await;
+        self.ask_with(pass, call, body, expected).await.map_err(|failure| failure.error)
     }
 
     /// After a 401 the call is made again, once, if there is something newer to make it with.
@@ -153,23 +177,29 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         call: &Call,
         body: Option<String>,
         expected: impl Fn(&Reply) -> bool,
-    ) -> Result<Reply, CallError> {
-        let used = pass().await?;
-        let (reply, limited) = self.ask_once(&used, call, body.clone()).await?;
+    ) -> Result<Reply, Failure> {
+        let at = |at| move |error| Failure { error, at };
+        let used = pass().await.map_err(at(At::Pass))?;
+        let (reply, limited) = self.ask_once(&used, call, body.clone()).await.map_err(at(At::Way))?;
         if limited.is_none() && expected(&reply) {
             return Ok(reply);
         }
-        let error = answer::classify(call, &reply, limited, self.known.mints_well.get());
+        let failure = |reply: &Reply, limited| Failure {
+            error: answer::classify(call, reply, limited, self.known.mints_well.get()),
+            at: At::Answer(reply.status),
+        };
+        let first = failure(&reply, limited);
         let unauthorized = reply.status == 401;
-        let is_refusal = unauthorized || error.class == Class::NeedsOperator;
+        let is_refusal = unauthorized || first.error.class == Class::NeedsOperator;
         if !is_refusal || !self.keyring.refused(&used, unauthorized, &self.clock).await || !unauthorized {
-            return Err(error);
+            return Err(first);
         }
-        let (reply, limited) = self.ask_once(&pass().await?, call, body).await?;
+        let pass = pass().await.map_err(at(At::Pass))?;
+        let (reply, limited) = self.ask_once(&pass, call, body).await.map_err(at(At::Way))?;
         if limited.is_none() && expected(&reply) {
             return Ok(reply);
         }
-        Err(answer::classify(call, &reply, limited, self.known.mints_well.get()))
+        Err(failure(&reply, limited))
     }
 
     /// A call, unless there is a limit. With the answer, if it is a refusal for a limit: how long that lasts.
@@ -257,7 +287,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
 
 impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
     async fn mint(&self, target: &Target, name: &str, labels: &[String]) -> Result<Minted, CallError> {
-        let call = self.runners_call("POST", target, "/generate-jitconfig")?;
+        let call = self.runners_call("POST", target, "/generate-jitconfig")?.about(name);
         let body =
             serde_json::json!({ "name": name, "runner_group_id": self.runner_group_id, "labels": labels });
         let expected = |reply: &Reply| matches!(reply.status, 201 | 409);
@@ -334,7 +364,7 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
 
 impl<S: SecretSource, C: Clock> Deliveries for GitHub<S, C> {
     async fn available(&self) -> Result<bool, CallError> {
-        Ok(matches!(*self.credentials().await?, Credentials::App(_)))
+        Ok(matches!(*self.nth(0).await?, Credentials::App(_)))
     }
 
     async fn deliveries(&self, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
@@ -357,11 +387,17 @@ impl<S: SecretSource, C: Clock> Deliveries for GitHub<S, C> {
     async fn redeliver(&self, id: u64) -> Result<bool, CallError> {
         let call = Call::new("POST", format!("/app/hook/deliveries/{id}/attempts"), Need::App);
         let expected = |reply: &Reply| matches!(reply.status, 202 | 400 | 404 | 422);
-        Ok(self.ask_as_app(&call, None, expected).await?.status == 202)
+        Ok(self.ask_as_first(&call, expected).await?.status == 202)
     }
 }
 
 impl<S: SecretSource, C: Clock> GitHub<S, C> {
+    /// The first App is the one whose webhook leads to the stack.
+    async fn ask_as_first(&self, call: &Call, expected: impl Fn(&Reply) -> bool) -> Result<Reply, CallError> {
+        let first = self.nth(0).await?;
+        self.ask_as_app(first.id(), call, None, expected).await
+    }
+
     /// `None` when the server refuses the parameters.
     async fn delivery_page(
         &self,
@@ -375,7 +411,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
             let _ = write!(path, "&cursor={}", segment(cursor));
         }
         let call = Call::new("GET", path, Need::App);
-        let reply = self.ask_as_app(&call, None, expected).await?;
+        let reply = self.ask_as_first(&call, expected).await?;
         match reply.status {
             404 => {
                 if !self.known.has_no_webhook.replace(true) {

@@ -137,28 +137,73 @@ where
 
     async fn look(&self, github: &G, question: &Question, report: &mut Report) {
         let Some(held) = secret(github, report).await else { return };
-        let owner = self.policy.organization.clone();
+        let owner = self.policy.organization.clone().filter(|_| self.scope == Scope::Org);
+        self.look_as_first(github, held[0], owner.clone(), question, report).await;
+        for (of, held) in held.into_iter().enumerate().skip(1) {
+            let mut of_this = Report::default();
+            self.look_as(github, of, held, owner.as_deref(), &mut of_this).await;
+            // One clock, and one webhook, are enough.
+            of_this.0.retain(|check| !["clock", "events"].contains(&check.id));
+            let named =
+                |check: Check| Check { found: format!("credentials {}: {}", of + 1, check.found), ..check };
+            report.0.extend(of_this.0.into_iter().map(named));
+        }
+    }
+
+    /// One of several: whether it can register runners, and how many more. `false`: it cannot.
+    async fn look_as(
+        &self,
+        github: &G,
+        of: usize,
+        held: Held,
+        owner: Option<&str>,
+        report: &mut Report,
+    ) -> bool {
         if held == Held::App {
-            let Some(app) = self.app(github, report).await else { return };
+            let Some(app) = self.app(github, of, report).await else { return false };
+            if let Some(owner) = owner
+                && !self.installation(github, of, &app, owner, report).await
+            {
+                return false;
+            }
+        }
+        if let Some(owner) = owner {
+            let target = Target { owner: owner.to_owned(), ..Target::default() };
+            hour(github, of, &target, report).await;
+        }
+        true
+    }
+
+    /// The first, whose webhook it is, and what is there once.
+    async fn look_as_first(
+        &self,
+        github: &G,
+        held: Held,
+        owner: Option<String>,
+        question: &Question,
+        report: &mut Report,
+    ) {
+        if held == Held::App {
+            let Some(app) = self.app(github, 0, report).await else { return };
             hook(github, question, report).await;
             self.sent(github, report).await;
-            if let Some(owner) = owner.as_deref().filter(|_| self.scope == Scope::Org)
-                && !self.installation(github, &app, owner, report).await
+            if let Some(owner) = owner.as_deref()
+                && !self.installation(github, 0, &app, owner, report).await
             {
                 return;
             }
         }
-        let Some(owner) = owner.filter(|_| self.scope == Scope::Org) else { return };
+        let Some(owner) = owner else { return };
         let target = Target { owner, ..Target::default() };
-        hour(github, &target, report).await;
+        hour(github, 0, &target, report).await;
         self.group(github, &target, report).await;
         self.registrations(github, &target, report).await;
     }
 
     /// The App, if GitHub takes its credentials.
-    async fn app(&self, github: &G, report: &mut Report) -> Option<SeenApp> {
+    async fn app(&self, github: &G, of: usize, report: &mut Report) -> Option<SeenApp> {
         let what = "GitHub accepts the App's credentials";
-        let AppAnswer { app, server_time } = report.seen("app", what, github.app().await)?;
+        let AppAnswer { app, server_time } = report.seen("app", what, github.app(of).await)?;
         let drift = server_time.map_or(Duration::ZERO, |theirs| self.clock.now() - theirs);
         if drift.abs() > DRIFT {
             let way = if drift.is_positive() { "fast" } else { "slow" };
@@ -192,9 +237,16 @@ where
     }
 
     /// Whether the App can be used in the organisation.
-    async fn installation(&self, github: &G, app: &SeenApp, owner: &str, report: &mut Report) -> bool {
+    async fn installation(
+        &self,
+        github: &G,
+        of: usize,
+        app: &SeenApp,
+        owner: &str,
+        report: &mut Report,
+    ) -> bool {
         let what = "the App is installed in the organisation";
-        let Some(found) = report.seen("installation", what, github.installation(owner).await) else {
+        let Some(found) = report.seen("installation", what, github.installation(of, owner).await) else {
             return true;
         };
         let Some(found) = found else {
@@ -325,7 +377,7 @@ where
     }
 }
 
-async fn secret(github: &impl Inspect, report: &mut Report) -> Option<Held> {
+async fn secret(github: &impl Inspect, report: &mut Report) -> Option<Vec<Held>> {
     let held = github.held().await;
     let what = ["the secret can be read", "the secret holds credentials"];
     match held {
@@ -347,8 +399,9 @@ async fn secret(github: &impl Inspect, report: &mut Report) -> Option<Held> {
         }
         Ok(held) => {
             report.ok("secret", what[0], "");
-            if held == Held::App {
-                report.ok("credentials", what[1], "a GitHub App's");
+            if held.iter().all(|it| *it == Held::App) {
+                let apps = if held.len() == 1 { "a GitHub App's" } else { "several GitHub Apps'" };
+                report.ok("credentials", what[1], apps);
             } else {
                 let found = "a token: failed deliveries are lost, and it may expire";
                 report.add(
@@ -381,9 +434,9 @@ async fn hook(github: &impl Inspect, question: &Question, report: &mut Report) {
     }
 }
 
-async fn hour(github: &impl Inspect, target: &Target, report: &mut Report) {
+async fn hour(github: &impl Inspect, of: usize, target: &Target, report: &mut Report) {
     let what = "GitHub's allowance is enough";
-    let Some(hour) = report.seen("allowance", what, github.hour(target).await) else { return };
+    let Some(hour) = report.seen("allowance", what, github.hour(of, target).await) else { return };
     let found = format!("{} of {} requests are left of this hour", hour.remaining, hour.limit);
     if hour.remaining == 0 {
         report.add(

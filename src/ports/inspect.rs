@@ -96,21 +96,25 @@ pub struct Hour {
 
 /// GitHub, as a doctor sees it. Nothing is changed.
 pub trait Inspect {
-    /// Reads the secret anew.
-    fn held(&self) -> impl Future<Output = Result<Held, NotHeld>>;
+    /// Reads the secret anew: what it holds, at least one.
+    fn held(&self) -> impl Future<Output = Result<Vec<Held>, NotHeld>>;
 
-    /// `GET /app`.
-    fn app(&self) -> impl Future<Output = Result<AppAnswer, CallError>>;
+    /// `GET /app`, as the App at this place of the secret's list.
+    fn app(&self, of: usize) -> impl Future<Output = Result<AppAnswer, CallError>>;
 
-    /// `GET /orgs/{org}/installation`; `None`: the App is not installed there.
-    fn installation(&self, owner: &str) -> impl Future<Output = Result<Option<SeenInstallation>, CallError>>;
+    /// `GET /orgs/{org}/installation`; `None`: that App is not installed there.
+    fn installation(
+        &self,
+        of: usize,
+        owner: &str,
+    ) -> impl Future<Output = Result<Option<SeenInstallation>, CallError>>;
 
-    /// `GET /app/hook/config`.
+    /// `GET /app/hook/config` of the first App.
     fn hook(&self) -> impl Future<Output = Result<SeenHook, CallError>>;
 
-    /// The newest hundred of `GET /app/hook/deliveries`, newest first.
+    /// Of the first App, the newest hundred of `GET /app/hook/deliveries`, newest first.
     fn sent(&self) -> impl Future<Output = Result<Vec<SentEvent>, CallError>>;
 
-    /// `GET /rate_limit`, as whom runners are registered.
-    fn hour(&self, target: &Target) -> impl Future<Output = Result<Hour, CallError>>;
+    /// `GET /rate_limit`, as one of those as whom runners are registered.
+    fn hour(&self, of: usize, target: &Target) -> impl Future<Output = Result<Hour, CallError>>;
 }

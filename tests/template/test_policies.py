@@ -14,6 +14,7 @@ TOKEN = f"arn:aws:secretsmanager:eu-west-1:{ACCOUNT}:secret:github"
 MODES = {
     "container-minted": {"Mode": "container-minted"},
     "dispatcher-minted": {"GitHubSecretArn": TOKEN},
+    "several Apps": {"GitHubSecretArn": f"{TOKEN},{TOKEN}-2"},
     "its own secret": {},
     "ARM64": {"GitHubSecretArn": TOKEN, "EnableArm64": "true"},
     "warm pool": {"GitHubSecretArn": TOKEN, "WarmPoolSize": "2"},

@@ -11,6 +11,8 @@ pub(super) struct Call {
     pub(super) method: &'static str,
     pub(super) path: String,
     need: Need,
+    /// The runner that it is about, where the path does not say.
+    runner: Option<String>,
 }
 
 /// What a call needs to be allowed.
@@ -26,7 +28,17 @@ pub(super) enum Need {
 
 impl Call {
     pub(super) fn new(method: &'static str, path: impl Into<String>, need: Need) -> Self {
-        Call { method, path: path.into(), need }
+        Call { method, path: path.into(), need, runner: None }
+    }
+
+    /// It is about that runner.
+    pub(super) fn about(self, runner: &str) -> Self {
+        Call { runner: Some(runner.to_owned()), ..self }
+    }
+
+    /// What decides which of several Apps makes it: the job and attempt of a mint, the page of a list, …
+    pub(super) fn key(&self) -> &str {
+        self.runner.as_deref().unwrap_or(&self.path)
     }
 
     fn is_mint(&self) -> bool {

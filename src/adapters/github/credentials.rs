@@ -6,10 +6,12 @@ use std::{
     rc::Rc,
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use ring::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
@@ -44,8 +46,8 @@ const PLACEHOLDER: &str = "the secret holds no App yet: run make setup";
 
 /// What the secret holds.
 pub(super) enum Credentials {
-    /// A personal access token.
-    Token(SecretString),
+    /// A personal access token, and what tells it from others.
+    Token(SecretString, String),
     /// A GitHub App.
     App(App),
 }
@@ -56,9 +58,40 @@ pub(super) struct App {
     key: EncodingKey,
     /// Its only installation, if the secret names one.
     installation: Option<InstallationId>,
+    /// Which of [`permissions`] its installations have been granted.
+    granted: Cell<usize>,
 }
 
+/// All that the secret holds.
+pub(super) type All = Rc<Vec<Rc<Credentials>>>;
+
 impl Credentials {
+    /// The App's id, or what stands for a token.
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Credentials::Token(_, id) => id,
+            Credentials::App(app) => &app.id,
+        }
+    }
+
+    /// One, or a list in JSON, of objects or of texts: what can be used, and what is wrong with the rest.
+    fn parse_all(text: &SecretString) -> Vec<Result<Self, &'static str>> {
+        let plain = text.expose_secret().trim();
+        if !plain.starts_with('[') {
+            return vec![Credentials::parse(text)];
+        }
+        let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(plain) else {
+            return vec![Err("it is no list in JSON")];
+        };
+        let text = |item: &RawValue| {
+            serde_json::from_str::<SecretString>(item.get()).unwrap_or_else(|_| item.get().into())
+        };
+        if items.is_empty() {
+            return vec![Err(PLACEHOLDER)];
+        }
+        items.into_iter().flat_map(|item| Credentials::parse_all(&text(item))).collect()
+    }
+
     /// A token as plain text, or JSON `{"client_id" or "app_id", "private_key", "installation_id"?}`. The private key is
     /// PEM, PKCS#1 or PKCS#8; its line ends may be escaped.
     fn parse(text: &SecretString) -> Result<Self, &'static str> {
@@ -77,7 +110,11 @@ impl Credentials {
         }
         let text = text.expose_secret().trim();
         if !text.starts_with('{') {
-            return if is_token(text) { Ok(Credentials::Token(text.into())) } else { Err("it is no token") };
+            let id = || URL_SAFE_NO_PAD.encode(&digest(&SHA256, text.as_bytes()).as_ref()[..9]);
+            return match is_token(text) {
+                true => Ok(Credentials::Token(text.into(), id())),
+                false => Err("it is no token"),
+            };
         }
         if serde_json::from_str::<BTreeMap<&str, IgnoredAny>>(text).is_ok_and(|fields| fields.is_empty()) {
             return Err(PLACEHOLDER);
@@ -101,7 +138,7 @@ impl Credentials {
             (None, Some(NumberOrText::Text(id))) if !id.trim().is_empty() => id.trim().to_owned(),
             (None, _) => return Err("it is JSON without a client_id or app_id"),
         };
-        Ok(Credentials::App(App { id, key, installation }))
+        Ok(Credentials::App(App { id, key, installation, granted: Cell::default() }))
     }
 }
 
@@ -123,7 +160,7 @@ fn what_it_is(text: &str) -> &'static str {
 }
 
 fn unusable(what: &str) -> CallError {
-    let form = "it should hold a token as plain text, or JSON {\"client_id\" or \"app_id\", \"private_key\", \"installation_id\" (optional)}";
+    let form = "it should hold a token as plain text, or JSON {\"client_id\" or \"app_id\", \"private_key\", \"installation_id\" (optional)}, or a list of such";
     let form = if what == PLACEHOLDER { String::new() } else { format!("; {form}") };
     CallError::new(Class::NeedsOperator, format!("GITHUB_SECRET_ARN: {what}{form}"))
 }
@@ -146,16 +183,19 @@ pub(super) struct Pass {
 /// The credentials, and the installation tokens that were got with them.
 pub(super) struct Keyring<S> {
     secret: S,
-    credentials: RefCell<Option<Rc<Credentials>>>,
+    credentials: RefCell<Option<All>>,
     /// One reader at a time. What was wrong with the secret, and when that was found: it is not asked for by each
     /// job of a batch.
     reading: Mutex<Option<(OffsetDateTime, CallError)>>,
     read_at: Cell<Option<OffsetDateTime>>,
     /// What was read, to see whether it has changed.
     text: RefCell<SecretString>,
-    accounts: RefCell<BTreeMap<String, Rc<Mutex<Account>>>>,
+    accounts: RefCell<BTreeMap<Place, Rc<Mutex<Account>>>>,
     jwts: Cell<u64>,
 }
+
+/// An App's id, and an account's login in lower case.
+type Place = (String, String);
 
 /// Where the App is installed. Locked while its token is got: one request at a time, and everybody else waits
 /// for the answer.
@@ -192,7 +232,7 @@ impl<S: SecretSource> Keyring<S> {
     }
 
     /// What the secret holds, not much longer ago than [`READ_ANYWAY_AFTER`].
-    pub(super) async fn credentials<C: Clock>(&self, clock: &C) -> Result<Rc<Credentials>, CallError> {
+    pub(super) async fn credentials<C: Clock>(&self, clock: &C) -> Result<All, CallError> {
         let is_old = |at: OffsetDateTime| clock.now() - at > READ_ANYWAY_AFTER;
         let known = || self.credentials.borrow().clone().filter(|_| !self.read_at.get().is_some_and(is_old));
         if let Some(credentials) = known() {
@@ -227,8 +267,24 @@ impl<S: SecretSource> Keyring<S> {
         }
     }
 
-    fn keep(&self, text: SecretString, now: OffsetDateTime) -> Result<Rc<Credentials>, CallError> {
-        let credentials = Credentials::parse(&text).map(Rc::new).map_err(unusable)?;
+    /// What can be used; it is an error only if that is nothing.
+    fn keep(&self, text: SecretString, now: OffsetDateTime) -> Result<All, CallError> {
+        let mut credentials: Vec<Rc<Credentials>> = Vec::new();
+        let mut wrong = None;
+        for one in Credentials::parse_all(&text) {
+            match one {
+                Ok(one) if credentials.iter().any(|known| known.id() == one.id()) => {}
+                Ok(one) => credentials.push(Rc::new(one)),
+                Err(what) => wrong = wrong.or(Some(unusable(what))),
+            }
+        }
+        if let Some(wrong) = wrong {
+            if credentials.is_empty() {
+                return Err(wrong);
+            }
+            tracing::error!(error = %wrong, "one of several credentials is passed over");
+        }
+        let credentials = Rc::new(credentials);
         self.read_at.set(Some(now));
         *self.credentials.borrow_mut() = Some(Rc::clone(&credentials));
         // What was got with other credentials is used no more.
@@ -240,9 +296,10 @@ impl<S: SecretSource> Keyring<S> {
     }
 
     /// What the secret holds now, whatever is known; nothing of it is kept.
-    pub(super) async fn inspect(&self) -> Result<Credentials, NotHeld> {
+    pub(super) async fn inspect(&self) -> Result<Vec<Credentials>, NotHeld> {
         let text = self.secret.read().await.map_err(NotHeld::Unreadable)?;
-        Credentials::parse(&text).map_err(|what| NotHeld::Unusable(unusable(what)))
+        let all: Result<Vec<_>, _> = Credentials::parse_all(&text).into_iter().collect();
+        all.map_err(|what| NotHeld::Unusable(unusable(what)))
     }
 
     /// GitHub refused a call that was made with this: drops it, and lets the secret be read again. The answer
@@ -258,7 +315,8 @@ impl<S: SecretSource> Keyring<S> {
             });
         }
         let mut credentials = self.credentials.borrow_mut();
-        let is_current = credentials.as_ref().is_some_and(|known| Rc::ptr_eq(known, &pass.credentials));
+        let is_it = |known: &Rc<Credentials>| Rc::ptr_eq(known, &pass.credentials);
+        let is_current = credentials.as_ref().is_some_and(|known| known.iter().any(is_it));
         let dropped = is_current && self.read_at.get().is_some_and(is_old);
         if dropped {
             *credentials = None;
@@ -302,10 +360,11 @@ fn permissions(scope: &Scope) -> [Option<Value>; 3] {
 
 impl<S: SecretSource, C: Clock> GitHub<S, C> {
     /// What the secret holds, if it is good for the scope.
-    pub(super) async fn credentials(&self) -> Result<Rc<Credentials>, CallError> {
+    pub(super) async fn credentials(&self) -> Result<All, CallError> {
         let credentials = self.keyring.credentials(&self.clock).await?;
-        match (&*credentials, &self.scope) {
-            (Credentials::App(_), Scope::Enterprise(_)) => Err(CallError::new(
+        let is_app = |it: &Rc<Credentials>| matches!(**it, Credentials::App(_));
+        match &self.scope {
+            Scope::Enterprise(_) if credentials.iter().any(is_app) => Err(CallError::new(
                 Class::NeedsOperator,
                 "GITHUB_SECRET_ARN holds a GitHub App, and GitHub lets no App register an enterprise's runners \
                  (RUNNER_SCOPE): use a classic token with the scope manage_runners:enterprise, or RUNNER_SCOPE=org",
@@ -314,25 +373,41 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         }
     }
 
+    /// The nth of the credentials, from 0.
+    pub(super) async fn nth(&self, of: usize) -> Result<Rc<Credentials>, CallError> {
+        let all = self.credentials().await?;
+        let changed = || CallError::new(Class::Transient, "the secret has changed meanwhile");
+        all.get(of).cloned().ok_or_else(changed)
+    }
+
+    /// Those of the same App, or that token, as they are by now.
+    async fn current(&self, id: &str) -> Result<Rc<Credentials>, CallError> {
+        let all = self.credentials().await?;
+        let same = all.iter().find(|it| it.id() == id).or_else(|| all.first().filter(|_| all.len() == 1));
+        let changed = || CallError::new(Class::Transient, "the secret has changed meanwhile");
+        same.cloned().ok_or_else(changed)
+    }
+
     /// A JWT that says that we are the App.
-    pub(super) async fn app_pass(&self) -> Result<Pass, CallError> {
-        let credentials = self.credentials().await?;
+    pub(super) async fn app_pass(&self, id: &str) -> Result<Pass, CallError> {
+        let credentials = self.current(id).await?;
         let Credentials::App(app) = &*credentials else {
             let message = "GitHub: this call needs a GitHub App, not a token";
             return Err(CallError::new(Class::NeedsOperator, message));
         };
         let token = self.keyring.jwt(app, self.clock.now())?;
-        Ok(Pass { token, allowance: Allowance::App, credentials, account: None })
+        let allowance = Allowance::App(app.id.clone());
+        Ok(Pass { token, allowance, credentials, account: None })
     }
 
     /// What to call GitHub with: a personal token, or one of the App's installation, which lives an hour.
-    pub(super) async fn pass(&self, target: &Target) -> Result<Pass, CallError> {
-        let credentials = self.credentials().await?;
+    pub(super) async fn pass(&self, id: &str, target: &Target) -> Result<Pass, CallError> {
+        let credentials = self.current(id).await?;
         let app = match &*credentials {
-            Credentials::Token(token) => {
+            Credentials::Token(token, id) => {
                 return Ok(Pass {
                     token: token.clone(),
-                    allowance: Allowance::Token,
+                    allowance: Allowance::Token(id.clone()),
                     credentials: Rc::clone(&credentials),
                     account: None,
                 });
@@ -341,7 +416,8 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         };
         // Logins are the same in upper and lower case, and ORGANIZATION may be written otherwise than payloads.
         let login = target.owner.to_lowercase();
-        let place = Rc::clone(self.keyring.accounts.borrow_mut().entry(login.clone()).or_default());
+        let key = (app.id.clone(), login.clone());
+        let place = Rc::clone(self.keyring.accounts.borrow_mut().entry(key).or_default());
         let mut account = place.lock().await;
         let now = self.clock.now();
         let token = match account.token.take_if(|token| token.expires_at - now > SPARE) {
@@ -351,7 +427,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         };
         let token = account.token.insert(token).token.clone();
         drop(account);
-        let allowance = Allowance::Installation(login);
+        let allowance = Allowance::Installation(app.id.clone(), login);
         Ok(Pass { token, allowance, credentials: Rc::clone(&credentials), account: Some(place) })
     }
 
@@ -363,14 +439,17 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         target: &Target,
         looked_up: &mut Option<InstallationId>,
     ) -> Result<Token, CallError> {
-        if let Some(installation) = looked_up.or(app.installation).or(target.installation)
-            && let Some(token) = self.installation_token(installation).await?
+        // The payload's is that of the App whose webhook it is: of several, nobody knows which.
+        let is_only = self.credentials().await?.len() == 1;
+        let named = app.installation.or(target.installation.filter(|_| is_only));
+        if let Some(installation) = looked_up.or(named)
+            && let Some(token) = self.installation_token(app, installation).await?
         {
             return Ok(token);
         }
         // Nobody named it, or 404: the App was installed anew, and the id is that of before.
-        let installation = *looked_up.insert(self.look_up_installation(target).await?);
-        self.installation_token(installation).await?.ok_or_else(|| {
+        let installation = *looked_up.insert(self.look_up_installation(app, target).await?);
+        self.installation_token(app, installation).await?.ok_or_else(|| {
             CallError::new(
                 Class::NeedsOperator,
                 format!("GitHub: the App's installation {installation} gives no token: is it suspended?"),
@@ -379,21 +458,25 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
     }
 
     /// `None` when there is no such installation.
-    async fn installation_token(&self, installation: InstallationId) -> Result<Option<Token>, CallError> {
+    async fn installation_token(
+        &self,
+        app: &App,
+        installation: InstallationId,
+    ) -> Result<Option<Token>, CallError> {
         let call = Call::new("POST", format!("/app/installations/{installation}/access_tokens"), Need::App);
         let asked = permissions(&self.scope);
         let reply = loop {
-            let granted = self.known.granted.get();
+            let granted = app.granted.get();
             let body = asked[granted].as_ref().map(Value::to_string);
             let is_last = body.is_none();
             let expected =
                 |reply: &Reply| matches!(reply.status, 201 | 404) || (reply.status == 422 && !is_last);
-            let reply = self.ask_as_app(&call, body, expected).await?;
+            let reply = self.ask_as_app(&app.id, &call, body, expected).await?;
             if reply.status != 422 {
                 break reply;
             }
             // "The permissions requested are not granted to this installation."
-            self.known.granted.set(granted + 1);
+            app.granted.set(granted + 1);
         };
         if reply.status == 404 {
             return Ok(None);
@@ -407,9 +490,9 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         Ok(Some(Token { token: answer.token, got_at, expires_at: answer.expires_at }))
     }
 
-    async fn look_up_installation(&self, target: &Target) -> Result<InstallationId, CallError> {
+    async fn look_up_installation(&self, app: &App, target: &Target) -> Result<InstallationId, CallError> {
         let expected = |reply: &Reply| matches!(reply.status, 200 | 404);
-        let ask = async |call: &Call| self.ask_as_app(call, None, expected).await;
+        let ask = async |call: &Call| self.ask_as_app(&app.id, call, None, expected).await;
         let (call, reply) = match (&self.scope, &target.repository) {
             (Scope::Repo, Some(_)) => {
                 self.of_repository(target, "/installation", Need::Installed, ask).await?
@@ -495,6 +578,31 @@ mod tests {
                 Ok(_) => panic!("{text}"),
             }
         }
-        assert!(matches!(Credentials::parse(&"ghp_x\n".into()), Ok(Credentials::Token(_))));
+        assert!(matches!(Credentials::parse(&"ghp_x\n".into()), Ok(Credentials::Token(..))));
+    }
+
+    #[test]
+    fn a_list_may_hold_anything_that_one_may() {
+        let app = |id: u64| json!({"app_id": id, "private_key": PKCS1});
+        let list = |list: Value| -> Vec<Result<String, &'static str>> {
+            let all = Credentials::parse_all(&list.to_string().into());
+            all.into_iter().map(|one| one.map(|one| one.id().to_owned())).collect()
+        };
+        let ids = |ids: &[&str]| -> Vec<Result<String, &'static str>> {
+            ids.iter().map(|id| Ok((*id).to_owned())).collect()
+        };
+        assert_eq!(list(json!([app(1), app(2)])), ids(&["1", "2"]));
+        // As it is put together from several secrets: each is a text.
+        assert_eq!(
+            list(json!([app(1).to_string(), json!([app(2), app(3)]).to_string()])),
+            ids(&["1", "2", "3"])
+        );
+        let with_token = list(json!([app(1), "ghp_x"]));
+        assert!(with_token[1].as_ref().is_ok_and(|id| !id.contains("ghp")), "{with_token:?}");
+        assert_eq!(list(json!([app(1), {}]))[1], Err(PLACEHOLDER));
+        assert_eq!(list(json!([])), [Err(PLACEHOLDER)]);
+        assert_eq!(list(json!([1]))[0].clone().map(|id| id.len()), Ok(12), "a token that GitHub will refuse");
+        let cut = Credentials::parse_all(&"[{".into());
+        assert!(matches!(cut[..], [Err("it is no list in JSON")]));
     }
 }

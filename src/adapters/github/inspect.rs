@@ -79,17 +79,17 @@ fn or_none(status: u16) -> impl Fn(&Reply) -> bool {
 }
 
 impl<S: SecretSource, C: Clock> Inspect for GitHub<S, C> {
-    async fn held(&self) -> Result<Held, NotHeld> {
-        let credentials = self.keyring.inspect().await?;
-        Ok(match credentials {
+    async fn held(&self) -> Result<Vec<Held>, NotHeld> {
+        let held = |credentials: Credentials| match credentials {
             Credentials::App(_) => Held::App,
-            Credentials::Token(_) => Held::Token,
-        })
+            Credentials::Token(..) => Held::Token,
+        };
+        Ok(self.keyring.inspect().await?.into_iter().map(held).collect())
     }
 
-    async fn app(&self) -> Result<AppAnswer, CallError> {
+    async fn app(&self, of: usize) -> Result<AppAnswer, CallError> {
         let call = Call::new("GET", "/app".to_owned(), Need::App);
-        let reply = self.ask_as_app(&call, None, or_none(401)).await?;
+        let reply = self.ask_as_app(self.nth(of).await?.id(), &call, None, or_none(401)).await?;
         let date = reply.headers.get("date");
         let server_time = date.and_then(|date| OffsetDateTime::parse(date, &Rfc2822).ok());
         if reply.status == 401 {
@@ -99,9 +99,9 @@ impl<S: SecretSource, C: Clock> Inspect for GitHub<S, C> {
         Ok(AppAnswer { app: Some(SeenApp { html_url, permissions, events }), server_time })
     }
 
-    async fn installation(&self, owner: &str) -> Result<Option<SeenInstallation>, CallError> {
+    async fn installation(&self, of: usize, owner: &str) -> Result<Option<SeenInstallation>, CallError> {
         let call = Call::new("GET", format!("/orgs/{}/installation", segment(owner)), Need::Installed);
-        let reply = self.ask_as_app(&call, None, or_none(404)).await?;
+        let reply = self.ask_as_app(self.nth(of).await?.id(), &call, None, or_none(404)).await?;
         if reply.status == 404 {
             return Ok(None);
         }
@@ -117,7 +117,7 @@ impl<S: SecretSource, C: Clock> Inspect for GitHub<S, C> {
 
     async fn hook(&self) -> Result<SeenHook, CallError> {
         let call = Call::new("GET", "/app/hook/config".to_owned(), Need::App);
-        let hook: Hook = read(&call, &self.ask_as_app(&call, None, is_ok).await?)?;
+        let hook: Hook = read(&call, &self.ask_as_first(&call, is_ok).await?)?;
         // "String or number".
         let insecure = hook.insecure_ssl.is_some_and(|it| it.to_string().trim_matches('"') == "1");
         Ok(SeenHook {
@@ -130,15 +130,18 @@ impl<S: SecretSource, C: Clock> Inspect for GitHub<S, C> {
     async fn sent(&self) -> Result<Vec<SentEvent>, CallError> {
         let path = format!("/app/hook/deliveries?per_page={}", super::PER_PAGE);
         let call = Call::new("GET", path, Need::App);
-        let sent: Vec<Sent> = read(&call, &self.ask_as_app(&call, None, is_ok).await?)?;
+        let sent: Vec<Sent> = read(&call, &self.ask_as_first(&call, is_ok).await?)?;
         let line =
             |sent: Sent| SentEvent { event: sent.event, status: sent.status_code, at: sent.delivered_at };
         Ok(sent.into_iter().map(line).collect())
     }
 
-    async fn hour(&self, target: &Target) -> Result<Hour, CallError> {
+    async fn hour(&self, of: usize, target: &Target) -> Result<Hour, CallError> {
         let call = Call::new("GET", "/rate_limit".to_owned(), Need::OrganizationRunners);
-        let limits: Limits = read(&call, &self.ask(target, &call, None, is_ok).await?)?;
+        let held = self.nth(of).await?;
+        let pass = async || self.pass(held.id(), target).await;
+        let reply = self.ask_with(pass, &call, None, is_ok).await.map_err(|failure| failure.error)?;
+        let limits: Limits = read(&call, &reply)?;
         Ok(Hour { limit: limits.resources.core.limit, remaining: limits.resources.core.remaining })
     }
 }

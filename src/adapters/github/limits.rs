@@ -23,11 +23,11 @@ const LONGEST_LIMIT: Duration = Duration::from_secs(12 * 60 * 60);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Allowance {
     /// A personal token's owner.
-    Token,
+    Token(String),
     /// The App itself, which asks for tokens and deliveries.
-    App,
-    /// The App's installation in this account.
-    Installation(String),
+    App(String),
+    /// That App's installation in this account.
+    Installation(String, String),
 }
 
 /// A limit that was met.

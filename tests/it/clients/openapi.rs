@@ -236,12 +236,12 @@ async fn every_request_is_one_that_github_describes() {
             github.deliveries(Some("v1_1")).await.expect("a page");
             github.failed_deliveries(None).await.expect("a page");
             github.redeliver(1).await.expect("accepted");
-            github.app().await.expect("the App");
+            github.app(0).await.expect("the App");
             github.hook().await.expect("its webhook");
             github.sent().await.expect("deliveries");
             github.group(&organization).await.expect("a group");
-            github.hour(&organization).await.expect("an hour");
-            github.installation("octo-org").await.expect("an installation");
+            github.hour(0, &organization).await.expect("an hour");
+            github.installation(0, "octo-org").await.expect("an installation");
         }
         for asked in seen.lock().expect("a lock").iter() {
             let (name, wrong) = judge(&described, asked, with_app);

@@ -150,14 +150,19 @@ pub fn act(shared: &Shared, _: Op, asked: &Asked) -> Reply {
         .or_header("x-github-request-id", "0000:000000:0000000:0000000:00000000")
 }
 
-/// One installation is one who, as is one person: all requests of this world are one's.
+/// One installation is one who, as is one person, and the Apps by themselves.
 fn within_limits(shared: &Shared, route: &Route, asked: &Asked, now: OffsetDateTime) -> Result<(), Reply> {
     let points = if asked.method == "GET" { 1 } else { 5 };
     let scope = match route {
         Route::Mint(scope) => Some(format!("{scope:?}")),
         _ => None,
     };
-    match lock(&shared.limits).charge("one", points, scope.as_deref(), now) {
+    let who = match lock(&shared.app).identity(bearer(asked), now) {
+        Some(Identity::Installation(id, _)) => id.to_string(),
+        Some(Identity::Pat) => "person".to_owned(),
+        None => "app".to_owned(),
+    };
+    match lock(&shared.limits).charge(&who, points, scope.as_deref(), now) {
         Ok(()) => Ok(()),
         Err(Limited::Primary { reset }) => {
             Err(message(403, "API rate limit exceeded for installation ID 23154469.")
@@ -202,6 +207,10 @@ fn headers(shared: &Shared, asked: &Asked) -> Result<(), Reply> {
     Ok(())
 }
 
+fn bearer(asked: &Asked) -> &str {
+    asked.header("authorization").strip_prefix("Bearer ").unwrap_or_default()
+}
+
 /// Who asks, and may they: the App's own routes want its JWT, all others a token of the account.
 fn allowed(shared: &Shared, route: &Route, asked: &Asked, now: OffsetDateTime) -> Result<(), Reply> {
     let needs_jwt = match route {
@@ -212,11 +221,12 @@ fn allowed(shared: &Shared, route: &Route, asked: &Asked, now: OffsetDateTime) -
         Route::AccessToken(_) | Route::Installation(_) | Route::Deliveries | Route::Redeliver(_) => true,
         _ => false,
     };
-    let Some(token) = asked.header("authorization").strip_prefix("Bearer ") else {
+    let token = bearer(asked);
+    if token.is_empty() {
         shared.violation(format!("{} {}: no Authorization: Bearer", asked.method, asked.path));
         return Err(message(401, "Requires authentication"));
-    };
-    let app = lock(&shared.app);
+    }
+    let mut app = lock(&shared.app);
     let account = match route {
         _ if needs_jwt => {
             let former = app.was_issued_by_a_former(token);
@@ -239,7 +249,15 @@ fn allowed(shared: &Shared, route: &Route, asked: &Asked, now: OffsetDateTime) -
         Route::App(route) => route.account(),
         _ => None,
     };
-    match app.identity(token, now) {
+    let identity = app.identity(token, now);
+    if let Some(Identity::Installation(id, _)) = identity {
+        if app.installed.get(&id).is_some_and(|installed| installed.suspended) {
+            return Err(message(403, "This installation has been suspended"));
+        }
+        let (calls, mints) = app.calls.entry(id).or_default();
+        (*calls, *mints) = (*calls + 1, *mints + usize::from(matches!(route, Route::Mint(_))));
+    }
+    match identity {
         Some(Identity::Pat | Identity::Installation(_, None)) => Ok(()),
         // Its own allowance is asked for wherever it is.
         Some(_) if matches!(route, Route::App(route) if route.account().is_none()) => Ok(()),
@@ -331,6 +349,9 @@ fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime) ->
                 return message(403, "This installation has been suspended");
             }
             let mut app = lock(&shared.app);
+            if !app.owns(bearer(asked), installation) {
+                return message(404, "Not Found");
+            }
             let is_granted =
                 |name: &String| app.granted.as_ref().is_none_or(|granted| granted.contains(name));
             if !body.permissions.keys().all(is_granted) {
@@ -351,7 +372,7 @@ fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime) ->
             }
         }
         Route::Installation(account) => {
-            let found = lock(&shared.app).installation(&account);
+            let found = lock(&shared.app).installation_of(bearer(asked), &account);
             match found {
                 Some(id) => Reply::json(
                     200,

@@ -254,6 +254,11 @@ impl World {
         lock(&self.shared.secrets)
     }
 
+    /// How much GitHub allows from now on.
+    pub fn limit(&self, change: impl FnOnce(&mut crate::model::limits::Limits)) {
+        change(&mut lock(&self.shared.limits));
+    }
+
     // The clock
 
     /// The world's time: the system's until [`World::set_now`].

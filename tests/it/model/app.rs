@@ -39,6 +39,10 @@ pub struct App {
     pub credentials: Option<serde_json::Value>,
     /// Installation ids by the account's login in lower case.
     pub installations: BTreeMap<String, u64>,
+    /// More Apps of the same owner, by their ids, with the same key: their installations by login.
+    pub others: BTreeMap<u64, BTreeMap<String, u64>>,
+    /// Calls and registrations that were made with tokens of an installation.
+    pub calls: BTreeMap<u64, (usize, usize)>,
     /// Takes every installation id, and installs the App wherever it is looked for.
     pub any_installation: bool,
     /// Personal access tokens.
@@ -104,7 +108,8 @@ impl App {
             jsonwebtoken::decode::<Claims>(jwt, key, &rules).map_err(|error| error.to_string())?.claims;
         let now = now.unix_timestamp();
         let issuer = claims.iss.as_str().map_or(claims.iss.to_string(), str::to_owned);
-        if self.id.is_some_and(|id| id.to_string() != issuer) {
+        let is_other = issuer.parse().is_ok_and(|id: u64| self.others.contains_key(&id));
+        if !is_other && self.id.is_some_and(|id| id.to_string() != issuer) {
             return Err(format!("iss is {issuer}, not the App's id"));
         }
         if claims.iat > now + 60 {
@@ -121,13 +126,43 @@ impl App {
 
     /// Whether a JWT is that of an App that was made before this one.
     pub fn was_issued_by_a_former(&self, jwt: &str) -> bool {
-        let claims = jwt.split('.').nth(1).and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
-        let claims: serde_json::Value =
-            claims.and_then(|claims| serde_json::from_slice(&claims).ok()).unwrap_or_default();
-        let issuer = claims["iss"].as_str().map_or(claims["iss"].to_string(), str::to_owned);
+        let issuer = issuer(jwt);
         self.former.iter().any(|id| id.to_string() == issuer)
     }
 
+    /// The installations of the App whose JWT it is, if it is not the first.
+    fn of_other(&self, jwt: &str) -> Option<&BTreeMap<String, u64>> {
+        self.others.get(&issuer(jwt).parse().ok()?)
+    }
+
+    /// Where the App whose JWT it is, is installed.
+    pub fn installation_of(&mut self, jwt: &str, account: &str) -> Option<u64> {
+        match self.of_other(jwt) {
+            Some(installations) => installations.get(&account.to_lowercase()).copied(),
+            None => self.installation(account),
+        }
+    }
+
+    /// Whether the installation is one of the App whose JWT it is.
+    pub fn owns(&self, jwt: &str, installation: u64) -> bool {
+        let its = self.of_other(jwt).unwrap_or(&self.installations);
+        self.any_installation || its.values().any(|id| *id == installation)
+    }
+
+    fn all_installations(&self) -> impl Iterator<Item = (&String, &u64)> {
+        self.installations.iter().chain(self.others.values().flatten())
+    }
+}
+
+/// The claim `iss`, as text.
+fn issuer(jwt: &str) -> String {
+    let claims = jwt.split('.').nth(1).and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
+    let claims: serde_json::Value =
+        claims.and_then(|claims| serde_json::from_slice(&claims).ok()).unwrap_or_default();
+    claims["iss"].as_str().map_or(claims["iss"].to_string(), str::to_owned)
+}
+
+impl App {
     /// Installs the App in an account.
     pub fn install(&mut self, account: &str, id: u64) {
         self.installations.insert(account.to_lowercase(), id);
@@ -149,7 +184,7 @@ impl App {
         installation: u64,
         now: OffsetDateTime,
     ) -> Option<(String, OffsetDateTime)> {
-        let known = self.installations.values().any(|id| *id == installation);
+        let known = self.all_installations().any(|(_, id)| *id == installation);
         if !known && !self.any_installation {
             return None;
         }
@@ -171,7 +206,7 @@ impl App {
             return Some(Identity::Pat);
         }
         let (installation, _) = self.tokens.get(token).filter(|(_, expires)| *expires > now)?;
-        let account = self.installations.iter().find(|(_, id)| *id == installation);
+        let account = self.all_installations().find(|(_, id)| *id == installation);
         let account = account.map(|(account, _)| account.clone()).filter(|_| !self.any_installation);
         Some(Identity::Installation(*installation, account))
     }

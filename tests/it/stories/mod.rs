@@ -1,5 +1,6 @@
 //! The flows, told over real HTTP to the world.
 
+mod apps;
 mod audit;
 mod cut_points;
 mod dispatch;
