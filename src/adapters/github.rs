@@ -13,7 +13,7 @@ mod words;
 
 use std::{cell::Cell, fmt::Write, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::future::{LocalBoxFuture, join_all};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
@@ -103,7 +103,8 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         // In repository scope an installation is looked up by its repository, which only a job names.
         if self.scope != Scope::Repo {
             let target = Target { owner: owner.to_owned(), ..Target::default() };
-            let tokens = all.iter().map(|app| self.pass(app.id(), &target));
+            let pass = |id| -> LocalBoxFuture<'_, _> { Box::pin(self.pass(id, &target)) };
+            let tokens = all.iter().map(|app| pass(app.id()));
             join_all(tokens).await.into_iter().try_for_each(|token| token.map(drop))?;
         }
         Ok(())
@@ -146,7 +147,9 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         let mut kept = None;
         for app in order.into_iter().map(|app| apps[app]) {
             let pass = async || self.pass(app, target).await;
-            let failure = match self.ask_with(pass, call, body.clone(), &expected).await {
+            // On the heap: it would be a part of every call's future.
+            let asked: LocalBoxFuture<'_, _> = Box::pin(self.ask_with(pass, call, body.clone(), &expected));
+            let failure = match asked.await {
                 Ok(reply) => return Ok(reply),
                 Err(failure) if apps.len() == 1 || !failure.is_the_app_s() => return Err(failure.error),
                 Err(failure) => failure,

@@ -1,7 +1,7 @@
 //! Secrets Manager: a secret, or several as one.
 
 use aws_sdk_secretsmanager::Client;
-use futures_util::future::join_all;
+use futures_util::future::{LocalBoxFuture, join_all};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::aws::call_error;
@@ -24,7 +24,12 @@ impl Secret {
         Secret { client: Client::new(config), arns }
     }
 
-    async fn read_one(&self, arn: &str) -> Result<SecretString, CallError> {
+    /// On the heap: it is a part of every call's future otherwise.
+    fn read_one<'a>(&'a self, arn: &'a str) -> LocalBoxFuture<'a, Result<SecretString, CallError>> {
+        Box::pin(self.read_named(arn))
+    }
+
+    async fn read_named(&self, arn: &str) -> Result<SecretString, CallError> {
         let named = |error: CallError| CallError { message: format!("{} ({arn})", error.message), ..error };
         let answer = self
             .client

@@ -7,6 +7,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::future::LocalBoxFuture;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use ring::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
@@ -423,7 +424,11 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         let token = match account.token.take_if(|token| token.expires_at - now > SPARE) {
             Some(token) => token,
             // On the heap: it happens once an hour, and would be a part of every call's future.
-            None => Box::pin(self.new_token(app, target, &mut account.installation)).await?,
+            None => {
+                let new: LocalBoxFuture<'_, _> =
+                    Box::pin(self.new_token(app, target, &mut account.installation));
+                new.await?
+            }
         };
         let token = account.token.insert(token).token.clone();
         drop(account);
