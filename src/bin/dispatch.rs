@@ -1,5 +1,7 @@
 //! The function `dispatch`: a queued job comes in, a Fargate task goes out.
 #![forbid(unsafe_code)]
+// For the compiler: the futures of a whole invocation, one in the other.
+#![recursion_limit = "256"]
 
 use std::process::ExitCode;
 

@@ -1,5 +1,7 @@
 //! The function `reconcile`: closes the books of runners, by event and by sweep.
 #![forbid(unsafe_code)]
+// For the compiler: the futures of a whole invocation, one in the other.
+#![recursion_limit = "256"]
 
 use std::process::ExitCode;
 

@@ -1,5 +1,7 @@
 //! The function `webhook`: GitHub's events, verified, go to the event bus.
 #![forbid(unsafe_code)]
+// For the compiler: the futures of a whole invocation, one in the other.
+#![recursion_limit = "256"]
 
 use std::{cell::RefCell, process::ExitCode};
 

@@ -78,10 +78,9 @@ async fn one_is_suspended_half_way_and_nothing_is_lost() {
     assert_eq!(start(&world, &fleet, 20).await, 0);
     mints(&world);
     suspend(&world, SECOND_INSTALLATION, true);
-    let (log, guards) = Log::keep();
+    let log = Log::keep();
     world.take_calls();
     assert_eq!(start(&world, &fleet, 40).await, 0, "no message comes again");
-    drop(guards);
     assert_eq!(mints(&world), (40, 0));
     assert_eq!(world.ecs().live_count(), 60);
     let refused = world.calls().0.iter().filter(|call| call.outcome == "403").count();
