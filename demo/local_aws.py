@@ -153,7 +153,7 @@ class LocalAws:
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
             Capabilities=CAPABILITIES)
         stack = self._deployed("CREATE_COMPLETE")
-        self._repair_mappings()
+        self.repair_mappings()
         return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
     def redeploy(self, parameters):
@@ -178,7 +178,7 @@ class LocalAws:
             raise Failure(f"template.yaml: {stack['StackStatus']}: {stack.get('StackStatusReason', 'no reason given')}")
         return stack
 
-    def _repair_mappings(self):
+    def repair_mappings(self):
         """CloudFormation turns a parameter of type Number into one where a number is due; ministack leaves text."""
         functions = self.client("lambda")
         for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:

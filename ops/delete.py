@@ -52,7 +52,7 @@ def delete(client, stack, confirm, leftovers=False, look_again=LOOK_AGAIN_SECOND
 def losses(client, of_stack):
     for queue, what in (("JobQueueUrl", "jobs wait, and would wait until GitHub fails them"),
                         ("JobDeadLetterQueueUrl", "rejected jobs lie in the dead-letter queue")):
-        if count := stacks.messages(client, of_stack[queue]):
+        if queue in of_stack and (count := stacks.messages(client, of_stack[queue])):
             yield f"{count} {what}"
 
 

@@ -23,7 +23,7 @@ from stack import Failure
 ROOT = Path(__file__).resolve().parent.parent
 ASKED = ["Organization", "GitHubSecretArn", "MaxRunners", "AlarmTopicArn"]
 # What tasks run in, or jobs wait on: changed, it is made anew, and what is in the old one is nobody's.
-STRANDS = ["ClusterName", "JobQueueName", "VpcId"]
+STRANDS = ["ClusterName", "JobQueueName", "VpcId", "CreateCluster", "CreateJobQueue", "EnableReconcile"]
 STRANDS_WHERE_NONE_WAS = ["SubnetIds", "SecurityGroupIds"]
 ECS_ROLE = "/aws-service-role/ecs.amazonaws.com/"
 LOOKS = 30
@@ -48,6 +48,7 @@ def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.
         return
     parameters = answers(folder / f"{stack}.json", where, found, given, ask)
     parameters = with_arn(client, parameters)
+    parameters = what_is_there(client, found, parameters)
     if found:
         refuse_stranding(client, found, parameters)
         yield f"upgrading {stack}"
@@ -61,7 +62,8 @@ def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.
     yield from ecs_role(client, pause)
     send(stack, parameters)
     of_stack = stacks.outputs(stacks.get(client, stack))
-    yield f"deployed. The webhook is {of_stack['WebhookUrl']}, its secret {of_stack['WebhookSecretName']}"
+    yield "deployed" + (f". The webhook is {of_stack['WebhookUrl']}, its secret {of_stack['WebhookSecretName']}"
+                        if "WebhookUrl" in of_stack else f", from the bus {of_stack['EventBusName']} on")
 
 
 # -- Looking ---------------------------------------------------------------------------------------------
@@ -131,18 +133,65 @@ def refuse_stranding(client, found, parameters):
     changed += [name for name in STRANDS_WHERE_NONE_WAS if name in now and bool(new[name]) != bool(now[name])]
     if not changed or "ClusterName" not in of_stack:
         return
-    tasks = len(stacks.tasks(client, of_stack["ClusterName"]))
+    tasks = len(stacks.tasks(client, found))
     waiting = stacks.messages(client, of_stack["JobQueueUrl"]) if "JobQueueName" in changed else 0
     if tasks or waiting:
         raise Failure(f"{', '.join(changed)} would change under {tasks} tasks and {waiting} waiting jobs: `make drain` first, "
                       "and `make resume` afterwards")
 
 
+def what_is_there(client, found, parameters):
+    """What is to be used and not made has to be there. Adds the roles of a task definition."""
+    known = {name: str(it.get("Default", "")) for name, it in defined().items()} | (stacks.parameters(found) if found else {})
+    all_of_them = known | parameters
+
+    def given(create, name):
+        return all_of_them[name] if all_of_them[create] == "false" else None
+
+    if cluster := given("CreateCluster", "ClusterName"):
+        clusters = client("ecs").describe_clusters(clusters=[cluster])["clusters"]
+        there = [it for it in clusters if it["status"] == "ACTIVE"]
+        need(there, f"ClusterName: there is no cluster {cluster}")
+        lacks = set(all_of_them["Capacity"].split(",")) - set(there[0].get("capacityProviders", []))
+        need(not lacks, f"ClusterName: {cluster} lacks the capacity providers {', '.join(sorted(lacks))}: "
+                        "aws ecs put-cluster-capacity-providers adds them")
+    if bus := given("CreateEventBus", "EventBusName"):
+        need(is_there(lambda name: client("events").describe_event_bus(Name=name), bus), f"EventBusName: there is no bus {bus}")
+    if queue := given("CreateJobQueue", "JobQueueName"):
+        need(is_there(lambda name: client("sqs").get_queue_url(QueueName=name), queue), f"JobQueueName: there is no queue {queue}")
+    if family := given("CreateTaskDefinition", "TaskDefinitionFamily"):
+        return parameters | {"PassRoleArns": roles(client, family, all_of_them)}
+    return parameters
+
+
+def roles(client, family, parameters):
+    """The roles of the newest task definition of a family, which has to be one that can be used."""
+    try:
+        definition = client("ecs").describe_task_definition(taskDefinition=family)["taskDefinition"]
+    except ClientError as error:
+        raise Failure(f"TaskDefinitionFamily: there is no task definition {family} ({stacks.code(error)})") from None
+    need("FARGATE" in definition.get("requiresCompatibilities", []), f"TaskDefinitionFamily: {family} is not for FARGATE "
+         "(requiresCompatibilities)")
+    containers = [it["name"] for it in definition["containerDefinitions"]]
+    need(parameters["ContainerName"] in containers, f"ContainerName: {family} has {', '.join(containers)}, and no "
+         f"{parameters['ContainerName']}")
+    found = [definition[name] for name in ("taskRoleArn", "executionRoleArn") if definition.get(name)]
+    return parameters["PassRoleArns"] or ",".join(dict.fromkeys(found))
+
+
+def need(holds, otherwise):
+    if not holds:
+        raise Failure(otherwise)
+
+
 def refuse_leftovers(client, stack, parameters):
     """Names that a stack before has left behind: CloudFormation would find them when it is half done."""
     definitions = defined()
     queues, family = (parameters.get(name, definitions[name]["Default"]) for name in ("JobQueueName", "TaskDefinitionFamily"))
-    secrets = ["webhook-secret"] + ([] if parameters.get("GitHubSecretArn") else ["github", "access-token"])
+    secrets = [name for name, given in (("webhook-secret", "WebhookSecretArn"), ("github", "GitHubSecretArn"),
+                                        ("access-token", "GitHubSecretArn")) if not parameters.get(given)]
+    makes = {name: parameters.get(name, definitions[name]["Default"]) == "true"
+             for name in ("CreateJobQueue", "CreateTaskDefinition", "EnableReconcile")}
 
     def has_queue(name):
         return client("sqs").get_queue_url(QueueName=name)
@@ -154,9 +203,11 @@ def refuse_leftovers(client, stack, parameters):
     def has_secret(name):
         return client("secretsmanager").describe_secret(SecretId=name)
 
-    looks = [(has_queue, "queue", f"{queues}{which}") for which in ("", "-dead-letter", "-lifecycle", "-lifecycle-dead-letter")]
+    looks = [(has_queue, "queue", f"{queues}{which}") for which, made in (
+        ("", "CreateJobQueue"), ("-dead-letter", "CreateJobQueue"), ("-lifecycle", "EnableReconcile"),
+        ("-lifecycle-dead-letter", "EnableReconcile")) if makes[made]]
     looks += [(has_log_group, "log group", f"/aws/lambda/{stack}/{it}") for it in ("webhook", "dispatch", "reconcile")]
-    looks += [(has_log_group, "log group", f"/ecs/{family}")]
+    looks += [(has_log_group, "log group", f"/ecs/{family}")] if makes["CreateTaskDefinition"] else []
     looks += [(has_secret, "secret", f"{stack}/{it}") for it in secrets]
     there = [f"{kind} {name}" for look, kind, name in looks if is_there(look, name)]
     if there:

@@ -48,10 +48,12 @@ def parameters(found):
     return {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in found.get("Parameters", [])}
 
 
-def tasks(client, cluster):
-    """The ARNs of all tasks that are not asked to stop yet."""
-    pages = client("ecs").get_paginator("list_tasks").paginate(cluster=cluster, desiredStatus="RUNNING")
-    return [task for page in pages for task in page["taskArns"]]
+def tasks(client, found):
+    """The ARNs of a stack's tasks that are not asked to stop yet. In a cluster that was there before, others have theirs."""
+    ecs, family = client("ecs").get_paginator("list_tasks"), parameters(found)["TaskDefinitionFamily"]
+    return [task for of in (family, f"{family}-arm64")
+            for page in ecs.paginate(cluster=outputs(found)["ClusterName"], family=of, desiredStatus="RUNNING")
+            for task in page["taskArns"]]
 
 
 def messages(client, queue_url):

@@ -7,7 +7,8 @@ import time
 import stack as stacks
 
 # Those that start tasks. The webhook goes on: what GitHub tells it meanwhile waits on the queues, for a day.
-FUNCTIONS = ["DispatchFunctionName", "ReconcileFunctionName"]
+RECONCILE = "ReconcileFunctionName"
+FUNCTIONS = ["DispatchFunctionName", RECONCILE]
 # The longest that a function goes on that was at work (reconcile's time-out in template.yaml).
 AT_WORK_SECONDS = 120
 LOOK_AGAIN_SECONDS = 30
@@ -17,14 +18,15 @@ SHORTEST_IDLE_SECONDS = "60"
 
 def stop(client, stack, at_work=AT_WORK_SECONDS):
     """No function starts a task any more, and every task is stopped. Yields what was done."""
-    of_stack = stacks.outputs(stacks.get(client, stack))
-    for function in FUNCTIONS:
+    found = stacks.get(client, stack)
+    of_stack = stacks.outputs(found)
+    for function in there(of_stack):
         yield pause(client, of_stack[function])
     ecs, cluster = client("ecs"), of_stack["ClusterName"]
     until = time.monotonic() + at_work
     while True:
         last = time.monotonic() >= until
-        for task in stacks.tasks(client, cluster):
+        for task in stacks.tasks(client, found):
             ecs.stop_task(cluster=cluster, task=task, reason="make stop")
             yield f"stopped {task}"
         if last:
@@ -43,12 +45,12 @@ def drain(client, stack, idle=False, at_work=AT_WORK_SECONDS, look_again=LOOK_AG
     of_stack = stacks.outputs(found)
     yield pause(client, of_stack["DispatchFunctionName"])
     settings = {"WARM_POOL_SIZE": "0"} | ({"IDLE_TIMEOUT_SECONDS": SHORTEST_IDLE_SECONDS} if idle else {})
-    if set_variables(client, of_stack["ReconcileFunctionName"], settings):
+    if RECONCILE in of_stack and set_variables(client, of_stack[RECONCILE], settings):
         yield "no runner is kept ready any more" + (", and idle ones are retired after a minute" if idle else "")
     until, shown = time.monotonic() + at_work, None
     while True:
         last = time.monotonic() >= until
-        alive = len(stacks.tasks(client, of_stack["ClusterName"]))
+        alive = len(stacks.tasks(client, found))
         if alive != shown:
             yield f"{alive} tasks are left" if alive else "no task is left"
         shown = alive
@@ -64,10 +66,15 @@ def resume(client, stack):
     found = stacks.get(client, stack)
     of_stack, given = stacks.outputs(found), stacks.parameters(found)
     settings = {"WARM_POOL_SIZE": given["WarmPoolSize"], "IDLE_TIMEOUT_SECONDS": given["IdleTimeoutSeconds"]}
-    set_variables(client, of_stack["ReconcileFunctionName"], settings)
-    for function in FUNCTIONS:
+    if RECONCILE in of_stack:
+        set_variables(client, of_stack[RECONCILE], settings)
+    for function in there(of_stack):
         client("lambda").delete_function_concurrency(FunctionName=of_stack[function])
         yield f"{of_stack[function]} runs again"
+
+
+def there(of_stack):
+    return [function for function in FUNCTIONS if function in of_stack]
 
 
 def pause(client, function):

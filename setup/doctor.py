@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from stack import FARGATE_VCPUS, Failed, Stack, is_usable, outputs, parameters, why
 
 FUNCTIONS = ["WebhookFunctionName", "DispatchFunctionName", "ReconcileFunctionName"]
-QUEUES = {"JobQueueUrl": "JobDeadLetterQueueUrl", "LifecycleQueueUrl": "LifecycleDeadLetterQueueUrl"}
+DEAD_LETTER_QUEUES = ["JobDeadLetterQueueUrl", "LifecycleDeadLetterQueueUrl"]
 FEW_ADDRESSES = 16
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "AccessDeniedFault")
 LIMITS = Config(connect_timeout=5, read_timeout=20, retries={"max_attempts": 2})
@@ -47,9 +47,14 @@ class Seen:
 # -- The checks: each yields what it found --------------------------------------------------------------------
 
 
+def there(seen, keys):
+    """Those of the outputs that a stack has which was given the rest (docs/install.md, "You followed the articles")."""
+    return [key for key in keys if key in seen.outputs]
+
+
 def functions_run(seen):
     functions = seen.client("lambda")
-    for key in FUNCTIONS:
+    for key in there(seen, FUNCTIONS):
         name = seen.outputs[key]
         found = functions.get_function_configuration(FunctionName=name)
         state, update = found.get("State", "Active"), found.get("LastUpdateStatus", "Successful")
@@ -64,7 +69,7 @@ def functions_run(seen):
 
 def messages_reach_functions(seen):
     functions = seen.client("lambda")
-    for key in FUNCTIONS[1:]:
+    for key in there(seen, FUNCTIONS[1:]):
         mappings = functions.list_event_source_mappings(FunctionName=seen.outputs[key])["EventSourceMappings"]
         if not mappings:
             yield check("mappings", "fail", "the queues' messages go to the functions", f"{seen.outputs[key]} has no queue",
@@ -78,6 +83,8 @@ def messages_reach_functions(seen):
 
 
 def events_reach_queues(seen):
+    if seen.parameters.get("CreateJobQueue") == "false":
+        return  # which rule fills it is known to who made it
     events = seen.client("events")
     bus, name = seen.outputs["EventBusName"], seen.parameters.get("RuleName", "trigger-jit-self-hosted-runner")
     try:
@@ -95,7 +102,7 @@ def events_reach_queues(seen):
 
 def nothing_is_dead(seen):
     sqs = seen.client("sqs")
-    for queue, dead in QUEUES.items():
+    for dead in there(seen, DEAD_LETTER_QUEUES):
         url = seen.outputs[dead]
         counts = ["ApproximateNumberOfMessages", "QueueArn"]
         found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=counts)["Attributes"]
@@ -127,6 +134,7 @@ def task_definition_fits(seen):
     wanted = [(family, "X86_64")]
     if seen.parameters.get("EnableArm64") == "true":
         wanted.append((f"{family}-arm64", "ARM64"))
+    container = seen.parameters.get("ContainerName", "runner")
     for family, architecture in wanted:
         try:
             found = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
@@ -136,8 +144,8 @@ def task_definition_fits(seen):
         names = [container["name"] for container in found["containerDefinitions"]]
         if found.get("status") == "INACTIVE":
             yield check("task-definition", "fail", "the task definition is active", f"{family} is inactive", "make deploy")
-        elif "runner" not in names:
-            yield check("task-definition", "fail", "the task definition has the container runner", f"it has {', '.join(names)}",
+        elif container not in names:
+            yield check("task-definition", "fail", f"the task definition has the container {container}", f"it has {', '.join(names)}",
                         "make deploy, which registers it anew")
         elif found.get("runtimePlatform", {}).get("cpuArchitecture", "X86_64") != architecture:
             yield check("task-definition", "fail", f"the task definition is for {architecture}",
@@ -258,7 +266,7 @@ def one(looks, seen):
 
 
 def functions_own(seen):
-    if seen.parameters.get("Mode") == "container-minted":
+    if seen.parameters.get("Mode") == "container-minted" or len(there(seen, FUNCTIONS)) < len(FUNCTIONS):
         return []
     try:
         answer = seen.stack.invoke(seen.outputs["ReconcileFunctionName"],

@@ -15,7 +15,7 @@ from samtranslator.translator.managed_policy_translator import ManagedPolicyLoad
 from samtranslator.translator.transform import transform
 
 from policies import NOTHING, Stack
-from test_policies import TEMPLATE, TOKEN
+from test_policies import TEMPLATE, THERE, TOKEN
 
 # Metrics of its own, which it misses.
 logging.getLogger("samtranslator").setLevel(logging.ERROR)
@@ -41,6 +41,10 @@ COMBINATIONS = {
     "a budget": {"GitHubSecretArn": TOKEN, "FrontDoor": "http-api", "MonthlyBudget": "100", "TicketTopicArn": ARN.format("sns", "ticket")},
     "container-minted, what there is": {
         "Mode": "container-minted", "AccessTokenSecretArn": TOKEN, "RunnerImage": "example.com/runner:1", "Organization": "acme", **GIVEN_NETWORK},
+    "what the articles made": {
+        "Mode": "container-minted", "Organization": "acme", "WebhookSecretArn": TOKEN, "EnableArm64": "true", **THERE, **GIVEN_NETWORK},
+    "dispatch alone": {"GitHubSecretArn": TOKEN, "FrontDoor": "none", "EnableReconcile": "false", **THERE, **GIVEN_NETWORK},
+    "no webhook": {"FrontDoor": "none", "EventBusPutterArns": "arn:aws:iam::111122223333:role/putter"},
     "any owner, a security group to make": {
         "GitHubSecretArn": TOKEN, "Organization": "*", "RunnerScope": "repo", "SubnetIds": "subnet-0123456789abcdef0",
         "VpcId": "vpc-0123456789abcdef0"},

@@ -47,8 +47,12 @@ class Stack:
         kind = self.template["Resources"][name]["Type"]
         if kind == "AWS::IAM::Role":
             return f"arn:aws:iam::{ACCOUNT}:role/{name}"
-        service = {"AWS::SQS::Queue": "sqs", "AWS::Events::Rule": "events", "AWS::ECS::Cluster": "ecs",
-                   "AWS::Logs::LogGroup": "logs", "AWS::SecretsManager::Secret": "secretsmanager",
+        if kind in ("AWS::SQS::Queue", "AWS::ECS::Cluster"):  # which policies name by their own names
+            properties = self.template["Resources"][name]["Properties"]
+            where = (f"sqs:eu-west-1:{ACCOUNT}:", "QueueName") if kind == "AWS::SQS::Queue" else (
+                f"ecs:eu-west-1:{ACCOUNT}:cluster/", "ClusterName")
+            return f"arn:aws:{where[0]}{self.resolve(properties[where[1]])}"
+        service = {"AWS::Events::Rule": "events", "AWS::Logs::LogGroup": "logs", "AWS::SecretsManager::Secret": "secretsmanager",
                    "AWS::ECR::Repository": "ecr", "AWS::CodeBuild::Project": "codebuild",
                    "AWS::Serverless::LayerVersion": "lambda", "AWS::Serverless::Function": "lambda",
                    "AWS::CloudWatch::Alarm": "cloudwatch"}[kind]
@@ -56,6 +60,10 @@ class Stack:
 
     def holds(self, condition):
         return self.boolean(self.template["Conditions"][condition])
+
+    def creates(self, name):
+        resource = self.template["Resources"][name]
+        return "Condition" not in resource or self.holds(resource["Condition"])
 
     def refusals(self):
         """What CloudFormation says of these parameters before it makes anything."""

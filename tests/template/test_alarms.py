@@ -31,9 +31,17 @@ def counted(function):
     return set().union(*map(words, SOURCES[function]))
 
 
+def queries(alarm):
+    """Of an alarm on several metrics, as it is in a stack that has everything."""
+    for query in alarm.get("Metrics", []):
+        query = query["Fn::If"][1] if "Fn::If" in query else query
+        expression = query.get("Expression")
+        yield query | {"Expression": expression["Fn::If"][1]} if isinstance(expression, dict) else query
+
+
 def metrics(alarm):
     """What an alarm looks at: (id, metric, statistic, period)."""
-    for query in alarm.get("Metrics", []):
+    for query in queries(alarm):
         if "MetricStat" in query:
             stat = query["MetricStat"]
             yield query["Id"], stat["Metric"], stat["Stat"], stat["Period"]
@@ -62,7 +70,7 @@ class Metrics(unittest.TestCase):
 
     def test_expressions_name_their_metrics_and_return_one_value(self):
         for name, alarm in ALARMS.items():
-            for query in alarm.get("Metrics", []):
+            for query in queries(alarm):
                 if "Expression" in query:
                     with self.subTest(alarm=name):
                         used = set(re.findall(r"\b[a-z]\w*\b", query["Expression"]))

@@ -4,7 +4,7 @@ import re
 import unittest
 
 from policies import Stack, allowed
-from test_policies import KEY, MODES, ROLES, TEMPLATE, TOKEN
+from test_policies import KEY, MODES, ROLES, ROLES_THERE, TEMPLATE, TOKEN
 
 ADAPTERS = TEMPLATE.parent / "src" / "adapters"
 ARN = "arn:aws:{}:eu-west-1:111122223333:{}"
@@ -71,14 +71,16 @@ def calls(stack):
     bus = ARN.format("events", f"event-bus/{stack.parameters['EventBusName']}")
     yield "put_events", "events:PutEvents", bus, {}, {"WebhookRole"}
     yield "put_events elsewhere", "events:PutEvents", ARN.format("events", "event-bus/default"), {}, set()
-    yield "get_secret_value webhook", "secretsmanager:GetSecretValue", stack.arn("WebhookSecret"), {}, {"WebhookRole"}
+    given = stack.holds("HasWebhookSecret")
+    yield ("get_secret_value webhook", "secretsmanager:GetSecretValue", stack.arn("WebhookSecret"), {},
+           set() if given else {"WebhookRole"})
     own = stack.holds("CreateGitHubSecret")
     yield ("get_secret_value GitHub", "secretsmanager:GetSecretValue", TOKEN, {},
            both if minted and not own else set())
     yield ("get_secret_value GitHub, its own", "secretsmanager:GetSecretValue", stack.arn("GitHubSecret"), {},
            both if own else set())
     yield ("get_secret_value of containers", "secretsmanager:GetSecretValue", stack.arn("AccessTokenSecret"), {},
-           set() if minted else {"ExecutionRole"})
+           {"ExecutionRole"} if stack.holds("CreateAccessTokenSecret") else set())
     yield "run_task", "ecs:RunTask", f"{run}:7", here, {"DispatchRole"} | pool
     yield "run_task ARM64", "ecs:RunTask", f"{run}-arm64:7", here, arm64
     yield "run_task of another family", "ecs:RunTask", f"{run}-other:7", here, set()
@@ -86,7 +88,10 @@ def calls(stack):
     yield "run_task, its tags", "ecs:TagResource", task, {"ecs:CreateAction": "RunTask"}, both
     yield "tag_resource", "ecs:TagResource", task, {}, {"ReconcileRole"}
     for role in ("TaskRole", "ExecutionRole"):
-        yield f"run_task with {role}", "iam:PassRole", stack.arn(role), to_tasks, {"DispatchRole"} | pool
+        yield (f"run_task with {role}", "iam:PassRole", stack.arn(role), to_tasks,
+               {"DispatchRole"} | pool if stack.creates(role) else set())
+    for role in ROLES_THERE:
+        yield f"run_task with {role}", "iam:PassRole", role, to_tasks, set() if stack.creates("TaskRole") else {"DispatchRole"} | pool
     yield "run_task with another role", "iam:PassRole", stack.arn("ReconcileRole"), to_tasks, set()
     yield "a function with a task's role", "iam:PassRole", stack.arn("TaskRole"), {
         "iam:PassedToService": "lambda.amazonaws.com"}, set()
@@ -103,7 +108,8 @@ def calls(stack):
             yield f"{action} of Lambda's poller, {queue}", f"sqs:{action}", stack.arn(queue), {}, {role}
         yield (f"change_message_visibility, {queue}", "sqs:ChangeMessageVisibility", stack.arn(queue), {}, {role})
     yield "send_message, a replacement", "sqs:SendMessage", stack.arn("JobQueue"), {}, both
-    yield "send_message, a rejection", "sqs:SendMessage", stack.arn("JobDeadLetterQueue"), {}, both
+    yield ("send_message, a rejection", "sqs:SendMessage", stack.arn("JobDeadLetterQueue"), {},
+           both if stack.creates("JobDeadLetterQueue") else set())
     yield "send_message, an event", "sqs:SendMessage", stack.arn("LifecycleQueue"), {}, set()
     logs = {"WebhookRole": "WebhookLogGroup", "DispatchRole": "DispatchLogGroup", "ReconcileRole": "ReconcileLogGroup",
             "ExecutionRole": "RunnerLogGroup", "ImageRole": "ImageLogGroup"}
@@ -119,10 +125,11 @@ class Roles(unittest.TestCase):
         for mode, parameters in MODES.items():
             stack = Stack(TEMPLATE, **parameters)
             for call, action, resource, context, needed_by in calls(stack):
-                for role in ROLES:
+                for role in filter(stack.creates, ROLES):
                     with self.subTest(mode=mode, call=call, role=role):
                         verdict = allowed(stack.of_role(role), [], action, resource, context)
                         self.assertEqual(verdict, role in needed_by)
+                self.assertLessEqual(needed_by, set(ROLES))
 
     def test_the_list_has_every_call_of_the_adapters(self):
         made = set()

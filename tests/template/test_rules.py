@@ -5,7 +5,7 @@ import unittest
 
 from lint import COMBINATIONS
 from policies import Stack
-from test_policies import TEMPLATE, TOKEN
+from test_policies import TEMPLATE, THERE, TOKEN
 
 ROOT = TEMPLATE.parent
 MINTED = {"Organization": "acme"}
@@ -38,6 +38,12 @@ REFUSED += [
     ({**MINTED, "MonthlyBudget": "100"}, "which it tells"),
     ({**MINTED, **POLICIES}, "whatever repository the group is open to"),
     ({**CONTAINERS, **POLICIES}, "whatever repository the group is open to"),
+    ({**MINTED, "CreateJobQueue": "false"}, "CreateEventBus is false"),
+    ({**MINTED, "FrontDoor": "none"}, "EventBusPutterArns says who"),
+    ({**MINTED, "CreateTaskDefinition": "false", "RunnerImage": "example.com/runner:1"}, "that is created"),
+    ({**CONTAINERS, "CreateTaskDefinition": "false", "AccessTokenSecretArn": TOKEN}, "that is created"),
+    ({**MINTED, "PassRoleArns": "arn:aws:iam::111122223333:role/task"}, "CreateTaskDefinition is false"),
+    ({**MINTED, "EnableReconcile": "false", "WarmPoolSize": "2"}, "WarmPoolSize needs EnableReconcile"),
 ]
 TAKEN = [
     MINTED,
@@ -54,6 +60,8 @@ TAKEN = [
     {**MINTED, **POLICIES, "RunnerGroupId": "7"},
     {**MINTED, **POLICIES, "RunnerScope": "repo"},
     {**MINTED, **POLICIES, "TaskPoliciesForDefaultGroup": "true"},
+    {**MINTED, **THERE},
+    {**CONTAINERS, **THERE, "FrontDoor": "none", "EnableReconcile": "false"},
 ]
 
 

@@ -11,7 +11,8 @@ HOLDS = {"AWS::SQS::Queue", "AWS::SecretsManager::Secret", "AWS::ECR::Repository
 # What comes and goes with the stack, and holds nothing. A type that is in neither list wants a decision.
 HOLDS_NOTHING = {
     "AWS::ApiGatewayV2::Api", "AWS::ApiGatewayV2::Integration", "AWS::ApiGatewayV2::Route", "AWS::ApiGatewayV2::Stage",
-    "AWS::Budgets::Budget", "AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard", "AWS::CodeBuild::Project", "AWS::EC2::InternetGateway", "AWS::EC2::Route",
+    "AWS::Budgets::Budget", "AWS::CloudFormation::WaitConditionHandle", "AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard",
+    "AWS::CodeBuild::Project", "AWS::EC2::InternetGateway", "AWS::EC2::Route",
     "AWS::EC2::RouteTable", "AWS::EC2::SecurityGroup", "AWS::EC2::Subnet", "AWS::EC2::SubnetRouteTableAssociation",
     "AWS::EC2::VPC", "AWS::EC2::VPCGatewayAttachment", "AWS::ECS::Cluster", "AWS::ECS::TaskDefinition",
     "AWS::Lambda::Permission", "AWS::Lambda::Url", "AWS::Logs::QueryDefinition",
@@ -53,9 +54,10 @@ class Updates(unittest.TestCase):
             self.assertNotIn("EmptyOnDelete", RESOURCES[name]["Properties"])
 
     def test_no_event_before_there_is_a_rule_and_no_rule_without_a_queue_that_takes_it(self):
-        waits_for = set(RESOURCES["WebhookFunction"]["DependsOn"])
+        self.assertEqual(RESOURCES["WebhookFunction"]["DependsOn"], "EventsArrive")
+        waits_for = set(named(RESOURCES["EventsArrive"]["Metadata"]))
         on_the_bus = {rule for rule in of_type("AWS::Events::Rule")
-                      if RESOURCES[rule]["Properties"].get("EventBusName") == {"Ref": "EventBus"}}
+                      if "EventBus" in named(RESOURCES[rule]["Properties"].get("EventBusName"))}
         self.assertEqual(on_the_bus, {"JobQueuedRule", "JobLifecycleRule"})
         queues = {queue for rule in on_the_bus for queue in named(RESOURCES[rule]["Properties"]["Targets"])}
         policies = {policy for policy in of_type("AWS::SQS::QueuePolicy")
