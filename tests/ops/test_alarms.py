@@ -1,0 +1,337 @@
+"""Each alarm of the stack fires and clears, by what the functions print in a story on a local AWS.
+
+Time is the story's own: what is printed counts for the minute that the story is at. What AWS tells of itself (errors, throttles,
+what lies on a queue, the quota) is told here by what really happened, where it can happen on a local AWS.
+"""
+
+import hashlib
+import hmac
+import json
+import sys
+import threading
+import time
+import unittest
+import urllib.error
+import urllib.request
+import uuid
+from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+from alarms import Metrics, is_firing
+from local import ROOT, STACK, LocalStack, nobody
+
+import stack as stacks
+from demo import GitHub, Job, payload_of
+from local_aws import request
+
+sys.path.append(str(ROOT / "tests" / "template"))
+from policies import Stack  # noqa: E402
+
+FUNCTIONS = {f"{name}FunctionName": f"{name}Function" for name in ("Webhook", "Dispatch", "Reconcile")}
+ORDINARY = ("self-hosted", "fargate")
+HOUR = 3600
+
+
+class OlderTasks:
+    """ECS as it is, but that every task was created an hour ago."""
+
+    def __init__(self, endpoint):
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                passed_on = {name: self.headers[name] for name in ("X-Amz-Target", "Content-Type", "Authorization", "X-Amz-Date")}
+                try:
+                    with urllib.request.urlopen(urllib.request.Request(endpoint, body, passed_on)) as answer:
+                        status, body = answer.status, answer.read()
+                except urllib.error.HTTPError as error:
+                    status, body = error.code, error.read()
+                found = json.loads(body or "{}")
+                for task in found.get("tasks", []):
+                    task["createdAt"] -= HOUR
+                body = json.dumps(found).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/x-amz-json-1.1")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Alarms(LocalStack):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.github = cls.enterClassContext(GitHub(cls.aws.log))
+        cls.older = cls.enterClassContext(OlderTasks(cls.aws.endpoint))
+
+    def setUp(self):
+        given = {"Organization": "octo-org", "GitHubApiUrl": self.github.url, "GitHubSecretArn": "", "MaxRunners": "0",
+                 "AlarmTopicArn": ""}
+        self.deploy(given, nobody)
+        self.outputs = stacks.outputs(stacks.find(self.client, STACK))
+        self.logical = {self.outputs[key]: name for key, name in FUNCTIONS.items()}
+        template = Stack(ROOT / "template.yaml", Organization="octo-org")
+        self.alarms = {name: template.resolve(it["Properties"]) for name, it in template.template["Resources"].items()
+                       if it["Type"] == "AWS::CloudWatch::Alarm"}
+        self.metrics, self.minute, self.heard, self.fired, self.said = Metrics(), 0, set(), set(), []
+        self.id = 2832853700
+        # The sweep comes when the story says so.
+        for rule in self.client("events").list_rules()["Rules"]:
+            if "ScheduleExpression" in rule:
+                self.client("events").disable_rule(Name=rule["Name"])
+
+    # -- The story's time -------------------------------------------------------------------------------
+
+    def hear(self):
+        """What the functions have printed since counts for now."""
+        logs = self.client("logs")
+        for name in ("webhook", "dispatch", "reconcile"):
+            pages = logs.get_paginator("filter_log_events").paginate(logGroupName=f"/aws/lambda/{STACK}/{name}")
+            for number, line in enumerate(event["message"] for page in pages for event in page["events"]):
+                if (name, number) not in self.heard:
+                    self.heard.add((name, number))
+                    self.said.append(line[:600])
+                    self.metrics.read(line, self.minute, lambda function: f"arn:aws:lambda:eu-west-1:111122223333:{self.logical[function]}")
+
+    def tell(self, namespace, metric, value, **dimensions):
+        self.metrics.add(namespace, metric, dimensions, self.minute, value)
+
+    def of_aws(self, function, metric, value):
+        self.tell("AWS/Lambda", metric, value, FunctionName=f"arn:aws:lambda:eu-west-1:111122223333:{function}")
+
+    def firing(self, *expected, what):
+        self.hear()
+        now = {name.removesuffix("Alarm") for name, alarm in self.alarms.items() if is_firing(alarm, self.metrics, self.minute + 1)}
+        if now != set(expected):
+            self.fail(f"{what}: fires {now}, should {set(expected)}\n" + "\n".join(self.said[-12:]))
+        self.fired |= now
+
+    def later(self, minutes, sweeps=True):
+        """So much later, with a sweep every five minutes, which the story does not tell of."""
+        for _ in range(minutes):
+            self.minute += 1
+            if sweeps and self.minute % 5 == 0:
+                self.tell("GhaFargateRunners", "Swept", 1, FunctionName="arn:aws:lambda:eu-west-1:111122223333:ReconcileFunction")
+
+    # -- What happens ------------------------------------------------------------------------------------
+
+    def invoke(self, key, event):
+        answer = self.client("lambda").invoke(FunctionName=self.outputs[key], Payload=json.dumps(event).encode())
+        if failed := answer.get("FunctionError"):
+            self.of_aws(FUNCTIONS[key], "Errors", 1)
+        return failed
+
+    def message(self, body, queue, age=0):
+        """A batch of one message, as Lambda hands it over, sent `age` seconds ago."""
+        sent = str(int((time.time() - age) * 1000))
+        record = {"messageId": str(uuid.uuid4()), "receiptHandle": "x", "body": json.dumps(body), "messageAttributes": {},
+                  "attributes": {"ApproximateReceiveCount": "9", "SentTimestamp": sent, "SenderId": "x",
+                                 "ApproximateFirstReceiveTimestamp": sent},
+                  "eventSource": "aws:sqs", "eventSourceARN": f"arn:aws:sqs:us-east-1:000000000000:{queue}", "awsRegion": "us-east-1"}
+        return {"Records": [record]}
+
+    def job(self, *labels):
+        self.id += 1
+        payload = payload_of(Job(self.id, "build", labels or ORDINARY, "runs"))
+        self.github.set_job(payload)
+        return payload
+
+    def dispatch(self, payload, age=0):
+        return self.invoke("DispatchFunctionName", self.message(payload, "git-actions-wf-job-queue", age))
+
+    def reconcile(self, event, age=0):
+        return self.invoke("ReconcileFunctionName", self.message(event, "git-actions-wf-job-queue-lifecycle", age))
+
+    def sweep(self):
+        event = json.loads((ROOT / "events" / "reconcile-schedule.json").read_text())
+        return self.reconcile(event | {"time": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")})
+
+    def deliver(self, payload, secret):
+        body = json.dumps(payload).encode()
+        return request("POST", self.aws.endpoint, body, {
+            "Host": urlsplit(self.outputs["WebhookUrl"]).netloc, "Content-Type": "application/json", "X-GitHub-Event": "ping",
+            "X-GitHub-Delivery": str(uuid.uuid4()),
+            "X-Hub-Signature-256": "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()})[0]
+
+    def set(self, key, **variables):
+        """Other settings for a function, which starts anew with them; None takes one away."""
+        functions, name = self.client("lambda"), self.outputs[key]
+        now = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+        now = {variable: value for variable, value in (now | variables).items() if value is not None}
+        now["STORY"] = str(self.minute)
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": now})
+        functions.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+
+    def letters(self):
+        for queue in ("JobDeadLetterQueueUrl", "LifecycleDeadLetterQueueUrl"):
+            count = self.client("sqs").get_queue_attributes(
+                QueueUrl=self.outputs[queue], AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]
+            self.tell("AWS/SQS", "ApproximateNumberOfMessagesVisible", int(count["ApproximateNumberOfMessages"]),
+                      QueueName=self.outputs[queue].rsplit("/", 1)[1])
+
+    # -- The story ---------------------------------------------------------------------------------------
+
+    def test_each_fires_and_clears(self):
+        self.without_an_app()
+        self.credentials_come()
+        self.the_webhook()
+        self.functions_that_do_not_start()
+        self.jobs_that_wait()
+        self.a_job_that_is_rejected()
+        self.jobs_that_are_lost()
+        self.events_that_wait()
+        self.what_aws_tells()
+        self.assertEqual(self.fired, {name.removesuffix("Alarm") for name in self.alarms})
+
+    def without_an_app(self):
+        self.firing("NoSweep", what="a stack without a sweep")
+        self.dispatch(self.job())
+        self.sweep()
+        self.firing("NoSweep", "DispatchNeedsOperator", "ReconcileNeedsOperator", what="its secret holds a placeholder")
+
+    def give_app(self, credentials):
+        self.client("secretsmanager").put_secret_value(SecretId=self.outputs["GitHubSecretArn"], SecretString=credentials)
+        for key in ("DispatchFunctionName", "ReconcileFunctionName"):
+            self.set(key)
+
+    def credentials_come(self):
+        self.give_app(self.github.credentials())
+        self.later(5, sweeps=False)
+        self.dispatch(self.job())
+        self.sweep()
+        self.firing("DispatchNeedsOperator", "ReconcileNeedsOperator", what="one sweep is enough")
+        self.later(21)
+        self.firing(what="twenty minutes without a word of a repair")
+
+    def the_webhook(self):
+        ping = {"zen": "Keep it logically awesome.", "hook_id": 1}
+        for _ in range(3):
+            self.assertEqual(self.deliver(ping, b"another"), 401)
+        self.firing("RefusedSignatures", what="three, and none that is right")
+        secret = self.client("secretsmanager").get_secret_value(SecretId=self.outputs["WebhookSecretName"])["SecretString"].encode()
+        self.assertEqual(self.deliver(ping, secret), 200)
+        self.firing(what="GitHub has the right one")
+        arn = self.outputs["WebhookSecretArn"]
+        self.set("WebhookFunctionName", WEBHOOK_SECRET_ARN=f"{arn}-gone")
+        self.assertEqual(self.deliver(ping, secret), 503)
+        self.firing("WebhookFailures", what="the secret cannot be read")
+        self.set("WebhookFunctionName", WEBHOOK_SECRET_ARN=arn)
+        self.later(5)
+        self.assertEqual(self.deliver(ping, secret), 200)
+        self.firing(what="it can again")
+
+    def functions_that_do_not_start(self):
+        for key, alarm in (("DispatchFunctionName", "DispatchErrors"), ("ReconcileFunctionName", "ReconcileErrors")):
+            self.set(key, MAX_ATTEMPTS="many")
+            self.assertTrue(self.invoke(key, {"Records": []}))
+            self.firing(alarm, what="a setting is wrong")
+            self.set(key, MAX_ATTEMPTS="5")
+            self.later(5)
+            self.assertFalse(self.sweep() if alarm == "ReconcileErrors" else self.dispatch(self.job()))
+            self.firing(what="it is mended")
+
+    def jobs_that_wait(self):
+        self.set("DispatchFunctionName", MAX_RUNNERS="1")
+        self.dispatch(self.job(), age=HOUR)
+        self.firing(what="it waits for an hour, because of MAX_RUNNERS")
+        self.set("DispatchFunctionName", MAX_RUNNERS="0", GITHUB_API_URL="http://127.0.0.1:9")
+        self.dispatch(self.job(), age=600)
+        self.firing(what="GitHub does not answer, for ten minutes")
+        self.dispatch(self.job(), age=HOUR)
+        self.firing("JobsWait", what="for an hour")
+        self.set("DispatchFunctionName", GITHUB_API_URL=self.github.url)
+        self.later(21)
+        waits = self.job()
+        self.dispatch(waits, age=HOUR)
+        self.firing(what="it has got its task")
+        self.set("ReconcileFunctionName", AWS_ENDPOINT_URL_ECS=self.older.url)
+        self.sweep()
+        self.firing("JobsWait", what="and an hour later no runner has come")
+        self.set("ReconcileFunctionName", AWS_ENDPOINT_URL_ECS=None)
+        self.later(21)
+        self.sweep()
+        self.firing(what="tasks are young again")
+        self.tell("AWS/SQS", "ApproximateAgeOfOldestMessage", 1000, QueueName="git-actions-wf-job-queue")
+        self.firing("JobsWait", what="dispatch does not read its queue")
+        self.later(21)
+        self.firing(what="it does")
+
+    def a_job_that_is_rejected(self):
+        self.letters()
+        self.firing(what="no letter")
+        self.later(5)
+        self.dispatch(self.job("self-hosted", "fargate", "cpu=64"))
+        self.letters()
+        self.firing("DeadLetters", what="a job that asks for too much")
+        for _ in range(4):
+            self.later(5)
+            self.letters()
+        self.firing(what="the letter lies there, and no other comes")
+
+    def jobs_that_are_lost(self):
+        self.later(61)
+        payload = self.job()
+        self.dispatch(payload)
+        job, ecs, cluster = payload["workflow_job"]["id"], self.client("ecs"), self.outputs["ClusterName"]
+        runner, = (it for it in self.github.call("GET", "/_world/runners") if str(job) in it["name"])
+        self.github.call("POST", f"/_world/runners/{runner['id']}", {"online": True, "job": job})
+        arn, = ecs.list_tasks(cluster=cluster, startedBy=f"gha-{job}")["taskArns"]
+        ecs.tag_resource(resourceArn=arn, tags=[
+            {"key": "gha:ran-job", "value": str(job)},
+            {"key": "gha:ran-repository", "value": payload["repository"]["full_name"]}])
+        task, = ecs.describe_tasks(cluster=cluster, tasks=[arn])["tasks"]
+        ecs.stop_task(cluster=cluster, task=arn)
+        event = json.loads((ROOT / "tests" / "fixtures" / "ecs" / "task-stopped.json").read_text())
+        event["detail"] |= {key: task[key] for key in ("taskArn", "clusterArn", "startedBy", "taskDefinitionArn")}
+        event["detail"] |= {"stopCode": "SpotInterruption", "stoppedReason": "Your Spot Task was interrupted."}
+        event["detail"]["startedAt"] = event["detail"]["createdAt"]
+        self.reconcile(event)
+        self.firing("JobsLost", what="Spot took a task with its job")
+        self.later(61)
+        self.firing(what="an hour without another")
+
+    def events_that_wait(self):
+        self.set("ReconcileFunctionName", GITHUB_API_URL="http://127.0.0.1:9")
+        done = self.job()
+        done |= {"action": "completed"}
+        done["workflow_job"] |= {"status": "completed", "conclusion": "cancelled"}
+        self.reconcile(done, age=HOUR)
+        self.firing("LifecycleWaits", what="GitHub does not answer")
+        self.set("ReconcileFunctionName", GITHUB_API_URL=self.github.url)
+        self.later(21)
+        self.firing(what="nothing waits")
+
+    def what_aws_tells(self):
+        self.of_aws("WebhookFunction", "Throttles", 1)
+        vcpus = {"Service": "Fargate", "Type": "Resource", "Resource": "vCPU"}
+        self.tell("AWS/Usage", "ResourceCount", 81, **vcpus, Class="Standard/Spot")
+        self.tell("AWS/CodeBuild", "FailedBuilds", 1, ProjectName=self.alarms["ImageBuildsAlarm"]["Dimensions"][0]["Value"])
+        self.firing("WebhookThrottled", "FargateQuota", "ImageBuilds", what="as AWS tells it")
+        self.later(5)
+        self.tell("AWS/Usage", "ResourceCount", 80, **vcpus, Class="Standard/OnDemand")
+        self.firing(what="80 % is not more than 80 %")
+        reconcile = "arn:aws:lambda:eu-west-1:111122223333:ReconcileFunction"
+        for day in range(1, 8):
+            self.later(1440)
+            self.tell("GhaFargateRunners", "RunnerReleasesBehind", 1, FunctionName=reconcile)
+            self.firing(*["RunnerReleasesBehind"] * (day == 7), what=f"day {day} behind")
+        self.tell("GhaFargateRunners", "RunnerReleasesBehind", 0, FunctionName=reconcile)
+        self.firing(what="the last old runner is gone")
+
+
+if __name__ == "__main__":
+    unittest.main()
