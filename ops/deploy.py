@@ -31,20 +31,24 @@ LOOKS = 30
 RESERVED = 20
 # "You can reserve up to the Unreserved account concurrency value minus 100" (Lambda, "Configuring reserved concurrency").
 UNRESERVED = 100
+# A task has its task definition's tags, which are the stack's, and twelve of its own (src/fargate/tags.rs), 50 in all.
+MOST_TAGS = 38
 
 
-def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.sleep):
+def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.sleep, tags=None):
     """Yields what was done. `ask(name, about, default)` answers a question, where SAM is not to ask all of them itself;
-    `send(stack, parameters)` builds and deploys."""
+    `send(stack, parameters, tags)` builds and deploys. Without `tags` a stack keeps those that it has."""
     where = identity(client)
     yield f"account {where['account']}, Region {where['region']}, as {where['who']}"
     found = stacks.find(client, stack)
     if found and found["StackStatus"] == "REVIEW_IN_PROGRESS":
         found = None  # a change set that nobody executed
     refuse_state(client, stack, found)
+    tags = {tag["Key"]: tag["Value"] for tag in (found or {}).get("Tags", [])} if tags is None else tags
+    refuse_tags(tags)
     if ask is None:
         yield from ecs_role(client, pause)
-        send(stack, None)
+        send(stack, None, tags)
         return
     parameters = answers(folder / f"{stack}.json", where, found, given, ask)
     parameters = with_arn(client, parameters)
@@ -60,7 +64,7 @@ def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.
             yield f"the webhook may run {parameters['WebhookReservedConcurrency']} times at once (WebhookReservedConcurrency)"
     keep(folder / f"{stack}.json", where, parameters)
     yield from ecs_role(client, pause)
-    send(stack, parameters)
+    send(stack, parameters, tags)
     of_stack = stacks.outputs(stacks.get(client, stack))
     yield "deployed" + (f". The webhook is {of_stack['WebhookUrl']}, its secret {of_stack['WebhookSecretName']}"
                         if "WebhookUrl" in of_stack else f", from the bus {of_stack['EventBusName']} on")
@@ -92,6 +96,12 @@ def refuse_state(client, stack, found):
                       f"  aws cloudformation continue-update-rollback --stack-name {stack}")
     if status.endswith("IN_PROGRESS"):
         raise Failure(f"{stack} is {status}: somebody is changing it. Wait until that is over")
+
+
+def refuse_tags(tags):
+    need(len(tags) <= MOST_TAGS, f"TAGS: {len(tags)} are too many: a task has 50 at most, and {50 - MOST_TAGS} are taken")
+    wrong = [key for key, value in tags.items() if not re.fullmatch(r"[\w.:/+@-]+=[\w.:/+@-]*", f"{key}={value}")]
+    need(not wrong, f"TAGS: {', '.join(wrong)}: a key and its value have letters, digits and .:/+@_- only")
 
 
 def why_failed(client, stack):
@@ -319,19 +329,21 @@ def ask_at_terminal(name, about, default):
 # -- Doing -----------------------------------------------------------------------------------------------
 
 
-def send(stack, parameters):
+def send(stack, parameters, tags):
     """cargo-lambda finds zig by way of the first Python in PATH, so its environment comes before SAM's."""
     subprocess.run(["make", "--no-print-directory", ".venv/build/ready"], cwd=ROOT, check=True)
     tools = os.pathsep.join([str(ROOT / ".venv" / tool / "bin") for tool in ("build", "deploy")] + [os.environ["PATH"]])
-    for command in commands(stack, parameters):
+    for command in commands(stack, parameters, tags):
         subprocess.run(command, cwd=ROOT, env=os.environ | {"PATH": tools}, check=True)
 
 
-def commands(stack, parameters):
+def commands(stack, parameters, tags):
     """With parameters, neither asks anything: not of the change set, nor whether a URL without AWS's own authentication
     is meant."""
     yield ["sam", "build", "--beta-features"]
     deploy = ["sam", "deploy", "--stack-name", stack, "--capabilities", "CAPABILITY_IAM", "--resolve-s3"]
+    # Without --tags SAM would take away those that the stack has.
+    deploy += ["--tags", *(f"{key}={value}" for key, value in tags.items())] if tags else []
     if parameters is None:
         yield [*deploy, "--guided"]
     else:
@@ -348,7 +360,8 @@ if __name__ == "__main__":
     def done():
         try:
             yield from deploy(stacks.client, sys.argv[1], read_parameters(os.environ.get("PARAMETERS", "")),
-                              None if os.environ.get("GUIDED") else ask_at_terminal, send)
+                              None if os.environ.get("GUIDED") else ask_at_terminal, send,
+                              tags=read_parameters(os.environ["TAGS"]) if "TAGS" in os.environ else None)
         except subprocess.CalledProcessError as error:
             raise Failure(f"{' '.join(error.cmd[:2])} ended with {error.returncode}; what it printed says why") from None
     stacks.main("deploy", done)

@@ -6,7 +6,8 @@ use aws_sdk_ecs::{
     operation::run_task::{RunTaskError, RunTaskOutput, builders::RunTaskFluentBuilder},
     types::{
         AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, ContainerOverride, DesiredStatus,
-        EphemeralStorage, KeyValuePair, LaunchType, NetworkConfiguration, Tag, TaskField, TaskOverride,
+        EphemeralStorage, KeyValuePair, LaunchType, NetworkConfiguration, PropagateTags, Tag, TaskField,
+        TaskOverride,
     },
 };
 use time::OffsetDateTime;
@@ -284,6 +285,8 @@ impl EcsStarter {
             .network_configuration(self.network.clone())
             .overrides(self.overrides(request))
             .enable_ecs_managed_tags(true)
+            // The stack's own tags: an account may demand some of every task.
+            .propagate_tags(PropagateTags::TaskDefinition)
             .set_tags(Some(sdk_tags(&request.tags)));
         // One or the other: ECS refuses both together.
         Ok(match request.capacity.provider() {

@@ -38,9 +38,9 @@ class LocalStack(unittest.TestCase):
 
         s3.put_object(Bucket="code", Key="template.json", Body=json.dumps(packaged_template(upload)))
 
-    def send(self, stack, parameters):
+    def send(self, stack, parameters, tags):
         """What `sam deploy` does with those parameters."""
-        self.sent.append(list(deploying.commands(stack, parameters)))
+        self.sent.append(list(deploying.commands(stack, parameters, tags)))
         stacks_, now = self.client("cloudformation"), stacks.find(self.client, stack)
         known = stacks.parameters(now) if now else {}
         given = [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()]
@@ -48,6 +48,7 @@ class LocalStack(unittest.TestCase):
         change = stacks_.update_stack if now else stacks_.create_stack
         try:
             change(StackName=stack, TemplateURL=f"{self.aws.endpoint}/code/template.json", Parameters=given,
+                   Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
                    Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"])
         except ClientError as error:
             self.assertIn("No updates", str(error))
@@ -59,9 +60,9 @@ class LocalStack(unittest.TestCase):
     def status(self, stack):
         return stacks.find(self.client, stack)["StackStatus"]
 
-    def deploy(self, given=None, ask=nobody, stack=STACK):
+    def deploy(self, given=None, ask=nobody, stack=STACK, tags=None):
         self.sent = []
-        return list(deploying.deploy(self.client, stack, given or {}, ask, self.send, self.folder, lambda _: None))
+        return list(deploying.deploy(self.client, stack, given or {}, ask, self.send, self.folder, lambda _: None, tags))
 
     def variables(self, function):
         name = stacks.outputs(stacks.find(self.client, STACK))[function]

@@ -67,11 +67,15 @@ class Life(LocalStack):
     def upgrade(self):
         done = self.deploy()
         self.assertFalse(any("role" in line for line in done))
-        self.deploy({"MaxRunners": "7"})
+        self.deploy({"MaxRunners": "7"}, tags={"team": "ci", "cost-center": "4/2"})
+        self.refused("39 are too many", tags={f"t{number}": "" for number in range(39)})
+        self.refused("TAGS: a b", tags={"a b": ""})
         self.assertEqual(self.variables("DispatchFunctionName")["MAX_RUNNERS"], "7")
         # From another checkout, which has no file: what the stack has stays.
         (self.folder / f"{STACK}.json").unlink()
         self.deploy()
+        deploy = self.sent[0][1]
+        self.assertEqual(deploy[deploy.index("--tags") + 1:][:2], ["team=ci", "cost-center=4/2"], "SAM takes away what it is not told")
         self.assertEqual(self.variables("DispatchFunctionName")["MAX_RUNNERS"], "7")
         path = self.folder / f"{STACK}.json"
         path.write_text(path.read_text().replace("us-east-1", "eu-west-1"))

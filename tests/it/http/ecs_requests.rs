@@ -132,9 +132,8 @@ pub fn not_runnable(input: &RunTaskRequest, overrides: &Value) -> Option<String>
     if network.assign_public_ip.as_deref().is_some_and(|it| !["ENABLED", "DISABLED"].contains(&it)) {
         return wrong("assignPublicIp is ENABLED or DISABLED");
     }
-    if input.propagate_tags.as_deref().is_some_and(|it| !["TASK_DEFINITION", "SERVICE", "NONE"].contains(&it))
-    {
-        return wrong("propagateTags");
+    if input.propagate_tags.as_deref() != Some("TASK_DEFINITION") {
+        return wrong("a task without the task definition's tags, which an account's tag policy may demand");
     }
     if input.enable_execute_command == Some(true) {
         return wrong("nobody may open a shell in a runner");
@@ -163,6 +162,13 @@ pub fn not_runnable(input: &RunTaskRequest, overrides: &Value) -> Option<String>
         if !number(&overrides.cpu) || !number(&overrides.memory) {
             return wrong("cpu and memory are numbers");
         }
+    }
+    // A task has 50 at most: these, the two that come when its runner takes a job, and the task definition's.
+    if input.tags.len() > 10 {
+        return Some(format!(
+            "{} tags, which leave less than 38 for the task definition's",
+            input.tags.len()
+        ));
     }
     bad_tags(&input.tags)
 }
