@@ -1,5 +1,6 @@
 """What a dispatcher-minted container runs: GitHub's run.sh, and an end for a runner that is left alone."""
 
+import itertools
 import os
 import pathlib
 import signal
@@ -21,6 +22,7 @@ wait "$listener" || code=$?
 echo "the script ends"
 exit "$code"
 """
+NUMBER = itertools.count()
 HEAD = """#!/bin/bash
 wait_for() { read -r _ < "$(dirname "$0")/$1"; }
 cd "$(dirname "$0")"
@@ -34,11 +36,12 @@ def command(**parameters):
 
 
 class Container:
-    """The command with a runner of the test's own. The worker's name is one that nothing else on this machine has."""
+    """The command with a runner of the test's own. The worker's name is one that nothing else on this machine has, nor had: what
+    has ended may lie about as a zombie."""
 
     def __init__(self, test, listener, limit, grace=600, run_sh=RUN_SH):
         self.folder = pathlib.Path(test.enterContext(tempfile.TemporaryDirectory()))
-        self.worker = f"worker{os.getpid()}"
+        self.worker = f"w{os.getpid()}-{next(NUMBER)}"
         for name, text in (("run.sh", run_sh), ("listener", HEAD + listener), (self.worker, HEAD + "wait_for over")):
             (self.folder / name).write_text(text.replace("WORKER", self.worker))
             (self.folder / name).chmod(0o755)
@@ -79,9 +82,9 @@ WORKS = 'trap \'echo "winding up"; wait_for gate; kill "$worker" 2> /dev/null; e
 
 class Command(unittest.TestCase):
     def test_where_no_job_comes_it_stops(self):
-        container = Container(self, STOPS, limit=10)
+        container = Container(self, STOPS, limit=5)
         said, code = container.rest()
-        self.assertEqual(sorted(said), ["no job has come for 10 seconds: the runner stops", "ready", "the script ends", "winding up"])
+        self.assertEqual(sorted(said), ["no job has come for 5 seconds: the runner stops", "ready", "the script ends", "winding up"])
         self.assertEqual(code, 130)
 
     def test_at_work_it_goes_on(self):
