@@ -115,7 +115,7 @@ class Command(unittest.TestCase):
 
     def test_one_that_does_not_stop_is_killed(self):
         deaf = "#!/bin/bash\ntrap '' TERM INT\ncd \"$(dirname \"$0\")\"\nread -r _ < gate\n"
-        container = Container(self, "", limit=0, grace=0, run_sh=deaf)
+        container = Container(self, "", limit=5, grace=0, run_sh=deaf)
         self.assertEqual(container.process.wait(timeout=60), -signal.SIGKILL)
 
     def test_how_long_it_may_be_left_alone(self):
