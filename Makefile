@@ -46,13 +46,15 @@ invoke: event-is-known .venv/build/ready ## Send one of events/ to the functions
 # A word that is none of these is refused before anything is installed or built.
 one-of = $(if $(filter $(2),$($(1))),,$(error $(1)=$($(1)): it should be one of $(2)))
 
-.PHONY: mode-is-known event-is-known organization-is-given
+.PHONY: mode-is-known event-is-known organization-is-given job-is-given
 mode-is-known:
 	@$(call one-of,MODE,dispatcher-minted container-minted)
 event-is-known:
 	@$(call one-of,EVENT,$(sort $(basename $(notdir $(wildcard events/*.json)))))
 organization-is-given:
 	@$(if $(ORG),,$(error Which organisation? make setup ORG=acme))
+job-is-given:
+	@$(if $(JOB),,$(error Which job? make logs JOB=2832853601))
 
 # -- Check it --------------------------------------------------------------------------------------------
 
@@ -128,6 +130,10 @@ setup: organization-is-given .venv/setup/ready ## From nothing to the first runn
 .PHONY: doctor
 doctor: .venv/setup/ready ## What is wrong with a deployed stack, and the fix: STACK=gha-fargate-runners, JSON=1
 	@$(call with,setup) python setup/doctor.py --stack $(STACK) $(if $(JSON),--json)
+
+.PHONY: logs
+logs: job-is-given .venv/demo/ready ## What was done about one job, from all logs: JOB=its number, or its page at GitHub
+	@$(call with,demo) python ops/logs.py $(STACK) "$(JOB)"
 
 .PHONY: webhook-test
 webhook-test: .venv/demo/ready ## Send a signed ping to the webhook of a deployed stack: STACK=gha-fargate-runners

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from alarms import Metrics, is_firing
 from local import ROOT, STACK, LocalStack, nobody
 
+import logs
 import stack as stacks
 from demo import GitHub, Job, payload_of
 from local_aws import request
@@ -301,8 +302,20 @@ class Alarms(LocalStack):
         event["detail"]["startedAt"] = event["detail"]["createdAt"]
         self.reconcile(event)
         self.firing("JobsLost", what="Spot took a task with its job")
+        self.its_story(job, arn.rsplit("/", 1)[1])
         self.later(61)
         self.firing(what="an hour without another")
+
+    def its_story(self, job, task):
+        """What `make logs` says of a job, and of one that nobody knows."""
+        lines = list(logs.story(self.client, STACK, f"https://github.com/octo-org/x/actions/runs/940463255/job/{job}"))
+        self.assertIn("dispatch  done  Started", lines[0])
+        self.assertTrue(any("reconcile" in line and "is lost with its task" in line for line in lines), lines)
+        self.assertTrue(lines[-1].endswith(f"/ecs/gha-jit-self-hosted-fargate-runner --since 14d --log-stream-names ecs/runner/{task}"))
+        self.assertEqual(list(logs.story(self.client, STACK, str(job))), lines)
+        for unknown, why in (("4711", "knows the job 4711"), ("octo-org/x", "the job's number")):
+            with self.assertRaisesRegex(stacks.Failure, why):
+                list(logs.story(self.client, STACK, unknown))
 
     def events_that_wait(self):
         self.set("ReconcileFunctionName", GITHUB_API_URL="http://127.0.0.1:9")

@@ -47,7 +47,8 @@ class Refused(unittest.TestCase):
         table = [(("demo", "MODE=both"), "MODE=both: it should be one of dispatcher-minted container-minted"),
                  (("demo", "MODE="), "MODE=: it should be one of"),
                  (("invoke", "EVENT=nothing"), "EVENT=nothing: it should be one of queued"),
-                 (("setup", "ORG="), "Which organisation? make setup ORG=acme")]
+                 (("setup", "ORG="), "Which organisation? make setup ORG=acme"),
+                 (("logs", "JOB="), "Which job? make logs JOB=2832853601")]
         for arguments, told in table:
             with self.subTest(arguments=arguments):
                 refused = make(*arguments)
