@@ -50,9 +50,11 @@ def parameters(found):
 
 def tasks(client, found):
     """The ARNs of a stack's tasks that are not asked to stop yet. In a cluster that was there before, others have theirs."""
-    ecs, family = client("ecs").get_paginator("list_tasks"), parameters(found)["TaskDefinitionFamily"]
-    return [task for of in (family, f"{family}-arm64")
-            for page in ecs.paginate(cluster=outputs(found)["ClusterName"], family=of, desiredStatus="RUNNING")
+    given, ecs = parameters(found), client("ecs").get_paginator("list_tasks")
+    family = given["TaskDefinitionFamily"]
+    of = [{"family": family}, {"family": f"{family}-arm64"}] if given.get("CreateCluster") == "false" else [{}]
+    return [task for which in of
+            for page in ecs.paginate(cluster=outputs(found)["ClusterName"], desiredStatus="RUNNING", **which)
             for task in page["taskArns"]]
 
 
