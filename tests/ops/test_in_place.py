@@ -19,7 +19,7 @@ UPDATES = [
      "GitHubApiUrl": "https://ghe.example.com/api/v3", "DispatchMaxConcurrency": "3", "WebhookReservedConcurrency": "5",
      "SubnetIds": "subnet-0123456789abcdef1", "SecurityGroupIds": "sg-0123456789abcdef1", "AssignPublicIp": "DISABLED",
      "AlarmTopicArn": TOPIC, "TicketTopicArn": f"{TOPIC}-2", "EventBusPutterArns": ROLE, "QueueOperatorArns": ROLE,
-     "TaskPolicyArns": "arn:aws:iam::aws:policy/ReadOnlyAccess"},
+     "TaskPolicyArns": "arn:aws:iam::aws:policy/ReadOnlyAccess", "TaskPoliciesForDefaultGroup": "true"},
     {"TaskCpu": "512", "TaskMemory": "4096", "RunnerImage": "example.com/runner:1", "EnableArm64": "true", "ContainerName": "other",
      "RunnerLogClass": "INFREQUENT_ACCESS", "RuleName": "second", "EventBusName": "second", "TaskDefinitionFamily": "second"},
     {"FrontDoor": "http-api", "WarmPoolSize": "0", "RunnerScope": "repo", "Organization": "*"},

@@ -164,9 +164,9 @@ pub fn not_runnable(input: &RunTaskRequest, overrides: &Value) -> Option<String>
         }
     }
     // A task has 50 at most: these, the two that come when its runner takes a job, and the task definition's.
-    if input.tags.len() > 10 {
+    if input.tags.len() > 11 {
         return Some(format!(
-            "{} tags, which leave less than 38 for the task definition's",
+            "{} tags, which leave less than 37 for the task definition's",
             input.tags.len()
         ));
     }
