@@ -344,6 +344,12 @@ class Alarms(LocalStack):
             self.firing(*["RunnerReleasesBehind"] * (day == 7), what=f"day {day} behind")
         self.tell("GhaFargateRunners", "RunnerReleasesBehind", 0, FunctionName=reconcile)
         self.firing(what="the last old runner is gone")
+        self.tell("GhaFargateRunners", "TakenByForeign", 1, FunctionName=reconcile)
+        self.tell("GhaFargateRunners", "RunnerGroupTooWide", 1, FunctionName=reconcile)
+        self.firing("TakenByForeign", "RunnerGroupTooWide", what="the group is open to others, and one of them has come")
+        self.later(60)
+        self.tell("GhaFargateRunners", "RunnerGroupTooWide", 0, FunctionName=reconcile)
+        self.firing(what="the group is closed")
 
 
 if __name__ == "__main__":
