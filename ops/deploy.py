@@ -1,4 +1,5 @@
-"""Builds and deploys template.yaml: what `make deploy` runs.
+"""Builds and deploys template.yaml: what `make deploy` runs. Where there is a release in dist/, that is deployed, and nothing
+is built.
 
 It looks before it builds, asks what only you know, and keeps the answers in .deploy/<stack>.json, which git ignores. Any
 other parameter can be put there too, or given as PARAMETERS="Name=value ...". A stack that exists keeps the values that
@@ -17,6 +18,7 @@ from pathlib import Path
 import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 
+import package
 import stack as stacks
 from stack import Failure
 
@@ -37,7 +39,7 @@ MOST_TAGS = 35
 
 def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.sleep, tags=None):
     """Yields what was done. `ask(name, about, default)` answers a question, where SAM is not to ask all of them itself;
-    `send(stack, parameters, tags)` builds and deploys. Without `tags` a stack keeps those that it has."""
+    `send(stack, parameters, architecture, tags)` builds and deploys. Without `tags` a stack keeps those that it has."""
     where = identity(client)
     yield f"account {where['account']}, Region {where['region']}, as {where['who']}"
     found = stacks.find(client, stack)
@@ -48,7 +50,7 @@ def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.
     refuse_tags(tags)
     if ask is None:
         yield from ecs_role(client, pause)
-        send(stack, None, tags)
+        send(stack, None, architecture(given, found), tags)
         return
     parameters = answers(folder / f"{stack}.json", where, found, given, ask)
     parameters = with_arn(client, parameters)
@@ -64,7 +66,7 @@ def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.
             yield f"the webhook may run {parameters['WebhookReservedConcurrency']} times at once (WebhookReservedConcurrency)"
     keep(folder / f"{stack}.json", where, parameters)
     yield from ecs_role(client, pause)
-    send(stack, parameters, tags)
+    send(stack, parameters, architecture(parameters, found), tags)
     of_stack = stacks.outputs(stacks.get(client, stack))
     yield "deployed" + (f". The webhook is {of_stack['WebhookUrl']}, its secret {of_stack['WebhookSecretName']}"
                         if "WebhookUrl" in of_stack else f", from the bus {of_stack['EventBusName']} on")
@@ -329,26 +331,48 @@ def ask_at_terminal(name, about, default):
 # -- Doing -----------------------------------------------------------------------------------------------
 
 
-def send(stack, parameters, tags):
-    """cargo-lambda finds zig by way of the first Python in PATH, so its environment comes before SAM's."""
-    subprocess.run(["make", "--no-print-directory", ".venv/build/ready"], cwd=ROOT, check=True)
-    tools = os.pathsep.join([str(ROOT / ".venv" / tool / "bin") for tool in ("build", "deploy")] + [os.environ["PATH"]])
-    for command in commands(stack, parameters, tags):
-        subprocess.run(command, cwd=ROOT, env=os.environ | {"PATH": tools}, check=True)
+def architecture(parameters, found):
+    """What the functions are built for."""
+    return parameters.get("Architecture") or stacks.parameters(found or {}).get("Architecture") or package.ARCHITECTURES[0]
 
 
-def commands(stack, parameters, tags):
-    """With parameters, neither asks anything: not of the change set, nor whether a URL without AWS's own authentication
-    is meant."""
-    yield ["sam", "build", "--beta-features"]
-    deploy = ["sam", "deploy", "--stack-name", stack, "--capabilities", "CAPABILITY_IAM", "--resolve-s3"]
-    # Without --tags SAM would take away those that the stack has.
-    deploy += ["--tags", *(f"{key}={value}" for key, value in tags.items())] if tags else []
-    if parameters is None:
-        yield [*deploy, "--guided"]
+def send(stack, parameters, architecture_, tags, root=ROOT, run=None):
+    """A release is deployed as it is; otherwise it is built. `run(command)` runs one in the checkout."""
+    run = run or run_here
+    text = (root / "template.yaml").read_text(encoding="utf-8")
+    about = package.release(root / "dist", text, package.commit(root))
+    if about:
+        print(f"release {about['version']} of dist/, commit {about['commit'][:12]}: nothing is built", flush=True)
+        zips = {name: root / "dist" / f"{name}-{architecture_}.zip" for name in package.FUNCTIONS}
+        image = root / "dist" / "image.zip"
     else:
-        pairs = [f"ParameterKey={name},ParameterValue={shlex.quote(value)}" for name, value in parameters.items()]
-        yield [*deploy, "--no-confirm-changeset", "--no-fail-on-empty-changeset", "--parameter-overrides", *pairs]
+        run(["make", "--no-print-directory", "build", f"ARCHITECTURE={architecture_}"])
+        zips = {name: root / "target" / "lambda" / name / "bootstrap.zip" for name in package.FUNCTIONS}
+        image = root / "image"
+        code = {f"{name}-{architecture_}": package.code_sha256(path) for name, path in zips.items()}
+        about = {"version": "built here", "commit": package.commit(root) or "unknown", "code": code}
+    places = zips | {"image": image}
+    path = root / ".aws-sam" / "packaged.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(package.packaged(text, lambda name: json.dumps(str(places[name])), about), encoding="utf-8")
+    run(command(stack, parameters, architecture_, path, tags))
+
+
+def run_here(command_):
+    tools = os.pathsep.join([str(ROOT / ".venv" / "deploy" / "bin"), os.environ["PATH"]])
+    subprocess.run(command_, cwd=ROOT, env=os.environ | {"PATH": tools}, check=True)
+
+
+def command(stack, parameters, architecture_, template, tags):
+    """With parameters it asks nothing: not of the change set, nor whether a URL without AWS's own authentication is meant."""
+    deploy_ = ["sam", "deploy", "--template-file", str(template), "--stack-name", stack, "--capabilities", "CAPABILITY_IAM",
+               "--resolve-s3"]
+    # Without --tags SAM would take away those that the stack has.
+    deploy_ += ["--tags", *(f"{key}={value}" for key, value in tags.items())] if tags else []
+    pairs = [f"ParameterKey={name},ParameterValue={shlex.quote(value)}" for name, value in (parameters or {}).items()]
+    if parameters is None:
+        return [*deploy_, "--guided", "--parameter-overrides", f"ParameterKey=Architecture,ParameterValue={architecture_}"]
+    return [*deploy_, "--no-confirm-changeset", "--no-fail-on-empty-changeset", "--parameter-overrides", *pairs]
 
 
 def read_parameters(text):

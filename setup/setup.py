@@ -31,7 +31,7 @@ import web
 from app_key import NoKey
 from github import GitHub, Refused, lacking, manifest
 from page import Page, button
-from stack import Failed, Stack, outputs, parameters, why
+from stack import ROOT, Failed, Stack, outputs, parameters, why
 
 POLL_SECONDS = 3
 DELIVERY_SECONDS = 90
@@ -115,7 +115,9 @@ class Setup:
             wanted = {"Organization": self.organization}
             if self.github.host != "https://github.com":
                 wanted["GitHubApiUrl"] = self.github.api
-            say("deploying: the functions are built first, then comes a line a resource")
+            say("deploying: "
+                + ("the release in dist/" if (ROOT / "dist").is_dir() else "the functions are built first (minutes)")
+                + ", then comes a line a resource")
             found = self.stack.deploy(wanted, say)
         self.outputs, self.parameters = outputs(found), parameters(found)
         theirs = self.parameters.get("Organization", "")

@@ -38,9 +38,10 @@ class LocalStack(unittest.TestCase):
 
         s3.put_object(Bucket="code", Key="template.json", Body=json.dumps(packaged_template(upload)))
 
-    def send(self, stack, parameters, tags):
+    def send(self, stack, parameters, architecture, tags):
         """What `sam deploy` does with those parameters."""
-        self.sent.append(list(deploying.commands(stack, parameters, tags)))
+        self.sent.append(deploying.command(stack, parameters, architecture, "packaged.yaml", tags))
+        self.architecture = architecture
         stacks_, now = self.client("cloudformation"), stacks.find(self.client, stack)
         known = stacks.parameters(now) if now else {}
         given = [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()]
@@ -52,7 +53,7 @@ class LocalStack(unittest.TestCase):
                    Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"])
         except ClientError as error:
             self.assertIn("No updates", str(error))
-            self.assertIn("--no-fail-on-empty-changeset", self.sent[-1][-1])
+            self.assertIn("--no-fail-on-empty-changeset", self.sent[-1])
         wait_until(stack, lambda: not self.status(stack).endswith("IN_PROGRESS"), 120)
         self.assertIn(self.status(stack), ("CREATE_COMPLETE", "UPDATE_COMPLETE"), deploying.why_failed(self.client, stack))
         self.aws.repair_mappings()

@@ -59,24 +59,26 @@ class Life(LocalStack):
         kept = json.loads((self.folder / f"{STACK}.json").read_text())
         self.assertEqual(kept["parameters"]["Organization"], "octo-org")
         self.assertIn(":secret:github-", kept["parameters"]["GitHubSecretArn"], "its ARN, by its name")
-        build, deploy = self.sent[0]
-        self.assertEqual((build[:2], deploy[:2]), (["sam", "build"], ["sam", "deploy"]))
+        deploy = self.sent[0]
+        self.assertEqual(deploy[:4], ["sam", "deploy", "--template-file", "packaged.yaml"])
         self.assertIn("--no-confirm-changeset", deploy)
         self.assertNotIn("--guided", deploy)
+        self.assertEqual(self.architecture, "x86_64")
 
     def upgrade(self):
         done = self.deploy()
         self.assertFalse(any("role" in line for line in done))
-        self.deploy({"MaxRunners": "7"}, tags={"team": "ci", "cost-center": "4/2"})
+        self.deploy({"MaxRunners": "7", "Architecture": "arm64"}, tags={"team": "ci", "cost-center": "4/2"})
         self.refused("39 are too many", tags={f"t{number}": "" for number in range(39)})
         self.refused("TAGS: a b", tags={"a b": ""})
         self.assertEqual(self.variables("DispatchFunctionName")["MAX_RUNNERS"], "7")
         # From another checkout, which has no file: what the stack has stays.
         (self.folder / f"{STACK}.json").unlink()
         self.deploy()
-        deploy = self.sent[0][1]
+        deploy = self.sent[0]
         self.assertEqual(deploy[deploy.index("--tags") + 1:][:2], ["team=ci", "cost-center=4/2"], "SAM takes away what it is not told")
         self.assertEqual(self.variables("DispatchFunctionName")["MAX_RUNNERS"], "7")
+        self.assertEqual(self.architecture, "arm64", "as the stack has it")
         path = self.folder / f"{STACK}.json"
         path.write_text(path.read_text().replace("us-east-1", "eu-west-1"))
         self.refused("region eu-west-1")
