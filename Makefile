@@ -113,8 +113,8 @@ sim: ## Simulate JOBS=100000 jobs with everything going wrong, the same for the 
 remap = RUSTFLAGS="--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}/registry/src=/crates \
   --remap-path-prefix=$(CURDIR)=/src"
 ARCHITECTURE ?= x86_64
-lambda-build = $(call with,build) $(remap) cargo lambda build --locked --release --disable-optimizations --no-default-features
-functions = --bin dispatch --bin webhook --bin reconcile
+lambda-build = $(call with,build) $(remap) cargo lambda build --locked --release --disable-optimizations
+functions = --no-default-features --bin dispatch --bin webhook --bin reconcile
 
 # cargo-lambda's own release settings abort on a panic, which would let one record's panic take its whole
 # batch. With --disable-optimizations the profile in Cargo.toml is the only one that counts.
@@ -129,6 +129,8 @@ build: .venv/build/ready ## The functions as zip files, ready for Lambda, in tar
 dist: .venv/build/ready .venv/setup/ready ## A release, for both architectures, in dist/: zips, template, checksums, SBOM, notes
 	$(lambda-build) $(functions) --x86-64 --lambda-dir target/dist/x86_64
 	$(lambda-build) $(functions) --arm64 --lambda-dir target/dist/arm64
+	$(lambda-build) --bin runner-labels --x86-64 --lambda-dir target/dist/x86_64
+	$(lambda-build) --bin runner-labels --arm64 --lambda-dir target/dist/arm64
 	@$(call with,setup) python ops/dist.py dist --built target/dist $(if $(TAG),--tag $(TAG))
 
 # With GUIDED=1, SAM's own questions instead: all parameters, one by one.

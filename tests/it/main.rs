@@ -10,6 +10,7 @@
 //! | [`house`] | the rules of the house: layers, and functions that fit on a screen |
 //! | [`intake`] | what comes from outside, changed at random |
 //! | [`runner_init`] | the container's program, as processes |
+//! | [`runner_labels`] | the linter of workflow files, as a process |
 //! | [`settings`] | README's table of variables, what is read, and what template.yaml sets |
 //! | [`cold_start`] | the functions' programs: instructions and size |
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ mod intake;
 mod log;
 mod model;
 mod runner_init;
+mod runner_labels;
 mod settings;
 #[allow(dead_code, reason = "the program of `make sim` uses the rest")]
 mod sim;

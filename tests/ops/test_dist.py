@@ -79,6 +79,7 @@ class Dist(unittest.TestCase):
         with zipfile.ZipFile(folder / "image.zip") as archive:
             modes = {it.filename: it.external_attr >> 16 & 0o777 for it in archive.infolist()}
         self.assertEqual((modes["pipeline"], modes["Dockerfile"]), (0o755, 0o644))
+        self.assertEqual((folder / "runner-labels-x86_64").read_bytes(), b"runner-labels for x86_64")
         sums = (folder / "SHA256SUMS").read_text().splitlines()
         self.assertEqual({line.split("  ")[1] for line in sums}, {path.name for path in folder.iterdir()} - {"SHA256SUMS"})
         self.assertIn("### Added", (folder / "RELEASE_NOTES.md").read_text())
