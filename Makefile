@@ -46,11 +46,13 @@ invoke: event-is-known .venv/build/ready ## Send one of events/ to the functions
 # A word that is none of these is refused before anything is installed or built.
 one-of = $(if $(filter $(2),$($(1))),,$(error $(1)=$($(1)): it should be one of $(2)))
 
-.PHONY: mode-is-known event-is-known organization-is-given job-is-given
+.PHONY: mode-is-known event-is-known architecture-is-known organization-is-given job-is-given
 mode-is-known:
 	@$(call one-of,MODE,dispatcher-minted container-minted)
 event-is-known:
 	@$(call one-of,EVENT,$(sort $(basename $(notdir $(wildcard events/*.json)))))
+architecture-is-known:
+	@$(call one-of,ARCHITECTURE,x86_64 arm64)
 organization-is-given:
 	@$(if $(ORG),,$(error Which organisation? make setup ORG=acme))
 job-is-given:
@@ -119,8 +121,7 @@ functions = --no-default-features --bin dispatch --bin webhook --bin reconcile
 # cargo-lambda's own release settings abort on a panic, which would let one record's panic take its whole
 # batch. With --disable-optimizations the profile in Cargo.toml is the only one that counts.
 .PHONY: build
-build: .venv/build/ready ## The functions as zip files, ready for Lambda, in target/lambda/ (ARCHITECTURE=x86_64 or arm64)
-	@$(call one-of,ARCHITECTURE,x86_64 arm64)
+build: architecture-is-known .venv/build/ready ## The functions as zip files, ready for Lambda, in target/lambda/ (ARCHITECTURE=x86_64 or arm64)
 	$(lambda-build) $(functions) --output-format zip $(if $(filter arm64,$(ARCHITECTURE)),--arm64)
 	@ls -l target/lambda/*/bootstrap.zip
 
@@ -144,8 +145,8 @@ setup: organization-is-given .venv/setup/ready ## From nothing to the first runn
 	  $(if $(KEY),--key $(KEY)) $(if $(CODE),--code) $(if $(NEW_APP),--new-app) $(if $(YES),--yes) $(if $(NO_WAIT),--no-wait)
 
 .PHONY: doctor
-doctor: .venv/setup/ready ## What is wrong with a deployed stack, and the fix: STACK=gha-fargate-runners, JSON=1
-	@$(call with,setup) python setup/doctor.py --stack $(STACK) $(if $(JSON),--json)
+doctor: .venv/setup/ready ## What is wrong with a deployed stack, and the fix: JSON=1, DEEP=1 tries a task, BUNDLE=1 for a bug report
+	@$(call with,setup) python setup/doctor.py --stack $(STACK) $(if $(JSON),--json) $(if $(DEEP),--deep) $(if $(BUNDLE),--bundle)
 
 .PHONY: logs
 logs: job-is-given .venv/demo/ready ## What was done about one job, from all logs: JOB=its number, or its page at GitHub

@@ -7,6 +7,8 @@ too: where each function's code lies.
 The functions are the binaries of `cargo build`, run natively.
 """
 
+import base64
+import hashlib
 import io
 import json
 import os
@@ -235,16 +237,19 @@ def only_looks(resource):
 
 def packaged_template(upload):
     """template.yaml with each function's code and each layer's folder where `upload(name, zipped)` has put it."""
-    template = yaml.load((ROOT / "template.yaml").read_text(), TemplateLoader)
+    template, code = yaml.load((ROOT / "template.yaml").read_text(), TemplateLoader), {}
     template["Resources"] = {name: it for name, it in template["Resources"].items() if not only_looks(it)}
     for resource in template["Resources"].values():
         properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::Serverless::Function":
             binary = resource["Metadata"]["BuildProperties"]["Binary"]
-            properties["CodeUri"] = upload(binary, zipped_bootstrap(BINARIES / binary))
+            zipped = zipped_bootstrap(BINARIES / binary)
+            properties["CodeUri"] = upload(binary, zipped)
+            code[f"{binary}-x86_64"] = base64.b64encode(hashlib.sha256(zipped).digest()).decode()
         elif resource["Type"] == "AWS::Serverless::LayerVersion":
             folder = properties["ContentUri"]
             properties["ContentUri"] = upload(folder, zipped_folder(ROOT / folder))
+    template["Outputs"]["Release"] = {"Value": json.dumps({"version": "built here", "code": code})}
     return template
 
 

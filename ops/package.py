@@ -39,13 +39,16 @@ FUNCTION = re.compile(r"    Metadata:\n      BuildMethod: rust-cargolambda\n    
 
 def packaged(text, place, about, parameters=""):
     """The template with each function's code at `place(name)`, and the folder image/ at `place("image")`, as YAML;
-    `about` goes into its metadata."""
+    `about` becomes the stack's output Release."""
     text, functions = FUNCTION.subn(lambda found: f"    Properties:\n      CodeUri: {place(found[1])}\n", text)
     text, image = re.subn(r"(?<=      ContentUri: )image(?=\n)", lambda _: place("image"), text)
     text, globally = re.subn(r"    CodeUri: \.\n", "", text)
     if (functions, image, globally) != (len(FUNCTIONS), 1, 1):
         raise Failure(f"template.yaml has {functions} functions, {image} layers and {globally} places of code")
-    text = text.replace("\nMetadata:\n", f"\nMetadata:\n  Release: {json.dumps(about, sort_keys=True)}\n", 1)
+    # JSON in JSON's quotes, which are YAML's too.
+    told = json.dumps(json.dumps(about, sort_keys=True))
+    output = f"  Release:\n    Description: What was deployed, and each function's CodeSha256.\n    Value: {told}\n"
+    text = text.replace("\nOutputs:\n", f"\nOutputs:\n{output}", 1)
     return text.replace("\nRules:\n", f"{parameters}\nRules:\n", 1)
 
 

@@ -15,6 +15,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 ROOT = pathlib.Path(__file__).parents[1]
 # "L-3032A538: Fargate On-Demand vCPU resource count".
 FARGATE_VCPUS = "L-3032A538"
+# "L-36FBB829: Fargate Spot vCPU resource count".
+FARGATE_SPOT_VCPUS = "L-36FBB829"
 PAUSE = 2
 
 
@@ -100,14 +102,14 @@ class Stack:
                 raise Failed(self.unusable(found) or f"the deployment failed:\n{end}\nway on: mend that, and again")
         return found
 
-    def _events(self):
+    def events(self):
         try:
             return self.client("cloudformation").describe_stack_events(StackName=self.name)["StackEvents"]
         except (BotoCoreError, ClientError):
             return []  # there is no stack yet
 
     def _show_events(self, began, shown, say):
-        for event in reversed(self._events()):
+        for event in reversed(self.events()):
             if event["EventId"] in shown or event["Timestamp"].timestamp() < began - 5:
                 continue
             shown.add(event["EventId"])
@@ -124,7 +126,7 @@ class Stack:
             return None
         status = found["StackStatus"]
         failures = [f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"
-                    for event in self._events() if event.get("ResourceStatus", "").endswith("_FAILED")
+                    for event in self.events() if event.get("ResourceStatus", "").endswith("_FAILED")
                     and "cancelled" not in event.get("ResourceStatusReason", "")]
         because = f" because of {failures[-1]}" if failures else ""
         if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):

@@ -139,7 +139,7 @@ class Dist(unittest.TestCase):
         properties = template["Resources"]["DispatchFunction"]["Properties"]
         self.assertEqual(properties["CodeUri"], str(folder / "dispatch-arm64.zip"))
         self.assertEqual(template["Resources"]["ImageSource"]["Properties"]["ContentUri"], str(folder / "image.zip"))
-        self.assertEqual(template["Metadata"]["Release"]["code"]["dispatch-arm64"], package.code_sha256(folder / "dispatch-arm64.zip"))
+        self.assertEqual(json.loads(template["Outputs"]["Release"]["Value"])["code"]["dispatch-arm64"], package.code_sha256(folder / "dispatch-arm64.zip"))
         self.assertEqual(set(template["Parameters"]), set(deploying.defined()))
 
     def test_without_a_release_it_is_built(self):
@@ -153,7 +153,7 @@ class Dist(unittest.TestCase):
         self.assertEqual(commands[0][-2:], ["build", "ARCHITECTURE=arm64"])
         path = Path(template["Resources"]["WebhookFunction"]["Properties"]["CodeUri"])
         self.assertEqual(path.read_bytes(), b"webhook")
-        self.assertEqual(set(template["Metadata"]["Release"]["code"]), {f"{name}-arm64" for name in package.FUNCTIONS})
+        self.assertEqual(set(json.loads(template["Outputs"]["Release"]["Value"])["code"]), {f"{name}-arm64" for name in package.FUNCTIONS})
 
     def test_a_release_that_is_not_this_checkouts(self):
         def spoil(path, text):

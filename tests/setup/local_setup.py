@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "setup")]
 
+import left_out  # noqa: E402
 import setup  # noqa: E402
 import stack  # noqa: E402
 import web  # noqa: E402
@@ -29,6 +30,7 @@ def send(method, url, headers, body=None, timeout=30, real=web.send):
 
 
 stack.deploy_command, web.send, stack.PAUSE = deploy_command, send, 0.5
+left_out.install()
 setup.POLL_SECONDS, setup.DELIVERY_SECONDS = 0.3, 20
 
 if __name__ == "__main__":

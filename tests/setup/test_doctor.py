@@ -4,15 +4,32 @@ import contextlib
 import io
 import json
 import os
+import tempfile
+import threading
+import time
 import unittest
+import zipfile
+from pathlib import Path
 from unittest import mock
 
 from botocore.exceptions import ClientError
 
-from world import CREDENTIALS, KEY, ORGANIZATION, STACK, GitHub, LocalAws, free_port
+from aws_command import carry_out
+from registry import Registry
+from world import BINARIES, CREDENTIALS, KEY, ORGANIZATION, STACK, GitHub, LocalAws, free_port
 
+import deep
 import doctor
+import flow_checks
+import image_checks
+import left_out
+import role_checks
+import runner_checks
+from finding import Seen
+from local_aws import zipped_bootstrap
 from stack import Stack, outputs, parameters
+
+left_out.install()
 
 
 class Doctor(unittest.TestCase):
@@ -25,12 +42,24 @@ class Doctor(unittest.TestCase):
         cls.github = GitHub(cls.aws.endpoint, free_port(), "--app-private-key", str(KEY), "--app-id", "7",
                             "--installation", f"4={ORGANIZATION}")
         cls.addClassCleanup(cls.github.close)
-        cls.aws.deploy({"Organization": ORGANIZATION, "GitHubApiUrl": cls.github.url})
+        cls.registry = Registry()
+        cls.addClassCleanup(cls.registry.close)
+        cls.topic = cls.aws.client("sns").create_topic(Name="page")["TopicArn"]
+        cls.subscribe()
+        cls.aws.deploy({"Organization": ORGANIZATION, "GitHubApiUrl": cls.github.url, "AlarmTopicArn": cls.topic,
+                        "RunnerImage": f"{cls.registry.host}/actions/actions-runner:latest"})
         cls.put(json.dumps({"app_id": 7, "private_key": KEY.read_text()}))
         cls.stack = Stack(STACK)
         cls.found = cls.stack.describe()
         cls.outputs = outputs(cls.found)
         cls.before = cls.wrong()
+
+    @classmethod
+    def subscribe(cls):
+        """A queue: the only kind of subscriber that need not confirm."""
+        queue = cls.aws.client("sqs").create_queue(QueueName="told")["QueueUrl"]
+        arn = cls.aws.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        return cls.aws.client("sns").subscribe(TopicArn=cls.topic, Protocol="sqs", Endpoint=arn)["SubscriptionArn"]
 
     @classmethod
     def put(cls, text):
@@ -45,17 +74,20 @@ class Doctor(unittest.TestCase):
     def tells(self, check, fix):
         """Exactly this check is new."""
         now = self.wrong()
-        self.assertEqual(set(now) - set(self.before), {check}, now)
+        self.assertEqual({it: now[it] for it in set(now) - set(self.before)}, {check: now.get(check)})
         self.assertIn(fix, now[check]["fix"])
         return now[check]
 
-    def mended(self):
+    def mended(self, by=None):
+        """It passes, once the fix that was told is carried out as it stands."""
+        if by:
+            carry_out(self.aws.client, by["fix"])
         now = self.wrong()
-        self.assertEqual(set(now), set(self.before), now)
+        self.assertEqual({it: now[it] for it in set(now) - set(self.before)}, {})
 
     def test_a_stack_that_was_just_deployed(self):
-        # What a stack without jobs and without AlarmTopicArn has, and what the local AWS does not know.
-        expected = {"deliveries: warn", "hook: fail", "alarms: warn", "quota_is_enough: unknown"}
+        # What a stack without jobs has, and what the local AWS does not know.
+        expected = {"deliveries: warn", "hook: fail", "quota_is_enough: unknown"}
         self.assertLessEqual(set(self.before), expected, self.before)
         self.assertIn("hook: fail", self.before, "the App's webhook leads elsewhere, since nobody set it")
 
@@ -73,36 +105,149 @@ class Doctor(unittest.TestCase):
         functions.update_event_source_mapping(UUID=mapping, Enabled=False)
         found = self.tells("mappings: fail", f"aws lambda update-event-source-mapping --uuid {mapping} --enabled")
         self.assertIn("Disabl", found["found"])
-        functions.update_event_source_mapping(UUID=mapping, Enabled=True)
-        self.mended()
+        self.mended(by=found)
+        functions.delete_event_source_mapping(UUID=mapping)
+        self.mended(by=self.tells("mappings: fail", "aws lambda create-event-source-mapping --function-name"))
 
     def test_a_rule_that_is_off(self):
         events, bus, name = self.aws.client("events"), self.outputs["EventBusName"], "trigger-jit-self-hosted-runner"
         events.disable_rule(Name=name, EventBusName=bus)
-        self.tells("rules: fail", f"aws events enable-rule --name {name} --event-bus-name {bus}")
-        events.enable_rule(Name=name, EventBusName=bus)
+        self.mended(by=self.tells("rules: fail", f"aws events enable-rule --name {name} --event-bus-name {bus}"))
+
+    def test_rules_that_lead_nowhere(self):
+        events, bus = self.aws.client("events"), self.outputs["EventBusName"]
+        rules = [(bus, rule) for rule in events.list_rules(EventBusName=bus)["Rules"]]
+        rules += [("default", rule) for rule in events.list_rules(NamePrefix=f"{STACK}-")["Rules"]]
+        self.assertEqual(len(rules), 4)
+        for on, rule in rules:
+            with self.subTest(rule=rule["Name"]):
+                targets = events.list_targets_by_rule(Rule=rule["Name"], EventBusName=on)["Targets"]
+                events.remove_targets(Rule=rule["Name"], EventBusName=on, Ids=[it["Id"] for it in targets])
+                found = self.tells("rules: fail", f"aws events put-targets --rule {rule['Name']} --event-bus-name {on}")
+                self.mended(by=found)
+                events.remove_targets(Rule=rule["Name"], EventBusName=on, Ids=["queue"])
+                events.put_targets(Rule=rule["Name"], EventBusName=on, Targets=targets)
+
+    def test_a_bus_that_anybody_may_put_on(self):
+        events, bus = Seen(self.stack, self.outputs, {}).client("events"), self.outputs["EventBusName"]
+        policy = events.describe_event_bus(Name=bus)["Policy"]
+        told = json.loads(policy)
+        for wanted, kept in (("bus-policy: fail", "Deny"), ("bus-policy: warn", "Allow")):
+            statements = [it for it in told["Statement"] if it["Effect"] == kept]
+            events.put_permission(EventBusName=bus, Policy=json.dumps(told | {"Statement": statements}))
+            self.tells(wanted, f"aws events put-permission --event-bus-name {bus}")
+        events.put_permission(EventBusName=bus, Policy=policy)
+        self.mended()
+
+    def test_code_of_another_release(self):
+        functions, name = self.aws.client("lambda"), self.outputs["ReconcileFunctionName"]
+        functions.update_function_code(FunctionName=name, ZipFile=zipped_bootstrap(BINARIES / "dispatch"))
+        now = self.wrong()
+        # It cannot be asked any more, either.
+        found = now["code: fail"]
+        self.assertIn("has other code than release built here", found["found"])
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            Path("dist").mkdir()
+            Path("dist/reconcile-x86_64.zip").write_bytes(zipped_bootstrap(BINARIES / "reconcile"))
+            self.mended(by=found)
+
+    def test_an_image_that_cannot_be_pulled(self):
+        registry = self.registry
+        for planted, said in (({"platforms": []}, "does not have it"), ({"platforms": ["arm64"]}, "and not for amd64"),
+                              ({"open": False}, "gives it to nobody")):
+            with self.subTest(planted=planted), mock.patch.multiple(registry, **planted):
+                found = self.tells("image: fail", "make deploy with")
+                self.assertIn(said, found["found"])
+        self.mended()
+
+    def test_an_image_in_ecr(self):
+        ecr, image = self.aws.client("ecr"), "000000000000.dkr.ecr.us-east-1.amazonaws.com/runner:1"
+        seen = Seen(self.stack, self.outputs, {})
+        (status, _, fix), = image_checks.in_ecr(seen, image)
+        self.assertEqual((status, fix.split(":")[0]), ("fail", "push it"))
+        (_, _, fix), = image_checks.in_ecr(Seen(self.stack, self.outputs | {"ImageProjectName": "p"}, {}), image)
+        self.assertEqual(fix, "aws codebuild start-build --project-name p")
+        ecr.create_repository(repositoryName="runner")
+        self.assertEqual(len(list(image_checks.in_ecr(seen, image))), 1)
+        manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": []}
+        ecr.put_image(repositoryName="runner", imageTag="1", imageManifest=json.dumps(manifest))
+        self.assertEqual(list(image_checks.in_ecr(seen, image)), [])
+
+    def test_where_an_image_is(self):
+        table = {"ghcr.io/a/b:1": ("ghcr.io", "a/b", "1"), "ghcr.io/a/b": ("ghcr.io", "a/b", "latest"),
+                 "localhost:5000/b@sha256:0": ("localhost:5000", "b", "sha256:0"),
+                 "a/b:1": ("registry-1.docker.io", "a/b", "1"), "b": ("registry-1.docker.io", "library/b", "latest")}
+        for image, parts in table.items():
+            self.assertEqual(image_checks.parsed(image), parts)
+
+    def test_a_role_that_may_not(self):
+        iam = self.aws.client("iam")
+        for function, action in (("dispatch", "ecs:RunTask"), ("webhook", "events:PutEvents"), ("reconcile", "ecs:StopTask"),
+                                 ("dispatch", "iam:PassRole"), ("reconcile", "secretsmanager:GetSecretValue")):
+            with self.subTest(action=action):
+                role = Seen(self.stack, self.outputs, {}).function(function)["Role"].rsplit("/", 1)[-1]
+                policy = iam.get_role_policy(RoleName=role, PolicyName=function)["PolicyDocument"]
+
+                def without(statement):
+                    actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+                    return statement | {"Action": [it for it in actions if it != action] or ["none:None"]}
+
+                changed = policy | {"Statement": [without(it) for it in policy["Statement"]]}
+                iam.put_role_policy(RoleName=role, PolicyName=function, PolicyDocument=json.dumps(changed))
+                for found in doctor.one(role_checks.roles_may, Seen(self.stack, self.outputs, {})):
+                    self.assertEqual(found["status"], "fail")
+                    self.assertIn(action, found["found"])
+                    self.assertIn(f"aws iam list-role-policies --role-name {role}", found["fix"])
+                iam.put_role_policy(RoleName=role, PolicyName=function, PolicyDocument=json.dumps(policy))
+        self.mended()
+
+    def test_alarms_that_nobody_hears(self):
+        sns, cloudwatch = self.aws.client("sns"), self.aws.client("cloudwatch")
+        for subscription in sns.list_subscriptions_by_topic(TopicArn=self.topic)["Subscriptions"]:
+            sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
+        self.tells("alarms: warn", f"aws sns subscribe --topic-arn {self.topic}")
+        self.subscribe()
+        self.mended()
+        name = cloudwatch.describe_alarms(AlarmNamePrefix=f"{STACK}-")["MetricAlarms"][0]["AlarmName"]
+        cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="planted")
+        found = self.tells("alarms: warn", "docs/operate.md#")
+        self.assertEqual(found["found"], name)
+        cloudwatch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="mended")
         self.mended()
 
     def test_dead_letters(self):
         sqs, url = self.aws.client("sqs"), self.outputs["JobDeadLetterQueueUrl"]
-        sqs.send_message(QueueUrl=url, MessageBody="{}")
-        self.tells("dead-letters: warn", "aws sqs start-message-move-task --source-arn arn:aws:sqs:")
+        for reason in ("too large", "too large", None):
+            attributes = {"reason": {"DataType": "String", "StringValue": reason}} if reason else {}
+            sqs.send_message(QueueUrl=url, MessageBody="{}", MessageAttributes=attributes)
+        found = self.tells("dead-letters: warn", "aws sqs start-message-move-task --source-arn arn:aws:sqs:")
+        self.assertIn("2 x too large; 1 x no reason given", found["found"])
         sqs.purge_queue(QueueUrl=url)
         self.mended()
 
-    def test_a_task_definition_that_went(self):
+    def test_a_task_definition_that_does_not_fit(self):
         ecs = self.aws.client("ecs")
-        arn = self.outputs["TaskDefinitionArn"]
-        kept = ecs.describe_task_definition(taskDefinition=arn)["taskDefinition"]
-        container = {**kept["containerDefinitions"][0], "name": "another"}
-        fields = ("family", "networkMode", "requiresCompatibilities", "cpu", "memory", "executionRoleArn", "taskRoleArn")
+        kept = ecs.describe_task_definition(taskDefinition=self.outputs["TaskDefinitionArn"])["taskDefinition"]
+        fields = ("family", "networkMode", "requiresCompatibilities", "cpu", "memory", "executionRoleArn", "taskRoleArn",
+                  "containerDefinitions", "runtimePlatform")
         again = {field: kept[field] for field in fields if kept.get(field)}
-        made = ecs.register_task_definition(**again, containerDefinitions=[container])["taskDefinition"]["taskDefinitionArn"]
-        found = self.tells("task-definition: fail", "make deploy")
-        self.assertIn("another", found["found"])
-        ecs.register_task_definition(**again, containerDefinitions=kept["containerDefinitions"])
-        self.mended()
-        ecs.deregister_task_definition(taskDefinition=made)
+        table = [({"containerDefinitions": [{**kept["containerDefinitions"][0], "name": "another"}]}, "no container runner, but another"),
+                 ({"runtimePlatform": {"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"}}, "is for ARM64"),
+                 ({"cpu": "1024", "memory": "16384"}, "1024 CPU units with 16384 MiB")]
+        for fault, said in table:
+            with self.subTest(said=said):
+                try:
+                    ecs.register_task_definition(**again | fault)
+                except ClientError as error:  # the local AWS refuses some sizes itself
+                    self.assertIn("cpu", str(error).lower())
+                    self.assertIn(said.split(" MiB")[0], runner_checks.flaw(kept | fault, "X86_64"))
+                    continue
+                found = self.wrong()["task-definition: fail"]
+                self.assertIn(said, found["found"])
+                carry_out(self.aws.client, found["fix"])
+                # A family is its newest active revision; the local AWS's is its newest.
+                ecs.register_task_definition(**again)
+                self.mended()
 
     def test_no_way_out(self):
         ec2 = self.aws.client("ec2")
@@ -120,9 +265,7 @@ class Doctor(unittest.TestCase):
         group = doctor.Seen(self.stack, self.outputs, {}).variables()["SECURITY_GROUP_IDS"]
         rules = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]["IpPermissionsEgress"]
         ec2.revoke_security_group_egress(GroupId=group, IpPermissions=rules)
-        self.tells("security-groups: fail", f"aws ec2 authorize-security-group-egress --group-id {group}")
-        ec2.authorize_security_group_egress(GroupId=group, IpPermissions=rules)
-        self.mended()
+        self.mended(by=self.tells("security-groups: fail", f"aws ec2 authorize-security-group-egress --group-id {group}"))
 
     def test_what_the_functions_see(self):
         self.put("{}")
@@ -141,6 +284,102 @@ class Doctor(unittest.TestCase):
             found = doctor.examine(self.stack, self.outputs, parameters(self.found))
         self.assertEqual([check["status"] for check in found], ["unknown"])
         self.assertIn("DescribeClusters is not allowed to you", found[0]["found"])
+        error = ClientError({"Error": {"Code": "AccessDenied", "Message": "User: x is not authorized to perform: ecs:ListTasks on"}}, "ListTasks")
+        self.assertEqual(doctor.denied_action(error), "ecs:ListTasks")
+
+    def test_what_the_local_aws_does_not_know(self):
+        """Each check on the answers that AWS documents: what it says, by what it is told."""
+        def metric(age):
+            return {"cloudwatch": {"get_metric_statistics": {"Datapoints": [{"Maximum": age}]}}}
+
+        def quota(vcpus):
+            return {"service-quotas": {"get_service_quota": {"Quota": {"Value": vcpus}}}}
+
+        def stopped(reason, code):
+            task = {"stoppedReason": reason, "containers": [{"name": "runner", "exitCode": code}]}
+            return {"ecs": {"list_tasks": {"taskArns": ["arn"]}, "describe_tasks": {"tasks": [task]}}}
+
+        busy = [{"cpu": "4096", "capacityProviderName": "FARGATE"}] * 3
+        table = [
+            (flow_checks.messages_do_not_wait, metric(1200), [], "warn", "waits for 20 min", "docs/operate.md#jobswait"),
+            (flow_checks.messages_do_not_wait, metric(60), [], "ok", "", ""),
+            (runner_checks.quota_is_enough, quota(0.5), [], "fail", "0.5 vCPU, and a runner takes 1", "servicequotas"),
+            (runner_checks.quota_is_enough, quota(14), busy, "warn", "12 of 14 vCPU", "servicequotas"),
+            (runner_checks.quota_is_enough, quota(100), busy, "ok", "", ""),
+            (image_checks.tasks_started, stopped("CannotPullContainerError: x", None), [], "fail", "CannotPull", "docs/troubleshooting.md"),
+            (image_checks.tasks_started, stopped("", 7), [], "fail", "exit code 7", "RunnerImage"),
+            (image_checks.tasks_started, stopped("Essential container in task exited", 0), [], "ok", "1 have stopped", ""),
+        ]
+        for looks, answers, tasks, status, found, fix in table:
+            with self.subTest(looks=looks.__name__, status=status):
+                seen = mock.Mock(outputs=self.outputs, parameters={})
+                seen.client.side_effect = lambda service, answers=answers: mock.Mock(
+                    **{f"{call}.return_value": answer for call, answer in answers[service].items()})
+                seen.stack.tasks.return_value, seen.stack.session.region_name = tasks, "eu-west-1"
+                said = doctor.one(looks, seen)[0]
+                self.assertEqual(said["status"], status, said)
+                self.assertIn(found, said["found"])
+                self.assertIn(fix, said["fix"])
+
+    def test_what_denies_a_role(self):
+        for result, said in (({}, "somebody changed"), ({"PermissionsBoundaryDecisionDetail": {"AllowedByPermissionsBoundary": False}},
+                             "PermissionsBoundaryArn"), ({"OrganizationsDecisionDetail": {"AllowedByOrganizations": False}}, "service control")):
+            self.assertIn(said, role_checks.because(result, "arn:aws:iam::1:role/x"))
+
+    def deep(self, more=None):
+        """What --deep finds. Nothing runs here, so the task is ended by hand."""
+        found = {}
+
+        def look():
+            seen = Seen(self.stack, self.outputs, parameters(self.found) | (more or {}))
+            found.update({said["id"]: said for looks in deep.CHECKS for said in doctor.one(looks, seen)})
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        ecs, cluster = self.aws.client("ecs"), self.outputs["ClusterName"]
+        while looking.is_alive():
+            for task in ecs.list_tasks(cluster=cluster, startedBy="doctor")["taskArns"]:
+                ecs.stop_task(cluster=cluster, task=task)
+            looking.join(0.1)
+        return found
+
+    def test_deep(self):
+        with mock.patch.object(deep, "PAUSE", 0.1):
+            found = self.deep()
+            self.assertEqual({said["status"] for said in found.values()}, {"ok"}, found)
+            calls = self.github.calls()
+            self.assertIn("generate-jitconfig", calls)
+            self.assertIn("delete runner", calls)
+            found = self.deep({"RunnerGroupId": "99"})
+            self.assertEqual(found["registration"]["status"], "fail", found)
+            self.assertIn("RunnerGroupId", found["registration"]["fix"])
+        with mock.patch.object(deep, "TASK_SECONDS", -1):
+            seen = Seen(self.stack, self.outputs, parameters(self.found))
+            said, = doctor.one(deep.a_task_runs, seen)
+        self.assertEqual(said["status"], "fail")
+        ecs, cluster = self.aws.client("ecs"), self.outputs["ClusterName"]
+        self.assertEqual(ecs.list_tasks(cluster=cluster, startedBy="doctor")["taskArns"], [], "it was stopped")
+
+    def test_a_bundle_for_a_bug_report(self):
+        logs = self.aws.client("logs")
+        group = f"/aws/lambda/{STACK}/dispatch"
+        logs.create_log_stream(logGroupName=group, logStreamName="planted")
+        line = json.dumps({"repository": f"{ORGANIZATION}/secret-plan", "message": "token ghs_0123456789abcdef0123 of jane@example.com"})
+        logs.put_log_events(logGroupName=group, logStreamName="planted", logEvents=[
+            {"timestamp": int(time.time() * 1000), "message": text} for text in (line, f"see {ORGANIZATION}/secret-plan", KEY.read_text())])
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            _, told = self.run_it("--bundle")
+            path, = Path(folder).glob("doctor-*.zip")
+            self.assertIn(path.name, told)
+            with zipfile.ZipFile(path) as archive:
+                files = {name: archive.read(name).decode() for name in archive.namelist()}
+        self.assertEqual(set(files), {"doctor.json", "stack.json", "events.json", "webhook.log", "dispatch.log", "reconcile.log"})
+        self.assertIn('"repository": "repository-', files["dispatch.log"])
+        self.assertIn("token TOKEN of ADDRESS", files["dispatch.log"])
+        self.assertIn("WebhookUrl", files["stack.json"])
+        for text in (ORGANIZATION, "000000000000", "secret-plan", "BEGIN RSA", "ghs_", KEY.read_text().splitlines()[3]):
+            for name, contents in files.items():
+                self.assertNotIn(text, contents, name)
 
     def run_it(self, *arguments):
         told, errors = io.StringIO(), io.StringIO()

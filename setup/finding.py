@@ -1,0 +1,48 @@
+"""What a check of the doctor is told, and what it says."""
+
+from botocore.config import Config
+
+FUNCTIONS = {"webhook": "WebhookFunctionName", "dispatch": "DispatchFunctionName", "reconcile": "ReconcileFunctionName"}
+LIMITS = Config(connect_timeout=5, read_timeout=20, retries={"max_attempts": 2})
+FAMILY = "gha-jit-self-hosted-fargate-runner"
+
+
+def check(id_, status, what, found="", fix=""):
+    return {"id": id_, "status": status, "what": what, "found": found, "fix": fix}
+
+
+class Absent(Exception):
+    """The stack was given what it would have made otherwise (docs/install.md, "You followed the articles")."""
+
+
+class Outputs(dict):
+    def __missing__(self, name):
+        raise Absent(name)
+
+
+class Seen:
+    """The stack under examination."""
+
+    def __init__(self, stack, found_outputs, found_parameters):
+        self.stack, self.outputs, self.parameters = stack, Outputs(found_outputs), found_parameters
+
+    def client(self, service):
+        return self.stack.session.client(service, config=LIMITS)
+
+    def function(self, name):
+        """What Lambda knows of one of the functions."""
+        return self.client("lambda").get_function_configuration(FunctionName=self.outputs[FUNCTIONS[name]])
+
+    def variables(self):
+        """What the dispatch function is told."""
+        return self.function("dispatch").get("Environment", {}).get("Variables", {})
+
+    def container(self):
+        """The container that is the runner."""
+        return self.parameters.get("ContainerName") or "runner"
+
+    def families(self):
+        """Each family of task definitions, and the architecture that it should be for."""
+        family = self.parameters.get("TaskDefinitionFamily", FAMILY)
+        arm64 = self.parameters.get("EnableArm64") == "true"
+        return [(family, "X86_64")] + ([(f"{family}-arm64", "ARM64")] if arm64 else [])

@@ -1,0 +1,69 @@
+"""May the roles do what they must? A check of the doctor: AWS simulates their policies, boundaries and the organisation's
+own policies included."""
+
+from finding import check
+
+
+def roles_may(seen):
+    iam = seen.client("iam")
+    for name, role, actions in needs(seen):
+        for resource, context, wanted in actions:
+            asked = {"PolicySourceArn": role, "ActionNames": wanted}
+            if resource:
+                asked["ResourceArns"] = [resource]
+            if context:
+                asked["ContextEntries"] = [{"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
+                                           for key, value in context.items()]
+            results = iam.simulate_principal_policy(**asked)["EvaluationResults"]
+            denied = [it for it in results if it["EvalDecision"] != "allowed"]
+            if denied:
+                yield check("roles", "fail", f"the role of {name} may do its work",
+                            f"{role.rsplit('/', 1)[-1]} may not {', '.join(it['EvalActionName'] for it in denied)} on {resource or '*'}",
+                            because(denied[0], role))
+    yield check("roles", "ok", "the functions' roles may do their work")
+
+
+def because(result, role):
+    """What has to be changed, by what denies it."""
+    if result.get("OrganizationsDecisionDetail", {}).get("AllowedByOrganizations") is False:
+        return "a service control policy of your organisation in AWS denies it: its administrators can except the role"
+    if result.get("PermissionsBoundaryDecisionDetail", {}).get("AllowedByPermissionsBoundary") is False:
+        return "the permissions boundary (PermissionsBoundaryArn) denies it: allow it there"
+    name = role.rsplit("/", 1)[-1]
+    return f"somebody changed the role's policy: aws iam list-role-policies --role-name {name}, and put it back as template.yaml has it"
+
+
+def needs(seen):
+    """(function, role, [(resource, what AWS knows about the request, actions)])"""
+    sqs = seen.client("sqs")
+
+    def queue(output):
+        asked = {"QueueUrl": seen.outputs[output], "AttributeNames": ["QueueArn"]}
+        return sqs.get_queue_attributes(**asked)["Attributes"]["QueueArn"]
+
+    job, lifecycle, dead = queue("JobQueueUrl"), queue("LifecycleQueueUrl"), queue("JobDeadLetterQueueUrl")
+    _, partition, _, region, account, _ = job.split(":")
+    definition = seen.client("ecs").describe_task_definition(taskDefinition=seen.families()[0][0])["taskDefinition"]
+
+    def arn(service, resource):
+        return f"arn:{partition}:{service}:{region}:{account}:{resource}"
+
+    cluster = arn("ecs", f"cluster/{seen.outputs['ClusterName']}")
+    task = arn("ecs", f"task/{seen.outputs['ClusterName']}/0123456789abcdef")
+    receives = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
+    here = {"ecs:cluster": cluster}
+    secret = [(seen.outputs["GitHubSecretArn"], {}, ["secretsmanager:GetSecretValue"])] if "GitHubSecretArn" in seen.outputs else []
+    passed = [(it, {"iam:PassedToService": "ecs-tasks.amazonaws.com"}, ["iam:PassRole"])
+              for it in (definition.get("taskRoleArn"), definition.get("executionRoleArn")) if it]
+    yield "webhook", seen.function("webhook")["Role"], [
+        (seen.outputs["WebhookSecretArn"], {}, ["secretsmanager:GetSecretValue"]),
+        (arn("events", f"event-bus/{seen.outputs['EventBusName']}"), {}, ["events:PutEvents"])]
+    yield "dispatch", seen.function("dispatch")["Role"], [
+        *secret, *passed, (job, {}, receives), (dead, {}, ["sqs:SendMessage"]), (None, here, ["ecs:ListTasks"]),
+        (definition["taskDefinitionArn"], here, ["ecs:RunTask"]), (task, {"ecs:CreateAction": "RunTask"}, ["ecs:TagResource"])]
+    yield "reconcile", seen.function("reconcile")["Role"], [
+        *secret, (lifecycle, {}, receives), (job, {}, ["sqs:SendMessage"]), (None, here, ["ecs:ListTasks"]),
+        (task, {}, ["ecs:StopTask", "ecs:TagResource", "ecs:DescribeTasks"])]
+
+
+CHECKS = [roles_may]
