@@ -100,7 +100,7 @@ class Setup:
                          "as it is in its address)")
         if account.get("type") != "Organization":
             raise Failed(f"{self.organization} is a person's account, and GitHub gives runners for all repositories to "
-                         "organisations only; way on: make setup ORG=(an organisation of yours), or README.md, "
+                         "organisations only; way on: make setup ORG=(an organisation of yours), or docs/settings.md, "
                          "RUNNER_SCOPE=repo, by hand")
         self.organization = account["login"]
         say(f"organisation {self.organization} at {self.github.host}")

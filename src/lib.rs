@@ -17,7 +17,7 @@
 //! | [`fargate`] | what Fargate takes: sizes, requests, tags |
 //! | [`error`], [`ids`], `exit`, `env` | ground words; the reader of variables |
 //!
-//! README.md lists the environment variables; a test holds that table against [`config`] and template.yaml. Of the
+//! docs/settings.md lists the environment variables; a test holds that table against [`config`] and template.yaml. Of the
 //! AWS SDK's own variables those count that [`adapters::aws::sdk_config`] names.
 
 #![forbid(unsafe_code)]

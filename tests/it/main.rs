@@ -11,7 +11,7 @@
 //! | [`intake`] | what comes from outside, changed at random |
 //! | [`runner_init`] | the container's program, as processes |
 //! | [`runner_labels`] | the linter of workflow files, as a process |
-//! | [`settings`] | README's table of variables, what is read, and what template.yaml sets |
+//! | [`settings`] | the documented variables, what is read, and what template.yaml sets |
 //! | [`cold_start`] | the functions' programs: instructions and size |
 #![forbid(unsafe_code)]
 

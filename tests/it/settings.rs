@@ -1,4 +1,4 @@
-//! README's table of variables, what the functions read, and what template.yaml sets: the same three times.
+//! docs/settings.md's table of variables, what the functions read, and what template.yaml sets: the same three times.
 
 use std::{
     cell::RefCell,
@@ -38,10 +38,10 @@ fn all_read() -> BTreeMap<&'static str, Names> {
     ])
 }
 
-/// README's rows: the names of each variable by function.
+/// The table's rows: the names of each variable by function.
 fn documented() -> BTreeMap<String, Names> {
-    let readme = include_str!("../../README.md");
-    let table = readme.split_once("| variable | function |").expect("the table").1;
+    let page = include_str!("../../docs/settings.md");
+    let table = page.split_once("| variable | function |").expect("the table").1;
     let mut names: BTreeMap<String, Names> = BTreeMap::new();
     for row in table.lines().skip(2).take_while(|line| line.starts_with('|')) {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
@@ -54,7 +54,7 @@ fn documented() -> BTreeMap<String, Names> {
 }
 
 #[test]
-fn the_readme_lists_what_is_read() {
+fn the_page_lists_what_is_read() {
     let documented = documented();
     let of = |function: &str| documented.get(function).cloned().unwrap_or_default();
     // Read by the logs and by the TLS client.
@@ -65,7 +65,7 @@ fn the_readme_lists_what_is_read() {
             listed = &listed | &of("reconcile");
         }
         listed.retain(|name| !elsewhere.contains(&name.as_str()));
-        assert_eq!(listed, read, "{function}: README (left) and src/config.rs (right)");
+        assert_eq!(listed, read, "{function}: docs/settings.md (left) and src/config.rs (right)");
     }
 }
 

@@ -71,9 +71,9 @@ class There(LocalStack):
         self.code_of_one_function(stacks.outputs(found)["DispatchFunctionName"])
 
     def code_of_one_function(self, name):
-        """What README says of `cargo lambda deploy`: it changes the stack's function, and in it nothing but the code."""
-        readme = (deploying.ROOT / "README.md").read_text(encoding="utf-8")
-        words = re.search(r"(cargo lambda deploy --binary-name dispatch) \"\$\(aws ", readme)[1].split()
+        """What docs/install.md says of `cargo lambda deploy`: it changes the stack's function, and in it nothing but the code."""
+        text = (deploying.ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+        words = re.search(r"(cargo lambda deploy --binary-name dispatch) \"\$\(aws ", text)[1].split()
         path = f"{deploying.ROOT / '.venv' / 'build' / 'bin'}:{os.environ['PATH']}"
         if not shutil.which("cargo-lambda", path=path):
             print("cargo lambda deploy WAS NOT TRIED: make .venv/build/ready installs it")

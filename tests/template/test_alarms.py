@@ -82,9 +82,9 @@ class Metrics(unittest.TestCase):
 
 
 class Cost(unittest.TestCase):
-    def test_the_readme_says_how_many_metrics_are_watched(self):
+    def test_the_runbook_says_how_many_metrics_are_watched(self):
         watched = sum(len(list(metrics(alarm))) for name, alarm in ALARMS.items() if RESOURCES[name].get("Condition") != "ImagePipeline")
-        text = (ROOT / "README.md").read_text(encoding="utf-8")
+        text = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
         self.assertIn(f"alarms on {watched} metrics", " ".join(text.split()))
 
 
