@@ -150,28 +150,19 @@ where
         }
     }
 
-    /// One of several: whether it can register runners, and how many more. `false`: it cannot.
-    async fn look_as(
-        &self,
-        github: &G,
-        of: usize,
-        held: Held,
-        owner: Option<&str>,
-        report: &mut Report,
-    ) -> bool {
+    /// One of several: whether it can register runners, and how many more.
+    async fn look_as(&self, github: &G, of: usize, held: Held, owner: Option<&str>, report: &mut Report) {
         if held == Held::App {
-            let Some(app) = self.app(github, of, report).await else { return false };
+            let Some(app) = self.app(github, of, report).await else { return };
             if let Some(owner) = owner
                 && !self.installation(github, of, &app, owner, report).await
             {
-                return false;
+                return;
             }
         }
-        if let Some(owner) = owner {
-            let target = Target { owner: owner.to_owned(), ..Target::default() };
-            hour(github, of, &target, report).await;
-        }
-        true
+        let Some(owner) = owner else { return };
+        let target = Target { owner: owner.to_owned(), ..Target::default() };
+        hour(github, of, &target, report).await;
     }
 
     /// The first, whose webhook it is, and what is there once.
