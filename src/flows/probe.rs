@@ -21,8 +21,8 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         asked: Asked,
         plan: &Plan,
     ) -> Result<Option<Outcome>, CallError> {
-        // What died before may have died of that.
-        let good_for = (!matches!(asked, Asked::Fresh | Asked::Old)).then_some(timing::WATCH);
+        // What is announced may follow one that died of that.
+        let good_for = (asked == Asked::Announced).then_some(timing::WATCH);
         let (ecs, names, now) = (&self.ecs, &self.policy.names, self.clock.now());
         let looks = Looks { github, ecs, names, good_for, now };
         let outbreak = match self.memory.watch.may_start(&looks, plan).await {

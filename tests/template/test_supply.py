@@ -28,7 +28,8 @@ class Python(unittest.TestCase):
 
     def test_what_is_asked_for_is_what_is_pinned(self):
         files = sorted((ROOT / "requirements").glob("*.in"))
-        self.assertEqual([file.stem for file in files], sorted(it.stem for it in (ROOT / "requirements").glob("*.txt")))
+        pinned = {it.stem for it in (ROOT / "requirements").glob("*.txt")} - {"guard"}  # one package without its dependencies
+        self.assertEqual([file.stem for file in files], sorted(pinned))
         for file in files:
             asked = set(PINNED.findall(file.read_text(encoding="utf-8")))
             with self.subTest(file=file.name):
@@ -56,9 +57,8 @@ class Rust(unittest.TestCase):
     def test_artefacts_name_no_path_of_the_machine(self):
         makefile = read("Makefile")
         self.assertIn("--remap-path-prefix=$(CURDIR)=/src", makefile)
-        for command in ("cargo lambda build --locked --release", "python ops/deploy.py"):
-            line, = [line for line in makefile.splitlines() if command in line]
-            self.assertIn("$(remap)", line)
+        line, = [line for line in makefile.splitlines() if "cargo lambda build --locked --release" in line]
+        self.assertIn("$(remap)", line)
 
 
 class Secrets(unittest.TestCase):

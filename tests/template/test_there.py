@@ -17,7 +17,7 @@ CHOICES = {
 }
 DISPATCH_ALONE = {
     "DispatchFunction", "DispatchRole", "DispatchLogGroup", "DispatchErrorsAlarm", "DispatchNeedsOperatorAlarm", "JobsWaitAlarm",
-    "FargateQuotaAlarm", "OneJobQuery", "NeedsMeQuery", "WaitsQuery", "RejectedQuery",
+    "FargateQuotaAlarm", "StartedVcpusAlarm", "OneJobQuery", "NeedsMeQuery", "WaitsQuery", "RejectedQuery", "WhoQuery",
 }
 
 

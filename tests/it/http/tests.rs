@@ -14,7 +14,7 @@ use crate::model::github::{Silence, Untrue};
 use aws_credential_types::Credentials;
 use aws_sdk_ecs::{
     config::{BehaviorVersion, Region, retry::RetryConfig},
-    types::{AssignPublicIp, AwsVpcConfiguration, LaunchType, NetworkConfiguration, Tag},
+    types::{AssignPublicIp, AwsVpcConfiguration, LaunchType, NetworkConfiguration, PropagateTags, Tag},
 };
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use expect_test::expect;
@@ -94,6 +94,7 @@ fn run_task(
             NetworkConfiguration::builder().awsvpc_configuration(network.build().unwrap()).build(),
         )
         .tags(Tag::builder().key("gha:job-id").value("1").build())
+        .propagate_tags(PropagateTags::TaskDefinition)
         .client_token(token)
         .started_by("gha-1")
 }

@@ -406,10 +406,7 @@ impl World {
                 Reply::Tasks(tasks)
             }
             Request::SomeTasks { ended } => {
-                let mut tasks = self.list_tasks(None, ended, sight);
-                // The ids of tasks are random, and so is their order.
-                tasks.sort_by_key(|task| number_of(&task.arn).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-                tasks.truncate(100);
+                let tasks = self.some_tasks(ended, sight);
                 self.stats.calls[point as usize] += u64::from(!tasks.is_empty());
                 Reply::Tasks(tasks)
             }
@@ -467,6 +464,15 @@ impl World {
     }
 
     /// Tasks, as ListTasks and DescribeTasks show them.
+    /// The ids of tasks are random, and so is the order in which they are listed.
+    fn some_tasks(&mut self, stopped: bool, sight: Sight) -> Vec<Task> {
+        let wanted = ListTasks { cluster: CLUSTER, started_by: None, stopped, after: 0, limit: usize::MAX };
+        let (mut numbers, _) = self.ecs.list(&wanted, sight, self.time()).expect("the cluster of this world");
+        numbers.sort_by_key(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        numbers.truncate(100);
+        numbers.into_iter().filter_map(|number| self.ecs.show(number, sight)).map(as_task).collect()
+    }
+
     fn list_tasks(&mut self, started_by: Option<&str>, stopped: bool, sight: Sight) -> Vec<Task> {
         let wanted = ListTasks { cluster: CLUSTER, started_by, stopped, after: 0, limit: usize::MAX };
         let (numbers, _) = self.ecs.list(&wanted, sight, self.time()).expect("the cluster of this world");
