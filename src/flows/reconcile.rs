@@ -163,7 +163,7 @@ where
         for runner in &runners {
             let runner = Runner { place: job.target.clone(), ..runner.clone() };
             let done = self.tend(github, &runner, Heard::Unneeded, why, &Course::default()).await?;
-            retired += u64::from(done.what() == Some("Retired"));
+            retired += done.count("Retired");
         }
         Ok(match retired {
             0 => Done::new("Settled", "the job ended without ever running, and no runner waits for it"),

@@ -242,7 +242,7 @@ where
             }
             let why = Cause::of("its job was given another runner");
             let done = self.tend(github, &runner, Heard::Unneeded, why, &Course::default()).await?;
-            retired += u64::from(done.what() == Some("Retired"));
+            retired += done.count("Retired");
         }
         Ok(match retired {
             0 => skip("runner", "no runner of the job's own is left idle"),

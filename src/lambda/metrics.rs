@@ -37,7 +37,7 @@ impl Metrics {
                         _ => self.add(metric, *count),
                     }
                 }
-                if done.what() == Some("Started")
+                if done.started.is_some()
                     && let Some(created_at) = handled.job.as_ref().and_then(|job| job.created_at)
                 {
                     let delay = (now - created_at).whole_milliseconds();

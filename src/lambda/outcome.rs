@@ -70,6 +70,11 @@ impl Done {
         Done { counts: Vec::new(), ..Done::new("", detail) }
     }
 
+    /// How often it counts for that metric.
+    pub(crate) fn count(&self, metric: &str) -> u64 {
+        self.counts.iter().filter(|(name, _)| *name == metric).map(|(_, count)| count).sum()
+    }
+
     /// The first metric, which names what was done; `None`: nothing was.
     pub fn what(&self) -> Option<&'static str> {
         self.counts.first().map(|(metric, _)| *metric)

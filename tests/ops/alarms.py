@@ -117,5 +117,5 @@ def is_firing(alarm, metrics, end, quota=100):
     missing = {"notBreaching": False, "breaching": True, "ignore": False}[alarm["TreatMissingData"]]
     breaches = COMPARE[alarm["ComparisonOperator"]]
     found = datapoints(alarm, metrics, end, quota)
-    count = sum(missing if value is None else breaches(value, alarm["Threshold"]) for value in found)
+    count = sum(missing if value is None else breaches(value, float(alarm["Threshold"])) for value in found)
     return count >= alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"])

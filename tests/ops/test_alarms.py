@@ -194,6 +194,7 @@ class Alarms(LocalStack):
         self.jobs_that_wait()
         self.a_job_that_is_rejected()
         self.jobs_that_are_lost()
+        self.more_than_an_hour_should_cost()
         self.events_that_wait()
         self.what_aws_tells()
         self.assertEqual(self.fired, {name.removesuffix("Alarm") for name in self.alarms})
@@ -305,6 +306,17 @@ class Alarms(LocalStack):
         self.its_story(job, arn.rsplit("/", 1)[1])
         self.later(61)
         self.firing(what="an hour without another")
+
+    def more_than_an_hour_should_cost(self):
+        """What dispatch has counted is counted again, as often as it takes."""
+        function = "arn:aws:lambda:eu-west-1:111122223333:DispatchFunction"
+        most = int(float(self.alarms["StartedVcpusAlarm"]["Threshold"]))
+        self.tell("GhaFargateRunners", "StartedCpuUnits", most * 1024, FunctionName=function)
+        self.firing(what="no more than VcpusAnHour")
+        self.tell("GhaFargateRunners", "StartedCpuUnits", 1024, FunctionName=function)
+        self.firing("StartedVcpus", what="one more")
+        self.later(61)
+        self.firing(what="an hour without any")
 
     def its_story(self, job, task):
         """What `make logs` says of a job, and of one that nobody knows."""

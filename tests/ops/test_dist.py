@@ -128,7 +128,7 @@ class Dist(unittest.TestCase):
     def sent(self, root, architecture="x86_64"):
         commands = []
         with contextlib.redirect_stdout(io.StringIO()) as told:
-            deploying.send("runners", {"Organization": "acme"}, architecture, root, commands.append)
+            deploying.send("runners", {"Organization": "acme"}, architecture, {}, root, commands.append)
         return commands, told.getvalue(), yaml.load((root / ".aws-sam" / "packaged.yaml").read_text(), TemplateLoader)
 
     def test_a_release_is_deployed_and_nothing_is_built(self):

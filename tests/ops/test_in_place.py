@@ -22,12 +22,13 @@ UPDATES = [
      "TaskPolicyArns": "arn:aws:iam::aws:policy/ReadOnlyAccess", "TaskPoliciesForDefaultGroup": "true"},
     {"TaskCpu": "512", "TaskMemory": "4096", "RunnerImage": "example.com/runner:1", "EnableArm64": "true", "ContainerName": "other",
      "RunnerLogClass": "INFREQUENT_ACCESS", "RuleName": "second", "EventBusName": "second", "TaskDefinitionFamily": "second"},
+    {"VcpusAnHour": "64", "HttpsProxy": "http://proxy.test:3128", "NoProxy": "localhost"},
     {"FrontDoor": "http-api", "WarmPoolSize": "0", "RunnerScope": "repo", "Organization": "*"},
 ]
 # What is changed for an account's sake, and not while runners work; or what is there, instead of what was made.
 ONCE = {"Mode", "GitHubSecretArn", "AccessTokenSecretArn", "RepositoryCredentialsArn", "EnableImagePipeline", "FunctionSubnetIds",
         "FunctionSecurityGroupIds", "PermissionsBoundaryArn", "SecretKmsKeyArn", "CreateTaskDefinition", "PassRoleArns",
-        "CreateEventBus", "WebhookSecretArn"}
+        "CreateEventBus", "WebhookSecretArn", "CaCertificates", "Architecture", "MonthlyBudget"}
 
 
 class InPlace(LocalStack):

@@ -10,6 +10,7 @@ import sys
 import time
 import unittest
 
+from botocore.exceptions import ClientError
 from local import ROOT, STACK, LocalStack, nobody, wait_until
 
 import delete as deleting
