@@ -240,7 +240,7 @@ class Doctor(unittest.TestCase):
                     ecs.register_task_definition(**again | fault)
                 except ClientError as error:  # the local AWS refuses some sizes itself
                     self.assertIn("cpu", str(error).lower())
-                    self.assertIn(said.split(" MiB")[0], runner_checks.flaw(kept | fault, "X86_64"))
+                    self.assertIn(said.split(" MiB")[0], runner_checks.flaw(kept | fault, "X86_64", "runner"))
                     continue
                 found = self.wrong()["task-definition: fail"]
                 self.assertIn(said, found["found"])
@@ -313,6 +313,7 @@ class Doctor(unittest.TestCase):
         for looks, answers, tasks, status, found, fix in table:
             with self.subTest(looks=looks.__name__, status=status):
                 seen = mock.Mock(outputs=self.outputs, parameters={})
+                seen.container.return_value = "runner"
                 seen.client.side_effect = lambda service, answers=answers: mock.Mock(
                     **{f"{call}.return_value": answer for call, answer in answers[service].items()})
                 seen.stack.tasks.return_value, seen.stack.session.region_name = tasks, "eu-west-1"
