@@ -62,10 +62,10 @@ class Page:
 
     def show_last(self, *args, **kwargs):
         """The page goes with this process: a browser that follows it gets a moment to see the end."""
-        followed = time.monotonic() - self.asked_at < 5
+        followed = time.monotonic() - self.asked_at < 15
         self.show(*args, **kwargs)
         if followed:
-            self.seen.wait(3)
+            self.seen.wait(10)
 
     def take(self, query):
         """What GitHub sent the browser back with: an empty text, or what is wrong."""
