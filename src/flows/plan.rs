@@ -35,7 +35,7 @@ pub struct Plan {
 }
 
 /// The slots from here on are not the sweep's.
-const FIRST_PROBE: u32 = 1_000_000;
+pub(crate) const FIRST_PROBE: u32 = 1_000_000;
 
 impl Plan {
     /// The plan for a job's runner.

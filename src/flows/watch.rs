@@ -10,11 +10,13 @@ use time::OffsetDateTime;
 
 use crate::{
     error::CallError,
-    flows::plan::Plan,
-    ids::RunnerNames,
+    fargate::tags::TaskTags,
+    flows::plan::{FIRST_PROBE, Plan},
+    ids::{Purpose, RunnerNames},
     lambda::outcome::{Deferral, Reason, Wait},
     ports::{FindTasks, Github, Task, TaskArn},
     protocol::{
+        books::target,
         debt::{Link, link},
         outbreak::{Outbreak, outbreak},
         timing,
@@ -71,7 +73,10 @@ impl Watch {
         };
         seen.at = Some(looks.now);
         let found = seen.outbreak.clone();
-        self.0.borrow_mut().insert(definition.to_owned(), seen);
+        // Another message may have let a probe go meanwhile.
+        let mut watch = self.0.borrow_mut();
+        let tried = watch.get(definition).and_then(|now| now.tried);
+        watch.insert(definition.to_owned(), Seen { tried, ..seen });
         found
     }
 
@@ -106,8 +111,14 @@ impl<G: Github, E: FindTasks> Looks<'_, G, E> {
         if outbreak(&tasks, definition, self.names, &BTreeSet::new()).is_none() {
             return Ok(None);
         }
-        tasks.extend(self.ecs.some_tasks(false).await?);
-        asked.retain(|arn, _| tasks.iter().any(|task| task.arn == *arn));
+        let live = self.ecs.some_tasks(false).await?;
+        asked.retain(|arn, _| tasks.iter().chain(&live).any(|task| task.arn == *arn));
+        for probe in live.iter().filter(|task| self.is_unheard_of(task)) {
+            if self.is_at_work(probe).await {
+                asked.insert(probe.arn.clone(), true);
+            }
+        }
+        tasks.extend(live);
         loop {
             let took = asked.iter().filter(|(_, took)| **took).map(|(arn, _)| arn.clone()).collect();
             let Some(found) = outbreak(&tasks, definition, self.names, &took) else { return Ok(None) };
@@ -124,6 +135,24 @@ impl<G: Github, E: FindTasks> Looks<'_, G, E> {
                 None => true,
             };
             asked.insert(doubt.task.clone(), took);
+        }
+    }
+
+    /// A probe is owed to nobody, so nobody else asks what became of it, should the event of its job be lost.
+    fn is_unheard_of(&self, task: &Task) -> bool {
+        let tags = TaskTags(&task.tags);
+        task.started_at.is_some()
+            && !tags.ran_a_job()
+            && matches!(tags.purpose(self.names), Some(Purpose::Pool { slot, .. }) if slot >= FIRST_PROBE)
+    }
+
+    async fn is_at_work(&self, task: &Task) -> bool {
+        let tags = TaskTags(&task.tags);
+        match (self.github, tags.runner_id()) {
+            (Some(github), Some(id)) => {
+                github.runner(&target(tags), id).await.is_ok_and(|found| found.is_some_and(|it| it.busy))
+            }
+            _ => false,
         }
     }
 }

@@ -23,6 +23,16 @@ impl Story {
         job
     }
 
+    /// Of a job that nobody here has heard of; and the job whose runner it was.
+    async fn an_unheard_job_took_a_runner(&self) -> (u64, u64) {
+        let unheard = self.world.queue_job(&LABELS);
+        self.world.advance(Duration::minutes(10));
+        let job = self.start_job().await;
+        self.world.boot();
+        self.assign(unheard, self.runner_of(self.task()));
+        (unheard, job)
+    }
+
     async fn runs_in_the_end(&self, job: u64) {
         self.dispatch_announced().await;
         self.world.boot();
@@ -220,11 +230,7 @@ async fn a_job_that_dies_with_its_task_is_counted_also_when_it_was_seen_to_begin
 #[tokio::test]
 async fn a_job_that_was_never_heard_of_brings_no_later_one_to_wait() {
     let story = Story::begin().await;
-    let unheard = story.world.queue_job(&LABELS);
-    story.world.advance(Duration::minutes(10));
-    let job = story.start_job().await;
-    story.world.boot();
-    story.assign(unheard, story.runner_of(story.task()));
+    let (unheard, job) = story.an_unheard_job_took_a_runner().await;
     story.tell_taken(unheard, "in_progress").await;
     story.runs_in_the_end(job).await;
     story.world.finish_job(unheard);
@@ -474,11 +480,7 @@ async fn a_ghost_that_could_not_be_stopped_brings_its_job_one_runner() {
 #[tokio::test]
 async fn a_job_that_was_never_heard_of_is_made_good_once() {
     let story = Story::begin().await;
-    let unheard = story.world.queue_job(&LABELS);
-    story.world.advance(Duration::minutes(10));
-    let job = story.start_job().await;
-    story.world.boot();
-    story.assign(unheard, story.runner_of(story.task()));
+    let (unheard, job) = story.an_unheard_job_took_a_runner().await;
     let event = story.world.payload(unheard, "in_progress");
     assert_eq!(story.tell_within(&[event.clone(), event], Duration::minutes(1)).await.get("Deferred"), 2);
     story.look_again().await;

@@ -1,6 +1,6 @@
 //! All runners die, whatever the job.
 
-use super::Story;
+use super::{Op, Story};
 use crate::http::DEAD_LETTERS;
 use time::Duration;
 
@@ -67,6 +67,40 @@ async fn jobs_wait_while_all_runners_die_and_one_at_a_time_finds_out_when_that_i
         }
         story.end();
     }
+}
+
+/// The probe's crash between its two calls leaves a registration, which the sweep spends; and that the next one has taken
+/// a job nobody tells.
+#[tokio::test]
+async fn a_probe_that_crashes_is_followed_by_another_and_one_that_works_is_seen_to() {
+    let story = Story::begin().await;
+    let jobs = [story.start_job().await, story.start_job().await, story.start_job().await];
+    story.all_die(Some(0)).await;
+    story.world.advance(Duration::minutes(2));
+    story.world.fail(Op::RunTask).once().before().status(500);
+    story.world.fail(Op::DeleteRunner).once().before().status(500);
+    story.start_job().await;
+    assert_eq!(story.live(), 0);
+    story.world.advance(Duration::minutes(11));
+    story.sweep().await;
+    story.dispatch_announced().await;
+    assert!(
+        matches!(story.live_names().as_slice(), [name] if name.contains("-pool-")),
+        "{}",
+        story.world.books()
+    );
+    story.world.boot();
+    let taken: Vec<u64> = story.world.assign().into_iter().map(|(job, _)| job).collect();
+    assert_eq!(taken.len(), 1);
+    story.world.advance(Duration::minutes(4));
+    story.dispatch_announced().await;
+    assert_eq!(story.live(), jobs.len() + 1, "{}", story.world.books());
+    story.world.boot();
+    story.world.assign();
+    for job in 1..=4 {
+        story.world.finish_job(job);
+    }
+    story.end();
 }
 
 /// One job's runners die again and again; those of the others live.
