@@ -9,7 +9,7 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
-    crypto::{CryptoProvider, ring},
+    crypto::ring,
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
@@ -25,12 +25,13 @@ pub(super) fn trusting(own: Vec<CertificateDer<'static>>) -> ClientConfig {
     let tls = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .expect("ring has the cipher suites of TLS 1.2 and 1.3");
-    match own.is_empty() {
-        true => tls.with_root_certificates(roots).with_no_client_auth(),
-        false => {
-            let verifier = Arc::new(OwnToo::new(roots, own, provider));
+    let roots = Arc::new(roots);
+    match WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider).build() {
+        Ok(webpki) if !own.is_empty() => {
+            let verifier = Arc::new(OwnToo { webpki, own });
             tls.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
         }
+        _ => tls.with_root_certificates(roots).with_no_client_auth(),
     }
 }
 
@@ -40,13 +41,6 @@ pub(super) fn trusting(own: Vec<CertificateDer<'static>>) -> ClientConfig {
 struct OwnToo {
     webpki: Arc<WebPkiServerVerifier>,
     own: Vec<CertificateDer<'static>>,
-}
-
-impl OwnToo {
-    fn new(roots: RootCertStore, own: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Self {
-        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
-        OwnToo { webpki: webpki.build().expect("there are roots, and no revocation lists"), own }
-    }
 }
 
 impl ServerCertVerifier for OwnToo {
