@@ -268,6 +268,10 @@ async fn large_sweep(crosswise: bool) -> (usize, usize, usize) {
         tagged.expect("a task that lives");
     }
     story.world.advance(Duration::minutes(11));
+    // One sweep an hour, in its first minutes, looks at more: when this test runs must not matter.
+    while story.fleet.now().minute() < 5 {
+        story.world.advance(Duration::minutes(1));
+    }
     story.world.take_calls();
 
     let swept = story.sweep().await;
@@ -291,8 +295,7 @@ async fn large_sweep(crosswise: bool) -> (usize, usize, usize) {
     story.world.finish();
     let credentials = calls.count(Op::AccessToken) + calls.count(Op::FindInstallation);
     let pages = calls.count(Op::ListRunners) + calls.count(Op::ListDeliveries);
-    // One sweep an hour looks at the newest release as well.
-    let rest = calls.to(Service::Github).len() - credentials - pages - calls.count(Op::ListDownloads);
+    let rest = calls.to(Service::Github).len() - credentials - pages;
     (credentials, pages, rest)
 }
 
