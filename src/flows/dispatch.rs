@@ -21,7 +21,7 @@ use crate::{
         memory::Memory,
         plan::Plan,
     },
-    ids::{Purpose, RunnerId, started_by},
+    ids::{Attempt, Purpose, RunnerId, started_by},
     intake::{
         labels::Sizing,
         payload::{self, Job, Message},
@@ -36,7 +36,7 @@ use crate::{
     },
     protocol::{
         debt::Owed,
-        start::{Asked, Case, Deed, End, Hidden, Launch, Look, Name, Step, start, start_hidden},
+        start::{Asked, Case, Deed, End, Launch, Look, Name, Step, start},
         timing,
     },
 };
@@ -183,47 +183,51 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Err(outcome) => return outcome,
         };
         let plan = Plan::for_job(job, sizing, &self.fleet, &self.policy.names);
-        let outcome = match &self.github {
-            Some(github) => {
-                let case = Case::new(asked, receives, job.attempt, self.max_attempts);
-                self.start_minted(github, case, job, plan, budget).await
-            }
-            None => self.start_hidden(asked, &plan).await,
-        }
-        .unwrap_or_else(Outcome::from);
+        let case = Case::new(asked, receives, job.attempt, self.max_attempts);
+        let case = match self.github {
+            Some(_) => case,
+            None => case.hidden(plan.capacities.len() > 1),
+        };
+        let outcome = self.start(case, job, plan, budget).await.unwrap_or_else(Outcome::from);
         if !matches!(outcome, Outcome::Done(_)) {
             slot.give_back();
         }
         outcome
     }
 
-    /// Dispatcher-minted: mint → RunTask, two calls in the good case.
-    async fn start_minted(
+    /// In the good case two calls, mint → RunTask; where the container mints, RunTask alone.
+    async fn start(
         &self,
-        github: &G,
         mut case: Case,
         job: &Job,
         mut plan: Plan,
         budget: &Budget,
     ) -> Result<Outcome, CallError> {
-        budget.may_mint(self.clock.now())?;
-        if let Err(later) = self.memory.drought.may_ask(&plan, self.clock.now()) {
-            return Ok(Outcome::Deferred(later));
+        if self.github.is_some() {
+            budget.may_mint(self.clock.now())?;
+            if let Err(later) = self.memory.drought.may_ask(&plan, self.clock.now()) {
+                return Ok(Outcome::Deferred(later));
+            }
         }
-        if let Some(later) = self.held_up(Some(github), case.asked, &plan).await? {
+        if let Some(later) = self.held_up(case.asked, &plan).await? {
             return Ok(later);
         }
         let mut seen = Seen::default();
         loop {
             match start(&case) {
-                Step::Look(look) => self.look(look, github, &mut case, job, &plan, &mut seen).await?,
+                Step::Look(look) => self.look(look, &mut case, job, &plan, &mut seen).await?,
                 Step::Do(Deed::NextAttempt) => {
                     case.advance();
                     plan = plan.with_attempt(case.attempt);
                     seen = Seen::default();
                 }
+                Step::Do(Deed::RunTask) => {
+                    let plan = plan.clone().with_failures(case.failures());
+                    case.now.launch = self.run_task(&plan, &mut seen).await?;
+                    case.now.owed = None;
+                }
                 Step::Do(deed) => {
-                    self.act(deed, github, &mut case, &plan, &mut seen, budget).await?;
+                    self.act(deed, &mut case, &plan, &mut seen, budget).await?;
                     case.now.owed = None;
                 }
                 Step::End(end) => return self.end(end, &plan, seen),
@@ -231,26 +235,40 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         }
     }
 
+    /// The credentials: no row asks for them where the container mints.
+    fn github(&self) -> Result<&G, CallError> {
+        let why = "GitHub is not to be asked here: GITHUB_SECRET_ARN is not set";
+        self.github.as_ref().ok_or_else(|| CallError::new(Class::NeedsOperator, why))
+    }
+
+    fn eyes(&self) -> Result<Eyes<'_, G, E>, CallError> {
+        let (memory, names) = (&self.memory, &self.policy.names);
+        Ok(Eyes { github: self.github()?, ecs: &self.ecs, memory, names, now: self.clock.now() })
+    }
+
+    /// The attempt, if a task of it lives.
+    async fn task_of(&self, plan: &Plan) -> Result<Option<Attempt>, CallError> {
+        let tasks = self.ecs.tasks_started_by(&plan.purpose.started_by()).await?;
+        let its = tasks.iter().filter(|task| task.live);
+        let mut purposes = its.filter_map(|task| TaskTags(&task.tags).purpose(&self.policy.names));
+        Ok(purposes.find_map(|it| match it {
+            Purpose::Job(_, attempt) if it == plan.purpose => Some(attempt),
+            _ => None,
+        }))
+    }
+
     async fn look(
         &self,
         look: Look,
-        github: &G,
         case: &mut Case,
         job: &Job,
         plan: &Plan,
         seen: &mut Seen,
     ) -> Result<(), CallError> {
-        let eyes = Eyes {
-            github,
-            ecs: &self.ecs,
-            memory: &self.memory,
-            names: &self.policy.names,
-            now: self.clock.now(),
-        };
         match look {
-            Look::Job => case.now.owed = Some(eyes.job(&job.target, job.id).await?),
+            Look::Job => case.now.owed = Some(self.eyes()?.job(&job.target, job.id).await?),
             Look::Debt => {
-                let debt = eyes.debt(job).await?;
+                let debt = self.eyes()?.debt(job).await?;
                 case.now.owed = Some(match debt.owed(job.id) {
                     // Nobody could be told: then a runner is started here.
                     Owed::ToAnother if !self.queue.can_announce() => Owed::Unclear,
@@ -258,16 +276,17 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 });
                 seen.debt = Some(debt);
             }
-            Look::Crew => case.crew = Some(eyes.crew(&plan.target, job.id, case.attempt).await?),
-            Look::Stopped => case.ended = Some(eyes.stopped(job.id).await?),
+            Look::Tasks => case.crew = Some(self.task_of(plan).await?),
+            Look::Crew => case.crew = Some(self.eyes()?.crew(&plan.target, job.id, case.attempt).await?),
+            Look::Stopped => case.ended = Some(self.eyes()?.stopped(job.id).await?),
             Look::Holder => {
-                let (life, id) = eyes.holder(&plan.target, &plan.purpose).await?;
+                let (life, id) = self.eyes()?.holder(&plan.target, &plan.purpose).await?;
                 case.now.name = Name::Taken(Some(life));
                 seen.holder = id;
             }
             Look::Former => {
                 case.now.launch =
-                    Launch::Conflict(Some(eyes.former(&plan.target, job.id, &seen.former).await?));
+                    Launch::Conflict(Some(self.eyes()?.former(&plan.target, job.id, &seen.former).await?));
             }
         }
         Ok(())
@@ -276,18 +295,14 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     async fn act(
         &self,
         deed: Deed,
-        github: &G,
         case: &mut Case,
         plan: &Plan,
         seen: &mut Seen,
         budget: &Budget,
     ) -> Result<(), CallError> {
+        let github = self.github()?;
         match deed {
             Deed::Mint => case.now.name = self.mint(github, case.now.name, plan, seen, budget).await?,
-            Deed::RunTask => {
-                let plan = plan.clone().with_failures(case.failures());
-                case.now.launch = self.run_task(&plan, seen).await?;
-            }
             Deed::Spend => {
                 let id = seen.registration.as_ref().map(|registration| registration.id).or(seen.holder);
                 let deleted = match id {
@@ -313,7 +328,8 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 }
                 case.forwarded = true;
             }
-            Deed::NextAttempt => {}
+            // Those ask GitHub nothing.
+            Deed::RunTask | Deed::NextAttempt => {}
         }
         Ok(())
     }
@@ -361,27 +377,6 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Err(error) => {
                 seen.error = Some(error);
                 Ok(Launch::Failed)
-            }
-        }
-    }
-
-    /// Container-minted: RunTask alone.
-    async fn start_hidden(&self, asked: Asked, plan: &Plan) -> Result<Outcome, CallError> {
-        if let Some(later) = self.held_up(None, asked, plan).await? {
-            return Ok(later);
-        }
-        let mut case = Hidden { several: plan.capacities.len() > 1, ..Hidden::default() };
-        let mut seen = Seen::default();
-        loop {
-            match start_hidden(&case) {
-                Step::Look(_) => {
-                    let tasks = self.ecs.tasks_started_by(&plan.purpose.started_by()).await?;
-                    let name = plan.runner_name();
-                    let is_its = |tags: TaskTags<'_>| tags.runner_name() == Some(name.as_str());
-                    case.crew = Some(tasks.iter().any(|task| task.live && is_its(TaskTags(&task.tags))));
-                }
-                Step::Do(_) => case.launch = self.run_task(plan, &mut seen).await?,
-                Step::End(end) => return self.end(end, plan, seen),
             }
         }
     }

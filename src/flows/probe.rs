@@ -15,21 +15,17 @@ use crate::{
 
 impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, Q, C> {
     /// Where all runners die whatever the job, it waits; perhaps a probe is due.
-    pub(crate) async fn held_up(
-        &self,
-        github: Option<&G>,
-        asked: Asked,
-        plan: &Plan,
-    ) -> Result<Option<Outcome>, CallError> {
+    pub(crate) async fn held_up(&self, asked: Asked, plan: &Plan) -> Result<Option<Outcome>, CallError> {
         // What is announced may follow one that died of that.
         let good_for = (asked == Asked::Announced).then_some(timing::WATCH);
-        let (ecs, names, now) = (&self.ecs, &self.policy.names, self.clock.now());
+        let (github, ecs) = (self.github.as_ref(), &self.ecs);
+        let (names, now) = (&self.policy.names, self.clock.now());
         let looks = Looks { github, ecs, names, good_for, now };
         let outbreak = match self.memory.watch.may_start(&looks, plan).await {
             Ok(Start::AsEver) => return Ok(None),
             Err(later) => return Ok(Some(Outcome::Deferred(later))),
             Ok(Start::Probe { minute, outbreak }) => {
-                self.probe(github, &plan.as_probe(minute)).await?;
+                self.probe(&plan.as_probe(minute)).await?;
                 outbreak
             }
         };
@@ -37,7 +33,8 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     }
 
     /// Starts a runner that nobody is owed. Its name is that of the minute: there is one.
-    async fn probe(&self, github: Option<&G>, plan: &Plan) -> Result<(), CallError> {
+    async fn probe(&self, plan: &Plan) -> Result<(), CallError> {
+        let github = self.github.as_ref();
         let registration = match github {
             Some(github) => match github.mint(&plan.target, &plan.runner_name(), &plan.labels).await? {
                 Minted::Created(registration) => Some(registration),

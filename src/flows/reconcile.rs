@@ -9,7 +9,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::{
-    error::CallError,
+    error::{CallError, Class},
     fargate::{
         fleet::Fleet,
         stop::{Lost, Stop},
@@ -33,7 +33,7 @@ use crate::{
     },
     protocol::{
         books::{Runner, ran_target, target},
-        life::{self, Life, life, reg},
+        life::{self, Life, Reg, life, reg},
         outbreak::Outbreak,
         tend::Heard,
         timing,
@@ -162,7 +162,7 @@ where
         let mut retired = 0;
         for runner in &runners {
             let runner = Runner { place: job.target.clone(), ..runner.clone() };
-            let done = self.tend(github, &runner, Heard::Unneeded, why, &Course::default()).await?;
+            let done = self.tend(&runner, Heard::Unneeded, why, &Course::default()).await?;
             retired += done.count("Retired");
         }
         Ok(match retired {
@@ -189,37 +189,26 @@ where
         if tags.ran_a_job() {
             return Ok(self.ended_after_a_job(tags, cause).await?.with_task(task.arn.clone()).into());
         }
-        let done = match (&self.github, tags.runner_id()) {
-            (Some(github), Some(id)) => {
-                let registration = github.runner(&target(tags), id).await?;
-                let life = life(reg(registration.as_ref()), life::Task::Ended);
-                let mut runner = Runner::of_task(life, true, &task, &self.policy.names);
-                // A tag cannot hold every label.
-                if let Some(registration) = registration.filter(|_| life == Life::Dead) {
-                    runner.labels = registration.labels;
-                }
-                self.tend(github, &runner, Heard::Stopped, cause, &Course::default()).await?
-            }
-            // StopTask deletes a task's tags: whoever stopped it has closed its books, or the sweep will.
-            (_, _) if task.tags.is_empty() => Done::new("Settled", "the task was stopped on purpose"),
-            _ if stopped.stop.never_registered() => self.replace_unregistered(tags, cause).await?,
-            _ => Done::new("Settled", "runner-init ended in order"),
-        };
+        let runner = self.stopped_runner(&task, &stopped.stop).await?;
+        let done = self.tend(&runner, Heard::Stopped, cause, &Course::default()).await?;
         Ok(done.with_task(stopped.arn.clone()).into())
     }
 
-    /// A task that, by what ECS alone tells, never had a runner: its labels are those in its tags.
-    pub(crate) async fn replace_unregistered(
-        &self,
-        tags: TaskTags<'_>,
-        cause: Cause<'_>,
-    ) -> Result<Done, CallError> {
-        match tags.purpose(&self.policy.names) {
-            Some(Purpose::Job(job, attempt)) => {
-                self.announce(replacement(job, attempt, tags.labels(), tags), cause).await
-            }
-            _ => Ok(Done::new("Settled", "the task was started for no job")),
-        }
+    /// What is left of the runner of a task that has stopped, and ran no job that anybody told of.
+    async fn stopped_runner(&self, task: &Task, stop: &Stop) -> Result<Runner, CallError> {
+        let of = |life| Runner::of_task(life, true, task, &self.policy.names);
+        let tags = TaskTags(&task.tags);
+        let (Some(github), Some(id)) = (&self.github, tags.runner_id()) else {
+            // StopTask deletes a task's tags: whoever stopped it has closed its books, or the sweep will.
+            let is_never = stop.never_registered() && !task.tags.is_empty();
+            let reg = if is_never { Reg::Never } else { Reg::Hidden };
+            return Ok(of(life(reg, life::Task::Ended)));
+        };
+        let registration = github.runner(&target(tags), id).await?;
+        let runner = of(life(reg(registration.as_ref()), life::Task::Ended));
+        // A tag cannot hold every label.
+        let labels = registration.filter(|_| runner.life == Life::Dead).map(|it| it.labels);
+        Ok(Runner { labels: labels.unwrap_or_else(|| runner.labels.clone()), ..runner })
     }
 
     /// A job ran on it. If the container did not end in order, the job may have ended with it.
@@ -240,6 +229,12 @@ where
         let (job, run) = (job.map(|job| job.0), tags.run_id().filter(|_| is_own));
         tracing::error!(job, run, repository, why = cause.why, "a job is lost with its task");
         Ok(Done::new(cause.lost().metric(), format!("the runner was running a job: {}", cause.why)))
+    }
+
+    /// The credentials: no row asks for them where the container mints.
+    pub(crate) fn github(&self) -> Result<&G, CallError> {
+        let why = "GitHub is not to be asked here: GITHUB_SECRET_ARN is not set";
+        self.github.as_ref().ok_or_else(|| CallError::new(Class::NeedsOperator, why))
     }
 
     /// Where a runner leads to, by the tags of all tasks where they were read.

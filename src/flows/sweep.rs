@@ -164,7 +164,7 @@ where
                     noted.borrow_mut().left += 1;
                     return;
                 }
-                let tended = patiently(&self.clock, deadline, || self.see_to(github, &runner, course)).await;
+                let tended = patiently(&self.clock, deadline, || self.see_to(&runner, course)).await;
                 let mut noted = noted.borrow_mut();
                 if let Ok(done) = &tended {
                     noted.add(done);
@@ -333,13 +333,19 @@ where
         }
     }
 
-    async fn see_to(&self, github: &G, runner: &Runner, course: &Course) -> Result<Done, CallError> {
+    async fn see_to(&self, runner: &Runner, course: &Course) -> Result<Done, CallError> {
         let why = match runner.life {
             Life::Starting => "its runner never connected",
+            Life::Spent => "its registration is spent",
+            Life::Unregistered => "it did not start in time",
+            Life::Hidden => "it is older than any job",
             _ => "idle past IDLE_TIMEOUT_SECONDS",
         };
-        let cause = Cause { task: runner.task.as_ref(), ..Cause::of(why) };
-        self.tend(github, runner, Heard::Swept { past: runner.past }, cause, course).await
+        // What never started died of nothing that the job had a part in.
+        let unstarted = Stop::default();
+        let stop = Some(&unstarted).filter(|_| runner.life == Life::Unregistered);
+        let cause = Cause { stop, task: runner.task.as_ref(), why };
+        self.tend(runner, Heard::Swept { past: runner.past }, cause, course).await
     }
 
     /// How many runners the pool is to be given. Where all die before they take a job, one at each sweep finds out
@@ -399,31 +405,21 @@ where
         Ok(())
     }
 
-    /// What ECS alone allows.
+    /// What ECS alone tells.
     async fn stop_stuck(&self, deadline: OffsetDateTime, tally: &mut Tally) -> Result<(), CallError> {
         let tasks = self.ecs.live_tasks().await?;
-        let now = self.clock.now();
-        for task in books::stuck(&tasks, now, self.idle_timeout) {
+        for runner in books::stuck(&tasks, &self.policy.names, self.clock.now(), self.idle_timeout) {
             if self.clock.now() + timing::ONE_STEP > deadline {
                 tally.left += 1;
                 continue;
             }
-            let result = self.replace_stuck(task, tally).await;
-            *tally.counts.entry("Settled").or_default() += u64::from(result.is_ok());
-            tally.note(result);
+            let tended = self.see_to(&runner, &Course::default()).await;
+            if let Ok(done) = &tended {
+                tally.add(done);
+            }
+            tally.note(tended.map(drop));
         }
         Ok(())
-    }
-
-    /// Announce first: StopTask deletes the tags that say whose task it was.
-    async fn replace_stuck(&self, task: &Task, tally: &mut Tally) -> Result<(), CallError> {
-        if task.started_at.is_none() {
-            let why = "the task did not start in time";
-            let tags = TaskTags(&task.tags);
-            let cause = Cause { stop: Some(&Stop::default()), task: Some(task), why };
-            tally.add(&self.replace_unregistered(tags, cause).await?);
-        }
-        self.ecs.stop(&task.arn, "stuck: it did not start in time, or is older than any job").await
     }
 }
 

@@ -228,9 +228,9 @@ where
 
     /// The job has got a runner that its own cannot stand in for.
     async fn retire_own(&self, own: &[Task]) -> Result<Outcome, CallError> {
-        let Some(github) = &self.github else {
+        if self.github.is_none() {
             return Ok(skip("container-minted", "the runner stops by itself when it has been idle"));
-        };
+        }
         let mut retired = 0;
         for task in own.iter().filter(|task| task.live && !TaskTags(&task.tags).ran_a_job()) {
             let runner = Runner::of_task(Life::Waiting, false, task, &self.policy.names);
@@ -241,7 +241,7 @@ where
                 continue;
             }
             let why = Cause::of("its job was given another runner");
-            let done = self.tend(github, &runner, Heard::Unneeded, why, &Course::default()).await?;
+            let done = self.tend(&runner, Heard::Unneeded, why, &Course::default()).await?;
             retired += done.count("Retired");
         }
         Ok(match retired {

@@ -35,7 +35,6 @@ where
     /// What is to be done about a runner, done.
     pub(crate) async fn tend(
         &self,
-        github: &G,
         runner: &Runner,
         heard: Heard,
         cause: Cause<'_>,
@@ -46,13 +45,13 @@ where
         loop {
             match tend(&case) {
                 Step::LookOwed => {
-                    let (owed, end) = self.look_owed(github, runner, next.take(), course).await?;
+                    let (owed, end) = self.look_owed(runner, next.take(), course).await?;
                     case.owed = Some(owed);
                     next = end;
                 }
                 Step::LookRegistration => {
                     let registration = match runner.registration {
-                        Some(id) => github.runner(&runner.place, id).await?,
+                        Some(id) => self.github()?.runner(&runner.place, id).await?,
                         None => None,
                     };
                     case.surely_spent = registration.is_none();
@@ -62,7 +61,7 @@ where
                         case.heard = Heard::Swept { past: false };
                     }
                 }
-                step => return self.carry_out(step, github, runner, &case, next, cause).await,
+                step => return self.carry_out(step, runner, &case, next, cause).await,
             }
         }
     }
@@ -81,16 +80,15 @@ where
     /// Who is owed the runner, or one in its place; and that one.
     async fn look_owed(
         &self,
-        github: &G,
         runner: &Runner,
         own: Option<Replacement>,
         course: &Course,
     ) -> Result<(Owed, Option<Replacement>), CallError> {
-        if let Some(owed) = self.look_at_ran_job(github, runner).await? {
+        if let Some(owed) = self.look_at_ran_job(runner).await? {
             return Ok((owed, None));
         }
         let Some(own) = own else { return Ok((Owed::ToNobody, None)) };
-        let chain = self.chain(github, course.taken.as_ref());
+        let chain = self.chain(self.github()?, course.taken.as_ref());
         let debt = chain.debt(own.clone()).await?;
         let is_this = |attempt| runner.purpose == Some(Purpose::Job(own.job_id, attempt));
         let next = match debt {
@@ -119,30 +117,32 @@ where
             Debt::Unsaid | Debt::Unclear if runner.life != Life::Busy => Some(own),
             Debt::Unsaid | Debt::Unclear => return Ok((Owed::Unclear, None)),
         };
-        self.weigh(github, runner, next, course).await
+        self.weigh(runner, next, course).await
     }
 
     /// The task's tags name the job that the runner really ran, if anybody told; then that job is asked about.
-    async fn look_at_ran_job(&self, github: &G, runner: &Runner) -> Result<Option<Owed>, CallError> {
+    async fn look_at_ran_job(&self, runner: &Runner) -> Result<Option<Owed>, CallError> {
         let Some(task) = runner.task.as_ref().filter(|task| TaskTags(&task.tags).ran_a_job()) else {
             return Ok(None);
         };
         let tags = TaskTags(&task.tags);
         let unknown = if runner.life == Life::Spent { Owed::ToNobody } else { Owed::Unclear };
         let (Some(job), Some(place)) = (tags.ran_job(), ran_target(tags)) else { return Ok(Some(unknown)) };
-        Ok(match link(github.job(&place, job).await?.as_ref(), &self.policy.names, self.clock.now()) {
-            Link::Got { over: false, .. } | Link::Unsettled => Some(Owed::AtWork),
-            Link::Got { over: true, .. } | Link::HeldBack | Link::NotOwed(_) => Some(Owed::ToNobody),
-            Link::Unsaid => Some(unknown),
-            // GitHub has taken it back.
-            Link::Waits => None,
-        })
+        Ok(
+            match link(self.github()?.job(&place, job).await?.as_ref(), &self.policy.names, self.clock.now())
+            {
+                Link::Got { over: false, .. } | Link::Unsettled => Some(Owed::AtWork),
+                Link::Got { over: true, .. } | Link::HeldBack | Link::NotOwed(_) => Some(Owed::ToNobody),
+                Link::Unsaid => Some(unknown),
+                // GitHub has taken it back.
+                Link::Waits => None,
+            },
+        )
     }
 
     /// What the debt means for this runner.
     async fn weigh(
         &self,
-        github: &G,
         runner: &Runner,
         next: Option<Replacement>,
         course: &Course,
@@ -159,7 +159,7 @@ where
             return Ok((Owed::MayStillCome, None));
         }
         if matches!(runner.life, Life::Waiting | Life::Busy | Life::Spent)
-            && self.has_runner(github, &next, runner).await?
+            && self.has_runner(&next, runner).await?
         {
             return Ok((Owed::Served, None));
         }
@@ -186,14 +186,14 @@ where
     }
 
     /// Whether another runner of that job is there or on its way, and runs none: then the sweep sees to that one.
-    async fn has_runner(&self, github: &G, next: &Replacement, than: &Runner) -> Result<bool, CallError> {
+    async fn has_runner(&self, next: &Replacement, than: &Runner) -> Result<bool, CallError> {
         for task in self.ecs.tasks_started_by(&started_by(next.job_id)).await? {
             let tags = TaskTags(&task.tags);
             if task.live
                 && !tags.ran_a_job()
                 && let Some(id) = tags.runner_id()
                 && Some(id) != than.registration
-                && github.runner(&target(tags), id).await?.is_some_and(|runner| !runner.busy)
+                && self.github()?.runner(&target(tags), id).await?.is_some_and(|runner| !runner.busy)
             {
                 return Ok(true);
             }
@@ -204,7 +204,6 @@ where
     async fn carry_out(
         &self,
         step: Step,
-        github: &G,
         runner: &Runner,
         case: &Case,
         next: Option<Replacement>,
@@ -213,6 +212,9 @@ where
         let name = runner.purpose.as_ref().map(|it| self.policy.names.of(it)).unwrap_or_default();
         let settled = |detail: &str| Done::new("Settled", detail);
         Ok(match step {
+            Step::Leave if matches!(runner.life, Life::Over | Life::Unregistered) => {
+                settled("its container ended in order, or was stopped on purpose")
+            }
             Step::Leave | Step::LookOwed | Step::LookRegistration => {
                 Done::nothing("nothing is to be done about this runner")
             }
@@ -222,25 +224,25 @@ where
             }
             Step::Join => Done::nothing("the warm pool has one more"),
             Step::Spend => {
-                let spent = self.spend(github, runner).await? == Deleted::Spent;
+                let spent = self.spend(runner).await? == Deleted::Spent;
                 let what = if spent { "Retired" } else { "Settled" };
                 Done::new(what, "its registration had no task and was not needed")
             }
             Step::HandBack => {
-                self.hand_back(github, runner).await?;
+                self.hand_back(runner).await?;
                 settled("its registration had no task: handed back to dispatch")
             }
             Step::Stop => {
-                self.stop(runner, "its registration is spent").await?;
-                settled("its registration is spent")
+                self.stop(runner, cause.why).await?;
+                settled(cause.why)
             }
-            Step::Retire => match self.retire(github, runner, cause).await? {
+            Step::Retire => match self.retire(runner, cause).await? {
                 Deleted::Spent if runner.life == Life::Waiting => Done::new("Retired", cause.why),
                 Deleted::Spent => settled(cause.why),
                 Deleted::Gone | Deleted::Busy => Done::nothing("it was spent, or has found other work"),
             },
             Step::Replace | Step::Announce | Step::AnnounceAndStop | Step::AnnounceAndTag => match next {
-                Some(next) => self.announce_for(step, github, runner, next, cause).await?,
+                Some(next) => self.announce_for(step, runner, next, cause).await?,
                 None => settled("it was started for no job"),
             },
             Step::Report => self.lost(&name, None, cause).await?,
@@ -252,7 +254,6 @@ where
     async fn announce_for(
         &self,
         step: Step,
-        github: &G,
         runner: &Runner,
         next: Replacement,
         cause: Cause<'_>,
@@ -267,17 +268,21 @@ where
             }
             Step::AnnounceAndStop => {
                 let why = "GitHub spent its registration, and no job ran on it";
-                let done = self.announce_anyway(next, why).await?;
+                let (done, why) = match runner.life {
+                    Life::Unregistered => (self.announce(next, cause).await?, cause.why),
+                    _ => (self.announce_anyway(next, why).await?, why),
+                };
                 self.stop(runner, why).await?;
                 done
             }
+            Step::Announce if runner.life == Life::Unregistered => self.announce(next, cause).await?,
             Step::Replace => {
                 let mut done = match runner.life {
                     // An idle runner is no runner that died.
                     Life::Waiting => self.announce_anyway(next, cause.why).await?,
                     _ => self.announce(next, cause).await?,
                 };
-                let deleted = self.retire(github, runner, cause).await?;
+                let deleted = self.retire(runner, cause).await?;
                 if runner.life == Life::Waiting && deleted == Deleted::Spent {
                     done.counts.push(("Retired", 1));
                 }
@@ -312,16 +317,16 @@ where
         self.ecs.tag(&task.arn, &ran).await
     }
 
-    async fn spend(&self, github: &G, runner: &Runner) -> Result<Deleted, CallError> {
+    async fn spend(&self, runner: &Runner) -> Result<Deleted, CallError> {
         match runner.registration {
-            Some(id) => github.delete_runner(&runner.place, id).await,
+            Some(id) => self.github()?.delete_runner(&runner.place, id).await,
             None => Ok(Deleted::Gone),
         }
     }
 
     /// DELETE, and StopTask only if that spent the registration; or if it was spent before, and its runner never came.
-    async fn retire(&self, github: &G, runner: &Runner, cause: Cause<'_>) -> Result<Deleted, CallError> {
-        let deleted = self.spend(github, runner).await?;
+    async fn retire(&self, runner: &Runner, cause: Cause<'_>) -> Result<Deleted, CallError> {
+        let deleted = self.spend(runner).await?;
         let goes = match deleted {
             Deleted::Spent => true,
             Deleted::Gone => runner.life == Life::Starting,
@@ -344,9 +349,9 @@ where
     /// A registration without a task goes back to the queue as the very attempt that it is. `dispatch` meets its
     /// name, and decides as after any crash: the task is there after all, or the registration is spent and another
     /// one minted.
-    async fn hand_back(&self, github: &G, runner: &Runner) -> Result<(), CallError> {
+    async fn hand_back(&self, runner: &Runner) -> Result<(), CallError> {
         let Some(Purpose::Job(job, attempt)) = runner.purpose else { return Ok(()) };
-        let chain = self.chain(github, None);
+        let chain = self.chain(self.github()?, None);
         let place = chain.place_of(job).await?.unwrap_or_else(|| runner.place.clone());
         let labels = runner.labels.clone();
         let replacement = Replacement { labels, registered: true, ..Replacement::new(job, attempt, place) };

@@ -19,6 +19,8 @@ const SETTLED: Duration = Duration::seconds(timing::SETTLED.as_secs().cast_signe
 /// [`timing::BOOT`].
 pub const BOOT: Duration = Duration::seconds(timing::BOOT.as_secs().cast_signed());
 
+const OLDEST_JOB: Duration = Duration::seconds(timing::OLDEST_JOB.as_secs().cast_signed());
+
 /// A registration, and where it lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
@@ -192,11 +194,19 @@ impl<'a> TasksByRegistration<'a> {
 
 /// Without credentials for GitHub, ECS alone tells what is stuck: a task that does not start within the
 /// time-out, and one that is older than any job can be.
-pub fn stuck(tasks: &[Task], now: OffsetDateTime, idle_timeout: Duration) -> impl Iterator<Item = &Task> {
-    tasks.iter().filter(move |task| match (task.started_at, task.created_at) {
-        (None, Some(created_at)) => now - created_at > idle_timeout.max(BOOT),
-        (Some(started_at), _) => now - started_at > timing::OLDEST_JOB,
-        (None, None) => false,
+pub fn stuck(
+    tasks: &[Task],
+    names: &RunnerNames,
+    now: OffsetDateTime,
+    idle_timeout: Duration,
+) -> impl Iterator<Item = Runner> {
+    tasks.iter().filter_map(move |task| {
+        let (reg, since, patience) = match task.started_at {
+            None => (Reg::Never, task.created_at?, idle_timeout.max(BOOT)),
+            Some(started_at) => (Reg::Hidden, started_at, OLDEST_JOB),
+        };
+        let is_past = now - since > patience;
+        is_past.then(|| Runner::of_task(life(reg, life::Task::Live), true, task, names))
     })
 }
 
@@ -274,7 +284,10 @@ mod tests {
     fn stuck_tasks() {
         let pending = Task { started_at: None, ..task(1, 11) };
         let tasks = [pending.clone(), task(2, 600), task(3, 60 * 24 * 6 + 1)];
-        let stuck: Vec<_> = stuck(&tasks, NOW, TIMEOUT).collect();
-        assert_eq!(stuck, [&pending, &tasks[2]]);
+        let names = RunnerNames::default();
+        let stuck = stuck(&tasks, &names, NOW, TIMEOUT);
+        let stuck: Vec<_> = stuck.filter_map(|runner| Some((runner.life, runner.task?.arn))).collect();
+        let want = [(Life::Unregistered, pending.arn), (Life::Hidden, tasks[2].arn.clone())];
+        assert_eq!(stuck, want);
     }
 }

@@ -13,6 +13,10 @@ pub enum Reg {
     Online,
     /// A runner runs a job.
     Busy,
+    /// Its container minted it: not to be seen from here.
+    Hidden,
+    /// Its container would have, and never came to it, by what ECS alone tells.
+    Never,
 }
 
 /// What ECS shows of the task.
@@ -47,6 +51,10 @@ pub enum Life {
     Astray,
     /// GitHub sees a runner that ECS does not show (yet, or any more).
     Blurred,
+    /// Its task lives, and what its container minted is not to be seen from here.
+    Hidden,
+    /// Its container never came to mint.
+    Unregistered,
     /// Nothing is left of it.
     Over,
 }
@@ -54,7 +62,7 @@ pub enum Life {
 /// The word for what is seen.
 pub fn life(registration: Reg, task: Task) -> Life {
     match (registration, task) {
-        (Reg::Gone, Task::Unseen) => Life::Over,
+        (Reg::Gone, Task::Unseen) | (Reg::Hidden, Task::Unseen | Task::Ended) => Life::Over,
         (Reg::Gone, Task::Live) => Life::Spent,
         (Reg::Gone, Task::Ended) => Life::Astray,
         (Reg::Offline, Task::Unseen) => Life::Minted,
@@ -64,6 +72,8 @@ pub fn life(registration: Reg, task: Task) -> Life {
         (Reg::Offline | Reg::Online, Task::Ended) => Life::Dead,
         (Reg::Busy, Task::Ended) => Life::Lost,
         (Reg::Online | Reg::Busy, Task::Unseen) => Life::Blurred,
+        (Reg::Hidden, Task::Live) => Life::Hidden,
+        (Reg::Never, _) => Life::Unregistered,
     }
 }
 

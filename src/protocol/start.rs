@@ -64,6 +64,8 @@ pub enum Name {
     Busy,
     /// It was ours, and this delivery has spent it.
     GivenBack,
+    /// The container mints for itself: nobody else sees it.
+    Hidden,
 }
 
 /// What a task that had this attempt's token before is known for.
@@ -113,6 +115,8 @@ pub struct Case {
     pub first: bool,
     /// Of few receives: what is not clear yet may become so.
     pub patient: bool,
+    /// More than one capacity may be tried.
+    pub several: bool,
     /// The attempt at hand.
     pub attempt: Attempt,
     /// Whether it is a later one than was asked for.
@@ -140,6 +144,7 @@ impl Case {
             asked,
             first: receives == Some(1),
             patient: receives.is_some_and(|receives| receives <= UNCLEAR_RECEIVES),
+            several: false,
             attempt,
             begun: false,
             most,
@@ -149,6 +154,11 @@ impl Case {
             useless: 0,
             now: Try::default(),
         }
+    }
+
+    /// The same, of a job whose container mints for itself.
+    pub fn hidden(self, several: bool) -> Self {
+        Case { several, now: Try { name: Hidden, ..self.now }, ..self }
     }
 
     fn had(&self) -> Option<Ended> {
@@ -194,6 +204,8 @@ pub enum Look {
     Debt,
     /// The job's live tasks and their registrations: does a runner wait already?
     Crew,
+    /// The job's live tasks: is there one of this attempt?
+    Tasks,
     /// The job's stopped tasks: which attempts are over?
     Stopped,
     /// Who holds the name.
@@ -261,6 +273,24 @@ table! {
     /// What comes next for a job.
     pub fn start / start_rows / start_without (c: &Case) -> Step =
         match (c.asked, c.now.owed, c.crew, c.had(), c.now.name, c.now.launch);
+
+    // The container mints for itself: nothing guards the name, so RunTask's token does
+    "An earlier delivery may have started a task on another capacity, under another token.":
+        (_, _, None, _, Hidden, Launch::Untried) if c.several => See(Look::Tasks);
+    "It has.":
+        (_, _, Some(Some(_)), _, Hidden, Launch::Untried) => Step::End(Duplicate(TASK_IS_THERE));
+    "The same request names the same task, so a repetition is harmless.":
+        (.., Hidden, Launch::Untried)               => Do(RunTask);
+    "The token was used before, with other settings.":
+        (.., Hidden, Conflict(_))                   => Step::End(Duplicate("its task was started before, with other settings"));
+
+    // RunTask's answer is the end
+    "Started.":
+        (.., Launch::Started)                       => Step::End(End::Started);
+    "No registration stays without a task.":
+        (.., Ours, Failed)                          => Do(Discard);
+    "The message comes back as the error says.":
+        (.., Failed)                                => Step::End(Error);
 
     // The job at the end of the chain was announced
     "The registration that the sweep found is of no use to that one.":
@@ -339,12 +369,6 @@ table! {
         (.., Conflict(Some(Former::Lives)))         => Step::End(Duplicate(TASK_IS_THERE));
     "It is over, and another job had it, or none.":
         (.., Conflict(Some(Former::Useless | Former::RanAnother))) => next(c);
-    "Started.":
-        (.., Launch::Started)                       => Step::End(End::Started);
-    "No registration stays without a task.":
-        (.., Ours, Failed)                          => Do(Discard);
-    "The message comes back as the error says.":
-        (.., Failed)                                => Step::End(Error);
 }
 
 /// The attempt at hand is of no use to the job: the next one's turn, if a runner is owed still.
@@ -357,35 +381,6 @@ fn next(c: &Case) -> Step {
         Some(_) if c.failures() >= c.most => Step::End(GivenUp),
         Some(_) => Do(NextAttempt),
     }
-}
-
-table! {
-    /// What comes next for a job whose container mints for itself: nothing guards the name, so RunTask's token does.
-    pub fn start_hidden / start_hidden_rows / start_hidden_without (c: &Hidden) -> Step = match (c.crew, c.launch);
-
-    "An earlier delivery may have started a task on another capacity, under another token.":
-        (None, Launch::Untried) if c.several        => See(Look::Crew);
-    "It has.":
-        (Some(true), Launch::Untried)               => Step::End(Duplicate(TASK_IS_THERE));
-    "The same request names the same task, so a repetition is harmless.":
-        (_, Launch::Untried)                        => Do(RunTask);
-    "The token was used before, with other settings.":
-        (_, Conflict(_))                            => Step::End(Duplicate("its task was started before, with other settings"));
-    "Started.":
-        (_, Launch::Started)                        => Step::End(End::Started);
-    "The message comes back as the error says.":
-        (_, Failed)                                 => Step::End(Error);
-}
-
-/// What is known of a job whose container mints for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Hidden {
-    /// Whether more than one capacity may be tried.
-    pub several: bool,
-    /// Whether a task of this attempt lives.
-    pub crew: Option<bool>,
-    /// RunTask.
-    pub launch: Launch,
 }
 
 #[cfg(test)]

@@ -119,6 +119,16 @@ table! {
     "It is over, or not clear to see yet.":
         (Life::Over | Life::Blurred, ..)                    => Leave;
 
+    // The container mints for itself, and ECS alone tells
+    "No job can have run on it.":
+        (Life::Unregistered, Stopped, Job, _)               => Announce;
+    "It does not start. The tags go with StopTask.":
+        (Life::Unregistered, Swept { past: true }, Job, _)  => AnnounceAndStop;
+    "It does not start, or is older than any job.":
+        (Life::Unregistered | Life::Hidden, Swept { past: true }, ..) => Stop;
+    "It stops by itself when it has been idle.":
+        (Life::Unregistered | Life::Hidden, ..)             => Leave;
+
     // A registration without a task
     "No task, and none needed.":
         (Life::Minted, Unneeded, ..) | (Life::Minted, _, Pool { .. }, _) => Spend;

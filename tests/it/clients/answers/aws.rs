@@ -186,8 +186,9 @@ impl Aws {
 /// What was read is judged as a sweep does.
 fn see(tasks: Result<Vec<Task>, CallError>) -> Result<(), CallError> {
     let (tasks, timeout) = (tasks?, time::Duration::minutes(10));
-    books::compare(&[], &tasks, &gha_fargate_runners::ids::RunnerNames::default(), NOW, timeout);
-    books::stuck(&tasks, NOW, timeout).for_each(drop);
+    let names = gha_fargate_runners::ids::RunnerNames::default();
+    books::compare(&[], &tasks, &names, NOW, timeout);
+    books::stuck(&tasks, &names, NOW, timeout).for_each(drop);
     Ok(())
 }
 
