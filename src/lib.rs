@@ -12,7 +12,7 @@
 //! | [`flows`] | webhook, dispatch, reconcile: look, ask the protocol, do |
 //! | [`lambda`] | batches in isolation, outcomes, metrics |
 //! | [`intake`] | what comes in: payloads, labels, policy, signature |
-//! | [`protocol`] | what comes next: pure functions, no I/O, no clock |
+//! | `protocol` | what comes next: pure functions, no I/O, no clock |
 //! | [`ports`] | what the flows need of the outside |
 //! | [`fargate`] | what Fargate takes: sizes, requests, tags |
 //! | [`error`], [`ids`], `exit`, `env` | ground words; the reader of variables |
@@ -34,5 +34,5 @@ pub mod ids;
 pub mod intake;
 pub mod lambda;
 pub mod ports;
-pub mod protocol;
+mod protocol;
 pub mod runner_init;

@@ -290,4 +290,18 @@ mod tests {
         let want = [(Life::Unregistered, pending.arn), (Life::Hidden, tasks[2].arn.clone())];
         assert_eq!(stuck, want);
     }
+
+    #[test]
+    fn no_time_is_too_far_away() {
+        for since in [time::PrimitiveDateTime::MIN.assume_utc(), time::PrimitiveDateTime::MAX.assume_utc()] {
+            let task = |started_at| Task { created_at: Some(since), started_at, ..task(1, 0) };
+            let tasks = [task(Some(since)), task(None)];
+            let registered = [registered(&runner(1, true, false))];
+            let names = RunnerNames::default();
+            let is_long_ago = since < NOW;
+            let books = compare(&registered, &tasks[..1], &names, NOW, TIMEOUT);
+            assert_eq!(books.runners.is_empty(), !is_long_ago);
+            assert_eq!(stuck(&tasks, &names, NOW, TIMEOUT).count(), if is_long_ago { 2 } else { 0 });
+        }
+    }
 }
