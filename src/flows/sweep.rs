@@ -26,7 +26,6 @@ use crate::{
     intake::policy::{RepositoryGlob, Skip},
     lambda::{
         batch,
-        metrics::OLDEST_WAITING_JOB,
         outcome::{Done, Handled, Outcome, STARTED_CPU_UNITS},
     },
     ports::{
@@ -467,7 +466,6 @@ impl Tally {
             ("Lost", of("Lost")),
             ("LeftToNextSweep", self.left),
             ("PoolSize", self.pool.into()),
-            (OLDEST_WAITING_JOB, self.oldest_waiting.whole_seconds().max(0).unsigned_abs()),
             ("NeedsOperator", needs_operator.into()),
         ];
         counts.extend(self.releases_behind.map(|behind| ("RunnerReleasesBehind", behind.into())));
@@ -486,6 +484,6 @@ impl Tally {
         if let Some(error) = self.first_error {
             detail.push_str(&format!("; first failure: {error}"));
         }
-        Done { counts, ..Done::nothing(detail) }.into()
+        Done { counts, oldest_waiting: Some(self.oldest_waiting), ..Done::nothing(detail) }.into()
     }
 }

@@ -16,12 +16,14 @@ pub const NAMESPACE: &str = "GhaFargateRunners";
 const OLDEST_DEFERRED: &str = "OldestDeferred";
 
 /// The age in seconds of the oldest task whose runner has not come.
-pub const OLDEST_WAITING_JOB: &str = "OldestWaitingJob";
+const OLDEST_WAITING_JOB: &str = "OldestWaitingJob";
 
 /// The metrics of one invocation.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Metrics {
     counts: BTreeMap<&'static str, u64>,
+    /// In seconds; of several, the oldest.
+    ages: BTreeMap<&'static str, u64>,
     dispatch_delays_ms: Vec<i64>,
 }
 
@@ -32,10 +34,10 @@ impl Metrics {
         match &handled.outcome {
             Outcome::Done(done) => {
                 for (metric, count) in &done.counts {
-                    match *metric {
-                        OLDEST_WAITING_JOB => self.at_least(metric, *count),
-                        _ => self.add(metric, *count),
-                    }
+                    self.add(metric, *count);
+                }
+                if let Some(age) = done.oldest_waiting {
+                    self.is_as_old_as(OLDEST_WAITING_JOB, age);
                 }
                 if done.started.is_some()
                     && let Some(created_at) = handled.job.as_ref().and_then(|job| job.created_at)
@@ -59,13 +61,13 @@ impl Metrics {
     /// A message of this age is deferred.
     pub fn deferred(&mut self, reason: Reason, age: time::Duration) {
         if reason != Reason::MaxRunners {
-            self.at_least(OLDEST_DEFERRED, age.whole_seconds().max(0).unsigned_abs());
+            self.is_as_old_as(OLDEST_DEFERRED, age);
         }
     }
 
-    fn at_least(&mut self, metric: &'static str, value: u64) {
-        let known = self.counts.entry(metric).or_default();
-        *known = value.max(*known);
+    fn is_as_old_as(&mut self, metric: &'static str, age: time::Duration) {
+        let known = self.ages.entry(metric).or_default();
+        *known = age.whole_seconds().max(0).unsigned_abs().max(*known);
     }
 
     /// Adds to one count.
@@ -73,9 +75,9 @@ impl Metrics {
         *self.counts.entry(metric).or_default() += by;
     }
 
-    /// One count.
+    /// One count, or one age in seconds.
     pub fn get(&self, metric: &str) -> u64 {
-        self.counts.get(metric).copied().unwrap_or_default()
+        self.counts.get(metric).or_else(|| self.ages.get(metric)).copied().unwrap_or_default()
     }
 
     /// The line for the log. Counts that alarms and graphs look at are there even when they are zero.
@@ -86,13 +88,12 @@ impl Metrics {
         for metric in always {
             counts.entry(metric).or_default();
         }
-        for (metric, count) in counts {
-            let unit = match metric {
-                OLDEST_DEFERRED | OLDEST_WAITING_JOB => "Seconds",
-                _ => "Count",
-            };
+        let of = |values: BTreeMap<&'static str, u64>, unit: &'static str| {
+            values.into_iter().map(move |(metric, value)| (metric, value, unit))
+        };
+        for (metric, value, unit) in of(counts, "Count").chain(of(self.ages.clone(), "Seconds")) {
             definitions.push(json!({ "Name": metric, "Unit": unit }));
-            fields.insert(metric.to_owned(), count.into());
+            fields.insert(metric.to_owned(), value.into());
         }
         if !self.dispatch_delays_ms.is_empty() {
             definitions.push(json!({ "Name": "DispatchDelay", "Unit": "Milliseconds" }));

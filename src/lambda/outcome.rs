@@ -38,6 +38,8 @@ pub struct Handled {
 pub struct Done {
     /// The metrics that it counts for, e.g. one `Started`.
     pub counts: Vec<(&'static str, u64)>,
+    /// The age of the oldest task whose runner has not come, where one looked.
+    pub oldest_waiting: Option<time::Duration>,
     /// A sentence for the log.
     pub detail: String,
     /// The task that it was done to.
@@ -49,7 +51,8 @@ pub struct Done {
 impl Done {
     /// Done once, counted as `metric`.
     pub fn new(metric: &'static str, detail: impl Into<String>) -> Self {
-        Done { counts: vec![(metric, 1)], detail: detail.into(), task: None, started: None }
+        let counts = vec![(metric, 1)];
+        Done { counts, oldest_waiting: None, detail: detail.into(), task: None, started: None }
     }
 
     /// Done to this task.
