@@ -7,6 +7,7 @@ mod inspect;
 mod limits;
 mod outage;
 mod redirect;
+mod secret;
 mod share;
 mod wire;
 mod words;
@@ -20,9 +21,10 @@ use serde::de::DeserializeOwned;
 
 use self::{
     answer::{Call, Need},
-    credentials::{Credentials, Keyring, Pass},
+    credentials::{Keyring, Pass},
     limits::Limits,
     outage::Outage,
+    secret::Credentials,
     share::{At, Failure, Refused},
 };
 use super::http::{Http, Reply, Request};

@@ -6,8 +6,9 @@ use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use super::{
     GitHub,
     answer::{Call, Need},
-    credentials::Credentials,
-    is_ok, read, segment,
+    is_ok, read,
+    secret::Credentials,
+    segment,
 };
 use crate::{
     adapters::http::Reply,
