@@ -7,7 +7,10 @@ use time::OffsetDateTime;
 
 use crate::{
     error::{CallError, Class},
-    flows::sweep::{AT_ONCE, Tally, patiently},
+    flows::{
+        patience::{AT_ONCE, patiently},
+        tally::Tally,
+    },
     ports::{Deliveries, Delivery, Timer},
     protocol::{redeliveries, timing},
 };

@@ -3,7 +3,6 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
 };
 
 use futures_util::{StreamExt, stream};
@@ -17,16 +16,18 @@ use crate::{
         course::Course,
         group::gaps,
         hands::{discard, run_task},
+        patience::{AT_ONCE, patiently},
         plan::Plan,
         reconcile::{Cause, Pool, Reconciler},
         redeliver::redeliver,
+        tally::Tally,
         watch,
     },
     ids::Purpose,
     intake::policy::{RepositoryGlob, Skip},
     lambda::{
         batch,
-        outcome::{Done, Handled, Outcome, STARTED_CPU_UNITS},
+        outcome::{Done, Handled, Outcome},
     },
     ports::{
         Deliveries, FindTasks, Github, Minted, Queue, RunTask, Scope, StartTasks, Target, Task, TendTasks,
@@ -40,50 +41,13 @@ use crate::{
     },
 };
 
-/// GitHub's "after" is in whole seconds, and may be none.
-const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// One sweep of an hour is in its first so many minutes.
 const MINUTES_BETWEEN_SWEEPS: u8 = 5;
 /// As many runners as a sweep surely gets through, whatever GitHub's limits leave it.
 const RUNNERS_A_SWEEP: usize = 40;
-/// Runners seen to at a time: one after the other, a sweep of a busy fleet would not be done before the next.
-pub(crate) const AT_ONCE: usize = 4;
 
 /// An owner, and in scope `repo` a repository, in lower case.
 type Place = (String, Option<String>);
-
-/// What a sweep did.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    /// By metric.
-    counts: BTreeMap<&'static str, u64>,
-    pub(crate) redelivered: u64,
-    pub(crate) left: u64,
-    /// GitHub's rate limit let it see nothing: it was none.
-    blind: bool,
-    pool: u32,
-    oldest_waiting: time::Duration,
-    releases_behind: Option<u32>,
-    group_too_wide: Option<bool>,
-    first_error: Option<CallError>,
-}
-
-impl Tally {
-    /// One failure does not stop the rest; the first is reported with the whole.
-    pub(crate) fn note(&mut self, result: Result<(), CallError>) {
-        if let Err(error) = result {
-            tracing::warn!(%error, "one step of the sweep failed: left to the next");
-            self.left += 1;
-            self.first_error.get_or_insert(error);
-        }
-    }
-
-    fn add(&mut self, done: &Done) {
-        for (metric, count) in &done.counts {
-            *self.counts.entry(metric).or_default() += count;
-        }
-    }
-}
 
 impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
 where
@@ -422,25 +386,6 @@ where
     }
 }
 
-/// Waits for GitHub's rate limit, and tries again, as long as there is time. A sweep has time, and what it used up of the
-/// limit would be lost if it gave up.
-pub(crate) async fn patiently<C: Timer, T, F: Future<Output = Result<T, CallError>>>(
-    clock: &C,
-    deadline: OffsetDateTime,
-    step: impl Fn() -> F,
-) -> Result<T, CallError> {
-    loop {
-        match step().await {
-            Err(CallError { class: Class::RateLimited { after }, .. })
-                if clock.now() + after + timing::ONE_STEP < deadline =>
-            {
-                clock.wait(after.max(SHORTEST_WAIT)).await;
-            }
-            answer => return answer,
-        }
-    }
-}
-
 impl<S> Pool<S> {
     /// Whether GitHub gives a runner of these labels the same jobs as one of the pool's own.
     pub(crate) fn has_labels(&self, labels: &[String]) -> bool {
@@ -448,42 +393,5 @@ impl<S> Pool<S> {
             labels.iter().map(|label| label.to_lowercase()).collect()
         };
         set(&self.labels) == set(labels)
-    }
-}
-
-impl Tally {
-    fn into_outcome(self) -> Outcome {
-        let needs_operator =
-            self.first_error.as_ref().is_some_and(|error| error.class == Class::NeedsOperator);
-        let of = |metric| self.counts.get(metric).copied().unwrap_or_default();
-        let mut counts = vec![
-            ("Swept", (!self.blind).into()),
-            ("Retired", of("Retired")),
-            ("Replaced", of("Replaced")),
-            ("Rejected", of("Rejected")),
-            ("Redelivered", self.redelivered),
-            ("Settled", of("Settled")),
-            ("Lost", of("Lost")),
-            ("LeftToNextSweep", self.left),
-            ("PoolSize", self.pool.into()),
-            ("NeedsOperator", needs_operator.into()),
-        ];
-        counts.extend(self.releases_behind.map(|behind| ("RunnerReleasesBehind", behind.into())));
-        counts.extend(Some((STARTED_CPU_UNITS, of(STARTED_CPU_UNITS))).filter(|(_, units)| *units > 0));
-        counts.extend(self.group_too_wide.map(|wide| ("RunnerGroupTooWide", wide.into())));
-        let mut detail = format!(
-            "retired {}, replaced {}, rejected {}, redelivered {}, settled {}, lost {}, left to the next sweep {}",
-            of("Retired"),
-            of("Replaced"),
-            of("Rejected"),
-            self.redelivered,
-            of("Settled"),
-            of("Lost"),
-            self.left
-        );
-        if let Some(error) = self.first_error {
-            detail.push_str(&format!("; first failure: {error}"));
-        }
-        Done { counts, oldest_waiting: Some(self.oldest_waiting), ..Done::nothing(detail) }.into()
     }
 }

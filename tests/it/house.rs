@@ -1,6 +1,7 @@
 //! The rules of the house, held against the source: layers, and functions that fit on a screen.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -40,54 +41,103 @@ fn layer(module: &str) -> usize {
     layer.unwrap_or_else(|| panic!("{module} is in no layer"))
 }
 
-/// The modules at the root of the crate that a text names: `crate::a`, and in `use crate::{a…, b…}`.
-fn named(text: &str) -> Vec<String> {
-    let mut modules = Vec::new();
-    for (at, found) in text.match_indices("crate::") {
-        let rest = &text[at + found.len()..];
-        let word = |text: &str| -> String {
-            text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
-        };
-        let Some(group) = rest.strip_prefix('{') else {
-            modules.push(word(rest));
-            continue;
-        };
-        let (mut depth, mut item) = (0, String::new());
-        for c in group.chars() {
+/// What a text takes from this crate, each as a path without the `crate` in front: `a::b`, and of `a::{b, c::d}` both.
+fn taken(text: &str, module: &str) -> Vec<String> {
+    fn spread(before: &str, tree: &str, paths: &mut Vec<String>) {
+        if tree.is_empty() {
+            return;
+        }
+        let mut rest = tree;
+        let end =
+            rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':').unwrap_or(rest.len());
+        let path = rest[..end].trim_end_matches(':');
+        rest = &rest[end..];
+        let path = [before, path].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("::");
+        let Some(group) = rest.strip_prefix('{') else { return paths.push(path) };
+        let (mut depth, mut begin) = (0, 0);
+        for (at, c) in group.char_indices() {
             match c {
                 '{' => depth += 1,
-                '}' if depth == 0 => break,
+                ',' | '}' if depth == 0 => {
+                    spread(&path, group[begin..at].trim(), paths);
+                    begin = at + 1;
+                    if c == '}' {
+                        return;
+                    }
+                }
                 '}' => depth -= 1,
-                ',' if depth == 0 => modules.push(word(std::mem::take(&mut item).trim())),
-                _ if depth == 0 => item.push(c),
                 _ => {}
             }
         }
-        modules.push(word(item.trim()));
     }
-    modules.retain(|module| !module.is_empty());
-    modules
+    let mut paths = Vec::new();
+    for (at, found) in text.match_indices("crate::") {
+        if !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
+            spread("", &text[at + found.len()..], &mut paths);
+        }
+    }
+    let parent = module.rsplit_once("::").map_or("", |(parent, _)| parent);
+    for (at, found) in text.match_indices("super::") {
+        if !text[..at].ends_with(':') {
+            spread(parent, &text[at + found.len()..], &mut paths);
+        }
+    }
+    paths
+}
+
+/// Each file as a module, and its code: comments may point anywhere, and tests may use what they test.
+fn modules() -> Vec<(String, String)> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+    let module = |(path, text): (PathBuf, String)| {
+        let inside = path.strip_prefix(root).expect("a source").with_extension("");
+        let module = inside.iter().map(|part| part.to_str().expect("a name")).collect::<Vec<_>>().join("::");
+        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        (module, lines.flat_map(|line| [line, "\n"]).collect())
+    };
+    sources().into_iter().map(module).filter(|(module, _)| !module.ends_with("tests")).collect()
 }
 
 #[test]
 fn no_layer_knows_a_higher_one() {
     let mut wrong = Vec::new();
-    for (path, text) in sources() {
-        let inside = path.strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).expect("a source");
-        let first = inside.iter().next().and_then(|part| part.to_str()).unwrap_or_default();
-        let module = first.trim_end_matches(".rs");
-        if matches!(module, "lib" | "bin") {
+    for (module, code) in modules() {
+        let root = |path: &str| path.split("::").next().unwrap_or_default().to_owned();
+        if matches!(root(&module).as_str(), "lib" | "bin") {
             continue;
         }
-        // Comments may point anywhere.
-        let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-        for other in named(&code) {
-            if layer(&other) > layer(module) {
-                wrong.push(format!("{} uses {other}", inside.display()));
+        for other in taken(&code, &module) {
+            if layer(&root(&other)) > layer(&root(&module)) {
+                wrong.push(format!("{module} uses {other}"));
             }
         }
     }
     assert_eq!(wrong, [""; 0]);
+}
+
+/// A file and those below it are one: `a` declares `a::b`, which may use what is in `a`.
+#[test]
+fn no_circle_of_files() {
+    let modules = modules();
+    let names: BTreeSet<&str> = modules.iter().map(|(module, _)| module.as_str()).collect();
+    let file = |path: &str| {
+        let ends = path.match_indices("::").map(|(at, _)| at).chain([path.len()]);
+        ends.filter_map(|end| names.get(&path[..end]).copied()).last()
+    };
+    let is_below = |a: &str, b: &str| a == b || a.strip_prefix(b).is_some_and(|rest| rest.starts_with("::"));
+    let mut uses: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (module, code) in &modules {
+        let others = taken(code, module).into_iter().filter_map(|path| file(&path));
+        let others = others.filter(|other| !is_below(other, module) && !is_below(module, other));
+        uses.insert(module, others.collect());
+    }
+    assert!(uses.values().map(BTreeSet::len).sum::<usize>() > 200, "the arrows are not read");
+    // Who uses nobody that is left is in no circle.
+    while let Some(done) = uses.iter().find(|(_, others)| others.is_empty()).map(|(module, _)| *module) {
+        uses.remove(done);
+        uses.values_mut().for_each(|others| others.retain(|other| *other != done));
+    }
+    assert!(uses.is_empty(), "these use each other, or one that does: {uses:#?}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::route::{Proxies, Route};
+use super::route::{BoxError, Proxies, Route};
 
 /// Opening a connection takes a few round trips.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -37,7 +37,6 @@ const EARLY: Duration = Duration::from_secs(10);
 
 type Client = legacy::Client<Connector, SdkBody>;
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
-pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// hyper's client, as the SDK's connector. Its connections are given up together: what one of them showed, most
 /// often that the function was frozen for so long, is true of all.

@@ -18,7 +18,8 @@ use hyper_util::{
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::pool::BoxError;
+/// What a connector fails with.
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Which hosts are reached through which proxy.
 #[derive(Clone)]
