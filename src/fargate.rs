@@ -5,3 +5,4 @@ pub mod request;
 pub mod size;
 pub mod stop;
 pub mod tags;
+pub mod usage;

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use super::aws::call_error;
 use crate::{
     error::{CallError, Class},
-    fargate::{fleet::Network, request::TaskRequest, size::Size, stop::Stop},
+    fargate::{fleet::Network, request::TaskRequest, size::Size, stop::Stop, usage::Usage},
     ids::is_ours,
     ports::{FindTasks, RunTask, StartTasks, Started, Task, TaskArn, TendTasks},
 };
@@ -123,10 +123,18 @@ fn read_task(task: aws_sdk_ecs::types::Task) -> Option<Task> {
         at.and_then(|at| OffsetDateTime::from_unix_timestamp(at.secs()).ok())
     };
     let stop = (task.last_status.as_deref() == Some("STOPPED")).then(|| read_stop(&task));
+    let usage = time(task.pull_started_at).zip(time(task.stopped_at)).and_then(|(from, until)| {
+        let number = |text: &Option<String>| text.as_deref()?.parse().ok();
+        let size = Size { cpu: number(&task.cpu)?, memory_mib: number(&task.memory)? };
+        let launch_type = || task.launch_type.as_ref().map(|kind| kind.as_str().to_owned());
+        let capacity = task.capacity_provider_name.clone().or_else(launch_type)?;
+        Some(Usage::new(from, until, size, capacity))
+    });
     Some(Task {
         arn: TaskArn(task.task_arn?),
         definition: task.task_definition_arn.unwrap_or_default(),
         stop,
+        usage,
         live: task.desired_status.as_deref() != Some("STOPPED")
             && task.last_status.as_deref() != Some("STOPPED"),
         created_at: time(task.created_at),

@@ -27,7 +27,7 @@ use crate::{
         payload::{Action, Job, Replacement, WorkflowJob},
         policy::{Policy, Skip},
     },
-    lambda::outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
+    lambda::outcome::{Deferral, Done, Handled, Outcome, Reason, Used, Wait},
     ports::{
         Deliveries, FindTasks, Github, JobState, JobStatus, Queue, Scope, StartTasks, Task, TendTasks, Timer,
     },
@@ -186,12 +186,13 @@ where
         let tags = TaskTags(&task.tags);
         let why = stopped.stop.why();
         let cause = Cause { stop: Some(&stopped.stop), task: Some(&task), why: &why };
-        if tags.ran_a_job() {
-            return Ok(self.ended_after_a_job(tags, cause).await?.with_task(task.arn.clone()).into());
-        }
-        let runner = self.stopped_runner(&task, &stopped.stop).await?;
-        let done = self.tend(&runner, Heard::Stopped, cause, &Course::default()).await?;
-        Ok(done.with_task(stopped.arn.clone()).into())
+        let done = if tags.ran_a_job() {
+            self.ended_after_a_job(tags, cause).await?
+        } else {
+            let runner = self.stopped_runner(&task, &stopped.stop).await?;
+            self.tend(&runner, Heard::Stopped, cause, &Course::default()).await?
+        };
+        Ok(done.with_task(stopped.arn.clone()).with_usage(used(&task)).into())
     }
 
     /// What is left of the runner of a task that has stopped, and ran no job that anybody told of.
@@ -343,6 +344,17 @@ impl<'a> Cause<'a> {
     pub(crate) fn lost(&self) -> Lost {
         self.stop.map(Stop::lost).unwrap_or_default()
     }
+}
+
+/// What the task is billed for, and whose cost that is.
+fn used(task: &Task) -> Option<Used> {
+    let (tags, usage) = (TaskTags(&task.tags), task.usage.clone()?);
+    let started_for = || {
+        let (owner, name) = tags.repository()?;
+        Some(name.map_or_else(|| owner.to_owned(), |name| format!("{owner}/{name}")))
+    };
+    let ran_in = tags.ran_repository().map(|(owner, name)| format!("{owner}/{name}"));
+    Some(Used { task: task.arn.clone(), usage, repository: ran_in.or_else(started_for), job: tags.ran_job() })
 }
 
 /// The runner after that attempt.

@@ -55,5 +55,9 @@ pub fn environment(name: &str) -> Option<String> {
 
 /// Prints the metrics of one invocation.
 pub fn print_metrics(metrics: &Metrics, function: &str, always: &[&'static str]) {
-    println!("{}", metrics.line(function, OffsetDateTime::now_utc(), always));
+    let now = OffsetDateTime::now_utc();
+    println!("{}", metrics.line(function, now, always));
+    for line in metrics.used(function, now) {
+        println!("{line}");
+    }
 }

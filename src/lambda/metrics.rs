@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::lambda::outcome::{Handled, Outcome, Reason};
+use crate::lambda::outcome::{Handled, Outcome, Reason, Used};
 
 /// The namespace of all metrics.
 pub const NAMESPACE: &str = "GhaFargateRunners";
@@ -25,6 +25,7 @@ pub struct Metrics {
     /// In seconds; of several, the oldest.
     ages: BTreeMap<&'static str, u64>,
     dispatch_delays_ms: Vec<i64>,
+    used: Vec<Used>,
 }
 
 impl Metrics {
@@ -36,6 +37,7 @@ impl Metrics {
                 for (metric, count) in &done.counts {
                     self.add(metric, *count);
                 }
+                self.used.extend(done.used.as_deref().cloned());
                 if let Some(age) = done.oldest_waiting {
                     self.is_as_old_as(OLDEST_WAITING_JOB, age);
                 }
@@ -99,20 +101,46 @@ impl Metrics {
             definitions.push(json!({ "Name": "DispatchDelay", "Unit": "Milliseconds" }));
             fields.insert("DispatchDelay".to_owned(), self.dispatch_delays_ms.clone().into());
         }
-        fields.insert("FunctionName".to_owned(), function.into());
-        fields.insert(
-            "_aws".to_owned(),
-            json!({
-                "Timestamp": now.unix_timestamp() * 1000 + i64::from(now.millisecond()),
-                "CloudWatchMetrics": [{
-                    "Namespace": NAMESPACE,
-                    "Dimensions": [["FunctionName"]],
-                    "Metrics": definitions,
-                }],
-            }),
-        );
-        Value::Object(fields).to_string()
+        embed(fields, definitions, function, now)
     }
+
+    /// A line for each task that has ended: what it is billed for, and whose cost that is. Repository and job are no
+    /// dimensions, for each value of those would be a metric that is paid for; Logs Insights sums them up.
+    pub fn used(&self, function: &str, now: OffsetDateTime) -> impl Iterator<Item = String> {
+        self.used.iter().map(move |used| {
+            let fields = json!({
+                "VcpuSeconds": used.usage.vcpu_seconds(),
+                "GibSeconds": used.usage.gib_seconds(),
+                "seconds": used.usage.seconds,
+                "cpu": used.usage.size.cpu,
+                "memory": used.usage.size.memory_mib,
+                "capacity": used.usage.capacity,
+                "task": used.task.0,
+                "repository": used.repository,
+                "job": used.job,
+            });
+            let Value::Object(fields) = fields else { return String::new() };
+            let metrics = ["VcpuSeconds", "GibSeconds"].map(|name| json!({ "Name": name, "Unit": "None" }));
+            embed(fields, metrics.into(), function, now)
+        })
+    }
+}
+
+/// The fields as a line that CloudWatch reads these metrics from.
+fn embed(mut fields: Map<String, Value>, metrics: Vec<Value>, function: &str, now: OffsetDateTime) -> String {
+    fields.insert("FunctionName".to_owned(), function.into());
+    fields.insert(
+        "_aws".to_owned(),
+        json!({
+            "Timestamp": now.unix_timestamp() * 1000 + i64::from(now.millisecond()),
+            "CloudWatchMetrics": [{
+                "Namespace": NAMESPACE,
+                "Dimensions": [["FunctionName"]],
+                "Metrics": metrics,
+            }],
+        }),
+    );
+    Value::Object(fields).to_string()
 }
 
 #[cfg(test)]

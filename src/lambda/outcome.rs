@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::{
     error::{CallError, Class},
+    fargate::usage::Usage,
+    ids::JobId,
     intake::{payload::Job, policy::Skip},
     ports::{Started, TaskArn},
 };
@@ -46,13 +48,28 @@ pub struct Done {
     pub task: Option<TaskArn>,
     /// What was started, if that is what was done.
     pub started: Option<Box<Started>>,
+    /// What the task has used, if it has ended.
+    pub used: Option<Box<Used>>,
+}
+
+/// What a task has used, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Used {
+    /// The task.
+    pub task: TaskArn,
+    /// What it is billed for.
+    pub usage: Usage,
+    /// Where the job is from that it ran, or else the one that it was started for: `owner/name`, or an owner.
+    pub repository: Option<String>,
+    /// The job that it ran; `None`: it is not known to have run one.
+    pub job: Option<JobId>,
 }
 
 impl Done {
     /// Done once, counted as `metric`.
     pub fn new(metric: &'static str, detail: impl Into<String>) -> Self {
         let counts = vec![(metric, 1)];
-        Done { counts, oldest_waiting: None, detail: detail.into(), task: None, started: None }
+        Done { counts, oldest_waiting: None, detail: detail.into(), task: None, started: None, used: None }
     }
 
     /// Done to this task.
@@ -66,6 +83,11 @@ impl Done {
         let counts = vec![("Started", 1), (STARTED_CPU_UNITS, units)];
         let done = Done { counts, ..Done::new("Started", detail) };
         Done { started: Some(Box::new(started.clone())), ..done.with_task(started.arn) }
+    }
+
+    /// And that is what its task has used.
+    pub fn with_usage(self, used: Option<Used>) -> Self {
+        Done { used: used.map(Box::new), ..self }
     }
 
     /// Nothing was done, and nothing is counted.

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::{
     error::CallError,
-    fargate::{request::TaskRequest, size::Size, stop::Stop},
+    fargate::{request::TaskRequest, size::Size, stop::Stop, usage::Usage},
 };
 
 /// The ARN of an ECS task.
@@ -65,6 +65,8 @@ pub struct Task {
     pub definition: String,
     /// How it ended; `None` before that.
     pub stop: Option<Stop>,
+    /// What it is billed for; `None` before it ended, and where it never began to pull its image.
+    pub usage: Option<Usage>,
 }
 
 /// What both need of ECS: to find tasks again.

@@ -239,6 +239,7 @@ mod tests {
             tags: BTreeMap::from([(tags::RUNNER_ID.to_owned(), id.to_string())]),
             definition: String::new(),
             stop: None,
+            usage: None,
         }
     }
 

@@ -161,6 +161,7 @@ mod tests {
                 tags: its,
                 definition: "arn:aws:ecs:eu-central-1:1:task-definition/runner:3".to_owned(),
                 stop: code.map(|code| Stop { code: Some(code.to_owned()), exit_code, ..Stop::default() }),
+                usage: None,
             }
         };
         runners.iter().enumerate().map(task).collect()

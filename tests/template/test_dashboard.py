@@ -19,7 +19,7 @@ QUERIES = {name: resource["Properties"] for name, resource in RESOURCES.items()
            if resource["Type"] == "AWS::Logs::QueryDefinition"}
 # The words of the query language that are used.
 LANGUAGE = {"filter", "display", "sort", "stats", "count", "count_distinct", "max", "latest", "by", "as", "in", "like",
-            "desc", "or", "limit", "SOURCE"}
+            "desc", "or", "limit", "SOURCE", "ispresent", "sum"}
 
 
 def dashboard(mode):
@@ -31,12 +31,15 @@ def fields():
     """What a line of a function's log may have."""
     batch = (ROOT / "src" / "lambda" / "batch.rs").read_text(encoding="utf-8")
     line = re.search(r"tracing::event!\(\s*\$level,(.*?)\"\{detail\}\"", batch, re.DOTALL)[1]
-    return set(re.findall(r"^\s*(\w+)(?: =|,)", line, re.MULTILINE)) | {"level", "message", "timestamp"}
+    metrics = (ROOT / "src" / "lambda" / "metrics.rs").read_text(encoding="utf-8")
+    used = re.search(r"pub fn used.*?json!\(\{(.*?)\}\)", metrics, re.DOTALL)[1]
+    return (set(re.findall(r"^\s*(\w+)(?: =|,)", line, re.MULTILINE)) | set(re.findall(r'"(\w+)":', used))
+            | {"level", "message", "timestamp"})
 
 
 def asked(query):
     """The fields that a query names."""
-    query = re.sub(r"#.*|\"[^\"]*\"|'[^']*'|/[^/]*/", " ", query)
+    query = re.sub(r"#.*|\"[^\"]*\"|'[^']*'|like /[^/]*/", " ", query)
     made = set(re.findall(r"\bas (\w+)", query))
     return set(re.findall(r"[A-Za-z]\w*", query)) - LANGUAGE - made
 

@@ -309,7 +309,10 @@ fn json_task(task: &Task, tags: bool) -> Value {
         Launch::Type(launch_type) => body["launchType"] = json!(launch_type),
         Launch::Provider(provider) => body["capacityProviderName"] = json!(provider),
     }
-    for (name, at) in [("startedAt", task.started_at), ("stoppedAt", task.stopped_at)] {
+    let pull_started_at = task.started_at.and(Some(task.created_at));
+    let times =
+        [("pullStartedAt", pull_started_at), ("startedAt", task.started_at), ("stoppedAt", task.stopped_at)];
+    for (name, at) in times {
         if let Some(at) = at {
             body[name] = json!(epoch(at));
         }

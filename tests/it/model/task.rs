@@ -122,6 +122,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// From the pull of its image, which begins at once here, to its end: what it is billed for.
+    pub fn usage(&self) -> Option<(OffsetDateTime, OffsetDateTime)> {
+        self.started_at.and(Some(self.created_at)).zip(self.stopped_at)
+    }
+
     /// Not stopped, and not asked to stop.
     pub fn is_live(&self) -> bool {
         !self.desired_stopped

@@ -1,7 +1,7 @@
 //! The world's facts in the library's own types, as the ports answer them; and what AWS would not take.
 
 use gha_fargate_runners::{
-    fargate::{fleet::Capacity, request::TaskRequest, stop::Stop, tags},
+    fargate::{fleet::Capacity, request::TaskRequest, size::Size, stop::Stop, tags, usage::Usage},
     ids::RunnerId,
     ports::{Delivery, JobState, JobStatus, Registration, Source, Task, TaskArn},
 };
@@ -64,6 +64,11 @@ pub fn as_task(task: &ecs::Task) -> Task {
             exit_code: task.exit_code.map(i64::from),
             container_reason: None,
             image: None,
+        }),
+        usage: task.usage().map(|(from, until)| {
+            let size = Size { cpu: task.cpu.unwrap_or(1024), memory_mib: task.memory.unwrap_or(3072) };
+            let (Launch::Type(capacity) | Launch::Provider(capacity)) = &task.launch;
+            Usage::new(from, until, size, capacity.clone())
         }),
     }
 }

@@ -1,6 +1,6 @@
 //! Who started what, and who used it: by the log alone.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use time::{Duration, format_description::well_known::Rfc3339};
 
 use crate::{
@@ -78,4 +78,56 @@ async fn runners_of_the_warm_pool_have_theirs_and_are_counted() {
     assert_eq!(lines.iter().map(|line| line["task"].clone()).collect::<Vec<_>>(), arns);
     assert!(lines.iter().all(|line| line["cpu"] == 1024), "{lines:?}");
     assert_eq!(metrics.get("StartedCpuUnits"), 2048);
+}
+
+#[tokio::test]
+async fn a_task_that_has_ended_has_a_line_of_what_it_used_and_whose_cost_that_is() {
+    let world = World::start();
+    let fleet = Fleet::with(&world, &[]).await;
+    let mut used = Vec::new();
+    // The second one's runner is taken by a job of another repository; the third dies before any job.
+    for (size, taken, lives) in [("cpu=2", false, true), ("cpu=0.5", true, true), ("cpu=1", false, false)] {
+        let job = world.queue_job(&["self-hosted", "fargate", size]);
+        let batch = world.deliver(&[world.queued(job)]);
+        world.acknowledge(JOB_QUEUE, &batch, &fleet.dispatch(&batch).await);
+        let task = world.ecs().live().next().map(|task| task.number).expect("a task");
+        world.advance(Duration::seconds(30));
+        if lives {
+            world.boot();
+            let ran = match taken {
+                true => world.queue_job_in(OWNER, "legacy", &["self-hosted", "fargate"]),
+                false => job,
+            };
+            let (now, runner) = (fleet.now(), world.runner_of(task).expect("a runner"));
+            assert!(world.github().assign(ran, runner, now));
+            let batch = world.deliver_to(LIFECYCLE_QUEUE, &[world.payload(ran, "in_progress").to_string()]);
+            world.acknowledge(LIFECYCLE_QUEUE, &batch, &fleet.reconcile(&batch).await);
+            world.advance(Duration::seconds(70));
+            world.finish_job(ran);
+        } else {
+            world.kill_task(task, "TaskFailedToStart", "CannotPullContainerError", None);
+        }
+        let batch = world.deliver_to(LIFECYCLE_QUEUE, &[world.state_change(task).to_string()]);
+        let (_, metrics) = fleet.reconcile_until(&batch, fleet.now() + Duration::minutes(2)).await;
+        used.extend(metrics.used("reconcile", fleet.now()).map(|line| (job, line)));
+    }
+    let [(job, own), (_, thiefs)] = used.as_slice() else {
+        panic!("one that never ran costs nothing: {used:?}")
+    };
+    let read = |line: &str| serde_json::from_str::<Value>(line).expect("JSON");
+    let (own, thiefs) = (read(own), read(thiefs));
+    for (field, value) in [
+        ("VcpuSeconds", json!(200.0)),
+        ("GibSeconds", json!(400.0)),
+        ("seconds", json!(100)),
+        ("cpu", json!(2048)),
+        ("memory", json!(4096)),
+        ("capacity", json!("FARGATE")),
+        ("job", json!(job)),
+        ("repository", json!("octo-org/example-workflow")),
+    ] {
+        assert_eq!(own[field], value, "{field}: {own}");
+    }
+    assert_eq!(own["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["FunctionName"]]));
+    assert_eq!((&thiefs["repository"], &thiefs["VcpuSeconds"]), (&json!("octo-org/legacy"), &json!(50.0)));
 }

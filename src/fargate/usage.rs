@@ -1,0 +1,56 @@
+//! What a task that has ended is billed for.
+
+use time::{Duration, OffsetDateTime};
+
+use crate::fargate::size::Size;
+
+/// "A one-minute minimum" (AWS Fargate Pricing, Linux).
+const LEAST: Duration = Duration::MINUTE;
+
+/// What a task has used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// "From the time you start to download your container image until the task terminates, rounded up to the nearest
+    /// second" (AWS Fargate Pricing).
+    pub seconds: u32,
+    /// Its size.
+    pub size: Size,
+    /// Its capacity provider, or its launch type.
+    pub capacity: String,
+}
+
+impl Usage {
+    /// Of a task that began to pull its image, and has stopped.
+    pub fn new(pulled_from: OffsetDateTime, until: OffsetDateTime, size: Size, capacity: String) -> Self {
+        let time = (until - pulled_from).max(LEAST);
+        let seconds = time.whole_seconds() + i64::from(time.subsec_nanoseconds() > 0);
+        Usage { seconds: u32::try_from(seconds).unwrap_or(u32::MAX), size, capacity }
+    }
+
+    /// vCPUs × seconds.
+    pub fn vcpu_seconds(&self) -> f64 {
+        f64::from(self.seconds) * f64::from(self.size.cpu) / 1024.0
+    }
+
+    /// GiB of memory × seconds.
+    pub fn gib_seconds(&self) -> f64 {
+        f64::from(self.seconds) * f64::from(self.size.memory_mib) / 1024.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_rounded_up_and_a_minute_at_least() {
+        let of = |milliseconds| {
+            let from = OffsetDateTime::UNIX_EPOCH;
+            let size = Size { cpu: 512, memory_mib: 3072 };
+            Usage::new(from, from + Duration::milliseconds(milliseconds), size, "FARGATE_SPOT".to_owned())
+        };
+        let seconds = [-5, 0, 59_999, 60_000, 60_001, 90_500].map(|milliseconds| of(milliseconds).seconds);
+        assert_eq!(seconds, [60, 60, 60, 60, 61, 91]);
+        assert_eq!((of(100_000).vcpu_seconds(), of(100_000).gib_seconds()), (50.0, 300.0));
+    }
+}
