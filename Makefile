@@ -117,7 +117,7 @@ remap = RUSTFLAGS="--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}/registry/sr
   --remap-path-prefix=$(CURDIR)=/src"
 ARCHITECTURE ?= x86_64
 lambda-build = $(call with,build) $(remap) cargo lambda build --locked --release --disable-optimizations
-functions = --no-default-features --bin dispatch --bin webhook --bin reconcile
+functions = --no-default-features --bin dispatch --bin webhook --bin reconcile --bin author
 
 # cargo-lambda's own release settings abort on a panic, which would let one record's panic take its whole
 # batch. With --disable-optimizations the profile in Cargo.toml is the only one that counts.

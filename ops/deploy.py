@@ -218,7 +218,7 @@ def refuse_leftovers(client, stack, parameters):
     looks = [(has_queue, "queue", f"{queues}{which}") for which, made in (
         ("", "CreateJobQueue"), ("-dead-letter", "CreateJobQueue"), ("-lifecycle", "EnableReconcile"),
         ("-lifecycle-dead-letter", "EnableReconcile")) if makes[made]]
-    looks += [(has_log_group, "log group", f"/aws/lambda/{stack}/{it}") for it in ("webhook", "dispatch", "reconcile")]
+    looks += [(has_log_group, "log group", f"/aws/lambda/{stack}/{it}") for it in ("webhook", "dispatch", "reconcile", "author")]
     looks += [(has_log_group, "log group", f"/ecs/{family}")] if makes["CreateTaskDefinition"] else []
     looks += [(has_secret, "secret", f"{stack}/{it}") for it in secrets]
     there = [f"{kind} {name}" for look, kind, name in looks if is_there(look, name)]

@@ -8,7 +8,7 @@ import stack as stacks
 from stack import Failure
 
 # The webhook knows deliveries, and its log names no job.
-FUNCTIONS = ["dispatch", "reconcile"]
+FUNCTIONS = ["dispatch", "reconcile", "author"]
 
 
 def story(client, stack, job):

@@ -14,7 +14,7 @@ from pathlib import Path
 from stack import Failure
 
 ROOT = Path(__file__).resolve().parent.parent
-FUNCTIONS = ("webhook", "dispatch", "reconcile")
+FUNCTIONS = ("webhook", "dispatch", "reconcile", "author")
 ARCHITECTURES = ("x86_64", "arm64")
 CHECKSUMS = "SHA256SUMS"
 # Of a release: a bucket in the stack's Region, into which somebody has put the folder.

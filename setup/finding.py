@@ -2,7 +2,7 @@
 
 from botocore.config import Config
 
-FUNCTIONS = {"webhook": "WebhookFunctionName", "dispatch": "DispatchFunctionName", "reconcile": "ReconcileFunctionName"}
+FUNCTIONS = {"webhook": "WebhookFunctionName", "dispatch": "DispatchFunctionName", "reconcile": "ReconcileFunctionName", "author": "AuthorFunctionName"}
 LIMITS = Config(connect_timeout=5, read_timeout=20, retries={"max_attempts": 2})
 FAMILY = "gha-jit-self-hosted-fargate-runner"
 

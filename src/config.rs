@@ -37,6 +37,8 @@ pub struct Queues {
     pub dead_letter: Option<String>,
     /// `JOB_QUEUE_URL`.
     pub jobs: Option<String>,
+    /// `AUTHOR_QUEUE_URL`.
+    pub author: Option<String>,
 }
 
 /// The settings of `dispatch`.
@@ -98,6 +100,25 @@ pub struct PoolConfig {
     pub fleet: Fleet,
     /// Their network.
     pub network: Network,
+}
+
+/// The settings of `author`.
+#[derive(Debug, Clone)]
+pub struct AuthorConfig {
+    /// `ECS_CLUSTER`.
+    pub cluster: String,
+    /// `RUNNER_NAME_PREFIX`.
+    pub names: RunnerNames,
+    /// GitHub.
+    pub github: GitHubSettings,
+    /// `RERUN_INTERRUPTED`: whether a job whose runner Fargate Spot took back is run again.
+    pub reruns: bool,
+    /// The queues: its own alone.
+    pub queues: Queues,
+    /// The way to GitHub and AWS.
+    pub outside: Outside,
+    /// The function's name, for its metrics.
+    pub function: String,
 }
 
 /// The settings of `webhook`.
@@ -172,6 +193,30 @@ impl ReconcileConfig {
                 network: env.network(),
             }),
             github,
+            outside: env.outside(),
+            function: env.function(),
+        };
+        env.finish(config)
+    }
+}
+
+impl AuthorConfig {
+    /// Reads the settings through `get`.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+        let mut env = Env::new(&get);
+        let scope = env.parse("RUNNER_SCOPE", "org, repo or enterprise/<slug>", Scope::Org, scope);
+        let config = AuthorConfig {
+            cluster: env.required("ECS_CLUSTER", "the name or ARN of an ECS cluster"),
+            names: env.names(),
+            github: GitHubSettings {
+                api_url: env.github_api_url(),
+                secret_arn: env.required("GITHUB_SECRET_ARN", "the ARN of a secret in Secrets Manager"),
+                scope,
+                // It registers no runner.
+                runner_group_id: 1,
+            },
+            reruns: env.number("RERUN_INTERRUPTED", 1, 0) > 0,
+            queues: Queues { author: env.author_queue(), ..Queues::default() },
             outside: env.outside(),
             function: env.function(),
         };
@@ -304,11 +349,20 @@ impl Env<'_> {
     }
 
     fn queues(&mut self) -> Queues {
-        let url = |text: &str| text.contains("://").then(|| Some(text.to_owned()));
         Queues {
-            dead_letter: self.parse("DEAD_LETTER_QUEUE_URL", "the URL of an SQS queue", None, url),
-            jobs: self.parse("JOB_QUEUE_URL", "the URL of an SQS queue", None, url),
+            dead_letter: self.queue("DEAD_LETTER_QUEUE_URL"),
+            jobs: self.queue("JOB_QUEUE_URL"),
+            author: self.author_queue(),
         }
+    }
+
+    fn author_queue(&mut self) -> Option<String> {
+        self.queue("AUTHOR_QUEUE_URL")
+    }
+
+    fn queue(&mut self, name: &str) -> Option<String> {
+        let url = |text: &str| text.contains("://").then(|| Some(text.to_owned()));
+        self.parse(name, "the URL of an SQS queue", None, url)
     }
 
     /// Lambda sets it; elsewhere the metrics still need a name.

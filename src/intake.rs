@@ -2,6 +2,7 @@
 
 pub mod labels;
 pub mod lifecycle;
+pub mod notice;
 pub mod payload;
 pub mod policy;
 pub mod request;

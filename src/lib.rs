@@ -7,9 +7,9 @@
 //!
 //! | folder | what is in it |
 //! | --- | --- |
-//! | `bin/` | the three functions and the container's entrypoint: wiring |
+//! | `bin/` | the functions and the container's entrypoint: wiring |
 //! | [`config`], [`adapters`], [`runner_init`] | the functions' settings; the ports over AWS and GitHub; the container's side |
-//! | [`flows`] | webhook, dispatch, reconcile: look, ask the protocol, do |
+//! | [`flows`] | webhook, dispatch, reconcile, author: look, ask the protocol, do |
 //! | [`lambda`] | batches in isolation, outcomes, metrics |
 //! | [`intake`] | what comes in: payloads, labels, policy, signature |
 //! | `protocol` | what comes next: pure functions, no I/O, no clock |

@@ -3,8 +3,9 @@
 //!
 //! A function's ports are its IAM policy: `dispatch` uses [`Github`], [`FindTasks`], [`StartTasks`] and
 //! [`Queue`]; `reconcile` uses [`Github`], [`Deliveries`], [`FindTasks`], [`TendTasks`] and [`Queue`] (and
-//! [`StartTasks`] for the warm pool only).
+//! [`StartTasks`] for the warm pool only); `author` uses [`Runs`], [`FindTasks`] and [`Queue`].
 
+mod author;
 mod ecs;
 mod github;
 mod inspect;
@@ -12,6 +13,7 @@ mod queue;
 mod time;
 
 pub use self::{
+    author::{Conclusion, Rerun, Run, RunJob, Runs},
     ecs::{FindTasks, RunTask, StartTasks, Started, Task, TaskArn, TendTasks},
     github::{
         Deleted, Deliveries, Delivery, DeliveryPage, Github, Group, JitConfig, JobState, JobStatus, Minted,

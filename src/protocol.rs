@@ -5,6 +5,7 @@ pub mod debt;
 pub mod life;
 pub mod outbreak;
 pub mod redeliveries;
+pub mod rerun;
 pub mod start;
 mod table;
 pub mod tend;

@@ -118,17 +118,18 @@ impl Ecs {
     }
 }
 
+fn time(at: Option<aws_smithy_types::DateTime>) -> Option<OffsetDateTime> {
+    at.and_then(|at| OffsetDateTime::from_unix_timestamp(at.secs()).ok())
+}
+
 fn read_task(task: aws_sdk_ecs::types::Task) -> Option<Task> {
-    let time = |at: Option<aws_smithy_types::DateTime>| {
-        at.and_then(|at| OffsetDateTime::from_unix_timestamp(at.secs()).ok())
-    };
     let stop = (task.last_status.as_deref() == Some("STOPPED")).then(|| read_stop(&task));
     let usage = time(task.pull_started_at).zip(time(task.stopped_at)).and_then(|(from, until)| {
         let number = |text: &Option<String>| text.as_deref()?.parse().ok();
         let size = Size { cpu: number(&task.cpu)?, memory_mib: number(&task.memory)? };
         let launch_type = || task.launch_type.as_ref().map(|kind| kind.as_str().to_owned());
         let capacity = task.capacity_provider_name.clone().or_else(launch_type)?;
-        Some(Usage::new(from, until, size, capacity))
+        Some(Box::new(Usage::new(from, until, size, capacity)))
     });
     Some(Task {
         arn: TaskArn(task.task_arn?),
@@ -153,6 +154,8 @@ fn read_stop(task: &aws_sdk_ecs::types::Task) -> Stop {
     Stop {
         started: task.started_at.is_some(),
         code: task.stop_code.as_ref().map(|code| code.as_str().to_owned()),
+        stopping_at: time(task.stopping_at),
+        stopped_at: time(task.stopped_at),
         reason: task.stopped_reason.clone(),
         exit_code: containers.iter().find_map(|container| container.exit_code).map(i64::from),
         container_reason: containers.iter().find_map(|container| container.reason.clone()),

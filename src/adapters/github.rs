@@ -7,12 +7,18 @@ mod inspect;
 mod limits;
 mod outage;
 mod redirect;
+mod runs;
 mod secret;
 mod share;
 mod wire;
 mod words;
 
-use std::{cell::Cell, fmt::Write, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    fmt::Write,
+    time::Duration,
+};
 
 use futures_util::future::{LocalBoxFuture, join_all};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -30,10 +36,10 @@ use self::{
 use super::http::{Http, Reply, Request};
 use crate::{
     error::{CallError, Class},
-    ids::{JobId, RunnerId, RunnerVersion},
+    ids::{JobId, RunId, RunnerId, RunnerVersion},
     ports::{
         Clock, Deleted, Deliveries, Delivery, DeliveryPage, Github, Group, JitConfig, JobState, Minted,
-        Registration, Scope, SecretSource, SystemClock, Target,
+        Registration, Runs, Scope, SecretSource, SystemClock, Target,
     },
 };
 
@@ -45,6 +51,15 @@ const PER_PAGE: u32 = 100;
 /// installation's 5,000 requests. A list that is said to be longer has no end.
 const MOST_PAGES: u32 = 400;
 
+/// What a client is for, which says what its tokens may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Errand {
+    /// Registers runners, and asks about jobs.
+    Runners,
+    /// Has jobs run again. It registers nothing.
+    Author,
+}
+
 /// GitHub, asked with the credentials of a secret.
 #[derive(Debug)]
 pub struct GitHub<S, C = SystemClock> {
@@ -52,6 +67,7 @@ pub struct GitHub<S, C = SystemClock> {
     api_url: String,
     scope: Scope,
     runner_group_id: u64,
+    errand: Errand,
     keyring: Keyring<S>,
     limits: Limits,
     outage: Outage,
@@ -73,6 +89,8 @@ struct Known {
     has_no_webhook: Cell<bool>,
     /// The API's version has an end, which was said.
     ends: Cell<bool>,
+    /// What each App, by its id, is called where it asks for something.
+    logins: RefCell<BTreeMap<String, String>>,
 }
 
 impl<S: SecretSource> GitHub<S> {
@@ -94,7 +112,25 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
     ) -> Self {
         let (limits, outage) = (Limits::default(), Outage::default());
         let (keyring, known, refused) = (Keyring::new(secret), Known::default(), Refused::default());
-        GitHub { http, api_url, scope, runner_group_id, keyring, limits, outage, refused, clock, known }
+        let errand = Errand::Runners;
+        GitHub {
+            http,
+            api_url,
+            scope,
+            runner_group_id,
+            errand,
+            keyring,
+            limits,
+            outage,
+            refused,
+            clock,
+            known,
+        }
+    }
+
+    /// The same client for something else.
+    pub fn on(self, errand: Errand) -> Self {
+        GitHub { errand, ..self }
     }
 
     /// Reads the secret and, as each App, gets the token of its installation in `owner`'s account, which opens the
@@ -364,6 +400,15 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
         }
         let job: wire::Job = read(&call, &reply)?;
         Ok(Some(job.into()))
+    }
+
+    async fn is_own_rerun(&self, target: &Target, run: RunId) -> Result<bool, CallError> {
+        let own = self.own_logins().await?;
+        if own.is_empty() {
+            return Ok(false);
+        }
+        let asked_by = self.run(target, run).await?.and_then(|run| run.asked_by);
+        Ok(asked_by.is_some_and(|login| own.contains(&login)))
     }
 }
 

@@ -34,6 +34,25 @@ impl Sqs {
     fn client(&self) -> &Client {
         self.client.get_or_init(|| Client::new(&self.config))
     }
+
+    async fn send(
+        &self,
+        url: Option<&str>,
+        variable: &str,
+        body: &str,
+        delay: Duration,
+    ) -> Result<(), CallError> {
+        let unset = || CallError::new(Class::NeedsOperator, format!("{variable} is not set"));
+        self.client()
+            .send_message()
+            .queue_url(url.ok_or_else(unset)?)
+            .message_body(body)
+            .delay_seconds(seconds(delay.min(timing::LONGEST_DELAY)))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| call_error(&error, "sqs:SendMessage", true))
+    }
 }
 
 impl Queue for Sqs {
@@ -83,18 +102,15 @@ impl Queue for Sqs {
     }
 
     async fn announce(&self, body: &str, delay: Duration) -> Result<(), CallError> {
-        let Some(url) = &self.queues.jobs else {
-            return Err(CallError::new(Class::NeedsOperator, "JOB_QUEUE_URL is not set"));
-        };
-        self.client()
-            .send_message()
-            .queue_url(url)
-            .message_body(body)
-            .delay_seconds(seconds(delay.min(timing::LONGEST_DELAY)))
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| call_error(&error, "sqs:SendMessage", true))
+        self.send(self.queues.jobs.as_deref(), "JOB_QUEUE_URL", body, delay).await
+    }
+
+    fn can_tell(&self) -> bool {
+        self.queues.author.is_some()
+    }
+
+    async fn tell(&self, body: &str, delay: Duration) -> Result<(), CallError> {
+        self.send(self.queues.author.as_deref(), "AUTHOR_QUEUE_URL", body, delay).await
     }
 }
 

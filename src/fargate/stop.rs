@@ -1,5 +1,7 @@
 //! How a task ended, as ECS tells it: in DescribeTasks, and in its task state change events.
 
+use time::OffsetDateTime;
+
 use crate::exit::ExitReason;
 
 /// How a task ended.
@@ -17,6 +19,10 @@ pub struct Stop {
     pub container_reason: Option<String>,
     /// The image of the first container that names one.
     pub image: Option<String>,
+    /// When it began to stop, as DescribeTasks says: the container got its SIGTERM.
+    pub stopping_at: Option<OffsetDateTime>,
+    /// When it had stopped, as DescribeTasks says.
+    pub stopped_at: Option<OffsetDateTime>,
 }
 
 /// Of what a job was lost.

@@ -23,7 +23,7 @@ use crate::{
     },
     ids::{Attempt, Purpose, RunnerId, started_by},
     intake::{
-        labels::Sizing,
+        labels::{CapacityLabel, Sizing},
         payload::{self, Job, Message},
         policy::{Policy, Skip, Verdict},
     },
@@ -182,6 +182,15 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Ok(slot) => slot,
             Err(outcome) => return outcome,
         };
+        let sizing = match self.is_own_rerun(job, sizing).await {
+            // What Spot took once, it does not take again.
+            Ok(true) => Sizing { capacity: Some(CapacityLabel::OnDemand), ..sizing },
+            Ok(false) => sizing,
+            Err(error) => {
+                slot.give_back();
+                return error.into();
+            }
+        };
         let plan = Plan::for_job(job, sizing, &self.fleet, &self.policy.names);
         let case = Case::new(asked, receives, job.attempt, self.max_attempts);
         let case = match self.github {
@@ -193,6 +202,23 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             slot.give_back();
         }
         outcome
+    }
+
+    /// Whether the job is run again because this system asked for it. Nobody is asked where no job could be: without an
+    /// author, without Spot, at a run's first attempt.
+    async fn is_own_rerun(&self, job: &Job, sizing: Sizing) -> Result<bool, CallError> {
+        let may_be_spot = match sizing.capacity {
+            None => self.fleet.capacities.contains(&Capacity::FargateSpot),
+            Some(capacity) => capacity == CapacityLabel::Spot,
+        };
+        match (&self.github, job.run_id) {
+            (Some(github), Some(run))
+                if may_be_spot && job.run_attempt != Some(1) && self.queue.can_tell() =>
+            {
+                github.is_own_rerun(&job.target, run).await
+            }
+            _ => Ok(false),
+        }
     }
 
     /// In the good case two calls, mint → RunTask; where the container mints, RunTask alone.

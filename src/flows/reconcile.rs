@@ -24,12 +24,14 @@ use crate::{
     ids::{Attempt, JobId, Purpose, RunId, is_ours, started_by},
     intake::{
         lifecycle::{self, Lifecycle, StoppedTask},
+        notice::Interrupted,
         payload::{Action, Job, Replacement, WorkflowJob},
         policy::{Policy, Skip},
     },
     lambda::outcome::{Deferral, Done, Handled, Outcome, Reason, Used, Wait},
     ports::{
-        Deliveries, FindTasks, Github, JobState, JobStatus, Queue, Scope, StartTasks, Task, TendTasks, Timer,
+        Deliveries, FindTasks, Github, JobState, JobStatus, Queue, Scope, StartTasks, Target, Task,
+        TendTasks, Timer,
     },
     protocol::{
         books::{Runner, ran_target, target},
@@ -185,7 +187,11 @@ where
         }
         let tags = TaskTags(&task.tags);
         let why = stopped.stop.why();
-        let cause = Cause { stop: Some(&stopped.stop), task: Some(&task), why: &why };
+        // The event does not say when: DescribeTasks does.
+        let times = task.stop.as_ref().map(|stop| (stop.stopping_at, stop.stopped_at));
+        let (stopping_at, stopped_at) = times.unwrap_or_default();
+        let stop = Stop { stopping_at, stopped_at, ..stopped.stop.clone() };
+        let cause = Cause { stop: Some(&stop), task: Some(&task), why: &why };
         let done = if tags.ran_a_job() {
             self.ended_after_a_job(tags, cause).await?
         } else {
@@ -225,6 +231,9 @@ where
             return Ok(in_order);
         }
         let repository = tags.ran_repository().map(|(owner, name)| format!("{owner}/{name}"));
+        if let (Some(job), Some(place)) = (job, place) {
+            self.tell_interrupted(job, place, cause.stop).await?;
+        }
         // The run in the tags is that of the job that the runner was started for.
         let is_own = tags.purpose(&self.policy.names).and_then(|purpose| purpose.job()) == job;
         let (job, run) = (job.map(|job| job.0), tags.run_id().filter(|_| is_own));
@@ -236,6 +245,20 @@ where
     pub(crate) fn github(&self) -> Result<&G, CallError> {
         let why = "GitHub is not to be asked here: GITHUB_SECRET_ARN is not set";
         self.github.as_ref().ok_or_else(|| CallError::new(Class::NeedsOperator, why))
+    }
+
+    /// A job went with its runner: if Fargate Spot took that back, whoever looks after the author is told, for certain.
+    pub(crate) async fn tell_interrupted(
+        &self,
+        job: JobId,
+        place: Target,
+        stop: Option<&Stop>,
+    ) -> Result<(), CallError> {
+        let interrupted = stop.filter(|stop| stop.lost() == Lost::Interrupted && self.queue.can_tell());
+        match interrupted.and_then(|stop| Interrupted::new(job, place, stop, self.clock.now())) {
+            Some(interrupted) => self.queue.tell(&interrupted.to_body(), Duration::ZERO).await,
+            None => Ok(()),
+        }
     }
 
     /// Where a runner leads to, by the tags of all tasks where they were read.
@@ -348,7 +371,7 @@ impl<'a> Cause<'a> {
 
 /// What the task is billed for, and whose cost that is.
 fn used(task: &Task) -> Option<Used> {
-    let (tags, usage) = (TaskTags(&task.tags), task.usage.clone()?);
+    let (tags, usage) = (TaskTags(&task.tags), *task.usage.clone()?);
     let started_for = || {
         let (owner, name) = tags.repository()?;
         Some(name.map_or_else(|| owner.to_owned(), |name| format!("{owner}/{name}")))

@@ -68,6 +68,10 @@ where
         if task.live && !heard {
             self.tag_used(job, purpose, &task).await?;
         }
+        if event.action == Action::Completed && !task.live && !heard {
+            // Nobody knew which job went with it, until now.
+            self.tell_interrupted(job.id, job.target.clone(), task.stop.as_ref()).await?;
+        }
         // One of the two events takes the second look.
         if serves_another && is_served && (event.action == Action::InProgress || !heard) {
             let owner = owner.filter(|_| is_equal);

@@ -245,8 +245,10 @@ where
                 Some(next) => self.announce_for(step, runner, next, cause).await?,
                 None => settled("it was started for no job"),
             },
-            Step::Report => self.lost(&name, None, cause).await?,
-            Step::ReportAndAnnounce => self.lost(&name, next, cause).await?,
+            Step::Report | Step::ReportAndAnnounce => {
+                self.tell_of_lost(runner, case, cause).await?;
+                self.lost(&name, next.filter(|_| step == Step::ReportAndAnnounce), cause).await?
+            }
         })
     }
 
@@ -290,6 +292,18 @@ where
             }
             _ => self.announce_anyway(next, "it ran some other job").await?,
         })
+    }
+
+    /// Its task's tags say which job was lost with it, or GitHub did, which was asked.
+    async fn tell_of_lost(&self, runner: &Runner, case: &Case, cause: Cause<'_>) -> Result<(), CallError> {
+        let Some(task) = &runner.task else { return Ok(()) };
+        let tags = TaskTags(&task.tags);
+        let own = runner.purpose.as_ref().and_then(Purpose::job).filter(|_| case.owed == Some(Owed::AtWork));
+        let ran = tags.ran_job().zip(ran_target(tags)).or(own.map(|job| (job, target(tags))));
+        match ran {
+            Some((job, place)) => self.tell_interrupted(job, place, cause.stop).await,
+            None => Ok(()),
+        }
     }
 
     /// A job is lost with its task: GitHub will notice that the runner is gone, and fail the job. It is not

@@ -79,6 +79,7 @@ fn read_task(task: TaskDetail) -> Result<Lifecycle, Unreadable> {
             exit_code: task.containers.iter().find_map(|container| container.exit_code),
             image: task.containers.iter().find_map(|container| container.image.clone()),
             container_reason: task.containers.into_iter().find_map(|container| container.reason),
+            ..Stop::default()
         },
     }))
 }

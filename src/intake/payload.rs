@@ -24,6 +24,8 @@ pub struct Job {
     pub attempt: Attempt,
     /// The run it belongs to.
     pub run_id: Option<RunId>,
+    /// Of which attempt at that run it is, as GitHub counts them; this system's own messages do not say.
+    pub run_attempt: Option<u32>,
     /// Its name. Any characters.
     pub name: Option<String>,
     /// The workflow's name. Any characters.
@@ -163,6 +165,7 @@ impl Replacement {
             id: self.job_id,
             attempt: self.attempt,
             run_id: self.run_id,
+            run_attempt: None,
             name: None,
             workflow: None,
             labels: self.labels,
@@ -254,7 +257,7 @@ fn read_payload(shape: &Shape, json: &str, path: &str) -> Result<Message, Unread
 
 /// "The repository name can only contain ASCII letters, digits, and the characters ., -, and _", 100 at most, and
 /// logins are shorter. (No path is left by way of `..` either.)
-fn check_name(name: &str) -> Result<(), &'static str> {
+pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
     const LONGEST_NAME: usize = 100;
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     match name {
@@ -290,6 +293,8 @@ pub fn read_workflow_job(json: &str, path: &str) -> Result<WorkflowJob, Unreadab
             id: wire.workflow_job.id,
             attempt: Attempt::FIRST,
             run_id: Some(wire.workflow_job.run_id),
+            // Old servers do not say: there, all are first ones.
+            run_attempt: Some(attempt_of(wire.workflow_job.run_attempt.as_ref())),
             name: wire.workflow_job.name,
             workflow: wire.workflow_job.workflow_name,
             labels: wire.workflow_job.labels,
@@ -316,13 +321,18 @@ pub fn read_workflow_job(json: &str, path: &str) -> Result<WorkflowJob, Unreadab
     })
 }
 
+fn attempt_of(said: Option<&Value>) -> u32 {
+    said.and_then(Value::as_u64).and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(1)
+}
+
 /// A payload with nothing left but what this system reads, for an event that would be too large otherwise.
 /// `None` if it is no JSON object.
 pub fn trimmed(json: &str) -> Option<String> {
-    const KEPT: [&str; 21] = [
+    const KEPT: [&str; 22] = [
         "/action",
         "/workflow_job/id",
         "/workflow_job/run_id",
+        "/workflow_job/run_attempt",
         "/workflow_job/status",
         "/workflow_job/conclusion",
         "/workflow_job/labels",
@@ -403,6 +413,7 @@ struct Wire {
 struct WireJob {
     id: JobId,
     run_id: RunId,
+    run_attempt: Option<Value>,
     status: JobStatus,
     labels: Vec<String>,
     name: Option<String>,

@@ -184,6 +184,7 @@ mod tests {
                 id: JobId(1),
                 attempt: Attempt::FIRST,
                 run_id: None,
+                run_attempt: None,
                 name: None,
                 workflow: None,
                 labels: vec!["self-hosted".into()],

@@ -1,4 +1,4 @@
-//! What the three functions have in common around their flows: logs, start, and the line of metrics.
+//! What the functions have in common around their flows: logs, start, and the line of metrics.
 
 use std::process::ExitCode;
 

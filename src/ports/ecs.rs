@@ -66,7 +66,7 @@ pub struct Task {
     /// How it ended; `None` before that.
     pub stop: Option<Stop>,
     /// What it is billed for; `None` before it ended, and where it never began to pull its image.
-    pub usage: Option<Usage>,
+    pub usage: Option<Box<Usage>>,
 }
 
 /// What both need of ECS: to find tasks again.

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::{
     error::CallError,
-    ids::{InstallationId, JobId, RepositoryId, RunnerId, RunnerVersion},
+    ids::{InstallationId, JobId, RepositoryId, RunId, RunnerId, RunnerVersion},
 };
 
 /// Which registrations are made: of an organisation, a repository or an enterprise.
@@ -196,6 +196,12 @@ pub trait Github {
     /// `GET /repositories/{repository_id}/actions/jobs/{id}`, or `/repos/{owner}/{repo}/…`; `None` when GitHub does not say: there is no such job,
     /// or it has moved, or we may not see it.
     fn job(&self, target: &Target, job: JobId) -> impl Future<Output = Result<Option<JobState>, CallError>>;
+
+    /// Whether the newest attempt at a run was asked for by this system itself. Asked only where there is an author's
+    /// queue.
+    fn is_own_rerun(&self, _target: &Target, _run: RunId) -> impl Future<Output = Result<bool, CallError>> {
+        async { Ok(false) }
+    }
 }
 
 /// One line of the App's webhook delivery log.

@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use secrecy::SecretString;
 
-use crate::error::CallError;
+use crate::error::{CallError, Class};
 
 /// Where a record came from: what it takes to set its visibility.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,16 @@ pub trait Queue {
 
     /// Puts a message on the job queue, visible after `delay` (15 minutes at most).
     fn announce(&self, body: &str, delay: Duration) -> impl Future<Output = Result<(), CallError>>;
+
+    /// Whether there is anybody to tell the author of a job something.
+    fn can_tell(&self) -> bool {
+        false
+    }
+
+    /// Puts a message on the author's queue, visible after `delay` (15 minutes at most).
+    fn tell(&self, _body: &str, _delay: Duration) -> impl Future<Output = Result<(), CallError>> {
+        async { Err(CallError::new(Class::NeedsOperator, "AUTHOR_QUEUE_URL is not set")) }
+    }
 }
 
 /// A secret in Secrets Manager.

@@ -1,4 +1,4 @@
-//! Both functions with their real adapters, as the template wires them, in front of the test world.
+//! The functions with their real adapters, as the template wires them, in front of the test world.
 // Every test binary that uses it compiles this module for itself, and none uses all of it.
 #![allow(dead_code)]
 
@@ -10,13 +10,14 @@ use aws_smithy_types::retry::RetryConfig;
 use gha_fargate_runners::{
     adapters::{
         ecs::{Ecs, EcsStarter},
-        github::GitHub,
+        github::{Errand, GitHub},
         http::Http,
         secrets::Secret,
         sqs::Sqs,
     },
-    config::{DispatchConfig, GitHubSettings, ReconcileConfig},
+    config::{AuthorConfig, DispatchConfig, GitHubSettings, ReconcileConfig},
     flows::{
+        author::Author,
         dispatch::Dispatcher,
         memory::Memory,
         reconcile::{Pool, Reconciler},
@@ -32,10 +33,12 @@ use crate::model::aws::REGION;
 
 type Minter = GitHub<Secret, WorldClock>;
 
-/// Both functions.
+/// The functions.
 pub struct Fleet {
     pub dispatcher: Dispatcher<Minter, EcsStarter, Sqs, WorldClock>,
     pub reconciler: Reconciler<Minter, Ecs, EcsStarter, Sqs, WorldClock>,
+    /// Where there is a queue for it.
+    pub author: Option<Author<Minter, Ecs, Sqs, WorldClock>>,
     clock: WorldClock,
 }
 
@@ -69,7 +72,20 @@ impl Fleet {
             ecs: ecs.clone().starter(pool.fleet.container.clone(), &pool.network).expect("a network"),
             fleet: pool.fleet,
         });
+        let author = reconcile.queues.author.as_ref().map(|_| {
+            let author = AuthorConfig::read(get).expect("the author's settings");
+            Author {
+                github: github(author.github).on(Errand::Author),
+                ecs: ecs.clone(),
+                queue: Sqs::new(&aws, author.queues),
+                clock: world.clock(),
+                names: author.names,
+                reruns: author.reruns,
+                said_at: Default::default(),
+            }
+        });
         Fleet {
+            author,
             dispatcher: Dispatcher {
                 github: config.github.map(github),
                 ecs: starter,
@@ -124,6 +140,17 @@ impl Fleet {
     pub async fn reconcile_until(&self, event: &Value, deadline: OffsetDateTime) -> (Value, Metrics) {
         let handle = |body, _| self.reconciler.handle(body, deadline);
         let (answer, metrics) = batch::invoke(&raw(event), &self.reconciler.queue, &self.clock, handle).await;
+        (answer.expect("a batch never fails"), metrics)
+    }
+}
+
+/// The functions that a story of the author needs.
+impl Fleet {
+    /// Lambda's answer to a batch of the author's queue.
+    pub async fn tell_author(&self, event: &Value) -> (Value, Metrics) {
+        let author = self.author.as_ref().expect("AUTHOR_QUEUE_URL");
+        let handle = |body, _| author.handle(body);
+        let (answer, metrics) = batch::invoke(&raw(event), &author.queue, &self.clock, handle).await;
         (answer.expect("a batch never fails"), metrics)
     }
 }

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use gha_fargate_runners::config::{DispatchConfig, ReconcileConfig, WebhookConfig};
+use gha_fargate_runners::config::{AuthorConfig, DispatchConfig, ReconcileConfig, WebhookConfig};
 use proptest::{
     strategy::{Strategy, ValueTree},
     string::string_regex,
@@ -34,6 +34,7 @@ fn all_read() -> BTreeMap<&'static str, Names> {
         ("webhook", read(&[], |get| drop(WebhookConfig::read(get)))),
         ("dispatch", read(&[secret], |get| drop(DispatchConfig::read(get)))),
         ("reconcile", read(&[secret], |get| drop(ReconcileConfig::read(get)))),
+        ("author", read(&[secret], |get| drop(AuthorConfig::read(get)))),
         ("pool", read(&[secret, ("WARM_POOL_SIZE", "1")], |get| drop(ReconcileConfig::read(get)))),
     ])
 }
@@ -73,9 +74,12 @@ fn the_page_lists_what_is_read() {
 fn the_template_sets_what_is_read() {
     let template = include_str!("../../template.yaml");
     let read = all_read();
-    for (function, resource) in
-        [("webhook", "WebhookFunction"), ("dispatch", "DispatchFunction"), ("pool", "ReconcileFunction")]
-    {
+    for (function, resource) in [
+        ("webhook", "WebhookFunction"),
+        ("dispatch", "DispatchFunction"),
+        ("author", "AuthorFunction"),
+        ("pool", "ReconcileFunction"),
+    ] {
         let rest = template.split_once(&format!("\n  {resource}:\n")).expect("the function").1;
         let variables = rest.split_once("        Variables:\n").expect("its variables").1;
         let set: Names = variables
@@ -166,9 +170,12 @@ fn every_value_that_the_template_accepts_is_accepted() {
     let parameters = parameters();
     let mut runner = TestRunner::deterministic();
     let mut tried = BTreeSet::new();
-    for (function, resource) in
-        [("webhook", "WebhookFunction"), ("dispatch", "DispatchFunction"), ("reconcile", "ReconcileFunction")]
-    {
+    for (function, resource) in [
+        ("webhook", "WebhookFunction"),
+        ("dispatch", "DispatchFunction"),
+        ("author", "AuthorFunction"),
+        ("reconcile", "ReconcileFunction"),
+    ] {
         for (variable, (parameter, only_sometimes)) in set_to(resource) {
             let definition = &parameters[&parameter];
             let mut values = definition.values.clone();
@@ -190,6 +197,7 @@ fn every_value_that_the_template_accepts_is_accepted() {
                 let mistakes = match function {
                     "webhook" => WebhookConfig::read(get).err(),
                     "dispatch" => DispatchConfig::read(get).err(),
+                    "author" => AuthorConfig::read(get).err(),
                     _ => ReconcileConfig::read(get).err(),
                 };
                 assert_eq!(mistakes, None, "{function}: {parameter}={value:?}");

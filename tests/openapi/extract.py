@@ -16,6 +16,7 @@ import tarfile
 EDITIONS = ["api.github.com", "ghec", "ghes-3.19", "ghes-3.18", "ghes-3.17"]
 
 RUNNER = {"id": {}, "name": {}, "status": {}, "busy": {}, "labels": {"name": {}}}
+JOB = {name: {} for name in ["id", "run_id", "run_attempt", "name", "status", "conclusion", "completed_at", "runner_name"]}
 SCOPES = ["/orgs/{org}", "/repos/{owner}/{repo}", "/enterprises/{enterprise}"]
 
 # Each call, and the fields of its answer that are read.
@@ -24,19 +25,26 @@ CALLS = {
     **{f"GET {scope}/actions/runners": {"total_count": {}, "runners": RUNNER} for scope in SCOPES},
     **{f"GET {scope}/actions/runners/{{runner_id}}": RUNNER for scope in SCOPES},
     **{f"DELETE {scope}/actions/runners/{{runner_id}}": {} for scope in SCOPES},
-    "GET /repos/{owner}/{repo}/actions/jobs/{job_id}": {"status": {}, "runner_name": {}, "labels": {}},
+    "GET /repos/{owner}/{repo}/actions/jobs/{job_id}": {**JOB, "labels": {}},
     "GET /orgs/{org}/installation": {"id": {}, "html_url": {}, "suspended_at": {}, "repository_selection": {}},
     "GET /repos/{owner}/{repo}/installation": {"id": {}},
     "POST /app/installations/{installation_id}/access_tokens": {"token": {}, "expires_at": {}},
     "GET /app/hook/deliveries": {"id": {}, "guid": {}, "delivered_at": {}, "status_code": {}, "event": {}, "action": {}},
     "POST /app/hook/deliveries/{delivery_id}/attempts": {},
     # The doctor's.
-    "GET /app": {"html_url": {}, "events": {}},
+    "GET /app": {"html_url": {}, "slug": {}, "events": {}},
     "GET /app/hook/config": {"url": {}, "content_type": {}, "insecure_ssl": {}},
     "GET /orgs/{org}/actions/runner-groups/{runner_group_id}": {
         name: {} for name in ["name", "visibility", "allows_public_repositories", "restricted_to_workflows"]
     },
     "GET /orgs/{org}/actions/runner-groups/{runner_group_id}/repositories": {"total_count": {}, "repositories": {"full_name": {}}},
+    # The author's.
+    "GET /repos/{owner}/{repo}/actions/runs/{run_id}": {
+        **{name: {} for name in ["run_attempt", "status", "conclusion", "created_at", "updated_at"]}, "triggering_actor": {"login": {}},
+    },
+    "GET /repos/{owner}/{repo}/actions/runs/{run_id}/attempts/{attempt_number}/jobs": {"total_count": {}, "jobs": JOB},
+    "POST /repos/{owner}/{repo}/actions/runs/{run_id}/rerun-failed-jobs": {},
+    "POST /repos/{owner}/{repo}/actions/jobs/{job_id}/rerun": {},
     "GET /rate_limit": {"resources": {"core": {"limit": {}, "remaining": {}}}},
 }
 
@@ -44,7 +52,8 @@ OWNER = {"login": {}}
 EVENT = {
     "action": {},
     "workflow_job": {
-        name: {} for name in ["id", "run_id", "status", "labels", "name", "workflow_name", "created_at", "runner_id", "runner_name"]
+        name: {} for name in ["id", "run_id", "run_attempt", "status", "labels", "name", "workflow_name", "created_at", "runner_id",
+                             "runner_name"]
     },
     "repository": {"name": {}, "private": {}, "owner": OWNER},
     "installation": {"id": {}},

@@ -22,7 +22,7 @@ class RunnersLogs(unittest.TestCase):
         resources = Stack(TEMPLATE, RunnerLogClass="INFREQUENT_ACCESS").template["Resources"]
         functions = [name for name, it in resources.items() if it["Type"] == "AWS::Logs::LogGroup"
                      and "/aws/lambda/" in str(it["Properties"]["LogGroupName"])]
-        self.assertEqual(len(functions), 3)
+        self.assertEqual(len(functions), 4)
         for name in functions:
             self.assertNotIn("LogGroupClass", resources[name]["Properties"], name)
 

@@ -31,9 +31,9 @@ CLOSED = {"FunctionSubnetIds": "subnet-0123456789abcdef0", "FunctionSecurityGrou
 MODES |= {"closed network": CLOSED, "closed network, container-minted": CLOSED | {"Mode": "container-minted"}}
 MODES |= {"what there is": THERE | {"GitHubSecretArn": TOKEN, "WarmPoolSize": "2"}, "dispatch alone": THERE | {
     "GitHubSecretArn": TOKEN, "FrontDoor": "none", "EnableReconcile": "false", "WebhookSecretArn": TOKEN}}
-QUEUES = ["JobQueue", "JobDeadLetterQueue", "LifecycleQueue", "LifecycleDeadLetterQueue"]
+QUEUES = ["JobQueue", "JobDeadLetterQueue", "LifecycleQueue", "LifecycleDeadLetterQueue", "AuthorQueue"]
 RULES = ["JobQueuedRule", "JobLifecycleRule", "TaskStoppedRule", "SweepRule"]
-ROLES = ["WebhookRole", "DispatchRole", "ReconcileRole", "TaskRole", "ExecutionRole", "ImageRole", "ImageWeeklyRole"]
+ROLES = ["WebhookRole", "DispatchRole", "ReconcileRole", "AuthorRole", "TaskRole", "ExecutionRole", "ImageRole", "ImageWeeklyRole"]
 SEND, RECEIVE = "sqs:SendMessage", "sqs:ReceiveMessage"
 MAY = {
     ("JobQueue", SEND): {"JobQueuedRule", "DispatchRole", "ReconcileRole"},
@@ -44,6 +44,8 @@ MAY = {
     ("LifecycleQueue", RECEIVE): {"ReconcileRole"},
     ("LifecycleDeadLetterQueue", SEND): {"JobLifecycleRule", "TaskStoppedRule", "SweepRule"},
     ("LifecycleDeadLetterQueue", RECEIVE): set(),
+    ("AuthorQueue", SEND): {"ReconcileRole", "AuthorRole"},
+    ("AuthorQueue", RECEIVE): {"AuthorRole"},
 }
 
 

@@ -42,7 +42,7 @@ def image_calls(stack):
 
 def closed_network(stack):
     """What Lambda does for a function in a VPC, and what Secrets Manager does with a customer-managed key."""
-    functions = {"WebhookRole", "DispatchRole", "ReconcileRole"}
+    functions = {"WebhookRole", "DispatchRole", "ReconcileRole", "AuthorRole"}
     in_vpc = functions if stack.holds("FunctionsInVpc") else set()
     for action in ("CreateNetworkInterface", "DescribeNetworkInterfaces", "DescribeSubnets", "DeleteNetworkInterface",
                    "AssignPrivateIpAddresses", "UnassignPrivateIpAddresses"):
@@ -68,6 +68,8 @@ def calls(stack):
     arm64 = {"DispatchRole"} if stack.holds("Arm64") else set()
     to_tasks = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
     both = {"DispatchRole", "ReconcileRole"}
+    ask = both | {"AuthorRole"}
+    asked = {"ReconcileRole", "AuthorRole"} if stack.creates("AuthorQueue") else set()
     run = ARN.format("ecs", f"task-definition/{family}")
     bus = ARN.format("events", f"event-bus/{stack.parameters['EventBusName']}")
     yield "put_events", "events:PutEvents", bus, {}, {"WebhookRole"}
@@ -77,9 +79,9 @@ def calls(stack):
            set() if given else {"WebhookRole"})
     own = stack.holds("CreateGitHubSecret")
     yield ("get_secret_value GitHub", "secretsmanager:GetSecretValue", TOKEN, {},
-           both if minted and not own else set())
+           ask if minted and not own else set())
     yield ("get_secret_value GitHub, its own", "secretsmanager:GetSecretValue", stack.arn("GitHubSecret"), {},
-           both if own else set())
+           ask if own else set())
     yield ("get_secret_value of containers", "secretsmanager:GetSecretValue", stack.arn("AccessTokenSecret"), {},
            {"ExecutionRole"} if stack.holds("CreateAccessTokenSecret") else set())
     yield "run_task", "ecs:RunTask", f"{run}:7", here, {"DispatchRole"} | pool
@@ -96,14 +98,14 @@ def calls(stack):
     yield "run_task with another role", "iam:PassRole", stack.arn("ReconcileRole"), to_tasks, set()
     yield "a function with a task's role", "iam:PassRole", stack.arn("TaskRole"), {
         "iam:PassedToService": "lambda.amazonaws.com"}, set()
-    yield "list_tasks", "ecs:ListTasks", "*", here, both
+    yield "list_tasks", "ecs:ListTasks", "*", here, ask
     yield "list_tasks elsewhere", "ecs:ListTasks", "*", {"ecs:cluster": "other"}, set()
-    yield "describe_tasks", "ecs:DescribeTasks", task, {}, both
+    yield "describe_tasks", "ecs:DescribeTasks", task, {}, ask
     yield "describe_tasks elsewhere", "ecs:DescribeTasks", ARN.format("ecs", "task/other/0123"), {}, set()
     yield "describe_clusters", "ecs:DescribeClusters", stack.arn("Cluster"), {}, {"DispatchRole"}
     yield "stop_task", "ecs:StopTask", task, {}, {"ReconcileRole"}
     yield "stop_task elsewhere", "ecs:StopTask", ARN.format("ecs", "task/other/0123"), {}, set()
-    for queue, role in (("JobQueue", "DispatchRole"), ("LifecycleQueue", "ReconcileRole")):
+    for queue, role in (("JobQueue", "DispatchRole"), ("LifecycleQueue", "ReconcileRole"), ("AuthorQueue", "AuthorRole")):
         # The event source mapping polls with the function's own role.
         for action in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes"):
             yield f"{action} of Lambda's poller, {queue}", f"sqs:{action}", stack.arn(queue), {}, {role}
@@ -111,9 +113,10 @@ def calls(stack):
     yield "send_message, a replacement", "sqs:SendMessage", stack.arn("JobQueue"), {}, both
     yield ("send_message, a rejection", "sqs:SendMessage", stack.arn("JobDeadLetterQueue"), {},
            both if stack.creates("JobDeadLetterQueue") else set())
+    yield "send_message, an interruption", "sqs:SendMessage", stack.arn("AuthorQueue"), {}, asked
     yield "send_message, an event", "sqs:SendMessage", stack.arn("LifecycleQueue"), {}, set()
     logs = {"WebhookRole": "WebhookLogGroup", "DispatchRole": "DispatchLogGroup", "ReconcileRole": "ReconcileLogGroup",
-            "ExecutionRole": "RunnerLogGroup", "ImageRole": "ImageLogGroup"}
+            "AuthorRole": "AuthorLogGroup", "ExecutionRole": "RunnerLogGroup", "ImageRole": "ImageLogGroup"}
     for role, group in logs.items():
         for action in ("CreateLogStream", "PutLogEvents"):
             yield f"{action}, {group}", f"logs:{action}", stack.arn(group), {}, {role}

@@ -22,6 +22,7 @@ pub(super) enum Need {
     RepositoryAdministration,
     EnterpriseRunners,
     ActionsRead,
+    ActionsWrite,
     Installed,
     App,
 }
@@ -137,6 +138,11 @@ fn known(reply: &Reply, message: &str) -> Option<&'static str> {
     })
 }
 
+/// A refusal that somebody can mend, and that is not about what was asked for.
+pub(super) fn is_the_operator_s(reply: &Reply) -> bool {
+    known(reply, &words::message(reply).to_lowercase()).is_some()
+}
+
 /// A wrong RUNNER_GROUP_ID is refused with the same status, and no job is to be rejected for that.
 fn is_about_the_job(message: &str, mints_well: bool) -> bool {
     !message.is_empty() && !message.contains("group") && (mints_well || message.contains("label"))
@@ -176,6 +182,7 @@ fn fix(call: &Call, status: u16) -> String {
         Need::ActionsRead => {
             "the App needs the repository permission \"Actions: read\" (a classic token: repo)"
         }
+        Need::ActionsWrite => "the App needs the repository permission \"Actions: read and write\"",
         Need::Installed if status == 404 => {
             "the App is not installed there: install it, or correct ORGANIZATION or RUNNER_SCOPE"
         }

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 
 use super::{
     super::http::Reply,
-    GitHub,
+    Errand, GitHub,
     answer::{self, Call, Need},
     limits::Allowance,
     secret::{All, App, Credentials, is_token, unusable},
@@ -220,12 +220,15 @@ impl<S: SecretSource> Keyring<S> {
 
 /// What an installation's token is asked to be good for, in this order: as little as will do; without what only tells
 /// whether a job still waits, for an App that was not granted it; as much as the App was granted, whatever it is.
-fn permissions(scope: &Scope) -> [Option<Value>; 3] {
+fn permissions(scope: &Scope, errand: Errand) -> [Option<Value>; 3] {
     let register = match scope {
         Scope::Org | Scope::Enterprise(_) => "organization_self_hosted_runners",
         Scope::Repo => "administration",
     };
     let asked = |permissions: Value| Some(json!({ "permissions": permissions }));
+    if errand == Errand::Author {
+        return [asked(json!({ "actions": "write" })), asked(json!({ "actions": "read" })), None];
+    }
     [asked(json!({ register: "write", "actions": "read" })), asked(json!({ register: "write" })), None]
 }
 
@@ -339,7 +342,11 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         installation: InstallationId,
     ) -> Result<Option<Token>, CallError> {
         let call = Call::new("POST", format!("/app/installations/{installation}/access_tokens"), Need::App);
-        let asked = permissions(&self.scope);
+        let asked = permissions(&self.scope, self.errand);
+        if self.errand == Errand::Author {
+            // What is granted meanwhile counts from the next token on.
+            app.granted.set(0);
+        }
         let reply = loop {
             let granted = app.granted.get();
             let body = asked[granted].as_ref().map(Value::to_string);

@@ -10,8 +10,8 @@ use std::{
 use axum::response::Response;
 use gha_fargate_runners::{
     adapters::http::Http,
-    ids::{JobId, RepositoryId, RunnerId},
-    ports::{Deliveries, Github, Inspect, Scope, Target},
+    ids::{JobId, RepositoryId, RunId, RunnerId},
+    ports::{Deliveries, Github, Inspect, Runs, Scope, Target},
 };
 use serde_json::{Value, json};
 
@@ -166,6 +166,14 @@ fn judge(described: &Value, asked: &Asked, with_app: bool) -> (String, Vec<Strin
     (name.to_owned(), wrong)
 }
 
+fn job() -> Value {
+    json!({"id": 1, "run_id": 1, "run_attempt": 1, "name": "test", "status": "queued", "labels": []})
+}
+
+fn run() -> Value {
+    json!({"run_attempt": 1, "status": "completed", "triggering_actor": {"login": "octocat"}})
+}
+
 fn well(asked: &Asked) -> Response {
     let runner = json!({"id": 1, "name": "x", "status": "online", "busy": false, "labels": []});
     let what = shorten(&asked.what);
@@ -182,7 +190,10 @@ fn well(asked: &Asked) -> Response {
                 "repository_selection": "all",
             }),
         ),
-        "GET /app" => answer(200, &json!({"html_url": "https://github.test/"})),
+        "GET /app" => answer(200, &json!({"html_url": "https://github.test/", "slug": "octo-runners"})),
+        _ if what.ends_with("/rerun") || what.ends_with("/rerun-failed-jobs") => answer(201, &json!({})),
+        _ if what.ends_with("/attempts/1/jobs") => answer(200, &json!({"total_count": 1, "jobs": [job()]})),
+        _ if what.contains("/actions/runs/") => answer(200, &run()),
         "GET /app/hook/config" => answer(200, &json!({"url": "https://webhook.test/"})),
         "GET /rate_limit" => answer(200, &json!({"resources": {"core": {"limit": 5000, "remaining": 4999}}})),
         _ if what.ends_with("/repositories") => answer(200, &json!({"total_count": 0, "repositories": []})),
@@ -193,7 +204,7 @@ fn well(asked: &Asked) -> Response {
         _ if what.ends_with("/actions/runners") => {
             answer(200, &json!({"total_count": 1, "runners": [runner]}))
         }
-        _ if what.contains("/actions/jobs/") => answer(200, &json!({"status": "queued", "labels": []})),
+        _ if what.contains("/actions/jobs/") => answer(200, &job()),
         _ if what.ends_with("/attempts") => answer(202, &json!({})),
         _ if what.ends_with("/deliveries") => answer(200, &json!([])),
         _ => answer(200, &runner),
@@ -232,11 +243,17 @@ async fn every_request_is_one_that_github_describes() {
         github.job(&target, JobId(1)).await.expect("a job");
         let by_id = Target { repository_id: Some(RepositoryId(5)), ..target.clone() };
         github.job(&by_id, JobId(1)).await.expect("a job");
+        github.run_job(&by_id, JobId(1)).await.expect("a job");
+        github.run(&target, RunId(1)).await.expect("a run");
+        github.jobs_of(&by_id, RunId(1), 1).await.expect("its jobs");
+        github.rerun_failed(&target, RunId(1)).await.expect("granted");
+        github.rerun_job(&target, JobId(1)).await.expect("granted");
         if with_app {
             github.deliveries(Some("v1_1")).await.expect("a page");
             github.failed_deliveries(None).await.expect("a page");
             github.redeliver(1).await.expect("accepted");
             github.app(0).await.expect("the App");
+            assert_eq!(github.own_logins().await.expect("its name"), ["octo-runners[bot]"]);
             github.hook().await.expect("its webhook");
             github.sent().await.expect("deliveries");
             github.group(&organization).await.expect("a group");

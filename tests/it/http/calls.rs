@@ -57,6 +57,14 @@ pub enum Op {
     ListGroup,
     /// `GET /rate_limit`.
     GetAllowance,
+    /// `GET /repos/{owner}/{repo}/actions/runs/{id}`.
+    GetRun,
+    /// `GET /repos/{owner}/{repo}/actions/runs/{id}/attempts/{n}/jobs`.
+    ListJobs,
+    /// `POST /repos/{owner}/{repo}/actions/runs/{id}/rerun-failed-jobs`.
+    RerunFailed,
+    /// `POST /repos/{owner}/{repo}/actions/jobs/{id}/rerun`.
+    RerunJob,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +112,10 @@ impl fmt::Display for Op {
             Op::GetGroup => "get runner group",
             Op::ListGroup => "list runner group",
             Op::GetAllowance => "get allowance",
+            Op::GetRun => "get run",
+            Op::ListJobs => "list jobs",
+            Op::RerunFailed => "re-run failed jobs",
+            Op::RerunJob => "re-run job",
             aws => return fmt::Debug::fmt(aws, f),
         })
     }

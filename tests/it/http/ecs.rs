@@ -310,8 +310,14 @@ fn json_task(task: &Task, tags: bool) -> Value {
         Launch::Provider(provider) => body["capacityProviderName"] = json!(provider),
     }
     let pull_started_at = task.started_at.and(Some(task.created_at));
-    let times =
-        [("pullStartedAt", pull_started_at), ("startedAt", task.started_at), ("stoppedAt", task.stopped_at)];
+    // A Spot task gets its SIGTERM, and has half a minute.
+    let stopping_at = task.stopped_at.map(|at| at - time::Duration::seconds(30));
+    let times = [
+        ("pullStartedAt", pull_started_at),
+        ("startedAt", task.started_at),
+        ("stoppingAt", stopping_at),
+        ("stoppedAt", task.stopped_at),
+    ];
     for (name, at) in times {
         if let Some(at) = at {
             body[name] = json!(epoch(at));

@@ -9,7 +9,7 @@ use super::{
     app,
     aws::rfc3339,
     calls::Op,
-    lock,
+    lock, runs,
     server::{Asked, Reply, Shared, decode},
 };
 use crate::model::{
@@ -37,6 +37,8 @@ enum Route {
     Redeliver(u64),
     /// What an App is, and where.
     App(app::Route),
+    /// Runs, and running jobs again.
+    Run(runs::Route),
 }
 
 /// Where a repository is by now: `/repositories/{id}` is the one of that id, whatever its name, and so is what GitHub
@@ -91,6 +93,11 @@ fn route_to(method: &str, path: &str) -> Option<Route> {
         ("GET", Some(Scope::Repository(owner, repo)), ["actions", "jobs", job]) => {
             Route::Job(owner, repo, id(job)?)
         }
+        (method, Some(Scope::Repository(owner, repo)), ["actions", rest @ ..])
+            if runs::route(method, &owner, &repo, rest).is_some() =>
+        {
+            Route::Run(runs::route(method, &owner, &repo, rest)?)
+        }
         ("GET", Some(scope), ["installation"]) => Route::Installation(scope.account()?.to_owned()),
         ("POST", None, ["app", "installations", installation, "access_tokens"]) => {
             Route::AccessToken(id(installation)?)
@@ -124,6 +131,7 @@ pub fn identify(asked: &Asked) -> Option<(Op, String)> {
         Route::Deliveries => (Op::ListDeliveries, asked.parameter("cursor").unwrap_or("newest").to_owned()),
         Route::Redeliver(id) => (Op::Redeliver, id.to_string()),
         Route::App(route) => app::identify(&route),
+        Route::Run(route) => runs::identify(&route),
     })
 }
 
@@ -207,7 +215,7 @@ fn headers(shared: &Shared, asked: &Asked) -> Result<(), Reply> {
     Ok(())
 }
 
-fn bearer(asked: &Asked) -> &str {
+pub fn bearer(asked: &Asked) -> &str {
     asked.header("authorization").strip_prefix("Bearer ").unwrap_or_default()
 }
 
@@ -247,6 +255,7 @@ fn allowed(shared: &Shared, route: &Route, asked: &Asked, now: OffsetDateTime) -
         | Route::Delete(scope, _) => scope.account(),
         Route::Job(owner, ..) => Some(owner.as_str()),
         Route::App(route) => route.account(),
+        Route::Run(route) => Some(route.owner.as_str()),
         _ => None,
     };
     let identity = app.identity(token, now);
@@ -354,7 +363,9 @@ fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime) ->
             }
             let is_granted =
                 |name: &String| app.granted.as_ref().is_none_or(|granted| granted.contains(name));
-            if !body.permissions.keys().all(is_granted) {
+            let may =
+                |(name, level): (&String, &String)| level != "write" || !app.may_only_read.contains(name);
+            if !body.permissions.keys().all(is_granted) || !body.permissions.iter().all(may) {
                 return message(422, "The permissions requested are not granted to this installation.");
             }
             match app.access_token(installation, now) {
@@ -383,6 +394,7 @@ fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime) ->
             }
         }
         Route::App(route) => app::perform(shared, route, asked, now),
+        Route::Run(route) => runs::perform(shared, &route, asked, now),
         Route::Deliveries => deliveries(shared, asked),
         Route::Redeliver(id) => {
             if lock(&shared.app).deliveries.redeliver(id) {
@@ -553,14 +565,14 @@ pub fn json_job(job: &Job) -> Value {
     let runner = job.runner.as_ref();
     json!({
         "id": job.id,
-        "run_id": job.id,
-        "run_attempt": 1,
+        "run_id": job.run,
+        "run_attempt": job.run_attempt,
         "url": format!("https://api.github.com/repos/{repository}/actions/jobs/{}", job.id),
-        "html_url": format!("https://github.com/{repository}/actions/runs/{}/job/{}", job.id, job.id),
+        "html_url": format!("https://github.com/{repository}/actions/runs/{}/job/{}", job.run, job.id),
         "head_sha": "e3103f8eb03e1ad7f2331c5446b23c070fc54055",
         "head_branch": "main",
         "workflow_name": "CI",
-        "name": "test",
+        "name": &*job.name,
         "status": job.said_status(),
         "conclusion": job.conclusion,
         "created_at": rfc3339(job.created_at),

@@ -22,6 +22,7 @@ mod ecs;
 mod ecs_requests;
 pub mod faults;
 mod github;
+mod runs;
 mod server;
 mod story;
 #[cfg(test)]
@@ -69,6 +70,7 @@ pub const JOB_QUEUE: &str = "git-actions-wf-job-queue";
 pub const DEAD_LETTERS: &str = "git-actions-wf-job-queue-dead-letter";
 pub const LIFECYCLE_QUEUE: &str = "git-actions-wf-job-queue-lifecycle";
 pub const LIFECYCLE_DEAD_LETTERS: &str = "git-actions-wf-job-queue-lifecycle-dead-letter";
+pub const AUTHOR_QUEUE: &str = "git-actions-wf-job-queue-author";
 pub const BUS: &str = "git-actions-event-bus";
 pub const APP_SECRET: &str = "github-app";
 pub const PAT_SECRET: &str = "github-pat";
@@ -132,7 +134,7 @@ impl World {
         }
         {
             let mut sqs = world.sqs();
-            for queue in [JOB_QUEUE, LIFECYCLE_QUEUE] {
+            for queue in [JOB_QUEUE, LIFECYCLE_QUEUE, AUTHOR_QUEUE] {
                 let queue = sqs.create(queue);
                 queue.visibility_timeout = Duration::seconds(180);
                 queue.retention = Duration::hours(24);

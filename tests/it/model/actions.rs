@@ -136,6 +136,10 @@ impl Place {
 pub struct Job {
     pub id: u64,
     pub place: Arc<Place>,
+    /// Its name, its run, and of which attempt at that it is.
+    pub name: Arc<str>,
+    pub run: u64,
+    pub run_attempt: u32,
     pub labels: Arc<Labels>,
     pub status: JobStatus,
     pub conclusion: Option<String>,

@@ -65,6 +65,8 @@ pub struct App {
     pub ignores_delivery_status: bool,
     /// What its installations were granted; `None` is whatever is asked for.
     pub granted: Option<BTreeSet<String>>,
+    /// Of those, what they may only read.
+    pub may_only_read: BTreeSet<String>,
 }
 
 impl App {

@@ -54,6 +54,8 @@ pub struct Github {
     /// looks only at the sets that are filed under one of its own labels.
     queued_by_labels: BTreeMap<u32, BTreeMap<Arc<Labels>, BTreeSet<u64>>>,
     past_jobs: Past<Job>,
+    /// Those of several jobs, or of several attempts.
+    pub(super) runs: BTreeMap<u64, super::runs::Run>,
 }
 
 impl Github {
@@ -283,6 +285,9 @@ impl Github {
         let job = Job {
             id,
             place: self.place(owner, repository),
+            name: "test".into(),
+            run: id,
+            run_attempt: 1,
             labels: self.labels.read(labels),
             status: JobStatus::Queued,
             conclusion: None,
@@ -516,6 +521,13 @@ impl Github {
     /// Cancelled or skipped: while it is queued, it ends without a runner.
     pub fn cancel(&mut self, job: u64, now: OffsetDateTime) -> bool {
         self.complete(job, "cancelled", now)
+    }
+
+    /// What of the job does not change while it lives.
+    pub(super) fn in_run(&mut self, id: u64, run: u64, attempt: u32, name: &str) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            (job.run, job.run_attempt, job.name) = (run, attempt, name.into());
+        }
     }
 
     fn file_job(&mut self, id: u64) {

@@ -13,6 +13,7 @@ mod labels;
 pub mod limits;
 pub mod manifest;
 pub mod past;
+pub mod runs;
 pub mod sqs;
 mod task;
 #[cfg(test)]

@@ -64,11 +64,13 @@ pub fn as_task(task: &ecs::Task) -> Task {
             exit_code: task.exit_code.map(i64::from),
             container_reason: None,
             image: None,
+            stopping_at: task.stopped_at,
+            stopped_at: task.stopped_at,
         }),
         usage: task.usage().map(|(from, until)| {
             let size = Size { cpu: task.cpu.unwrap_or(1024), memory_mib: task.memory.unwrap_or(3072) };
             let (Launch::Type(capacity) | Launch::Provider(capacity)) = &task.launch;
-            Usage::new(from, until, size, capacity.clone())
+            Box::new(Usage::new(from, until, size, capacity.clone()))
         }),
     }
 }

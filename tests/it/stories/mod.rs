@@ -2,6 +2,7 @@
 
 mod apps;
 mod audit;
+mod author;
 mod cut_points;
 mod dispatch;
 mod doctor;

@@ -143,7 +143,8 @@ impl Aws {
         let tasks = Ecs::new(&config, "runners".to_owned());
         let starter = tasks.clone().starter("runner".to_owned(), &network).expect("a network");
         let queue = |name: &str| Some(format!("https://sqs.us-east-1.amazonaws.com/123456789012/{name}"));
-        let queues = Sqs::new(&config, Queues { dead_letter: queue("dead"), jobs: queue("jobs") });
+        let queues =
+            Sqs::new(&config, Queues { dead_letter: queue("dead"), jobs: queue("jobs"), author: None });
         Aws { tasks, starter, queues }
     }
 

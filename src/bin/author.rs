@@ -1,0 +1,56 @@
+//! The function `author`: has jobs run again that went with their runner.
+#![forbid(unsafe_code)]
+// For the compiler: the futures of a whole invocation, one in the other.
+#![recursion_limit = "256"]
+
+use std::{cell::Cell, process::ExitCode};
+
+use gha_fargate_runners::{
+    adapters::{
+        self,
+        aws::{self, Patience},
+        ecs::Ecs,
+        github::Errand,
+        sqs::Sqs,
+    },
+    config::AuthorConfig,
+    flows::author::Author,
+    lambda::{
+        batch,
+        function::{self, Error},
+    },
+    ports::SystemClock,
+};
+use lambda_runtime::{LambdaEvent, service_fn};
+use serde_json::value::RawValue;
+
+/// Counts that are there even when they are zero, for graphs.
+const ALWAYS: [&str; 2] = ["Reran", "LeftToAuthor"];
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    function::run(author).await
+}
+
+async fn author() -> Result<(), Error> {
+    let config = AuthorConfig::read(function::environment)?;
+    let http = adapters::http(config.outside, function::environment);
+    let aws = aws::sdk_config(function::environment, http.for_aws(), Patience::Queue);
+    let author = Author {
+        github: adapters::github(config.github, &http, &aws).on(Errand::Author),
+        ecs: Ecs::new(&aws, config.cluster),
+        queue: Sqs::new(&aws, config.queues),
+        clock: SystemClock,
+        names: config.names,
+        reruns: config.reruns,
+        said_at: Cell::default(),
+    };
+    let (author, function) = (&author, &config.function);
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| async move {
+        let handle = |body, _received| author.handle(body);
+        let (answer, metrics) = batch::invoke(&event.payload, &author.queue, &SystemClock, handle).await;
+        function::print_metrics(&metrics, function, &ALWAYS);
+        answer
+    }))
+    .await
+}

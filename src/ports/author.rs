@@ -1,0 +1,101 @@
+//! GitHub's REST API, as far as the author of a job is told something: runs, and running their jobs again.
+
+use std::future::Future;
+
+use time::OffsetDateTime;
+
+use crate::{
+    error::CallError,
+    ids::{JobId, RunId},
+    ports::{JobStatus, Target},
+};
+
+/// How a job ended, as far as it matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Conclusion {
+    /// Well, or it had nothing to do: `success`, `skipped`, `neutral`.
+    Well,
+    /// `cancelled`: by a person, by a concurrency group, by its matrix's fail-fast, or by a runner that had to go.
+    Cancelled,
+    /// Any other: `failure`, `timed_out`, or one that GitHub has added since.
+    Failed,
+}
+
+/// A job of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunJob {
+    /// Its id. A re-run of the same job has another.
+    pub id: JobId,
+    /// The run.
+    pub run: RunId,
+    /// Of which attempt at the run it is.
+    pub attempt: u32,
+    /// Its name. Any characters.
+    pub name: String,
+    /// Its status.
+    pub status: JobStatus,
+    /// How it ended, if it has.
+    pub conclusion: Option<Conclusion>,
+    /// When it ended, as GitHub was told.
+    pub completed_at: Option<OffsetDateTime>,
+    /// The name of the runner that it ran on.
+    pub runner_name: Option<String>,
+}
+
+/// A run, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Its newest attempt.
+    pub attempt: u32,
+    /// Whether that attempt is over.
+    pub over: bool,
+    /// Whether it ended as cancelled.
+    pub cancelled: bool,
+    /// When its first attempt began.
+    pub created_at: Option<OffsetDateTime>,
+    /// When it changed last.
+    pub updated_at: Option<OffsetDateTime>,
+    /// Who asked for its newest attempt: a login.
+    pub asked_by: Option<String>,
+}
+
+/// The answer to a request that something be run again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rerun {
+    /// 201.
+    Granted,
+    /// 403: the run "is already running".
+    Busy,
+    /// 403: the App may not ("Actions: read and write").
+    Denied,
+    /// GitHub will not, and says why.
+    Refused(String),
+}
+
+/// Runs and their jobs.
+pub trait Runs {
+    /// `GET …/actions/jobs/{id}`; `None` when GitHub does not say.
+    fn run_job(&self, target: &Target, job: JobId)
+    -> impl Future<Output = Result<Option<RunJob>, CallError>>;
+
+    /// `GET …/actions/runs/{id}`; `None` when GitHub does not say.
+    fn run(&self, target: &Target, run: RunId) -> impl Future<Output = Result<Option<Run>, CallError>>;
+
+    /// `GET …/actions/runs/{id}/attempts/{n}/jobs`, all pages; `None` when GitHub does not say, or there are too many.
+    fn jobs_of(
+        &self,
+        target: &Target,
+        run: RunId,
+        attempt: u32,
+    ) -> impl Future<Output = Result<Option<Vec<RunJob>>, CallError>>;
+
+    /// `POST …/actions/runs/{id}/rerun-failed-jobs`: all failed jobs of the newest attempt, and what depends on them.
+    fn rerun_failed(&self, target: &Target, run: RunId) -> impl Future<Output = Result<Rerun, CallError>>;
+
+    /// `POST …/actions/jobs/{id}/rerun`: that job of the newest attempt, and what depends on it. The other failed ones
+    /// can then be run again no more.
+    fn rerun_job(&self, target: &Target, job: JobId) -> impl Future<Output = Result<Rerun, CallError>>;
+
+    /// The logins that requests of ours are made under: `slug[bot]` of each App. None for a token, which is a person's.
+    fn own_logins(&self) -> impl Future<Output = Result<Vec<String>, CallError>>;
+}
