@@ -22,20 +22,23 @@ Simulates a fleet, and checks that no job is lost, doubled or left behind.
   --seed N       the same seed gives the same history, to the byte (1)
   --per-hour N   jobs an hour, on average (2000)
   --pool N       WARM_POOL_SIZE (0)
+  --apps N       how many Apps there are to ask GitHub as (1)
   --faults N     how much goes wrong, in percent of the usual (100)
   --rate NAME=N  how often one thing goes wrong (tests/it/sim/rates.rs has the names); may be given several times
   --tell N       what happens to job N, too; may be given several times
   --plot FILE    jobs waiting and runners live over time, as SVG (sim.svg)
   --exhaustive   every two things that can go wrong in small histories, instead of a long one
   --planted      what the checks say when a rule of the protocol is broken, for each rule
-  --costs        calls a job at 1,000, 10,000 and 100,000 jobs an hour, and which limit is reached first
+  --costs        calls a job at 1,000, 10,000 and 100,000 jobs an hour, and which limit is reached first; at --per-hour
+                 alone, if that is given
 ";
 
 struct Arguments {
     jobs: u64,
     seed: u64,
-    per_hour: u64,
+    per_hour: Option<u64>,
     pool: u32,
+    apps: usize,
     faults: u32,
     rates: Rates,
     tell: BTreeSet<u64>,
@@ -45,12 +48,19 @@ struct Arguments {
     costs: bool,
 }
 
+impl Arguments {
+    fn per_hour(&self) -> u64 {
+        self.per_hour.unwrap_or(2_000)
+    }
+}
+
 fn arguments() -> Result<Arguments, String> {
     let mut arguments = Arguments {
         jobs: 100_000,
         seed: 1,
-        per_hour: 2_000,
+        per_hour: None,
         pool: 0,
+        apps: 1,
         faults: 100,
         rates: Rates::default(),
         tell: BTreeSet::new(),
@@ -66,8 +76,9 @@ fn arguments() -> Result<Arguments, String> {
         match name.as_str() {
             "--jobs" => arguments.jobs = number(value()?)?,
             "--seed" => arguments.seed = number(value()?)?,
-            "--per-hour" => arguments.per_hour = number(value()?)?,
+            "--per-hour" => arguments.per_hour = Some(number(value()?)?),
             "--pool" => arguments.pool = number(value()?)? as u32,
+            "--apps" => arguments.apps = number(value()?)? as usize,
             "--faults" => arguments.faults = number(value()?)? as u32,
             "--rate" => {
                 let setting = value()?;
@@ -99,17 +110,23 @@ fn main() -> ExitCode {
         return exhaust();
     }
     if arguments.costs {
-        print!("{}", sim::report::costs());
+        let loads: &[(u64, u64)] = match arguments.per_hour {
+            None => &[(1_000, 2_000), (10_000, 10_000), (100_000, 50_000)],
+            Some(per_hour) => &[(per_hour, arguments.jobs)],
+        };
+        print!("{}", sim::report::costs(loads, arguments.apps));
         return ExitCode::SUCCESS;
     }
     simulate(&arguments)
 }
 
 fn simulate(arguments: &Arguments) -> ExitCode {
-    let Arguments { jobs, seed, per_hour, .. } = *arguments;
+    let Arguments { jobs, seed, .. } = *arguments;
+    let per_hour = arguments.per_hour();
     let settings = Settings {
         stop_at_violation: false,
         pool: arguments.pool,
+        apps: arguments.apps,
         faults: arguments.faults,
         rates: arguments.rates.clone(),
         ..Settings::default()
@@ -167,7 +184,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
 /// The whole history again, and what it says of these jobs.
 fn tell(arguments: &Arguments, settings: &Settings, jobs: &BTreeSet<u64>) -> String {
     let plan =
-        Plan::Seeded { seed: arguments.seed, jobs: arguments.jobs, per_hour: arguments.per_hour, from: 1 };
+        Plan::Seeded { seed: arguments.seed, jobs: arguments.jobs, per_hour: arguments.per_hour(), from: 1 };
     let settings = Settings { telling: true, tell_only: jobs.clone(), ..settings.clone() };
     let mut history = History::new(plan, Chance::seeded(arguments.seed), settings, arguments.seed);
     history.run(|_| {});

@@ -9,14 +9,15 @@ mod outage;
 mod redirect;
 mod runs;
 mod secret;
-mod share;
+pub mod share;
 mod wire;
 mod words;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write,
+    rc::Rc,
     time::Duration,
 };
 
@@ -31,7 +32,7 @@ use self::{
     limits::Limits,
     outage::Outage,
     secret::Credentials,
-    share::{At, Failure, Refused},
+    share::{At, Failure, Shared, Sharing},
 };
 use super::http::{Http, Reply, Request};
 use crate::{
@@ -71,7 +72,7 @@ pub struct GitHub<S, C = SystemClock> {
     keyring: Keyring<S>,
     limits: Limits,
     outage: Outage,
-    refused: Refused,
+    sharing: Sharing,
     clock: C,
     known: Known,
 }
@@ -85,8 +86,8 @@ struct Known {
     takes_ids: Cell<bool>,
     /// `status=failure` means nothing to the server.
     cannot_filter: Cell<bool>,
-    /// The App has no webhook, which was said.
-    has_no_webhook: Cell<bool>,
+    /// Apps without a webhook, of which that was said.
+    have_no_webhook: RefCell<BTreeSet<usize>>,
     /// The API's version has an end, which was said.
     ends: Cell<bool>,
     /// What each App, by its id, is called where it asks for something.
@@ -111,7 +112,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         clock: C,
     ) -> Self {
         let (limits, outage) = (Limits::default(), Outage::default());
-        let (keyring, known, refused) = (Keyring::new(secret), Known::default(), Refused::default());
+        let (keyring, known, sharing) = (Keyring::new(secret), Known::default(), Sharing::default());
         let errand = Errand::Runners;
         GitHub {
             http,
@@ -122,7 +123,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
             keyring,
             limits,
             outage,
-            refused,
+            sharing,
             clock,
             known,
         }
@@ -167,9 +168,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         Ok(Call::new(method, path, need))
     }
 
-    /// A call as the App's installation, or with the token. `expected` says which answers are no errors. Of several Apps,
-    /// the one that the call belongs to makes it, and the next one where that one may not: the registrations are the
-    /// organisation's, whoever makes them, so that a name is taken for all.
+    /// A call as an App's installation, or with the token. `expected` says which answers are no errors.
     async fn ask(
         &self,
         target: &Target,
@@ -179,24 +178,15 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
     ) -> Result<Reply, CallError> {
         let all = self.credentials().await?;
         let apps: Vec<&str> = all.iter().map(|app| app.id()).collect();
-        let mut order = share::order(call.key(), &apps);
         let owner = target.owner.to_lowercase();
-        self.refused.pass_over(&mut order, &apps, &owner, self.clock.now());
-        let mut kept = None;
-        for app in order.into_iter().map(|app| apps[app]) {
+        let shared = Shared { key: call.key(), owner: &owner, apps: &apps };
+        let ask = async |app: &str| {
             let pass = async || self.pass(app, target).await;
             // On the heap: it would be a part of every call's future.
             let asked: LocalBoxFuture<'_, _> = Box::pin(self.ask_with(pass, call, body.clone(), &expected));
-            let failure = match asked.await {
-                Ok(reply) => return Ok(reply),
-                Err(failure) if apps.len() == 1 || !failure.is_the_app_s() => return Err(failure.error),
-                Err(failure) => failure,
-            };
-            self.refused.note(&failure, app, &owner, self.clock.now());
-            kept = Some(share::better(kept, failure.error));
-        }
-        Err(kept
-            .unwrap_or_else(|| CallError::new(Class::Transient, "GITHUB_SECRET_ARN: nobody is left to ask")))
+            asked.await
+        };
+        self.sharing.ask(shared, &self.clock, ask).await
     }
 
     /// A call as that App itself.
@@ -413,44 +403,55 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
 }
 
 impl<S: SecretSource, C: Clock> Deliveries for GitHub<S, C> {
-    async fn available(&self) -> Result<bool, CallError> {
-        Ok(matches!(*self.nth(0).await?, Credentials::App(_)))
+    async fn apps(&self) -> Result<Vec<usize>, CallError> {
+        let all = self.credentials().await?;
+        let is_app = |(_, it): &(usize, &Rc<Credentials>)| matches!(***it, Credentials::App(_));
+        Ok(all.iter().enumerate().filter(is_app).map(|(of, _)| of).collect())
     }
 
-    async fn deliveries(&self, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
-        let page = self.delivery_page("", cursor, |reply| matches!(reply.status, 200 | 404)).await?;
+    async fn deliveries(&self, of: usize, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
+        let page = self.delivery_page(of, "", cursor, |reply| matches!(reply.status, 200 | 404)).await?;
         Ok(page.unwrap_or_default())
     }
 
-    async fn failed_deliveries(&self, cursor: Option<&str>) -> Result<Option<DeliveryPage>, CallError> {
+    async fn failed_deliveries(
+        &self,
+        of: usize,
+        cursor: Option<&str>,
+    ) -> Result<Option<DeliveryPage>, CallError> {
         if self.known.cannot_filter.get() {
             return Ok(None);
         }
         let expected = |reply: &Reply| matches!(reply.status, 200 | 400 | 404 | 422);
-        let page = self.delivery_page("&status=failure", cursor, expected).await?;
+        let page = self.delivery_page(of, "&status=failure", cursor, expected).await?;
         // A server that does not know the parameter refuses it, or takes no notice of it.
         let page = page.filter(|(page, _)| !page.iter().any(Delivery::is_delivered));
         self.known.cannot_filter.set(page.is_none());
         Ok(page)
     }
 
-    async fn redeliver(&self, id: u64) -> Result<bool, CallError> {
+    async fn redeliver(&self, of: usize, id: u64) -> Result<bool, CallError> {
         let call = Call::new("POST", format!("/app/hook/deliveries/{id}/attempts"), Need::App);
         let expected = |reply: &Reply| matches!(reply.status, 202 | 400 | 404 | 422);
-        Ok(self.ask_as_first(&call, expected).await?.status == 202)
+        Ok(self.ask_as_nth(of, &call, expected).await?.status == 202)
     }
 }
 
 impl<S: SecretSource, C: Clock> GitHub<S, C> {
-    /// The first App is the one whose webhook leads to the stack.
-    async fn ask_as_first(&self, call: &Call, expected: impl Fn(&Reply) -> bool) -> Result<Reply, CallError> {
-        let first = self.nth(0).await?;
-        self.ask_as_app(first.id(), call, None, expected).await
+    async fn ask_as_nth(
+        &self,
+        of: usize,
+        call: &Call,
+        expected: impl Fn(&Reply) -> bool,
+    ) -> Result<Reply, CallError> {
+        let app = self.nth(of).await?;
+        self.ask_as_app(app.id(), call, None, expected).await
     }
 
     /// `None` when the server refuses the parameters.
     async fn delivery_page(
         &self,
+        of: usize,
         filter: &str,
         cursor: Option<&str>,
         expected: impl Fn(&Reply) -> bool,
@@ -461,11 +462,12 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
             let _ = write!(path, "&cursor={}", segment(cursor));
         }
         let call = Call::new("GET", path, Need::App);
-        let reply = self.ask_as_first(&call, expected).await?;
+        let reply = self.ask_as_nth(of, &call, expected).await?;
         match reply.status {
             404 => {
-                if !self.known.has_no_webhook.replace(true) {
+                if self.known.have_no_webhook.borrow_mut().insert(of) {
                     tracing::warn!(
+                        app = of + 1,
                         "the App has no webhook: failed deliveries of other webhooks are not sent again"
                     );
                 }

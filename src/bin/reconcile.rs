@@ -57,7 +57,7 @@ async fn reconcile() -> Result<(), Error> {
             "no GITHUB_SECRET_ARN: only what ECS alone allows is done (tasks that do not start, tasks older \
              than any job); container-minted runners stop by themselves when they are idle"
         ),
-        Some(github) if github.available().await.is_ok_and(|available| !available) => tracing::info!(
+        Some(github) if github.apps().await.is_ok_and(|apps| apps.is_empty()) => tracing::info!(
             "the credentials are a token, not a GitHub App's: failed webhook deliveries are not redelivered"
         ),
         // That the credentials cannot be read shows, and is retried, with the first event.

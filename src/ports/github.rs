@@ -231,21 +231,26 @@ impl Delivery {
 /// One page of the delivery log, newest first, and the cursor of the next.
 pub type DeliveryPage = (Vec<Delivery>, Option<String>);
 
-/// The App's webhook deliveries. Only an App has these: a PAT cannot read them.
+/// The webhook deliveries of Apps, each by its place in the secret. Only an App has these: a PAT cannot read them.
 pub trait Deliveries {
-    /// Whether the credentials are an App's.
-    fn available(&self) -> impl Future<Output = Result<bool, CallError>>;
+    /// Which of the credentials are Apps', from 0.
+    fn apps(&self) -> impl Future<Output = Result<Vec<usize>, CallError>>;
 
     /// One page of `GET /app/hook/deliveries?per_page=100`. An App without a webhook has none.
-    fn deliveries(&self, cursor: Option<&str>) -> impl Future<Output = Result<DeliveryPage, CallError>>;
+    fn deliveries(
+        &self,
+        of: usize,
+        cursor: Option<&str>,
+    ) -> impl Future<Output = Result<DeliveryPage, CallError>>;
 
     /// The same with `status=failure`: failed ones alone. `None` when the server cannot tell them apart, as GitHub
     /// Enterprise Server before 3.17.
     fn failed_deliveries(
         &self,
+        of: usize,
         cursor: Option<&str>,
     ) -> impl Future<Output = Result<Option<DeliveryPage>, CallError>>;
 
     /// `POST /app/hook/deliveries/{id}/attempts`; `false` when GitHub will not send this one again (400, 404, 422).
-    fn redeliver(&self, id: u64) -> impl Future<Output = Result<bool, CallError>>;
+    fn redeliver(&self, of: usize, id: u64) -> impl Future<Output = Result<bool, CallError>>;
 }

@@ -9,14 +9,17 @@ use std::{
 use ring::digest::{SHA256, digest};
 use time::OffsetDateTime;
 
-use crate::error::{CallError, Class};
+use crate::{
+    error::{CallError, Class},
+    ports::Clock,
+};
 
 /// How long an App that was refused is passed over: an operator's repair shows soon, and a burst asks once.
 const PASSED_OVER: time::Duration = time::Duration::minutes(1);
 
 /// The Apps for a call, the one that it belongs to first (rendezvous hashing): all who make that call agree, and where an
 /// App comes or goes, only its own calls have another.
-pub(super) fn order(key: &str, apps: &[&str]) -> Vec<usize> {
+fn order(key: &str, apps: &[&str]) -> Vec<usize> {
     let weight = |app: &str| {
         let text = [app.as_bytes(), b"\0", key.as_bytes()].concat();
         digest(&SHA256, &text).as_ref().to_vec()
@@ -26,16 +29,61 @@ pub(super) fn order(key: &str, apps: &[&str]) -> Vec<usize> {
     order
 }
 
-/// Why a call failed.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) error: CallError,
-    pub(super) at: At,
+/// A call that any of several Apps may make: the registrations are the organisation's, whoever makes them, so that a name
+/// is taken for all.
+#[derive(Debug, Clone, Copy)]
+pub struct Shared<'a> {
+    /// What decides whose it is: the job and attempt of a mint, the page of a list, …
+    pub key: &'a str,
+    /// The account that it is about, in lower case.
+    pub owner: &'a str,
+    /// The Apps' ids.
+    pub apps: &'a [&'a str],
 }
 
-/// Where it failed.
+/// What is remembered of Apps.
+#[derive(Debug, Default)]
+pub struct Sharing {
+    refused: Refused,
+}
+
+impl Sharing {
+    /// Has the App make the call that it belongs to, and the next one where that one may not.
+    pub async fn ask<T, C: Clock>(
+        &self,
+        call: Shared<'_>,
+        clock: &C,
+        ask: impl AsyncFn(&str) -> Result<T, Failure>,
+    ) -> Result<T, CallError> {
+        let mut order = order(call.key, call.apps);
+        self.refused.pass_over(&mut order, call.apps, call.owner, clock.now());
+        let mut kept = None;
+        for app in order.into_iter().map(|app| call.apps[app]) {
+            let failure = match ask(app).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) if call.apps.len() == 1 || !failure.is_the_app_s() => return Err(failure.error),
+                Err(failure) => failure,
+            };
+            self.refused.note(&failure, app, call.owner, clock.now());
+            kept = Some(better(kept, failure.error));
+        }
+        Err(kept
+            .unwrap_or_else(|| CallError::new(Class::Transient, "GITHUB_SECRET_ARN: nobody is left to ask")))
+    }
+}
+
+/// Why a call failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The error.
+    pub error: CallError,
+    /// Where it failed.
+    pub at: At,
+}
+
+/// Where a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum At {
+pub enum At {
     /// There was nothing to make it with.
     Pass,
     /// It was not made, or there was no answer.
@@ -46,7 +94,7 @@ pub(super) enum At {
 
 impl Failure {
     /// Whether it is this App's own, so that another may do better.
-    pub(super) fn is_the_app_s(&self) -> bool {
+    fn is_the_app_s(&self) -> bool {
         match self.error.class {
             Class::RateLimited { .. } => true,
             Class::NeedsOperator => matches!(self.at, At::Pass | At::Answer(401 | 403 | 404)),
@@ -61,7 +109,7 @@ impl Failure {
 }
 
 /// Of two Apps' failures the one that says when to come back, and soonest; else the first.
-pub(super) fn better(kept: Option<CallError>, new: CallError) -> CallError {
+fn better(kept: Option<CallError>, new: CallError) -> CallError {
     let wait = |error: &CallError| match error.class {
         Class::RateLimited { after } => after,
         _ => Duration::MAX,
@@ -74,11 +122,11 @@ pub(super) fn better(kept: Option<CallError>, new: CallError) -> CallError {
 
 /// Apps that were refused, by account.
 #[derive(Debug, Default)]
-pub(super) struct Refused(RefCell<BTreeMap<(String, String), OffsetDateTime>>);
+struct Refused(RefCell<BTreeMap<(String, String), OffsetDateTime>>);
 
 impl Refused {
     /// Without those that were refused there lately, unless that is all.
-    pub(super) fn pass_over(&self, order: &mut Vec<usize>, apps: &[&str], owner: &str, now: OffsetDateTime) {
+    fn pass_over(&self, order: &mut Vec<usize>, apps: &[&str], owner: &str, now: OffsetDateTime) {
         let mut refused = self.0.borrow_mut();
         refused.retain(|_, until| *until > now);
         let is_out = |app: &usize| refused.contains_key(&(apps[*app].to_owned(), owner.to_owned()));
@@ -89,7 +137,7 @@ impl Refused {
     }
 
     /// Notes how a call of that App's ended.
-    pub(super) fn note(&self, failure: &Failure, app: &str, owner: &str, now: OffsetDateTime) {
+    fn note(&self, failure: &Failure, app: &str, owner: &str, now: OffsetDateTime) {
         if failure.lasts() {
             tracing::error!(error = %failure.error, app, owner, "an App is passed over");
             self.0.borrow_mut().insert((app.to_owned(), owner.to_owned()), now + PASSED_OVER);

@@ -273,7 +273,7 @@ async fn an_app_cannot_serve_an_enterprise_and_is_not_tried() {
     let errors = [
         client.github.warm(None).await.expect_err("said at the start"),
         client.mint(Some(1)).await.expect_err("and at each job"),
-        client.github.available().await.expect_err("and in each sweep"),
+        client.github.apps().await.expect_err("and in each sweep"),
     ];
     for error in errors {
         assert_eq!(error.class, Class::NeedsOperator);

@@ -249,9 +249,9 @@ async fn every_request_is_one_that_github_describes() {
         github.rerun_failed(&target, RunId(1)).await.expect("granted");
         github.rerun_job(&target, JobId(1)).await.expect("granted");
         if with_app {
-            github.deliveries(Some("v1_1")).await.expect("a page");
-            github.failed_deliveries(None).await.expect("a page");
-            github.redeliver(1).await.expect("accepted");
+            github.deliveries(0, Some("v1_1")).await.expect("a page");
+            github.failed_deliveries(0, None).await.expect("a page");
+            github.redeliver(0, 1).await.expect("accepted");
             github.app(0).await.expect("the App");
             assert_eq!(github.own_logins().await.expect("its name"), ["octo-runners[bot]"]);
             github.hook().await.expect("its webhook");

@@ -397,7 +397,8 @@ fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime) ->
         Route::Run(route) => runs::perform(shared, &route, asked, now),
         Route::Deliveries => deliveries(shared, asked),
         Route::Redeliver(id) => {
-            if lock(&shared.app).deliveries.redeliver(id) {
+            let mut app = lock(&shared.app);
+            if app.deliveries_of(bearer(asked)).is_some_and(|deliveries| deliveries.redeliver(id)) {
                 Reply::json(202, &json!({}), "202")
             } else {
                 message(404, "Not Found")
@@ -496,9 +497,10 @@ fn deliveries(shared: &Shared, asked: &Asked) -> Reply {
             return message(422, "Invalid cursor");
         }
     };
-    let app = lock(&shared.app);
+    let mut app = lock(&shared.app);
     let status = asked.parameter("status").filter(|_| !app.ignores_delivery_status);
-    let (page, more) = app.deliveries.list_those(before, per_page.clamp(1, PAGE), asked.sight, |delivery| {
+    let Some(deliveries) = app.deliveries_of(bearer(asked)) else { return message(404, "Not Found") };
+    let (page, more) = deliveries.list_those(before, per_page.clamp(1, PAGE), asked.sight, |delivery| {
         // "in the 200-399 range", "in the 400-599 range": no answer is neither.
         let range = |want| if want == "success" { 200..400 } else { 400..600 };
         status.is_none_or(|want| range(want).contains(&delivery.status_code))

@@ -61,6 +61,8 @@ pub struct App {
     pub remaining: Option<u64>,
     /// What its webhook was sent, as text.
     pub deliveries: Deliveries<String>,
+    /// The same of the others' webhooks, of those that have one.
+    pub deliveries_of_others: BTreeMap<u64, Deliveries<String>>,
     /// `status` of the list of deliveries means nothing: a GitHub Enterprise Server before 3.17.
     pub ignores_delivery_status: bool,
     /// What its installations were granted; `None` is whatever is asked for.
@@ -135,6 +137,14 @@ impl App {
     /// The installations of the App whose JWT it is, if it is not the first.
     fn of_other(&self, jwt: &str) -> Option<&BTreeMap<String, u64>> {
         self.others.get(&issuer(jwt).parse().ok()?)
+    }
+
+    /// What the webhook was sent of the App whose JWT it is, if it has one.
+    pub fn deliveries_of(&mut self, jwt: &str) -> Option<&mut Deliveries<String>> {
+        match issuer(jwt).parse() {
+            Ok(id) if self.others.contains_key(&id) => self.deliveries_of_others.get_mut(&id),
+            _ => Some(&mut self.deliveries),
+        }
     }
 
     /// Where the App whose JWT it is, is installed.

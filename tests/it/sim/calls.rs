@@ -17,7 +17,7 @@ use super::{
     messages::Which,
     tasks::Ending,
     text::CLUSTER,
-    world::{Ev, MAX_ATTEMPTS, Todo, World, tell},
+    world::{Ev, MAX_ATTEMPTS, Todo, World, app_id, tell},
 };
 use crate::model::{
     ecs::{self, ListTasks, Supply},
@@ -28,6 +28,7 @@ use crate::model::{
 };
 
 /// A request.
+#[derive(Clone)]
 pub enum Request {
     Mint { scope: Scope, name: String, labels: Vec<String> },
     FindRunner(Scope, String),
@@ -35,7 +36,7 @@ pub enum Request {
     ListRunners(Scope, u32),
     DeleteRunner(Scope, u64),
     GetJob { owner: String, repository: Option<String>, job: u64 },
-    ListDeliveries(Option<String>),
+    ListDeliveries { of: usize, before: Option<String> },
     Redeliver(u64),
     TasksStartedBy(String),
     Describe(TaskArn),
@@ -71,6 +72,8 @@ pub enum Reply {
 /// A call on its way.
 pub struct Call {
     pub invocation: u64,
+    /// As which App it is made, if it is one of GitHub.
+    pub app: usize,
     pub request: Option<Request>,
     pub reply: Option<Result<Reply, CallError>>,
     pub waker: Option<Waker>,
@@ -139,6 +142,18 @@ const WRITE: [Odds; 8] = [
 const CALL_TIME_OUT: Ms = 10 * SECOND;
 
 impl Request {
+    /// What decides which App makes it.
+    pub fn key(&self) -> String {
+        match self {
+            Request::Mint { name, .. } => name.clone(),
+            Request::FindRunner(_, name) => format!("?name={name}"),
+            Request::GetRunner(_, id) | Request::DeleteRunner(_, id) => format!("runners/{id}"),
+            Request::ListRunners(_, page) => format!("?page={page}"),
+            Request::GetJob { job, .. } => format!("jobs/{job}"),
+            _ => String::new(),
+        }
+    }
+
     fn point(&self) -> Point {
         match self {
             Request::Mint { .. } => Point::Mint,
@@ -147,7 +162,7 @@ impl Request {
             Request::ListRunners(..) => Point::ListRunners,
             Request::DeleteRunner(..) => Point::DeleteRunner,
             Request::GetJob { .. } => Point::GetJob,
-            Request::ListDeliveries(_) => Point::ListDeliveries,
+            Request::ListDeliveries { .. } => Point::ListDeliveries,
             Request::Redeliver(_) => Point::Redeliver,
             Request::TasksStartedBy(_) => Point::TasksStartedBy,
             Request::Describe(_) => Point::Describe,
@@ -200,20 +215,23 @@ impl World {
         let (reply, point) = (Some(Ok(Reply::Done)), Point::Wait);
         self.calls.insert(
             id,
-            Call { invocation, request: None, reply, waker: Some(waker), fate: 0, job: 0, point },
+            Call { invocation, app: 0, request: None, reply, waker: Some(waker), fate: 0, job: 0, point },
         );
         self.after(time.as_millis() as Ms, Ev::Answer(id));
         id
     }
 
     /// A flow makes a call.
-    pub fn submit(&mut self, request: Request, waker: Waker) -> u64 {
+    pub fn submit(&mut self, request: Request, app: usize, waker: Waker) -> u64 {
         if let Request::Wait(time) = request {
             return self.wait(time, waker);
         }
         let point = request.point();
         let job = self.subject(&request);
         self.stats.calls[point as usize] += 1;
+        if let Some(by) = self.invoked.get(&self.current) {
+            self.stats.calls_by[*by][point as usize] += 1;
+        }
         let mut odds: Vec<Odds> = if is_read(point) { READ.to_vec() } else { WRITE.to_vec() };
         if is_github(point) {
             odds.push((LIMITED, 30));
@@ -238,8 +256,16 @@ impl World {
         }
         let there = self.takes(20, 180, 20, id);
         let back = self.takes(20, 120, 21, id);
-        let mut call =
-            Call { invocation, request: Some(request), reply: None, waker: Some(waker), fate, job, point };
+        let mut call = Call {
+            invocation,
+            app,
+            request: Some(request),
+            reply: None,
+            waker: Some(waker),
+            fate,
+            job,
+            point,
+        };
         match fate {
             REFUSED | LIMITED | DISGUISED => {
                 call.request = None;
@@ -295,7 +321,7 @@ impl World {
             Request::PutEvents(detail) => number_after(detail, "\"workflow_job\":{\"id\":").unwrap_or(0),
             Request::Redeliver(id) => self.deliveries.get(*id).map_or(0, |it| it.payload.job),
             Request::ListRunners(..)
-            | Request::ListDeliveries(_)
+            | Request::ListDeliveries { .. }
             | Request::CountTasks
             | Request::EndedTasks(None)
             | Request::SomeTasks { .. }
@@ -309,7 +335,12 @@ impl World {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(request) = call.request.take() else { return };
         let (fate, job, point, invocation) = (call.fate, call.job, call.point, call.invocation);
-        let reply = self.apply(request, point, job, fate == LATE_COPY);
+        let app = call.app;
+        let refused = is_github(point).then(|| self.charge(&request, app)).and_then(Result::err);
+        let reply = match refused {
+            Some(refused) => Err(refused),
+            None => self.apply(request, point, job, fate == LATE_COPY),
+        };
         let back = self.takes(20, 120, 21, id);
         let Some(call) = self.calls.get_mut(&id) else { return };
         match fate {
@@ -338,23 +369,29 @@ impl World {
         Todo::Poll(call.invocation)
     }
 
-    fn apply(&mut self, request: Request, point: Point, job: u64, late: bool) -> Result<Reply, CallError> {
-        if is_github(point) {
-            // GET: one point; POST, PATCH, PUT, DELETE: five.
-            let points = if is_read(point) { 1 } else { 5 };
-            let registers_in = match &request {
-                Request::Mint { scope, .. } => scope.account(),
-                _ => None,
-            };
-            let time = self.time();
-            if let Err(limited) = self.limits.charge("the App", points, registers_in, time) {
-                let after = match limited {
-                    Limited::Primary { reset } => (reset - time).unsigned_abs(),
-                    Limited::Secondary { retry_after } => retry_after.unsigned_abs(),
-                };
-                return Err(CallError::new(Class::RateLimited { after }, "rate limit"));
-            }
+    /// What GitHub refuses an App.
+    fn charge(&mut self, request: &Request, app: usize) -> Result<(), CallError> {
+        let settings = &self.settings;
+        if app > 0 && app + 1 == settings.apps && self.is_out(settings.rates.suspended, 18) {
+            return Err(CallError::new(Class::NeedsOperator, "the installation is suspended"));
         }
+        // GET: one point; POST, PATCH, PUT, DELETE: five.
+        let points = if is_read(request.point()) { 1 } else { 5 };
+        let registers_in = match request {
+            Request::Mint { scope, .. } => scope.account(),
+            _ => None,
+        };
+        let time = self.time();
+        self.limits.charge(&app_id(app), points, registers_in, time).map_err(|limited| {
+            let after = match limited {
+                Limited::Primary { reset } => (reset - time).unsigned_abs(),
+                Limited::Secondary { retry_after } => retry_after.unsigned_abs(),
+            };
+            CallError::new(Class::RateLimited { after }, "rate limit")
+        })
+    }
+
+    fn apply(&mut self, request: Request, point: Point, job: u64, late: bool) -> Result<Reply, CallError> {
         // How far a copy lags behind that does.
         let lag = if late { self.takes(MINUTE, self.settings.rates.lag, 22, self.last_call) } else { 0 };
         let sight = Sight::at(self.time() - time::Duration::milliseconds(lag as i64));
@@ -376,8 +413,10 @@ impl World {
                 let repository = repository.unwrap_or_default();
                 Reply::Job(self.github.show_job(&owner, &repository, job, sight).and_then(as_state))
             }
-            Request::ListDeliveries(cursor) => {
-                let before = cursor.and_then(|cursor| cursor.parse().ok());
+            // The others' webhooks lead nowhere.
+            Request::ListDeliveries { of: 1.., .. } => Reply::Deliveries(Vec::new(), None),
+            Request::ListDeliveries { before, .. } => {
+                let before = before.and_then(|cursor| cursor.parse().ok());
                 let (page, more) = self.deliveries.list(before, PAGE, sight);
                 let next = page.last().filter(|_| more).map(|last| last.id.to_string());
                 Reply::Deliveries(page.into_iter().map(as_delivery).collect(), next)
@@ -558,6 +597,7 @@ impl World {
             Ok(id) => {
                 tell!(self, job, "GitHub registers {name}");
                 self.books.minted(id, job, self.now);
+                self.stats.last_mint = self.now;
                 Minted::Created(JitConfig { id: RunnerId(id), encoded: format!("jit-{id}").into() })
             }
         }

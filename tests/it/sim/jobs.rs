@@ -178,6 +178,9 @@ impl World {
         tell!(self, job, "job {job} runs on {name}");
         let Some(it) = self.books.job(job) else { return };
         let (takes, waited) = (it.plan.takes, self.now - it.queued_at);
+        let hour = (self.now / HOUR) as usize;
+        self.stats.ran_by_hour.resize(self.stats.ran_by_hour.len().max(hour + 1), 0);
+        self.stats.ran_by_hour[hour] += 1;
         self.stats.delays.push(u32::try_from(waited / 10).unwrap_or(u32::MAX));
         match self.decide(job, Point::Seems, &middle) {
             0 => {}

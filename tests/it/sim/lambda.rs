@@ -98,10 +98,6 @@ impl History {
         let (scope, ahead) = (settings.scope.clone(), settings.rates.ahead);
         let (capacity, max_runners, pool_size) = (settings.capacity, settings.max_runners, settings.pool);
         let world = Rc::new(RefCell::new(World::new(plan, chance, settings, seed)));
-        let port = Port(world.clone(), time::Duration::ZERO);
-        let [webhook_clock, dispatch_clock, reconcile_clock] =
-            ahead.map(|ahead| Port(world.clone(), time::Duration::milliseconds(ahead)));
-        let faulty = FaultyPort { port: port.clone(), planted, counter: Rc::new(Cell::new(0)) };
         let environment = |name: &str| {
             let value = match name {
                 "ECS_CLUSTER" => CLUSTER,
@@ -130,13 +126,20 @@ impl History {
         };
         let dispatch = DispatchConfig::read(environment).expect("settings of dispatch");
         let reconcile = ReconcileConfig::read(environment).expect("settings of reconcile");
+        let (outside, counter) = (world.clone(), Rc::new(Cell::new(0)));
         let start = move || {
+            let [webhook, dispatcher, reconciler] = ahead.map(|ahead| FaultyPort {
+                port: Port::new(&outside, ahead),
+                planted,
+                counter: counter.clone(),
+            });
             Rc::new(Flows {
+                queue: dispatcher.clone(),
                 dispatcher: Dispatcher {
-                    github: Some(faulty.clone()),
-                    ecs: faulty.clone(),
-                    queue: faulty.clone(),
-                    clock: dispatch_clock.clone(),
+                    github: Some(dispatcher.clone()),
+                    ecs: dispatcher.clone(),
+                    clock: dispatcher.port.clone(),
+                    queue: dispatcher,
                     policy: dispatch.policy.clone(),
                     fleet: dispatch.fleet.clone(),
                     max_runners: dispatch.max_runners,
@@ -144,31 +147,30 @@ impl History {
                     memory: Memory::default(),
                 },
                 reconciler: Reconciler {
-                    github: Some(faulty.clone()),
-                    ecs: faulty.clone(),
-                    queue: faulty.clone(),
-                    clock: reconcile_clock.clone(),
+                    pool: reconcile.pool.clone().map(|pool| Pool {
+                        size: pool.size,
+                        labels: pool.labels,
+                        fleet: pool.fleet,
+                        ecs: reconciler.clone(),
+                    }),
+                    github: Some(reconciler.clone()),
+                    ecs: reconciler.clone(),
+                    clock: reconciler.port.clone(),
+                    queue: reconciler,
                     policy: reconcile.policy.clone(),
                     cluster: reconcile.cluster.clone(),
                     scope: scope.clone(),
                     idle_timeout: reconcile.idle_timeout,
                     max_attempts: reconcile.max_attempts,
                     memory: Memory::default(),
-                    pool: reconcile.pool.clone().map(|pool| Pool {
-                        size: pool.size,
-                        labels: pool.labels,
-                        fleet: pool.fleet,
-                        ecs: faulty.clone(),
-                    }),
                 },
                 webhook: Webhook {
-                    bus: faulty.clone(),
-                    secret: port.clone(),
-                    clock: webhook_clock.clone(),
+                    secret: webhook.port.clone(),
+                    clock: webhook.port.clone(),
+                    bus: webhook,
                     policy: dispatch.policy.clone(),
                     known: RefCell::default(),
                 },
-                queue: faulty.clone(),
             })
         };
         History {
@@ -293,6 +295,14 @@ impl History {
         let began = {
             let mut world = self.world.borrow_mut();
             world.stats.invocations += 1;
+            let is_sweep = |message: &Message| message.body.job == 0;
+            let by = match &trigger {
+                Trigger::Batch(Which::Jobs, _) => 0,
+                Trigger::Batch(Which::Lifecycle, messages) if messages.iter().any(is_sweep) => 2,
+                Trigger::Batch(Which::Lifecycle, _) => 1,
+                Trigger::Webhook { .. } => 3,
+            };
+            world.invoked.insert(id, by);
             world.after(time_out, Ev::TimeOut(id));
             world.now
         };
@@ -306,6 +316,7 @@ impl History {
         let mut context = Context::from_waker(Waker::noop());
         if let Poll::Ready(answer) = invocation.future.as_mut().poll(&mut context) {
             let invocation = self.invocations.remove(&id).expect("it was polled");
+            self.world.borrow_mut().invoked.remove(&id);
             self.finish(invocation, answer);
         }
     }
@@ -349,6 +360,7 @@ impl History {
         let Some(invocation) = self.invocations.remove(&id) else { return };
         self.processes[id as usize % PROCESSES] = (self.start)();
         let world = &mut *self.world.borrow_mut();
+        world.invoked.remove(&id);
         world.stats.killed += 1;
         if let Trigger::Batch(which, messages) = &invocation.trigger {
             for message in messages {

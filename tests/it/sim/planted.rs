@@ -88,7 +88,7 @@ impl FaultyPort {
 
     /// The task of a registration.
     fn task_of(&self, id: RunnerId) -> Option<TaskArn> {
-        let world = self.port.0.borrow();
+        let world = self.port.world.borrow();
         let task = world.github.runner(id.0).and_then(|runner| world.books.task_of(runner.id))?;
         world.ecs.arn(task).map(|arn| TaskArn(arn.to_owned()))
     }
@@ -160,20 +160,24 @@ impl Github for FaultyPort {
 }
 
 impl Deliveries for FaultyPort {
-    async fn available(&self) -> Result<bool, CallError> {
-        self.port.available().await
+    async fn apps(&self) -> Result<Vec<usize>, CallError> {
+        self.port.apps().await
     }
 
-    async fn deliveries(&self, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
-        self.port.deliveries(cursor).await
+    async fn deliveries(&self, of: usize, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
+        self.port.deliveries(of, cursor).await
     }
 
-    async fn failed_deliveries(&self, cursor: Option<&str>) -> Result<Option<DeliveryPage>, CallError> {
-        self.port.failed_deliveries(cursor).await
+    async fn failed_deliveries(
+        &self,
+        of: usize,
+        cursor: Option<&str>,
+    ) -> Result<Option<DeliveryPage>, CallError> {
+        self.port.failed_deliveries(of, cursor).await
     }
 
-    async fn redeliver(&self, id: u64) -> Result<bool, CallError> {
-        if self.is(Planted::NoRedelivery) { Ok(true) } else { self.port.redeliver(id).await }
+    async fn redeliver(&self, of: usize, id: u64) -> Result<bool, CallError> {
+        if self.is(Planted::NoRedelivery) { Ok(true) } else { self.port.redeliver(of, id).await }
     }
 }
 
@@ -253,7 +257,7 @@ impl Queue for FaultyPort {
         {
             let before = Attempt(replacement.attempt.0.saturating_sub(1));
             let name = RunnerNames::default().of(&Purpose::Job(replacement.job_id, before));
-            let id = self.port.0.borrow().by_name(&name).map(|runner| runner.id);
+            let id = self.port.world.borrow().by_name(&name).map(|runner| runner.id);
             if let Some(id) = id {
                 let owner = super::text::ORGANIZATION.to_owned();
                 let target = Target { owner, ..Target::default() };

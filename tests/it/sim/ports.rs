@@ -1,13 +1,17 @@
 //! The library's ports in the simulated world. Every call suspends; what becomes of it is decided there.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeMap,
     future::Future,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use gha_fargate_runners::{
+    adapters::github::share::{At, Failure, Shared as Sharable, Sharing},
     error::{CallError, Class},
     fargate::request::TaskRequest,
     ids::{JobId, RunnerId, RunnerVersion},
@@ -22,18 +26,33 @@ use time::OffsetDateTime;
 
 use super::{
     calls::{Reply, Request},
-    world::Shared,
+    world::{Shared, app_id},
 };
 use crate::model::github::Scope;
 
-/// All ports, and how far the function's clock is ahead.
+/// All ports of a function.
 #[derive(Clone)]
-pub struct Port(pub Shared, pub time::Duration);
+pub struct Port {
+    pub world: Shared,
+    /// How far its clock is ahead.
+    ahead: time::Duration,
+    known: Rc<Known>,
+}
+
+/// What the process knows of the Apps.
+struct Known {
+    ids: Vec<String>,
+    sharing: Sharing,
+    /// Nobody asks before a limit is over.
+    limited: RefCell<BTreeMap<usize, OffsetDateTime>>,
+}
 
 /// A call: made when it is first polled, done when its answer has arrived.
 struct Calling {
     world: Shared,
     request: Option<Request>,
+    /// As which App.
+    app: usize,
     id: u64,
 }
 
@@ -45,7 +64,7 @@ impl Future for Calling {
         let mut world = this.world.borrow_mut();
         match this.request.take() {
             Some(request) => {
-                this.id = world.submit(request, context.waker().clone());
+                this.id = world.submit(request, this.app, context.waker().clone());
                 Poll::Pending
             }
             None => match world.calls.get_mut(&this.id).and_then(|call| call.reply.take()) {
@@ -60,9 +79,17 @@ impl Future for Calling {
 }
 
 impl Port {
+    /// Those of a process that has just begun.
+    pub fn new(world: &Shared, ahead: i64) -> Self {
+        let ids = (0..world.borrow().settings.apps).map(app_id).collect();
+        let known = Known { ids, sharing: Sharing::default(), limited: RefCell::default() };
+        let ahead = time::Duration::milliseconds(ahead);
+        Port { world: world.clone(), ahead, known: Rc::new(known) }
+    }
+
     /// Where the target's runners are registered.
     fn scope(&self, target: &Target) -> Result<Scope, CallError> {
-        match (&self.0.borrow().settings.scope, &target.repository) {
+        match (&self.world.borrow().settings.scope, &target.repository) {
             (ports::Scope::Org, _) => Ok(Scope::organization(&target.owner)),
             (ports::Scope::Repo, Some(repository)) => Ok(Scope::repository(&target.owner, repository)),
             (ports::Scope::Repo, None) => Err(CallError::new(Class::Invalid, "the repository is not known")),
@@ -71,7 +98,41 @@ impl Port {
     }
 
     fn call(&self, request: Request) -> impl Future<Output = Result<Reply, CallError>> + use<> {
-        Calling { world: self.0.clone(), request: Some(request), id: 0 }
+        self.call_as(0, request)
+    }
+
+    fn call_as(
+        &self,
+        app: usize,
+        request: Request,
+    ) -> impl Future<Output = Result<Reply, CallError>> + use<> {
+        Calling { world: self.world.clone(), request: Some(request), app, id: 0 }
+    }
+
+    /// A call of GitHub that any of the Apps may make.
+    async fn ask(&self, target: &Target, request: Request) -> Result<Reply, CallError> {
+        let (known, owner) = (&self.known, target.owner.to_lowercase());
+        let apps: Vec<&str> = known.ids.iter().map(String::as_str).collect();
+        let ask = async |app: &str| {
+            let app = known.ids.iter().position(|id| id == app).unwrap_or_default();
+            // What is the App's own was GitHub's answer.
+            self.ask_as(app, request.clone()).await.map_err(|error| Failure { error, at: At::Answer(403) })
+        };
+        known.sharing.ask(Sharable { key: &request.key(), owner: &owner, apps: &apps }, self, ask).await
+    }
+
+    /// A call of GitHub as that App.
+    async fn ask_as(&self, app: usize, request: Request) -> Result<Reply, CallError> {
+        let until = self.known.limited.borrow().get(&app).copied();
+        if let Some(left) = until.map(|until| until - self.now()).filter(|left| left.is_positive()) {
+            let after = left.unsigned_abs();
+            return Err(CallError::new(Class::RateLimited { after }, "not asked: the limit is not over"));
+        }
+        let answer = self.call_as(app, request).await;
+        if let Err(CallError { class: Class::RateLimited { after }, .. }) = &answer {
+            self.known.limited.borrow_mut().insert(app, self.now() + *after);
+        }
+        answer
     }
 }
 
@@ -86,7 +147,7 @@ macro_rules! answer {
 
 impl Clock for Port {
     fn now(&self) -> OffsetDateTime {
-        self.0.borrow().time() + self.1
+        self.world.borrow().time() + self.ahead
     }
 }
 
@@ -101,24 +162,24 @@ impl Github for Port {
     async fn mint(&self, target: &Target, name: &str, labels: &[String]) -> Result<Minted, CallError> {
         let request =
             Request::Mint { scope: self.scope(target)?, name: name.to_owned(), labels: labels.to_vec() };
-        answer!(self.call(request), Reply::Minted(minted) => minted)
+        answer!(self.ask(target, request), Reply::Minted(minted) => minted)
     }
 
     async fn find_runner(&self, target: &Target, name: &str) -> Result<Option<Registration>, CallError> {
-        answer!(self.call(Request::FindRunner(self.scope(target)?, name.to_owned())), Reply::Runner(runner) => runner)
+        answer!(self.ask(target, Request::FindRunner(self.scope(target)?, name.to_owned())), Reply::Runner(runner) => runner)
     }
 
     async fn runner(&self, target: &Target, id: RunnerId) -> Result<Option<Registration>, CallError> {
-        answer!(self.call(Request::GetRunner(self.scope(target)?, id.0)), Reply::Runner(runner) => runner)
+        answer!(self.ask(target, Request::GetRunner(self.scope(target)?, id.0)), Reply::Runner(runner) => runner)
     }
 
     async fn runners(&self, target: &Target, page: u32) -> Result<(Vec<Registration>, bool), CallError> {
-        answer!(self.call(Request::ListRunners(self.scope(target)?, page)), Reply::Runners(runners, more) => (runners, more))
+        answer!(self.ask(target, Request::ListRunners(self.scope(target)?, page)), Reply::Runners(runners, more) => (runners, more))
     }
 
     async fn newest_release(&self, _: &Target) -> Result<Option<RunnerVersion>, CallError> {
         // Nothing is decided by it.
-        Ok(RunnerVersion::read(self.0.borrow().github.newest))
+        Ok(RunnerVersion::read(self.world.borrow().github.newest))
     }
 
     async fn group(&self, _: &Target) -> Result<Option<Group>, CallError> {
@@ -127,32 +188,32 @@ impl Github for Port {
     }
 
     async fn delete_runner(&self, target: &Target, id: RunnerId) -> Result<Deleted, CallError> {
-        answer!(self.call(Request::DeleteRunner(self.scope(target)?, id.0)), Reply::Deleted(deleted) => deleted)
+        answer!(self.ask(target, Request::DeleteRunner(self.scope(target)?, id.0)), Reply::Deleted(deleted) => deleted)
     }
 
     async fn job(&self, target: &Target, job: JobId) -> Result<Option<JobState>, CallError> {
         let (owner, repository) = (target.owner.clone(), target.repository.clone());
-        answer!(self.call(Request::GetJob { owner, repository, job: job.0 }), Reply::Job(state) => state)
+        answer!(self.ask(target, Request::GetJob { owner, repository, job: job.0 }), Reply::Job(state) => state)
     }
 }
 
 impl Deliveries for Port {
-    async fn available(&self) -> Result<bool, CallError> {
-        Ok(true)
+    async fn apps(&self) -> Result<Vec<usize>, CallError> {
+        Ok((0..self.known.ids.len()).collect())
     }
 
-    async fn deliveries(&self, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
-        let request = Request::ListDeliveries(cursor.map(str::to_owned));
-        answer!(self.call(request), Reply::Deliveries(page, next) => (page, next))
+    async fn deliveries(&self, of: usize, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
+        let request = Request::ListDeliveries { of, before: cursor.map(str::to_owned) };
+        answer!(self.ask_as(of, request), Reply::Deliveries(page, next) => (page, next))
     }
 
     /// As a server that does not know the parameter: then the whole log is read.
-    async fn failed_deliveries(&self, _: Option<&str>) -> Result<Option<DeliveryPage>, CallError> {
+    async fn failed_deliveries(&self, _: usize, _: Option<&str>) -> Result<Option<DeliveryPage>, CallError> {
         Ok(None)
     }
 
-    async fn redeliver(&self, id: u64) -> Result<bool, CallError> {
-        answer!(self.call(Request::Redeliver(id)), Reply::Done => true)
+    async fn redeliver(&self, of: usize, id: u64) -> Result<bool, CallError> {
+        answer!(self.ask_as(of, Request::Redeliver(id)), Reply::Done => true)
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Rates {
     pub webhooks_out: Spells,
     /// Most webhooks are neither delivered nor written down.
     pub webhooks_lost: Spells,
+    /// The last of several Apps is suspended.
+    pub suspended: Spells,
     /// GitHub refuses every runner that starts: it ends with code 7, and its registration stays offline.
     pub refused: Spells,
     /// Every runner ends before it takes a job, with code 0, and its registration stays offline.
@@ -78,6 +80,7 @@ impl Default for Rates {
             unheard: 0,
             webhooks_out: Spells::In { percent: 1, of: HOUR, lasts: 20 * MINUTE },
             webhooks_lost: Spells::Never,
+            suspended: Spells::Never,
             refused: Spells::Never,
             broken: Spells::Never,
             registry_down: Spells::Never,
@@ -124,6 +127,7 @@ impl Rates {
             "reconcile_ahead" => self.ahead[2] = milliseconds()?,
             "webhooks_out" => self.webhooks_out = spell()?,
             "webhooks_lost" => self.webhooks_lost = spell()?,
+            "suspended" => self.suspended = spell()?,
             "refused" => self.refused = spell()?,
             "broken" => self.broken = spell()?,
             "registry_down" => self.registry_down = spell()?,

@@ -23,6 +23,7 @@ pub struct Stats {
     pub killed: u64,
     pub jobs: u64,
     pub ran: u64,
+    pub ran_by_hour: Vec<u64>,
     pub failed: u64,
     pub rejected: u64,
     pub redriven: u64,
@@ -33,11 +34,18 @@ pub struct Stats {
     /// Milliseconds that functions ran.
     pub lambda_ms: u64,
     pub calls: [u64; CALLS],
+    /// The same by who makes them ([`BY`]).
+    pub calls_by: [[u64; CALLS]; BY.len()],
+    /// Since when nothing was minted any more.
+    pub last_mint: Ms,
     /// From queued to taken, in hundredths of a second.
     pub delays: Vec<u32>,
     pub metrics: BTreeMap<&'static str, u64>,
     samples: Vec<(Ms, u32, u32)>,
 }
+
+/// Who makes calls.
+pub const BY: [&str; 4] = ["dispatch", "reconcile", "sweep", "webhook"];
 
 /// The counts of the flows' own metrics that the table shows.
 const SHOWN: [&str; 12] = [
@@ -158,6 +166,7 @@ impl World {
         };
         row("jobs", stats.jobs.to_string());
         row("simulated hours", (self.now / HOUR).to_string());
+        row("last runner registered (s)", format!("{:.1}", stats.last_mint as f64 / 1_000.0));
         row("events", stats.events.to_string());
         row("invocations", stats.invocations.to_string());
         row("  of which died", stats.killed.to_string());
@@ -177,6 +186,9 @@ impl World {
         row("GitHub calls a job", format!("{:.2}", stats.github_calls() as f64 / jobs));
         row("ECS calls a job", format!("{:.2}", stats.ecs_calls() as f64 / jobs));
         let [requests, points, registrations] = self.limits.most_used();
+        for (hour, ran) in stats.ran_by_hour.iter().enumerate() {
+            row(&format!("jobs that began in hour {}", hour + 1), ran.to_string());
+        }
         row("GitHub points in a minute, most", points.to_string());
         row("GitHub requests in an hour, most", requests.to_string());
         row("registrations in 5 minutes, most", registrations.to_string());
@@ -198,15 +210,16 @@ impl World {
     }
 }
 
-/// Calls a job at three loads, when nothing goes wrong and no limit stands in the way, and which outside limit is
-/// reached first: the one of which most is used.
-pub fn costs() -> String {
+/// Calls a job at these loads (jobs an hour, and how many come), when nothing goes wrong and no limit stands in the way,
+/// and which outside limit is reached first with so many Apps: the one of which most is used. Then, which calls those are.
+pub fn costs(loads: &[(u64, u64)], apps: usize) -> String {
     let mut text = String::from(
         "| jobs an hour | GitHub calls a job | GitHub points a job | ECS calls a job | Lambda ms a job | reached first | \
          of it used |\n| ---: | ---: | ---: | ---: | ---: | --- | ---: |\n",
     );
-    for (per_hour, jobs) in [(1_000, 2_000), (10_000, 10_000), (100_000, 50_000)] {
-        let settings = Settings { faults: 0, unlimited: true, ..Settings::default() };
+    let mut kinds = String::new();
+    for &(per_hour, jobs) in loads {
+        let settings = Settings { faults: 0, unlimited: true, apps, ..Settings::default() };
         let plan = Plan::Seeded { seed: 1, jobs, per_hour, from: 1 };
         let mut history = History::new(plan, Chance::seeded(1), settings, 1);
         history.run(|_| {});
@@ -224,9 +237,12 @@ pub fn costs() -> String {
         let used = [
             (
                 "GitHub: 15,000 requests an hour for an App",
-                rate * github / f64::from(ENTERPRISE_REQUESTS_AN_HOUR),
+                rate * github / apps as f64 / f64::from(ENTERPRISE_REQUESTS_AN_HOUR),
             ),
-            ("GitHub: 900 points a minute for an App", rate * points / 60.0 / f64::from(POINTS_A_MINUTE)),
+            (
+                "GitHub: 900 points a minute for an App",
+                rate * points / apps as f64 / 60.0 / f64::from(POINTS_A_MINUTE),
+            ),
             (
                 "GitHub: 1,500 registrations in 5 minutes for an organisation",
                 rate * mints / 12.0 / f64::from(REGISTRATIONS_IN_FIVE_MINUTES),
@@ -242,6 +258,15 @@ pub fn costs() -> String {
             first.0,
             first.1 * 100.0,
         );
+        let _ = writeln!(kinds, "\n{per_hour} jobs an hour:");
+        for point in POINT_LIST.iter().filter(|point| stats.calls[**point as usize] > 0) {
+            let _ = write!(kinds, "  {point:<16?} {:>6.3}", a_job(stats.calls[*point as usize]));
+            for (by, calls) in BY.iter().zip(&stats.calls_by).filter(|(_, calls)| calls[*point as usize] > 0)
+            {
+                let _ = write!(kinds, ", {by} {:.3}", a_job(calls[*point as usize]));
+            }
+            kinds.push('\n');
+        }
     }
-    text
+    text + &kinds
 }

@@ -43,6 +43,8 @@ pub struct Settings {
     pub scope: Scope,
     pub max_runners: u32,
     pub pool: u32,
+    /// How many Apps there are to ask GitHub as. The first one's webhook leads here.
+    pub apps: usize,
     /// How much goes wrong: 100 is the usual.
     pub faults: u32,
     /// And how often, where it is not the usual.
@@ -66,6 +68,7 @@ impl Default for Settings {
             scope: Scope::Org,
             max_runners: 0,
             pool: 0,
+            apps: 1,
             faults: 100,
             rates: Rates::default(),
             planted: Planted::Nothing,
@@ -84,6 +87,11 @@ pub const MAX_ATTEMPTS: u32 = 5;
 const DEAD_LETTERS: &str = "dead-letters";
 /// `rate(5 minutes)`.
 pub const SWEEP_EVERY: Ms = 5 * MINUTE;
+
+/// The id of the nth App, from 0.
+pub fn app_id(app: usize) -> String {
+    (123_456 + app).to_string()
+}
 
 /// What is going to happen.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,6 +159,8 @@ pub struct World {
     pub last_call: u64,
     /// The invocation that is being polled.
     pub current: u64,
+    /// Of invocations under way, which of [`super::report::BY`] they are.
+    pub invoked: BTreeMap<u64, usize>,
     pub digest: Digest,
     pub lines: Vec<(Ms, u64, String)>,
     pub stats: Stats,
@@ -197,6 +207,7 @@ impl World {
             calls: BTreeMap::new(),
             last_call: 0,
             current: 0,
+            invoked: BTreeMap::new(),
             digest: Digest::new(),
             lines: Vec::new(),
             stats: Stats::default(),

@@ -7,7 +7,7 @@ use time::{Duration, format_description::well_known::Rfc3339};
 use crate::fleet::Fleet;
 use crate::http::{APP_ID, APP_KEY, APP_SECRET, INSTALLATION, JOB_QUEUE, LIFECYCLE_QUEUE, OWNER, Op, World};
 use crate::log::Log;
-use crate::model::{bus::Secrets, github::Scope};
+use crate::model::{bus::Secrets, deliveries::Deliveries, github::Scope};
 
 const LABELS: [&str; 2] = ["self-hosted", "fargate"];
 const SECOND: u64 = APP_ID + 1;
@@ -132,6 +132,55 @@ async fn what_one_may_not_ask_for_now_the_other_asks_for_at_once() {
     assert_eq!(world.calls().count(Op::Mint), 0);
 }
 
+async fn sweep(world: &World, fleet: &Fleet) {
+    let time = fleet.now().format(&Rfc3339).expect("a time");
+    let schedule = json!({ "detail-type": "Scheduled Event", "time": time, "detail": {} }).to_string();
+    let batch = world.deliver_to(LIFECYCLE_QUEUE, &[schedule]);
+    assert_eq!(world.acknowledge(LIFECYCLE_QUEUE, &batch, &fleet.reconcile(&batch).await), 0);
+}
+
+#[tokio::test]
+async fn failed_deliveries_of_each_come_again() {
+    let world = two();
+    let third = SECOND + 1;
+    world.app().others.insert(third, [(OWNER.to_owned(), 78)].into());
+    world.secrets().set(APP_SECRET, &json!([app(APP_ID), app(SECOND), "ghp_x", app(third)]).to_string());
+    let fleet = Fleet::new(&world).await;
+    let now = fleet.now();
+    // The second has no webhook; the deliveries of the others have the same ids.
+    let failed = |log: &mut Deliveries<String>, guid: &str, status| {
+        log.sent(guid, "workflow_job", Some("queued"), "{}".to_owned(), status, now);
+    };
+    failed(&mut world.app().deliveries, "first", 202);
+    failed(world.app().deliveries_of_others.entry(third).or_default(), "third", 502);
+    failed(world.app().deliveries_of_others.entry(third).or_default(), "third, good", 202);
+    let again = |log: &mut Deliveries<String>| -> Vec<String> {
+        log.take_redeliveries().into_iter().map(|delivery| delivery.guid).collect()
+    };
+    let sent_again = || {
+        let app = &mut *world.app();
+        let third = app.deliveries_of_others.get_mut(&third).expect("its webhook");
+        (again(&mut app.deliveries), again(third))
+    };
+    world.advance(Duration::minutes(5));
+    sweep(&world, &fleet).await;
+    assert_eq!(sent_again(), (vec![], vec!["third".to_owned()]));
+    assert!(world.calls().count(Op::ListDeliveries) <= 6, "{}", world.calls());
+
+    // The log of one cannot be read: the others' can.
+    let time = fleet.now();
+    let later = |log: &mut Deliveries<String>| {
+        log.sent("first, later", "workflow_job", Some("queued"), "{}".to_owned(), 502, time);
+    };
+    later(&mut world.app().deliveries);
+    world.advance(Duration::minutes(9));
+    world.fail(Op::ListDeliveries).once().before().status(403);
+    sweep(&world, &fleet).await;
+    assert_eq!(sent_again(), (vec![], vec!["third".to_owned()]));
+    sweep(&world, &fleet).await;
+    assert_eq!(sent_again().0, ["first, later"]);
+}
+
 #[tokio::test]
 async fn a_sweep_s_reading_is_shared() {
     let world = two();
@@ -140,10 +189,7 @@ async fn a_sweep_s_reading_is_shared() {
         world.github().mint(&organization, &format!("other-{n}"), 1, &["gpu"], now).expect("a registration");
     }
     let fleet = Fleet::new(&world).await;
-    let time = fleet.now().format(&Rfc3339).expect("a time");
-    let schedule = json!({ "detail-type": "Scheduled Event", "time": time, "detail": {} }).to_string();
-    let batch = world.deliver_to(LIFECYCLE_QUEUE, &[schedule]);
-    assert_eq!(world.acknowledge(LIFECYCLE_QUEUE, &batch, &fleet.reconcile(&batch).await), 0);
+    sweep(&world, &fleet).await;
     let calls = world.app().calls.clone();
     let of = |id| calls.get(&id).map_or(0, |(calls, _)| *calls);
     let (first, second) = (of(INSTALLATION), of(SECOND_INSTALLATION));
