@@ -133,7 +133,7 @@ class GitHub:
         self.call("DELETE", f"{runners}/{made['runner']['id']}", token, expected=(204, 404))
 
 
-def manifest(organization, github, webhook, page, suffix=""):
+def manifest(organization, github, webhook, page, suffix="", reruns=False):
     """"Registering a GitHub App from a manifest": https://docs.github.com/en/apps/sharing-github-apps."""
     return {
         "name": app_name(organization, suffix),
@@ -143,7 +143,8 @@ def manifest(organization, github, webhook, page, suffix=""):
         "setup_url": f"{page}/installed",
         "public": False,
         "default_events": EVENTS,
-        "default_permissions": PERMISSIONS,
+        # What only running interrupted jobs again takes (RerunInterrupted).
+        "default_permissions": PERMISSIONS | ({"actions": "write"} if reruns else {}),
     }
 
 

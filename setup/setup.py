@@ -219,8 +219,9 @@ class Setup:
     def show_button(self, wrong=""):
         address, hook = self.page.address, self.outputs["WebhookUrl"]
         url = self.github.new_app_url(self.organization, self.page.state)
-        asked = manifest(self.organization, self.github, hook, address)
-        other = manifest(self.organization, self.github, hook, address, "-" + secrets.token_hex(2))
+        reruns = self.parameters.get("RerunInterrupted", "0") != "0"
+        asked = manifest(self.organization, self.github, hook, address, reruns=reruns)
+        other = manifest(self.organization, self.github, hook, address, "-" + secrets.token_hex(2), reruns)
         self.page.owner_page = (f"<!doctype html><meta charset=utf-8><title>GitHub App</title><p>{html.escape(OWNER)}</p>"
                                 + button(url, asked, f"Create the App for {self.organization}"))
         body = (button(url, asked, "Create the GitHub App")

@@ -12,8 +12,8 @@ use crate::{
     flows::{group::gaps, reconcile::Reconciler},
     ids::RunnerNames,
     ports::{
-        AppAnswer, FindTasks, Github, Held, Inspect, NotHeld, Permissions, Registration, Scope, SeenApp,
-        SeenInstallation, Target, TendTasks, Timer,
+        AppAnswer, FindTasks, Github, Held, Inspect, NotHeld, Permissions, Queue, Registration, Scope,
+        SeenApp, SeenInstallation, Target, TendTasks, Timer,
     },
 };
 
@@ -119,6 +119,7 @@ impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
 where
     G: Github + Inspect,
     E: FindTasks + TendTasks,
+    Q: Queue,
     C: Timer,
 {
     /// All checks: `{"checks": [{"id", "status", "what", "found", "fix"}]}`.
@@ -252,6 +253,7 @@ where
         }
         report.ok("installation", what, found.account.clone());
         self.permissions(app, &found, report);
+        self.reruns(app, &found, report);
         if found.selected {
             let fix = format!("all repositories: {}", found.html_url);
             let found = "selected repositories only: jobs of the others get no runner";
@@ -273,6 +275,23 @@ where
             false => format!("{}: grant it there, then accept it at {}", app.html_url, installation.html_url),
         };
         report.add("permissions", Status::Fail, what, format!("missing: {}", missing.join(", ")), &fix);
+    }
+
+    /// What only running jobs again takes, where that is wanted: nothing else is the worse without.
+    fn reruns(&self, app: &SeenApp, installation: &SeenInstallation, report: &mut Report) {
+        let what = "interrupted jobs can run again";
+        let may_write =
+            |granted: &Permissions| granted.get("actions").is_some_and(|access| access == "write");
+        let fix = match (may_write(&installation.permissions), may_write(&app.permissions)) {
+            _ if !self.queue.can_tell() => return,
+            (true, _) => return report.ok("reruns", what, ""),
+            (false, true) => format!("the App asks for it: accept that at {}", installation.html_url),
+            (false, false) => format!(
+                "{}: grant it there, then accept it at {}; or RerunInterrupted=0",
+                app.html_url, installation.html_url
+            ),
+        };
+        report.add("reruns", Status::Warn, what, "missing: actions: write", &fix);
     }
 
     /// What the webhook answered to GitHub's last hundred deliveries.

@@ -72,6 +72,22 @@ async fn nothing_is_wrong_where_nothing_is() {
     world.finish();
 }
 
+/// Where jobs are to run again, the App needs more.
+#[tokio::test]
+async fn whether_jobs_can_run_again_is_told() {
+    let world = healthy();
+    let url = world.queue_url(crate::http::AUTHOR_QUEUE);
+    let fleet = Fleet::with(&world, &[("AUTHOR_QUEUE_URL", &url)]).await;
+    let checks = async || fleet.reconciler.examine(&question()).await["checks"].to_string();
+    for (access, status) in [("read", "warn"), ("write", "ok")] {
+        world.app().profile.permissions.insert("actions".to_owned(), access.to_owned());
+        let said = checks().await;
+        let check = said.split("},{").find(|check| check.contains("\"reruns\"")).expect("the check");
+        assert!(check.contains(&format!("\"status\":\"{status}\"")), "{check}");
+    }
+    world.finish();
+}
+
 type Plant = fn(&World);
 
 /// The fault, its check, what the fix says, and the fix.
