@@ -73,6 +73,11 @@ test-setup: .venv/demo/ready # make setup and make doctor on a local AWS; PICTUR
 	cargo build --locked --bins --example github
 	$(call with,demo) python -m unittest discover --verbose --start-directory tests/setup
 
+.PHONY: dashboard-picture
+dashboard-picture: .venv/demo/ready # docs/pictures/dashboard.svg anew, out of six hours of a story on a local AWS (minutes)
+	cargo build --locked --bins --example github
+	$(call with,demo) python tests/ops/picture.py
+
 .PHONY: lint
 lint: .venv/lint/ready .venv/guard/ready .venv/scan/ready ## Formatting, clippy, the template, licences and sources of the dependencies
 	cargo fmt --check

@@ -2,12 +2,18 @@
 Format), metric math over periods, and an alarm's state at a time. What the template does not use raises."""
 
 import json
+import math
 import operator
 import re
 
 MINUTE = 60
-AGGREGATE = {"Sum": sum, "Maximum": max, "Minimum": min}
+AGGREGATE = {"Sum": sum, "Maximum": max, "Minimum": min, "p50": lambda values: rank(values, 0.5), "p95": lambda values: rank(values, 0.95)}
 COMPARE = {"GreaterThanThreshold": operator.gt, "LessThanThreshold": operator.lt}
+
+
+def rank(values, part):
+    """The smallest value that so large a part of them does not exceed."""
+    return sorted(values)[max(0, math.ceil(part * len(values)) - 1)]
 
 
 class Metrics:

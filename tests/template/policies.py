@@ -4,6 +4,7 @@ Only what the template uses is understood; anything else raises, so that a new o
 """
 
 import fnmatch
+import json
 import re
 
 import yaml
@@ -140,6 +141,10 @@ class Stack:
         if self.resolve(policy["Queues"]) != [self.arn(queue)]:
             raise ValueError(f"{queue}Policy is another queue's")
         return self.resolve(policy["PolicyDocument"])["Statement"]
+
+    def dashboard(self):
+        """The widgets of the dashboard."""
+        return json.loads(self.resolve(self.template["Resources"]["Dashboard"]["Properties"])["DashboardBody"])["widgets"]
 
     def of_bus(self):
         return self.resolve(self.template["Resources"]["EventBus"]["Properties"]["Policy"])["Statement"]

@@ -1,7 +1,7 @@
 """A graph of a metric that nothing emits is empty, and so is the answer to a query for a field that no line has."""
 
+import html
 import itertools
-import json
 import re
 import unittest
 
@@ -23,8 +23,7 @@ LANGUAGE = {"filter", "display", "sort", "stats", "count", "count_distinct", "ma
 
 
 def dashboard(mode):
-    properties = Stack(TEMPLATE, **MODES[mode]).resolve(RESOURCES["Dashboard"]["Properties"])
-    return json.loads(properties["DashboardBody"])["widgets"]
+    return Stack(TEMPLATE, **MODES[mode]).dashboard()
 
 
 def fields():
@@ -78,6 +77,18 @@ class Dashboard(unittest.TestCase):
                 self.assertLess(place[0], 24)
                 self.assertNotIn(place, taken, widget["properties"]["title"])
                 taken.add(place)
+
+
+    def test_the_picture_in_the_docs_is_of_this_dashboard(self):
+        picture = (ROOT / "docs" / "pictures" / "dashboard.svg").read_text(encoding="utf-8")
+        shown = {html.unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", picture)}
+        wanted = set()
+        for properties in (widget["properties"] for widget in dashboard("dispatcher-minted")):
+            wanted |= {properties["title"]} | {arn.rsplit(":", 1)[1].removesuffix("Alarm") for arn in properties.get("alarms", [])}
+            for metric in properties.get("metrics", []):
+                options = metric[-1] if isinstance(metric[-1], dict) else {}
+                wanted.add(options.get("label", metric[1] if len(metric) > 1 else ""))
+        self.assertEqual(wanted - shown, set(), "make dashboard-picture draws it anew")
 
 
 class Queries(unittest.TestCase):
