@@ -147,12 +147,12 @@ deploy: .venv/deploy/ready ## Look, ask once, build (or take dist/), and deploy 
 
 .PHONY: setup
 setup: organization-is-given .venv/setup/ready ## From nothing to the first runner: ORG=acme (docs/install.md)
-	@$(call with,setup) python setup/setup.py --org $(ORG) --stack $(STACK) --github $(GITHUB) $(if $(APP_ID),--app-id $(APP_ID)) \
+	@$(call with,setup) PYTHONPATH=ops python setup/setup.py --org $(ORG) --stack $(STACK) --github $(GITHUB) $(if $(APP_ID),--app-id $(APP_ID)) \
 	  $(if $(KEY),--key $(KEY)) $(if $(CODE),--code) $(if $(NEW_APP),--new-app) $(if $(YES),--yes) $(if $(NO_WAIT),--no-wait)
 
 .PHONY: doctor
 doctor: .venv/setup/ready ## What is wrong with a deployed stack, and the fix: JSON=1, DEEP=1 tries a task, BUNDLE=1 for a bug report
-	@$(call with,setup) python setup/doctor.py --stack $(STACK) $(if $(JSON),--json) $(if $(DEEP),--deep) $(if $(BUNDLE),--bundle)
+	@$(call with,setup) PYTHONPATH=ops python setup/doctor.py --stack $(STACK) $(if $(JSON),--json) $(if $(DEEP),--deep) $(if $(BUNDLE),--bundle)
 
 .PHONY: logs
 logs: job-is-given .venv/demo/ready ## What was done about one job, from all logs: JOB=its number, or its page at GitHub

@@ -13,16 +13,14 @@ import shlex
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import yaml
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 import package
 import stack as stacks
-from stack import Failure
+from stack import ROOT, Failure
 
-ROOT = Path(__file__).resolve().parent.parent
 ASKED = ["Organization", "GitHubSecretArn", "MaxRunners", "AlarmTopicArn"]
 # What tasks run in, or jobs wait on: changed, it is made anew, and what is in the old one is nobody's.
 STRANDS = ["ClusterName", "JobQueueName", "VpcId", "CreateCluster", "CreateJobQueue", "EnableReconcile"]
@@ -77,43 +75,21 @@ def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.
 
 def identity(client):
     region = client("cloudformation").meta.region_name  # which STS does without
-    try:
-        who = client("sts").get_caller_identity()
-    except ClientError as error:
-        raise Failure(f"AWS does not take your credentials ({stacks.code(error)}): log in again") from None
-    except BotoCoreError as error:
-        raise Failure(f"no AWS credentials ({error}): `aws sso login`, AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
-                      "AWS_SECRET_ACCESS_KEY") from None
+    who = stacks.identity(client)
     return {"account": who["Account"], "region": region, "who": who["Arn"]}
 
 
 def refuse_state(client, stack, found):
-    status = found["StackStatus"] if found else ""
-    if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
-        again = f"aws cloudformation delete-stack --stack-name {stack}"
-        raise Failure(f"{stack} is {status}, which cannot be updated{why_failed(client, stack)}. Mend that, delete what is "
-                      f"left of it, and deploy again:\n  {again}\n  {again.replace('delete-stack', 'wait stack-delete-complete')}")
-    if status == "UPDATE_ROLLBACK_FAILED":
-        raise Failure(f"{stack} is {status}{why_failed(client, stack)}. Mend that, then\n"
-                      f"  aws cloudformation continue-update-rollback --stack-name {stack}")
-    if status.endswith("IN_PROGRESS"):
-        raise Failure(f"{stack} is {status}: somebody is changing it. Wait until that is over")
+    if refusal := stacks.refusal(client, stack, found):
+        raise Failure(refusal)
+    if found and found["StackStatus"].endswith("IN_PROGRESS"):
+        raise Failure(f"{stack} is {found['StackStatus']}: somebody is changing it. Wait until that is over")
 
 
 def refuse_tags(tags):
     need(len(tags) <= MOST_TAGS, f"TAGS: {len(tags)} are too many: a task has 50 at most, and {50 - MOST_TAGS} are taken")
     wrong = [key for key, value in tags.items() if not re.fullmatch(r"[\w.:/+@-]+=[\w.:/+@-]*", f"{key}={value}")]
     need(not wrong, f"TAGS: {', '.join(wrong)}: a key and its value have letters, digits and .:/+@_- only")
-
-
-def why_failed(client, stack):
-    """The first thing that failed; what follows is cancelled."""
-    pages = client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=stack)
-    failed = [event for page in pages for event in page["StackEvents"]
-              if event["ResourceStatus"].endswith("_FAILED") and "cancelled" not in event.get("ResourceStatusReason", "")]
-    if not failed:
-        return ""
-    return f": {failed[-1]['LogicalResourceId']}: {failed[-1].get('ResourceStatusReason', 'no reason given')}"
 
 
 def ecs_role(client, pause):

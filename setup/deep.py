@@ -6,7 +6,7 @@ import time
 
 from finding import check
 from github import GitHub, Refused
-from stack import Failed
+from stack import Failure
 
 TASK_SECONDS, PAUSE = 300, 2
 # The smallest that Fargate has.
@@ -24,7 +24,7 @@ def a_runner_can_be_registered(seen):
     except (ValueError, KeyError, TypeError, AttributeError):
         yield check("registration", "unknown", what, "the secret holds no App's credentials")
         return
-    except Failed as error:
+    except Failure as error:
         yield check("registration", "unknown", what, str(error), "allow secretsmanager:GetSecretValue on the secret to who runs this")
         return
     organization, group = seen.parameters["Organization"], int(seen.parameters.get("RunnerGroupId") or 1)

@@ -24,7 +24,7 @@ import role_checks
 import runner_checks
 import web
 from finding import FUNCTIONS, Absent, Seen, check
-from stack import Failed, Stack, is_usable, outputs, parameters, why
+from stack import Failure, Stack, is_usable, outputs, parameters, why
 
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "AccessDeniedFault")
 CHECKS = flow_checks.CHECKS + runner_checks.CHECKS + image_checks.CHECKS + role_checks.CHECKS
@@ -51,7 +51,7 @@ def one(looks, seen):
         return [check(looks.__name__, "unknown", name, why(error))]
     except Absent:
         return []
-    except (BotoCoreError, KeyError, Failed, web.Unreachable) as error:
+    except (BotoCoreError, KeyError, Failure, web.Unreachable) as error:
         return [check(looks.__name__, "unknown", name, f"{type(error).__name__}: {error}")]
 
 
@@ -68,7 +68,7 @@ def functions_own(seen):
         answer = seen.stack.invoke(seen.outputs["ReconcileFunctionName"],
                                    {"doctor": {"webhook_url": seen.outputs["WebhookUrl"]}})
         return answer["checks"]
-    except (Failed, KeyError, TypeError) as error:
+    except (Failure, KeyError, TypeError) as error:
         return [check("github", "unknown", "what the functions see of GitHub", str(error),
                       "allow lambda:InvokeFunction on the reconcile function")]
 
@@ -89,7 +89,7 @@ def look(name, also=()):
     stack = Stack(name)
     found = stack.describe()
     if found is None:
-        raise Failed(f"there is no stack {name} in {stack.session.region_name}; way on: make setup ORG=…, or STACK=…")
+        raise Failure(f"there is no stack {name} in {stack.session.region_name}; way on: make setup ORG=…, or STACK=…")
     if not is_usable(found) and not found["StackStatus"].endswith("_IN_PROGRESS"):
         return [check("stack", "fail", "the stack is deployed", found["StackStatus"], stack.unusable(found))]
     return [check("stack", "ok", f"the stack is deployed ({found['StackStatus']})"),
@@ -106,8 +106,8 @@ def main():
     try:
         report = look(options.stack, deep.CHECKS if options.deep else ())
         told = f"\n{bundle.write(Stack(options.stack), report)}" if options.bundle else ""
-    except (Failed, BotoCoreError, ClientError) as error:
-        print(f"doctor: {error if isinstance(error, Failed) else why(error)}", file=sys.stderr)
+    except (Failure, BotoCoreError, ClientError) as error:
+        print(f"doctor: {error if isinstance(error, Failure) else why(error)}", file=sys.stderr)
         return 2
     print(json.dumps(report, indent=1) if options.json else table(report) + told)
     return 1 if any(found["status"] == "fail" for found in report) else 0

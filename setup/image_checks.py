@@ -1,6 +1,5 @@
 """Can the runner's image be pulled? A check of the doctor: by the registry itself, and by what became of the last tasks."""
 
-import json
 import re
 from urllib.parse import urlencode
 

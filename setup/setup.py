@@ -31,7 +31,7 @@ import web
 from app_key import NoKey
 from github import GitHub, Refused, lacking, manifest
 from page import Page, button
-from stack import ROOT, Failed, Stack, outputs, parameters, why
+from stack import ROOT, Failure, Stack, outputs, parameters, why
 
 POLL_SECONDS = 3
 DELIVERY_SECONDS = 90
@@ -87,7 +87,7 @@ class Setup:
         say(f"stack {self.stack.name}: {found['StackStatus'] if found else 'none yet'}")
         if found is None and not self.options.yes and sys.stdin.isatty():
             if input(f"Deploy it there, for {self.organization}? [Y/n] ").strip().lower() not in ("", "y", "yes"):
-                raise Failed("nothing was changed; way on: set AWS_PROFILE and AWS_REGION, and again")
+                raise Failure("nothing was changed; way on: set AWS_PROFILE and AWS_REGION, and again")
 
     def check_organization(self):
         try:
@@ -96,10 +96,10 @@ class Setup:
             say(f"{error}; whether {self.organization} exists is not known, going on")
             return
         if account is None:
-            raise Failed(f"{self.github.host} knows no {self.organization}; way on: make setup ORG=(the organisation's name "
+            raise Failure(f"{self.github.host} knows no {self.organization}; way on: make setup ORG=(the organisation's name "
                          "as it is in its address)")
         if account.get("type") != "Organization":
-            raise Failed(f"{self.organization} is a person's account, and GitHub gives runners for all repositories to "
+            raise Failure(f"{self.organization} is a person's account, and GitHub gives runners for all repositories to "
                          "organisations only; way on: make setup ORG=(an organisation of yours), or docs/settings.md, "
                          "RUNNER_SCOPE=repo, by hand")
         self.organization = account["login"]
@@ -110,7 +110,7 @@ class Setup:
     def deploy(self):
         found = self.stack.settled(say)
         if reason := self.stack.unusable(found):
-            raise Failed(reason)
+            raise Failure(reason)
         if found is None:
             wanted = {"Organization": self.organization}
             if self.github.host != "https://github.com":
@@ -122,10 +122,10 @@ class Setup:
         self.outputs, self.parameters = outputs(found), parameters(found)
         theirs = self.parameters.get("Organization", "")
         if theirs not in ("*",) and theirs.lower() != self.organization.lower():
-            raise Failed(f"the stack {self.stack.name} serves {theirs}; way on: make setup ORG={self.organization} "
+            raise Failure(f"the stack {self.stack.name} serves {theirs}; way on: make setup ORG={self.organization} "
                          "STACK=(another name), or make deploy with Organization changed")
         if "GitHubSecretArn" not in self.outputs:
-            raise Failed("the stack is container-minted, or of a release before this one, and has no secret for an App; "
+            raise Failure("the stack is container-minted, or of a release before this one, and has no secret for an App; "
                          "way on: make deploy with Mode=dispatcher-minted, and again")
         say(f"stack {self.stack.name} is there")
 
@@ -145,25 +145,25 @@ class Setup:
             what = f"its private_key: {error}" if isinstance(error, NoKey) else (
                 "it is JSON without app_id and private_key" if held.startswith("{") else
                 "it holds a token, and only an App has its own webhook")
-            raise Failed(f"the secret {arn} is not an App's: {what}; way on: make setup ORG={self.organization} NEW_APP=1 "
+            raise Failure(f"the secret {arn} is not an App's: {what}; way on: make setup ORG={self.organization} NEW_APP=1 "
                          "(replaces it), or APP_ID=… KEY=file.pem for an App that you have") from None
         except Refused as error:
-            raise Failed(f"{error}: the App in the secret {arn} is not there any more, or has another key; way on: make "
+            raise Failure(f"{error}: the App in the secret {arn} is not there any more, or has another key; way on: make "
                          f"setup ORG={self.organization} NEW_APP=1, or APP_ID=… KEY=file.pem with a new key") from None
         say(f"App {app.slug} is there: {app.url}")
         return app
 
     def take_existing_app(self, arn):
         if not self.options.app_id:
-            raise Failed("KEY needs APP_ID beside it: the number on the App's settings page")
+            raise Failure("KEY needs APP_ID beside it: the number on the App's settings page")
         try:
             app = self.github.app(self.options.app_id, pathlib.Path(self.options.key).read_text())
         except (OSError, UnicodeDecodeError):
-            raise Failed(f"{self.options.key} cannot be read; way on: KEY=(the .pem file that GitHub gave you)") from None
+            raise Failure(f"{self.options.key} cannot be read; way on: KEY=(the .pem file that GitHub gave you)") from None
         except NoKey as error:
-            raise Failed(f"{self.options.key}: {error}; way on: the App's settings, Private keys, Generate") from None
+            raise Failure(f"{self.options.key}: {error}; way on: the App's settings, Private keys, Generate") from None
         except Refused as error:
-            raise Failed(f"{error}: the key is not one of App {self.options.app_id}; way on: compare APP_ID with the App's "
+            raise Failure(f"{error}: the key is not one of App {self.options.app_id}; way on: compare APP_ID with the App's "
                          "settings page, or generate a new key there") from None
         self.store(arn, app)
         return app
@@ -175,7 +175,7 @@ class Setup:
             code = _code_in(getpass.getpass(asked) if sys.stdin.isatty() else sys.stdin.readline())
             app = self.convert(code)
             if app is None:
-                raise Failed("GitHub does not know the code: it was used, or is older than an hour; way on: let the owner "
+                raise Failure("GitHub does not know the code: it was used, or is older than an hour; way on: let the owner "
                              "press the button again")
         else:
             app = self.ask_for_app()
@@ -209,9 +209,9 @@ class Setup:
         except Refused as error:
             if error.status in (404, 422):
                 return None
-            raise Failed(f"{error}; way on: again in a few minutes") from None
+            raise Failure(f"{error}; way on: again in a few minutes") from None
         if owner.lower() != self.organization.lower():
-            raise Failed(f"the App belongs to {owner} and not to {self.organization}, so its key was thrown away; way on: "
+            raise Failure(f"the App belongs to {owner} and not to {self.organization}, so its key was thrown away; way on: "
                          "delete that App, and again")
         say(f"App {app.slug} was made: {app.url}")
         return app
@@ -267,7 +267,7 @@ class Setup:
         try:
             self.github.set_hook(self.app, self.outputs["WebhookUrl"], secret)
         except Refused as error:
-            raise Failed(f"{error}: the App's webhook cannot be set; way on: the App's settings, Webhook, Active, URL "
+            raise Failure(f"{error}: the App's webhook cannot be set; way on: the App's settings, Webhook, Active, URL "
                          f"{self.outputs['WebhookUrl']}, and again") from None
         self.hook_secret = secret
         say("its webhook leads to the stack")
@@ -314,9 +314,9 @@ class Setup:
     def look_at_installation(self, found):
         where = found.get("html_url") or self.github.approvals(self.organization)
         if found.get("suspended_at"):
-            raise Failed(f"the installation is suspended; way on: unsuspend it at {where}, and again")
+            raise Failure(f"the installation is suspended; way on: unsuspend it at {where}, and again")
         if missing := lacking(found.get("permissions", {})):
-            raise Failed(f"the installation lacks {', '.join(missing)}; way on: grant it in the App's settings "
+            raise Failure(f"the installation lacks {', '.join(missing)}; way on: grant it in the App's settings "
                          f"({self.github.app_settings(self.organization, self.app.slug)}/permissions), accept it at {where}, "
                          "and again")
         say(f"installed for {self.organization}")
@@ -342,7 +342,7 @@ class Setup:
             "Content-Type": "application/json", "X-GitHub-Event": "ping", "X-GitHub-Delivery": str(uuid.uuid4()),
             "X-Hub-Signature-256": signature}, body)
         if answer.status != 200:
-            raise Failed(f"the webhook answers a signed ping with {answer.status}: {answer.message()}; way on: its log, "
+            raise Failure(f"the webhook answers a signed ping with {answer.status}: {answer.message()}; way on: its log, "
                          f"/aws/lambda/{self.stack.name}/webhook")
         say("a signed ping: 200")
 
@@ -367,7 +367,7 @@ class Setup:
         status = newest["status_code"]
         reason = "it gets no answer, so it has no way to the URL" if not status else (
             "the secrets differ" if status == 401 else "the webhook's log says why")
-        raise Failed(f"GitHub's delivery of {newest['event']} ended with {status or 'no answer'}: {reason}; way on: "
+        raise Failure(f"GitHub's delivery of {newest['event']} ended with {status or 'no answer'}: {reason}; way on: "
                      f"{self.github.app_settings(self.organization, self.app.slug)}/advanced shows it whole; and again")
 
     def mint(self, installation):
@@ -382,7 +382,7 @@ class Setup:
             fix = (f"is there a runner group {group}, open to the App? (RunnerGroupId)" if error.status == 404 else
                    f"the permission Self-hosted runners: read and write, to accept at {self.github.approvals(self.organization)}"
                    if error.status == 403 else "githubstatus.com")
-            raise Failed(f"{error}: no runner can be registered; way on: {fix}; and again") from None
+            raise Failure(f"{error}: no runner can be registered; way on: {fix}; and again") from None
         say("a registration was made, and removed")
 
     # -- 6. The first job ----------------------------------------------------------------------------------
@@ -473,7 +473,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         Setup(options()).run()
-    except (Failed, web.Unreachable, Refused) as failure:
+    except (Failure, web.Unreachable, Refused) as failure:
         sys.exit(f"setup: {failure}")
     except (BotoCoreError, ClientError) as error:
         sys.exit(f"setup: AWS refuses ({why(error)}); way on: mend that, and again")

@@ -55,7 +55,7 @@ class LocalStack(unittest.TestCase):
             self.assertIn("No updates", str(error))
             self.assertIn("--no-fail-on-empty-changeset", self.sent[-1])
         wait_until(stack, lambda: not self.status(stack).endswith("IN_PROGRESS"), 120)
-        self.assertIn(self.status(stack), ("CREATE_COMPLETE", "UPDATE_COMPLETE"), deploying.why_failed(self.client, stack))
+        self.assertIn(self.status(stack), ("CREATE_COMPLETE", "UPDATE_COMPLETE"), stacks.why_failed(self.client, stack))
         self.aws.repair_mappings()
 
     def status(self, stack):

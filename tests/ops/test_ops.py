@@ -11,7 +11,7 @@ import time
 import unittest
 
 from botocore.exceptions import ClientError
-from local import ROOT, STACK, LocalStack, nobody, wait_until
+from local import ROOT, STACK, LocalStack, wait_until
 
 import delete as deleting
 import deploy as deploying

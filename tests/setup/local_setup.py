@@ -7,7 +7,7 @@ import sys
 from urllib.parse import urlsplit
 
 ROOT = pathlib.Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "setup")]
+sys.path[:0] = [str(ROOT / "setup"), str(ROOT / "ops")]
 
 import left_out  # noqa: E402
 import setup  # noqa: E402

@@ -10,7 +10,7 @@ import sys
 import threading
 
 ROOT = pathlib.Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "demo"), str(ROOT / "setup")]
+sys.path[:0] = [str(ROOT / "demo"), str(ROOT / "setup"), str(ROOT / "ops")]
 
 import local_aws  # noqa: E402
 from local_aws import BINARIES, CREDENTIALS, LocalAws, free_port, request  # noqa: E402
