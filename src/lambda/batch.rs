@@ -194,6 +194,11 @@ pub(crate) fn log(message_id: &str, handled: &Handled, waited: Option<time::Dura
         Outcome::Done(done) => done.started.as_deref(),
         _ => None,
     };
+    // Whose task it was that has ended, where no job was told of.
+    let used = match &handled.outcome {
+        Outcome::Done(done) => done.used.as_deref(),
+        _ => None,
+    };
     let (outcome, reason, detail, task) = match &handled.outcome {
         Outcome::Done(done) => (
             "done",
@@ -210,10 +215,10 @@ pub(crate) fn log(message_id: &str, handled: &Handled, waited: Option<time::Dura
             tracing::event!(
                 $level,
                 message_id,
-                job = job.map(|job| job.id.0),
+                job = job.map(|job| job.id).or(used.and_then(|used| used.job)).map(|job| job.0),
                 attempt = job.map(|job| job.attempt.0),
                 run = job.and_then(|job| job.run_id).map(|run| run.0),
-                repository = job.map(|job| job.repository()),
+                repository = job.map(|job| job.repository()).or_else(|| used?.repository.clone()),
                 sender = job.and_then(|job| job.sender.as_deref()),
                 labels = job.map(|job| job.labels.join(" ")),
                 outcome,

@@ -7,6 +7,8 @@ import json
 import re
 from html import escape
 
+from alarms import Series, evaluate
+
 CELL, ROW, GAP = 50, 34, 8
 COLORS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"]
 LEGEND = 15
@@ -59,19 +61,22 @@ class Dashboard:
     def series(self, properties):
         """(label, values) of each metric of a graph, period by period."""
         period, count = properties["period"], self.hours * 3600 // properties["period"]
-        known = {}
+        known, expressions = {}, []
         for entry in properties["metrics"]:
             options = entry[-1] if isinstance(entry[-1], dict) else {}
             if "expression" in options:
-                of = re.fullmatch(r"SERVICE_QUOTA\((\w+)\)", options["expression"])[1]
-                yield options["label"], [self.quota] * len(known[of])
+                expressions.append(options)
                 continue
             namespace, name, *dimensions = [part for part in entry if isinstance(part, str)]
             metric = {"Namespace": namespace, "MetricName": name, "Dimensions": [
                 {"Name": key, "Value": value} for key, value in zip(dimensions[::2], dimensions[1::2])]}
-            values = self.metrics.series(metric, options.get("stat", properties.get("stat")), period, self.end, count).values
-            known[options.get("id")] = values
-            yield options.get("label", name), values
+            series = self.metrics.series(metric, options.get("stat", properties.get("stat")), period, self.end, count)
+            known[options.get("id", name)] = series
+            if options.get("visible", True):
+                yield options.get("label", name), series.values
+        for options in expressions:
+            value = evaluate(options["expression"], known, self.quota)
+            yield options["label"], value.values if isinstance(value, Series) else [value] * count
 
     def graph(self, properties, width, height):
         lines = list(self.series(properties))
@@ -132,10 +137,10 @@ class Dashboard:
         yield f'<text x="{width / 2:.0f}" y="{height / 2 + 34:.0f}" text-anchor="middle" fill="#687078">{escape(label)}</text>'
 
     def table(self, properties, width, height):
-        """A query of the kind that the dashboard has: lines with one of these reasons, or their sums by a field; newest or largest first."""
+        """The answer to a query, of the kind that the dashboard has."""
         _, *steps = properties["query"].split(" | ")
         columns, rows = rows_of([{**line, "@timestamp": self.clock(minute)} for minute, line in self.lines], steps)
-        widest = {"message": 0.5, "why": 0.4}
+        widest = {"message": 0.5, "repository": 0.3}
         weights = [widest.get(name, 0.14) for name in columns]
         bold = ' font-weight="600"'
         for row, cells in enumerate([columns, *rows[:int((height - 34) // LEGEND) - 1]]):
@@ -156,8 +161,10 @@ def rows_of(lines, steps):
     for step in steps:
         kind, rest = step.split(" ", 1)
         if kind == "filter":
-            field, reasons = re.fullmatch(r"(\w+) in \[(.*)\]", rest).groups()
-            lines = [line for line in lines if line.get(field) in re.findall(r"'(\w+)'", reasons)]
+            holds = condition(rest)
+            lines = [line for line in lines if holds(line)]
+        elif kind == "stats":
+            columns, lines = summed(lines, rest)
         elif kind == "display":
             columns = rest.split(", ")
         elif kind == "sort":
@@ -170,6 +177,31 @@ def rows_of(lines, steps):
     return columns, [[line.get(column, "") for column in columns] for line in lines]
 
 
+def condition(text):
+    if present := re.fullmatch(r"ispresent\((\w+)\)", text):
+        return lambda line: line.get(present[1]) is not None
+    field, reasons = re.fullmatch(r"(\w+) in \[(.*)\]", text).groups()
+    return lambda line: line.get(field) in re.findall(r"'(\w+)'", reasons)
+
+
+def summed(lines, text):
+    """`stats`: the names of its columns, and a line for each group."""
+    sums, by = text.split(" by ")
+    keys, groups = by.split(", "), {}
+    for line in lines:
+        groups.setdefault(tuple(line.get(key, "") for key in keys), []).append(line)
+    asked = [re.fullmatch(r"(max|sum|count)\((\*|\w+)\)(?: / (\d+))? as (\w+)", part).groups() for part in sums.split(", ")]
+    rows = []
+    for group, of in groups.items():
+        row = dict(zip(keys, group))
+        for how, field, divisor, name in asked:
+            values = [1] * len(of) if how == "count" else [line[field] for line in of if field in line]
+            value = (max if how == "max" else sum)(values) / int(divisor or 1)
+            row[name] = round(value, 2) if divisor else value if how == "max" else int(value)
+        rows.append(row)
+    return [*keys, *(name for *_, name in asked)], rows
+
+
 def parsed(line):
-    """A line of a function's log, if it is one of those that queries look at."""
-    return json.loads(line) if line.startswith("{") and '"_aws"' not in line else None
+    """The fields of a function's line, as queries know them."""
+    return json.loads(line) if line.startswith("{") else None

@@ -23,6 +23,7 @@ sys.path.append(str(ROOT / "tests" / "template"))
 from policies import Stack  # noqa: E402
 
 FUNCTIONS = {f"{name}FunctionName": f"{name}Function" for name in ("Webhook", "Dispatch", "Reconcile")}
+LATE_SECONDS = 10
 ORDINARY = ("self-hosted", "fargate")
 
 
@@ -73,8 +74,14 @@ class Story(LocalStack):
         return {name.removesuffix("Alarm") for name, alarm in self.alarms.items() if is_firing(alarm, self.metrics, self.minute + 1)}
 
     def firing(self, *expected, what):
-        self.hear()
-        now = self.firing_now()
+        # A function's last lines may come after its answer.
+        until = time.monotonic() + LATE_SECONDS
+        while True:
+            self.hear()
+            now = self.firing_now()
+            if now == set(expected) or time.monotonic() > until:
+                break
+            time.sleep(0.2)
         if now != set(expected):
             self.fail(f"{what}: fires {now}, should {set(expected)}\n" + "\n".join(self.said[-12:]))
         self.fired |= now

@@ -87,7 +87,8 @@ class Dashboard(unittest.TestCase):
             wanted |= {properties["title"]} | {arn.rsplit(":", 1)[1].removesuffix("Alarm") for arn in properties.get("alarms", [])}
             for metric in properties.get("metrics", []):
                 options = metric[-1] if isinstance(metric[-1], dict) else {}
-                wanted.add(options.get("label", metric[1] if len(metric) > 1 else ""))
+                if options.get("visible", True):
+                    wanted.add(options.get("label", metric[1] if len(metric) > 1 else ""))
         self.assertEqual(wanted - shown, set(), "make dashboard-picture draws it anew")
 
 

@@ -82,6 +82,7 @@ async fn runners_of_the_warm_pool_have_theirs_and_are_counted() {
 
 #[tokio::test]
 async fn a_task_that_has_ended_has_a_line_of_what_it_used_and_whose_cost_that_is() {
+    let log = Log::keep();
     let world = World::start();
     let fleet = Fleet::with(&world, &[]).await;
     let mut used = Vec::new();
@@ -114,6 +115,11 @@ async fn a_task_that_has_ended_has_a_line_of_what_it_used_and_whose_cost_that_is
     let [(job, own), (_, thiefs)] = used.as_slice() else {
         panic!("one that never ran costs nothing: {used:?}")
     };
+    // The line of what became of it says so too.
+    let settled = log.lines("reason", "Settled");
+    let settled: Vec<(&Value, &Value)> =
+        settled.iter().map(|line| (&line["job"], &line["repository"])).collect();
+    assert!(settled.contains(&(&json!(job), &json!("octo-org/example-workflow"))), "{settled:?}");
     let read = |line: &str| serde_json::from_str::<Value>(line).expect("JSON");
     let (own, thiefs) = (read(own), read(thiefs));
     for (field, value) in [
