@@ -28,7 +28,8 @@ UPDATES = [
 # What is changed for an account's sake, and not while runners work; or what is there, instead of what was made.
 ONCE = {"Mode", "GitHubSecretArn", "AccessTokenSecretArn", "RepositoryCredentialsArn", "EnableImagePipeline", "FunctionSubnetIds",
         "FunctionSecurityGroupIds", "PermissionsBoundaryArn", "SecretKmsKeyArn", "CreateTaskDefinition", "PassRoleArns",
-        "CreateEventBus", "WebhookSecretArn", "CaCertificates", "Architecture", "MonthlyBudget"}
+        "CreateEventBus", "WebhookSecretArn", "CaCertificates", "Architecture", "MonthlyBudget", "EnableDockerClass",
+        "DockerImage"}
 
 
 class InPlace(LocalStack):

@@ -35,6 +35,8 @@ CHANGES = {
     "CaCertificates": (MINTED, "-----BEGIN CERTIFICATE----- AAAA -----END CERTIFICATE-----"),
     "SecretKmsKeyArn": (MINTED, ARN.format("kms", "key/0123")),
     "PermissionsBoundaryArn": (MINTED, "arn:aws:iam::111122223333:policy/boundary"),
+    "EnableDockerClass": (MINTED | NETWORK | {"AssignPublicIp": "DISABLED"}, "true"),
+    "DockerImage": (MINTED | NETWORK | {"AssignPublicIp": "DISABLED", "EnableDockerClass": "true"}, "example.com/docker:dind"),
     "ContainerName": (MINTED, "second"), "WebhookSecretArn": (MINTED, TOKEN),
     "PassRoleArns": (MINTED | {"CreateTaskDefinition": "false"}, ROLE), "CreateJobQueue": (MINTED | {"CreateEventBus": "false"}, "false"),
     "ClusterName": (MINTED, "second"), "TaskDefinitionFamily": (MINTED, "second"), "EventBusName": (MINTED, "second"),

@@ -38,6 +38,8 @@ COMBINATIONS = {
         "AlarmTopicArn": ARN.format("sns", "page"), "TicketTopicArn": ARN.format("sns", "ticket"), **GIVEN_NETWORK,
     },
     "image pipeline": {"GitHubSecretArn": TOKEN, "FrontDoor": "http-api", "EnableImagePipeline": "true"},
+    "Docker class": {"FrontDoor": "http-api", "EnableDockerClass": "true", "PermissionsBoundaryArn": ARN.format("iam", "policy/boundary"),
+                     **GIVEN_NETWORK},
     "a budget": {"GitHubSecretArn": TOKEN, "FrontDoor": "http-api", "MonthlyBudget": "100", "TicketTopicArn": ARN.format("sns", "ticket")},
     "container-minted, what there is": {
         "Mode": "container-minted", "AccessTokenSecretArn": TOKEN, "RunnerImage": "example.com/runner:1", "Organization": "acme", **GIVEN_NETWORK},

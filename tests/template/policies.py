@@ -53,6 +53,8 @@ class Stack:
             where = (f"sqs:eu-west-1:{ACCOUNT}:", "QueueName") if kind == "AWS::SQS::Queue" else (
                 f"ecs:eu-west-1:{ACCOUNT}:cluster/", "ClusterName")
             return f"arn:aws:{where[0]}{self.resolve(properties[where[1]])}"
+        if kind == "AWS::IAM::InstanceProfile":
+            return f"arn:aws:iam::{ACCOUNT}:instance-profile/{name}"
         where = {"AWS::Events::Rule": "events:{}:rule/{}", "AWS::Logs::LogGroup": "logs:{}:log-group:{}:*",
                  "AWS::SecretsManager::Secret": "secretsmanager:{}:secret:{}", "AWS::ECR::Repository": "ecr:{}:repository/{}",
                  "AWS::CodeBuild::Project": "codebuild:{}:project/{}", "AWS::Serverless::LayerVersion": "lambda:{}:layer:{}:1",

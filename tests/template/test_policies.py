@@ -25,6 +25,8 @@ MODES = {
     "putters": {"GitHubSecretArn": TOKEN, "EventBusPutterArns": f"{OPERATOR},{OPERATOR}-2"},
     "operators": {"GitHubSecretArn": TOKEN, "QueueOperatorArns": f"{OPERATOR},{OPERATOR}-2"},
 }
+MODES |= {"Docker class": {"EnableDockerClass": "true", "SubnetIds": "subnet-0123456789abcdef0", "AssignPublicIp": "DISABLED",
+                           "SecurityGroupIds": "sg-0123456789abcdef0"}}
 KEY = f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/0123"
 CLOSED = {"FunctionSubnetIds": "subnet-0123456789abcdef0", "FunctionSecurityGroupIds": "sg-0123456789abcdef0", "SecretKmsKeyArn": KEY,
           "RepositoryCredentialsArn": f"{TOKEN}-registry", "RunnerImage": "registry.example.com/runner:1"}
@@ -33,7 +35,7 @@ MODES |= {"what there is": THERE | {"GitHubSecretArn": TOKEN, "WarmPoolSize": "2
     "GitHubSecretArn": TOKEN, "FrontDoor": "none", "EnableReconcile": "false", "WebhookSecretArn": TOKEN}}
 QUEUES = ["JobQueue", "JobDeadLetterQueue", "LifecycleQueue", "LifecycleDeadLetterQueue", "AuthorQueue"]
 RULES = ["JobQueuedRule", "JobLifecycleRule", "TaskStoppedRule", "SweepRule"]
-ROLES = ["WebhookRole", "DispatchRole", "ReconcileRole", "AuthorRole", "TaskRole", "ExecutionRole", "ImageRole", "ImageWeeklyRole"]
+ROLES = ["WebhookRole", "DispatchRole", "ReconcileRole", "AuthorRole", "TaskRole", "ExecutionRole", "ImageRole", "ImageWeeklyRole", "DockerInfrastructureRole"]
 SEND, RECEIVE = "sqs:SendMessage", "sqs:ReceiveMessage"
 MAY = {
     ("JobQueue", SEND): {"JobQueuedRule", "DispatchRole", "ReconcileRole"},

@@ -58,6 +58,16 @@ def closed_network(stack):
     yield "another key", "kms:Decrypt", ARN.format("kms", "key/other"), via, set()
 
 
+def docker(stack):
+    """What ECS does with the role that it starts instances with; AWS's own policy gives it the rest."""
+    to_instances = {"iam:PassedToService": "ec2.amazonaws.com"}
+    own = {"DockerInfrastructureRole"} if stack.holds("DockerClass") else set()
+    yield "an instance with its role", "iam:PassRole", stack.arn("DockerInstanceRole"), to_instances, own
+    yield "a task with an instance's role", "iam:PassRole", stack.arn("DockerInstanceRole"), {
+        "iam:PassedToService": "ecs-tasks.amazonaws.com"}, set()
+    yield "an instance with another role", "iam:PassRole", stack.arn("ReconcileRole"), to_instances, set()
+
+
 def calls(stack):
     """Call -> (action, resource, what AWS knows about it, roles that need it)."""
     cluster, family = stack.parameters["ClusterName"], stack.parameters["TaskDefinitionFamily"]
@@ -86,6 +96,7 @@ def calls(stack):
            {"ExecutionRole"} if stack.holds("CreateAccessTokenSecret") else set())
     yield "run_task", "ecs:RunTask", f"{run}:7", here, {"DispatchRole"} | pool
     yield "run_task ARM64", "ecs:RunTask", f"{run}-arm64:7", here, arm64
+    yield "run_task Docker", "ecs:RunTask", f"{run}-docker:7", here, {"DispatchRole"} if stack.holds("DockerClass") else set()
     yield "run_task of another family", "ecs:RunTask", f"{run}-other:7", here, set()
     yield "run_task elsewhere", "ecs:RunTask", f"{run}:7", {"ecs:cluster": "other"}, set()
     yield "run_task, its tags", "ecs:TagResource", task, {"ecs:CreateAction": "RunTask"}, both
@@ -122,6 +133,7 @@ def calls(stack):
             yield f"{action}, {group}", f"logs:{action}", stack.arn(group), {}, {role}
     yield from image_calls(stack)
     yield from closed_network(stack)
+    yield from docker(stack)
 
 
 class Roles(unittest.TestCase):

@@ -13,6 +13,7 @@ CONTAINERS = MINTED | {"Mode": "container-minted"}
 NETWORK = {"SubnetIds": "subnet-0123456789abcdef0"}
 GROUP = {"SecurityGroupIds": "sg-0123456789abcdef0"}
 POLICIES = {"TaskPolicyArns": "arn:aws:iam::aws:policy/ReadOnlyAccess"}
+PRIVATE = NETWORK | GROUP | {"AssignPublicIp": "DISABLED"}
 REFUSED = [
     ({**MINTED, **NETWORK}, "VpcId so that a security group"),
     ({**MINTED, **GROUP}, "only together with SubnetIds"),
@@ -36,6 +37,9 @@ REFUSED += [
     ({**MINTED, "FunctionSecurityGroupIds": "sg-0123456789abcdef0"}, "only together with FunctionSubnetIds"),
     ({**MINTED, "RepositoryCredentialsArn": TOKEN}, "only together with RunnerImage"),
     ({**MINTED, "MonthlyBudget": "100"}, "which it tells"),
+    ({**MINTED, "EnableDockerClass": "true"}, "AssignPublicIp=DISABLED"),
+    ({**CONTAINERS, **PRIVATE, "EnableDockerClass": "true"}, "EnableDockerClass needs dispatcher-minted"),
+    ({**MINTED, **PRIVATE, "EnableDockerClass": "true", "CreateTaskDefinition": "false"}, "a task definition that is created"),
     ({**MINTED, **POLICIES}, "whatever repository the group is open to"),
     ({**CONTAINERS, **POLICIES}, "whatever repository the group is open to"),
     ({**MINTED, "CreateJobQueue": "false"}, "CreateEventBus is false"),
@@ -51,6 +55,7 @@ TAKEN = [
     {**CONTAINERS, "AccessTokenSecretArn": TOKEN},
     {**MINTED, "GitHubSecretArn": TOKEN},
     {**MINTED, **NETWORK, **GROUP, "AssignPublicIp": "DISABLED"},
+    {**MINTED, **PRIVATE, "EnableDockerClass": "true"},
     {**MINTED, **NETWORK, "VpcId": "vpc-0123456789abcdef0"},
     {**MINTED, "WarmPoolSize": "2"},
     {**MINTED, "WarmPoolSize": "2", "Organization": "*", "RunnerScope": "enterprise/acme"},
