@@ -24,6 +24,7 @@ import role_checks
 import runner_checks
 import web
 from finding import FUNCTIONS, Absent, Seen, check
+from github import wanted
 from stack import Failure, Stack, is_usable, outputs, parameters, why
 
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "AccessDeniedFault")
@@ -65,8 +66,8 @@ def functions_own(seen):
     if seen.parameters.get("Mode") == "container-minted" or any(it not in seen.outputs for it in FUNCTIONS.values()):
         return []
     try:
-        answer = seen.stack.invoke(seen.outputs["ReconcileFunctionName"],
-                                   {"doctor": {"webhook_url": seen.outputs["WebhookUrl"]}})
+        question = {"webhook_url": seen.outputs["WebhookUrl"], "wants": wanted(seen.parameters)}
+        answer = seen.stack.invoke(seen.outputs["ReconcileFunctionName"], {"doctor": question})
         return answer["checks"]
     except (Failure, KeyError, TypeError) as error:
         return [check("github", "unknown", "what the functions see of GitHub", str(error),

@@ -133,7 +133,13 @@ class GitHub:
         self.call("DELETE", f"{runners}/{made['runner']['id']}", token, expected=(204, 404))
 
 
-def manifest(organization, github, webhook, page, suffix="", reruns=False):
+def wanted(parameters):
+    """The permissions that only running interrupted jobs again takes, and telling their authors."""
+    wants = {"actions": "write"} if parameters.get("RerunInterrupted", "0") != "0" else {}
+    return wants | ({"checks": "write"} if parameters.get("CheckRuns") == "true" else {})
+
+
+def manifest(organization, github, webhook, page, suffix="", more=None):
     """"Registering a GitHub App from a manifest": https://docs.github.com/en/apps/sharing-github-apps."""
     return {
         "name": app_name(organization, suffix),
@@ -143,8 +149,7 @@ def manifest(organization, github, webhook, page, suffix="", reruns=False):
         "setup_url": f"{page}/installed",
         "public": False,
         "default_events": EVENTS,
-        # What only running interrupted jobs again takes (RerunInterrupted).
-        "default_permissions": PERMISSIONS | ({"actions": "write"} if reruns else {}),
+        "default_permissions": PERMISSIONS | (more or {}),
     }
 
 

@@ -29,7 +29,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 import doctor
 import web
 from app_key import NoKey
-from github import GitHub, Refused, lacking, manifest
+from github import GitHub, Refused, lacking, manifest, wanted
 from page import Page, button
 from stack import ROOT, Failure, Stack, outputs, parameters, why
 
@@ -219,9 +219,9 @@ class Setup:
     def show_button(self, wrong=""):
         address, hook = self.page.address, self.outputs["WebhookUrl"]
         url = self.github.new_app_url(self.organization, self.page.state)
-        reruns = self.parameters.get("RerunInterrupted", "0") != "0"
-        asked = manifest(self.organization, self.github, hook, address, reruns=reruns)
-        other = manifest(self.organization, self.github, hook, address, "-" + secrets.token_hex(2), reruns)
+        more = wanted(self.parameters)
+        asked = manifest(self.organization, self.github, hook, address, more=more)
+        other = manifest(self.organization, self.github, hook, address, "-" + secrets.token_hex(2), more)
         self.page.owner_page = (f"<!doctype html><meta charset=utf-8><title>GitHub App</title><p>{html.escape(OWNER)}</p>"
                                 + button(url, asked, f"Create the App for {self.organization}"))
         body = (button(url, asked, "Create the GitHub App")

@@ -56,6 +56,8 @@ pub struct DispatchConfig {
     pub max_runners: u32,
     /// `MAX_ATTEMPTS`.
     pub max_attempts: u32,
+    /// `CHECK_RUNS`.
+    pub check_runs: bool,
     /// GitHub; `None` when the containers mint their configurations themselves.
     pub github: Option<GitHubSettings>,
     /// The queues.
@@ -113,6 +115,8 @@ pub struct AuthorConfig {
     pub github: GitHubSettings,
     /// `RERUN_INTERRUPTED`: whether a job whose runner Fargate Spot took back is run again.
     pub reruns: bool,
+    /// `CHECK_RUNS`: whether a job's author is told why it has no runner.
+    pub check_runs: bool,
     /// The queues: its own alone.
     pub queues: Queues,
     /// The way to GitHub and AWS.
@@ -130,6 +134,8 @@ pub struct WebhookConfig {
     pub secret_arn: String,
     /// Which jobs are served.
     pub policy: Policy,
+    /// `CHECK_RUNS`: slips of the pen are passed on, since their authors are told.
+    pub check_runs: bool,
     /// The way to GitHub and AWS.
     pub outside: Outside,
     /// The function's name, for its metrics.
@@ -150,6 +156,7 @@ impl DispatchConfig {
             },
             max_runners: env.number("MAX_RUNNERS", 0, 0),
             max_attempts: env.number("MAX_ATTEMPTS", 5, 1),
+            check_runs: env.flag("CHECK_RUNS"),
             github: env.github(),
             queues: env.queues(),
             outside: env.outside(),
@@ -216,6 +223,7 @@ impl AuthorConfig {
                 runner_group_id: 1,
             },
             reruns: env.number("RERUN_INTERRUPTED", 1, 0) > 0,
+            check_runs: env.flag("CHECK_RUNS"),
             queues: Queues { author: env.author_queue(), ..Queues::default() },
             outside: env.outside(),
             function: env.function(),
@@ -232,6 +240,7 @@ impl WebhookConfig {
             event_bus: env.or("EVENT_BUS_NAME", "git-actions-event-bus"),
             secret_arn: env.required("WEBHOOK_SECRET_ARN", "the ARN of a secret in Secrets Manager"),
             policy: env.policy(get("TASK_DEFINITION_ARM64").is_some_and(|value| !value.is_empty())),
+            check_runs: env.flag("CHECK_RUNS"),
             outside: env.outside(),
             function: env.function(),
         };

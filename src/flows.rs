@@ -14,6 +14,7 @@ mod drought;
 mod eyes;
 mod group;
 mod hands;
+mod notices;
 mod patience;
 mod plan;
 mod probe;

@@ -7,3 +7,4 @@ pub mod payload;
 pub mod policy;
 pub mod request;
 pub mod signature;
+pub mod slip;

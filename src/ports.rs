@@ -3,7 +3,7 @@
 //!
 //! A function's ports are its IAM policy: `dispatch` uses [`Github`], [`FindTasks`], [`StartTasks`] and
 //! [`Queue`]; `reconcile` uses [`Github`], [`Deliveries`], [`FindTasks`], [`TendTasks`] and [`Queue`] (and
-//! [`StartTasks`] for the warm pool only); `author` uses [`Runs`], [`FindTasks`] and [`Queue`].
+//! [`StartTasks`] for the warm pool only); `author` uses [`Runs`], [`Checks`], [`FindTasks`] and [`Queue`].
 
 mod author;
 mod ecs;
@@ -13,7 +13,7 @@ mod queue;
 mod time;
 
 pub use self::{
-    author::{Conclusion, Rerun, Run, RunJob, Runs},
+    author::{Check, Checks, Conclusion, Page, Rerun, Run, RunJob, Runs, State, Written},
     ecs::{FindTasks, RunTask, StartTasks, Started, Task, TaskArn, TendTasks},
     github::{
         Deleted, Deliveries, Delivery, DeliveryPage, Github, Group, JitConfig, JobState, JobStatus, Minted,

@@ -1,6 +1,7 @@
 //! GitHub's REST API: <https://docs.github.com/en/rest/actions/self-hosted-runners>.
 
 mod answer;
+mod checks;
 mod credentials;
 mod group;
 mod inspect;
@@ -57,8 +58,11 @@ const MOST_PAGES: u32 = 400;
 pub enum Errand {
     /// Registers runners, and asks about jobs.
     Runners,
-    /// Has jobs run again. It registers nothing.
-    Author,
+    /// Has jobs run again, and tells their authors. It registers nothing.
+    Author {
+        /// It writes check runs.
+        checks: bool,
+    },
 }
 
 /// GitHub, asked with the credentials of a secret.

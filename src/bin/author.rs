@@ -1,4 +1,4 @@
-//! The function `author`: has jobs run again that went with their runner.
+//! The function `author`: tells a job's author why it waits, and has jobs run again that went with their runner.
 #![forbid(unsafe_code)]
 // For the compiler: the futures of a whole invocation, one in the other.
 #![recursion_limit = "256"]
@@ -14,7 +14,7 @@ use gha_fargate_runners::{
         sqs::Sqs,
     },
     config::AuthorConfig,
-    flows::author::Author,
+    flows::author::{Author, Board},
     lambda::{
         batch,
         function::{self, Error},
@@ -25,7 +25,7 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 
 /// Counts that are there even when they are zero, for graphs.
-const ALWAYS: [&str; 2] = ["Reran", "LeftToAuthor"];
+const ALWAYS: [&str; 3] = ["Reran", "LeftToAuthor", "Told"];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -37,12 +37,14 @@ async fn author() -> Result<(), Error> {
     let http = adapters::http(config.outside, function::environment);
     let aws = aws::sdk_config(function::environment, http.for_aws(), Patience::Queue);
     let author = Author {
-        github: adapters::github(config.github, &http, &aws).on(Errand::Author),
+        github: adapters::github(config.github, &http, &aws).on(Errand::Author { checks: config.check_runs }),
         ecs: Ecs::new(&aws, config.cluster),
         queue: Sqs::new(&aws, config.queues),
         clock: SystemClock,
         names: config.names,
         reruns: config.reruns,
+        check_runs: config.check_runs,
+        board: Board::default(),
         said_at: Cell::default(),
     };
     let (author, function) = (&author, &config.function);

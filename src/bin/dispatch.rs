@@ -44,6 +44,7 @@ async fn dispatch() -> Result<(), Error> {
         fleet: config.fleet,
         max_runners: config.max_runners,
         max_attempts: config.max_attempts,
+        check_runs: config.check_runs,
         memory: Memory::default(),
     };
     adapters::warm(async || {

@@ -40,6 +40,7 @@ async fn webhook() -> Result<(), Error> {
         secret: Secret::new(&aws, config.secret_arn),
         clock: SystemClock,
         policy: config.policy,
+        check_runs: config.check_runs,
         known: RefCell::default(),
     };
     adapters::warm(async || {

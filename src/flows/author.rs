@@ -1,5 +1,9 @@
-//! What is done for the author of a job that went with its runner. Nothing here is in the way of any job: dispatch and
-//! reconcile send a message once they are done, and that is all that they do.
+//! What is done for the author of a job: it is run again where it went with its runner, and where it waits it says why.
+//! Nothing here is in the way of any job: dispatch and reconcile send a message once they are done, and that is all that
+//! they do.
+
+mod board;
+mod page;
 
 use std::{cell::Cell, time::Duration};
 
@@ -16,12 +20,14 @@ use crate::{
         policy::Skip,
     },
     lambda::outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
-    ports::{Clock, Conclusion, FindTasks, Queue, Rerun, Run, RunJob, Runs, Target},
+    ports::{Checks, Clock, Conclusion, FindTasks, Queue, Rerun, Run, RunJob, Runs, Target},
     protocol::{
         rerun::{self, Answer, Case, Course, End, Interruptions, Step, rerun},
         timing,
     },
 };
+
+pub use self::board::Board;
 
 /// A missing permission is said so often.
 const SAY_AGAIN: time::Duration = time::Duration::days(1);
@@ -41,6 +47,10 @@ pub struct Author<G, E, Q, C> {
     pub names: RunnerNames,
     /// `RERUN_INTERRUPTED`.
     pub reruns: bool,
+    /// `CHECK_RUNS`.
+    pub check_runs: bool,
+    /// What was told by this process.
+    pub board: Board,
     /// When it was last said that a permission is missing.
     pub said_at: Cell<Option<OffsetDateTime>>,
 }
@@ -53,23 +63,33 @@ struct Seen {
     known: Interruptions,
 }
 
-impl<G: Runs, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
+impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
     /// One message.
     pub async fn handle(&self, body: String) -> Handled {
-        let skip = |reason, why: String| Outcome::Skipped(Skip::new(reason, why));
-        match notice::read(&body) {
-            // Nobody would look at its dead letters.
-            Err(unreadable) => Handled { job: None, outcome: skip("unreadable", unreadable.to_string()) },
+        let skip = |reason, why: &str| Outcome::Skipped(Skip::new(reason, why));
+        let (job, place, outcome) = match notice::read(&body) {
+            Err(unreadable) => {
+                // Nobody would look at its dead letters.
+                let outcome = skip("unreadable", &unreadable.to_string());
+                return Handled { job: None, outcome, notice: None };
+            }
             Ok(Notice::Interrupted(interrupted)) => {
-                let job =
-                    Replacement::new(interrupted.job_id, Attempt::FIRST, interrupted.target()).into_job();
                 let outcome = match self.reruns {
                     true => self.interrupted(&interrupted).await.unwrap_or_else(Outcome::from),
-                    false => skip("rerun", "RERUN_INTERRUPTED is 0".to_owned()),
+                    false => skip("rerun", "RERUN_INTERRUPTED is 0"),
                 };
-                Handled { job: Some(job), outcome }
+                (interrupted.job_id, interrupted.target(), outcome)
             }
-        }
+            Ok(Notice::Word(word)) => {
+                let outcome = match self.check_runs {
+                    true => self.word(&word).await.unwrap_or_else(Outcome::from),
+                    false => skip("word", "CHECK_RUNS is not true"),
+                };
+                (word.job_id, word.target(), outcome)
+            }
+        };
+        let job = Replacement::new(job, Attempt::FIRST, place).into_job();
+        Handled { job: Some(job), outcome, notice: None }
     }
 
     /// A job went with its runner: look, ask the protocol, do.
@@ -101,7 +121,7 @@ impl<G: Runs, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
                     }
                 }
                 Step::Later => return self.wait(told, &seen).await,
-                Step::End(end) => return Ok(self.end(end, &seen)),
+                Step::End(end) => return Ok(self.end(end, &seen).await),
             }
         }
     }
@@ -180,17 +200,29 @@ impl<G: Runs, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
         }))
     }
 
-    fn end(&self, end: End, seen: &Seen) -> Outcome {
+    async fn end(&self, end: End, seen: &Seen) -> Outcome {
         let run = Self::of(seen).map(|(run, attempt)| format!(" (run {run}, attempt {attempt})"));
         let run = run.unwrap_or_default();
         match end {
-            End::Reran => Done::new("Reran", format!("the job runs again{run}")).into(),
+            End::Reran => {
+                self.tell_author(seen, "it runs again, on demand").await;
+                Done::new("Reran", format!("the job runs again{run}")).into()
+            }
             End::Settled(why) => Outcome::Skipped(Skip::new("rerun", format!("{why}{run}"))),
-            End::LeftToAuthor(why) => Done::new("LeftToAuthor", format!("{why}{run}")).into(),
+            End::LeftToAuthor(why) => {
+                self.tell_author(seen, &format!("{why}: run it again yourself")).await;
+                Done::new("LeftToAuthor", format!("{why}{run}")).into()
+            }
             End::Denied => {
                 self.say("interrupted jobs are not run again: the App needs \"Actions: read and write\"");
                 Outcome::Skipped(Skip::new("rerun", "the App may not run jobs again"))
             }
+        }
+    }
+
+    async fn tell_author(&self, seen: &Seen, why: &str) {
+        if let Some(job) = &seen.job {
+            self.tell_of_interrupted(&seen.target, job, why).await;
         }
     }
 

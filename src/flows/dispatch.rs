@@ -19,6 +19,7 @@ use crate::{
         eyes::Eyes,
         hands::{discard, run_task, spend_by_name},
         memory::Memory,
+        notices,
         plan::Plan,
     },
     ids::{Attempt, Purpose, RunnerId, started_by},
@@ -60,6 +61,8 @@ pub struct Dispatcher<G, E, Q, C> {
     pub max_runners: u32,
     /// `MAX_ATTEMPTS`: runners started for one job before it is rejected.
     pub max_attempts: u32,
+    /// `CHECK_RUNS`: whether a job's author is told why it has no runner.
+    pub check_runs: bool,
     /// What this process remembers.
     pub memory: Memory,
 }
@@ -85,9 +88,11 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     pub async fn handle(&self, body: String, received: Option<Received>, budget: &Budget) -> Handled {
         let (receives, asked_at) = (received.map(|it| it.times), received.and_then(|it| it.sent_at));
         match payload::read(&body) {
-            Err(unreadable) => Handled { job: None, outcome: Outcome::Rejected(unreadable.to_string()) },
+            Err(unreadable) => {
+                Handled { job: None, outcome: Outcome::Rejected(unreadable.to_string()), notice: None }
+            }
             Ok(Message::OtherEvent(what)) => {
-                Handled { job: None, outcome: Outcome::Skipped(Skip::new("event", what)) }
+                Handled { job: None, outcome: Outcome::Skipped(Skip::new("event", what)), notice: None }
             }
             Ok(Message::WorkflowJob(mut event)) => {
                 event.job.asked_at = asked_at;
@@ -97,7 +102,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                     false => self.by_age(&event.job, sizing),
                 };
                 let outcome = self.serve(verdict, asked, &event.job, receives, budget).await;
-                Handled { job: Some(event.job), outcome }
+                self.settled(event.job, outcome)
             }
             Ok(Message::Replacement(replacement)) => {
                 let asked = if replacement.registered { Asked::HandedBack } else { Asked::Announced };
@@ -106,7 +111,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                     Ok(verdict) => self.serve(verdict, |_| asked, &job, receives, budget).await,
                     Err(outcome) => outcome,
                 };
-                Handled { job: Some(job), outcome }
+                self.settled(job, outcome)
             }
         }
     }
@@ -202,6 +207,14 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             slot.give_back();
         }
         outcome
+    }
+
+    /// What became of the job's message; its author is told where that says something.
+    fn settled(&self, job: Job, outcome: Outcome) -> Handled {
+        let now = self.clock.now();
+        let offered = &self.policy.offered;
+        let notice = self.check_runs.then(|| notices::of(&job, &outcome, offered, now)).flatten();
+        Handled { job: Some(job), outcome, notice }
     }
 
     /// Whether the job is run again because this system asked for it. Nobody is asked where no job could be: without an

@@ -12,8 +12,8 @@ use crate::{
     flows::{group::gaps, reconcile::Reconciler},
     ids::RunnerNames,
     ports::{
-        AppAnswer, FindTasks, Github, Held, Inspect, NotHeld, Permissions, Queue, Registration, Scope,
-        SeenApp, SeenInstallation, Target, TendTasks, Timer,
+        AppAnswer, FindTasks, Github, Held, Inspect, NotHeld, Permissions, Registration, Scope, SeenApp,
+        SeenInstallation, Target, TendTasks, Timer,
     },
 };
 
@@ -30,6 +30,8 @@ const LITTLE: u64 = 10;
 pub struct Question {
     /// The stack's output `WebhookUrl`.
     pub webhook_url: Option<String>,
+    /// What the App should have been granted for what can be done without: `RerunInterrupted`, `CheckRuns`.
+    pub wants: Permissions,
 }
 
 /// The question in an event, if it is one. A queue's event never is: it has `Records`.
@@ -119,7 +121,6 @@ impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
 where
     G: Github + Inspect,
     E: FindTasks + TendTasks,
-    Q: Queue,
     C: Timer,
 {
     /// All checks: `{"checks": [{"id", "status", "what", "found", "fix"}]}`.
@@ -156,7 +157,7 @@ where
         if held == Held::App {
             let Some(app) = self.app(github, of, report).await else { return };
             if let Some(owner) = owner
-                && !self.installation(github, of, &app, owner, report).await
+                && !self.installation(github, of, &app, owner, &Permissions::new(), report).await
             {
                 return;
             }
@@ -180,7 +181,7 @@ where
             hook(github, question, report).await;
             self.sent(github, report).await;
             if let Some(owner) = owner.as_deref()
-                && !self.installation(github, 0, &app, owner, report).await
+                && !self.installation(github, 0, &app, owner, &question.wants, report).await
             {
                 return;
             }
@@ -235,6 +236,7 @@ where
         of: usize,
         app: &SeenApp,
         owner: &str,
+        wants: &Permissions,
         report: &mut Report,
     ) -> bool {
         let what = "the App is installed in the organisation";
@@ -253,7 +255,9 @@ where
         }
         report.ok("installation", what, found.account.clone());
         self.permissions(app, &found, report);
-        self.reruns(app, &found, report);
+        if !wants.is_empty() {
+            self.wanted(app, &found, wants, report);
+        }
         if found.selected {
             let fix = format!("all repositories: {}", found.html_url);
             let found = "selected repositories only: jobs of the others get no runner";
@@ -277,21 +281,25 @@ where
         report.add("permissions", Status::Fail, what, format!("missing: {}", missing.join(", ")), &fix);
     }
 
-    /// What only running jobs again takes, where that is wanted: nothing else is the worse without.
-    fn reruns(&self, app: &SeenApp, installation: &SeenInstallation, report: &mut Report) {
-        let what = "interrupted jobs can run again";
-        let may_write =
-            |granted: &Permissions| granted.get("actions").is_some_and(|access| access == "write");
-        let fix = match (may_write(&installation.permissions), may_write(&app.permissions)) {
-            _ if !self.queue.can_tell() => return,
-            (true, _) => return report.ok("reruns", what, ""),
-            (false, true) => format!("the App asks for it: accept that at {}", installation.html_url),
-            (false, false) => format!(
-                "{}: grant it there, then accept it at {}; or RerunInterrupted=0",
-                app.html_url, installation.html_url
+    /// What only running jobs again and telling their authors take: nothing else is the worse without.
+    fn wanted(&self, app: &SeenApp, found: &SeenInstallation, wants: &Permissions, report: &mut Report) {
+        let what = "interrupted jobs can run again, and authors be told";
+        let missing = |granted: &Permissions| -> Vec<String> {
+            let lacks = |(name, access): &(&String, &String)| granted.get(*name) != Some(*access);
+            wants.iter().filter(lacks).map(|(name, access)| format!("{name}: {access}")).collect()
+        };
+        let lacks = missing(&found.permissions);
+        if lacks.is_empty() {
+            return report.ok("wanted", what, "");
+        }
+        let fix = match missing(&app.permissions).is_empty() {
+            true => format!("the App asks for it: accept that at {}", found.html_url),
+            false => format!(
+                "{}: grant it there, then accept it at {}; or RerunInterrupted=0, CheckRuns=false",
+                app.html_url, found.html_url
             ),
         };
-        report.add("reruns", Status::Warn, what, "missing: actions: write", &fix);
+        report.add("wanted", Status::Warn, what, format!("missing: {}", lacks.join(", ")), &fix);
     }
 
     /// What the webhook answered to GitHub's last hundred deliveries.
@@ -486,7 +494,7 @@ mod tests {
 
     #[test]
     fn only_a_direct_question_is_one() {
-        let question = Question { webhook_url: Some("https://x".to_owned()) };
+        let question = Question { webhook_url: Some("https://x".to_owned()), ..Question::default() };
         let table = [
             (r#"{"doctor": {}}"#, Some(Question::default())),
             (r#"{"doctor": {"webhook_url": "https://x"}}"#, Some(question)),

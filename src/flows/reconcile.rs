@@ -100,7 +100,7 @@ where
             Ok(Lifecycle::TaskStopped(task)) => (None, self.task_stopped(&task).await),
             Ok(Lifecycle::Sweep { scheduled }) => (None, self.sweep(scheduled, deadline).await),
         };
-        Handled { job, outcome: outcome.unwrap_or_else(Outcome::from) }
+        Handled { job, outcome: outcome.unwrap_or_else(Outcome::from), notice: None }
     }
 
     async fn job(&self, event: &WorkflowJob) -> Result<Outcome, CallError> {

@@ -354,7 +354,7 @@ where
                     tally.pool += 1;
                     let done = Done::started(format!("{} on {capacity}", plan.runner_name()), started);
                     tally.add(&done);
-                    let handled = Handled { job: None, outcome: done.into() };
+                    let handled = Handled { job: None, outcome: done.into(), notice: None };
                     batch::log("", &handled, None, time::Duration::ZERO);
                 }
                 Ok((RunTask::Conflict(_), _)) => discard(github, &plan, &registration).await,

@@ -11,9 +11,10 @@ use crate::{
     error::{CallError, Class},
     intake::{
         payload::{self, Action},
-        policy::Policy,
+        policy::{Policy, Skip},
         request::Request,
         signature::WebhookSecrets,
+        slip,
     },
     ports::{Bus, Clock, JobStatus, SecretSource},
 };
@@ -49,6 +50,8 @@ pub struct Webhook<B, S, C> {
     pub clock: C,
     /// Which jobs are served.
     pub policy: Policy,
+    /// `CHECK_RUNS`: slips of the pen are passed on to dispatch, since their authors are told.
+    pub check_runs: bool,
     /// The secrets as last read.
     pub known: RefCell<Known>,
 }
@@ -235,7 +238,11 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
         }
         // Whom this fleet serves is one thing, who takes its runners another: GitHub's runner group decides that.
         let is_on_ours = event.runner_name.as_deref().and_then(|name| self.policy.names.read(name)).is_some();
-        if let Some(skip) = self.policy.excludes(&event).filter(|_| !is_on_ours) {
+        let is_slip = |skip: &Skip| {
+            let is_label = self.check_runs && skip.reason == "labels" && event.action == Action::Queued;
+            is_label && slip::find(&event.job.labels, &self.policy.offered).is_some()
+        };
+        if let Some(skip) = self.policy.excludes(&event).filter(|skip| !is_on_ours && !is_slip(skip)) {
             return Ok(Answer::new(202, "Skipped", format!("skipped: {}", skip.detail)));
         }
         let detail = if json.len() <= MAX_DETAIL {

@@ -5,8 +5,8 @@ use time::OffsetDateTime;
 
 use crate::{
     fargate::stop::Stop,
-    ids::{InstallationId, JobId, RepositoryId},
-    intake::payload::{self, Unreadable, check_name},
+    ids::{InstallationId, JobId, RepositoryId, RunId},
+    intake::payload::{self, Job, Unreadable, check_name, is_page, is_sha},
     ports::Target,
     protocol::rerun::{Interruption, Interruptions},
 };
@@ -104,28 +104,133 @@ pub fn interruption(stop: &Stop, now: OffsetDateTime) -> Interruption {
     Interruption { from: stop.stopping_at.unwrap_or(to - WARNING), to }
 }
 
+/// What a job's author is told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// It can get no runner.
+    Rejected,
+    /// Its labels read like a slip of the pen.
+    Slip,
+    /// It waits for longer than it should.
+    Waiting,
+    /// It waited, and its runner is on its way.
+    Started,
+    /// Its runner was taken back by Fargate Spot.
+    Interrupted,
+}
+
+/// A word about a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    /// What is told.
+    pub what: What,
+    /// Why. Text from the payload may be in it.
+    pub why: String,
+    /// The job.
+    pub job_id: JobId,
+    /// Its run.
+    pub run_id: RunId,
+    /// Of which attempt at that it is.
+    pub run_attempt: u32,
+    /// Its name. Any characters.
+    pub name: String,
+    /// `runs-on`. Any characters.
+    pub labels: Vec<String>,
+    /// The commit.
+    pub head_sha: String,
+    /// Its page at GitHub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<String>,
+    /// The organisation's (or user's) login.
+    pub owner: String,
+    /// The repository's name.
+    pub repository: String,
+    /// The repository's id, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_id: Option<RepositoryId>,
+    /// The App's installation, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installation_id: Option<InstallationId>,
+}
+
+impl Word {
+    /// A word about that job; `None` for one of whose commit nothing is known, as from this system's own messages.
+    pub fn new(what: What, why: impl Into<String>, job: &Job) -> Option<Self> {
+        Some(Word {
+            what,
+            why: why.into(),
+            job_id: job.id,
+            run_id: job.run_id?,
+            run_attempt: job.run_attempt?,
+            name: job.name.clone()?,
+            labels: job.labels.clone(),
+            head_sha: job.head_sha.clone()?,
+            page: job.page.clone(),
+            owner: job.target.owner.clone(),
+            repository: job.target.repository.clone()?,
+            repository_id: job.target.repository_id,
+            installation_id: job.target.installation,
+        })
+    }
+
+    /// The message's body.
+    pub fn to_body(&self) -> String {
+        serde_json::json!({ "word": self }).to_string()
+    }
+
+    /// Where the job lives.
+    pub fn target(&self) -> Target {
+        Target {
+            owner: self.owner.clone(),
+            repository: Some(self.repository.clone()),
+            repository_id: self.repository_id,
+            installation: self.installation_id,
+        }
+    }
+}
+
 /// A message of the author's queue, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// A runner was taken back.
     Interrupted(Interrupted),
+    /// The author of a job is told something.
+    Word(Box<Word>),
 }
 
 /// Reads a message body.
 pub fn read(body: &str) -> Result<Notice, Unreadable> {
     #[derive(Deserialize)]
     struct Shape {
-        interrupted: Interrupted,
+        interrupted: Option<Interrupted>,
+        word: Option<Box<Word>>,
     }
-    let Shape { interrupted } = payload::read_json(body, "")?;
-    let names = [("owner", &interrupted.owner), ("repository", &interrupted.repository)];
-    for (field, name) in names {
-        check_name(name).map_err(|what| Unreadable(format!("interrupted.{field} {what}")))?;
+    let names = |owner: &str, repository: &str| {
+        check_name(owner).map_err(|what| Unreadable(format!("owner {what}")))?;
+        check_name(repository).map_err(|what| Unreadable(format!("repository {what}")))
+    };
+    match payload::read_json(body, "")? {
+        Shape { interrupted: Some(interrupted), .. } => {
+            names(&interrupted.owner, &interrupted.repository)?;
+            match interrupted.known().contains_key(&interrupted.job_id) {
+                true => Ok(Notice::Interrupted(interrupted)),
+                false => Err(Unreadable("interrupted.taken_back has not the job itself".to_owned())),
+            }
+        }
+        Shape { word: Some(word), .. } => {
+            names(&word.owner, &word.repository)?;
+            let is_fit = is_sha(&word.head_sha) && word.page.as_deref().is_none_or(is_page);
+            if is_fit {
+                Ok(Notice::Word(word))
+            } else {
+                Err(Unreadable("word.head_sha or word.page".to_owned()))
+            }
+        }
+        Shape { interrupted: None, word: None } => {
+            Err(Unreadable("neither interrupted nor word is in it".to_owned()))
+        }
     }
-    if !interrupted.known().contains_key(&interrupted.job_id) {
-        return Err(Unreadable("interrupted.taken_back has not the job itself".to_owned()));
-    }
-    Ok(Notice::Interrupted(interrupted))
 }
 
 #[cfg(test)]
@@ -165,10 +270,10 @@ mod tests {
     fn what_is_no_notice_is_told_apart() {
         let body = notice(&Stop::default()).to_body();
         for (from, to, wrong) in [
-            ("\"acme\"", "\"../x\"", "interrupted.owner"),
-            ("\"app\"", "\"\"", "interrupted.repository"),
+            ("\"acme\"", "\"../x\"", "owner has other"),
+            ("\"app\"", "\"\"", "repository is empty"),
             ("\"taken_back\":[{", "\"taken_back\":[],\"x\":[{", "has not the job itself"),
-            ("interrupted", "replacement", "interrupted"),
+            ("interrupted", "replacement", "neither"),
             ("\"owner\"", "\"other\"", "owner"),
         ] {
             let said = read(&body.replacen(from, to, 1)).expect_err(from).to_string();

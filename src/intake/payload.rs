@@ -40,6 +40,10 @@ pub struct Job {
     pub target: Target,
     /// Who caused the event, for the record: a login.
     pub sender: Option<String>,
+    /// The commit that it is of.
+    pub head_sha: Option<String>,
+    /// Its page at GitHub.
+    pub page: Option<String>,
 }
 
 impl Job {
@@ -173,6 +177,8 @@ impl Replacement {
             asked_at: None,
             target,
             sender: None,
+            head_sha: None,
+            page: None,
         }
     }
 
@@ -312,6 +318,8 @@ pub fn read_workflow_job(json: &str, path: &str) -> Result<WorkflowJob, Unreadab
                 .and_then(|it| it["login"].as_str())
                 .filter(|it| is_login(it))
                 .map(str::to_owned),
+            head_sha: text_of(wire.workflow_job.head_sha).filter(|sha| is_sha(sha)),
+            page: text_of(wire.workflow_job.html_url).filter(|url| is_page(url)),
         },
         arrived_at: None,
         public: !wire.repository.private,
@@ -321,6 +329,22 @@ pub fn read_workflow_job(json: &str, path: &str) -> Result<WorkflowJob, Unreadab
     })
 }
 
+fn text_of(value: Option<Value>) -> Option<String> {
+    value.and_then(|value| value.as_str().map(str::to_owned))
+}
+
+/// SHA-1 or SHA-256.
+pub(crate) fn is_sha(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// An address that can stand in a link as it is.
+pub(crate) fn is_page(url: &str) -> bool {
+    const LONGEST: usize = 512;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/.-_:".contains(&byte);
+    url.len() <= LONGEST && url.starts_with("https://") && url.bytes().all(is_plain)
+}
+
 fn attempt_of(said: Option<&Value>) -> u32 {
     said.and_then(Value::as_u64).and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(1)
 }
@@ -328,11 +352,13 @@ fn attempt_of(said: Option<&Value>) -> u32 {
 /// A payload with nothing left but what this system reads, for an event that would be too large otherwise.
 /// `None` if it is no JSON object.
 pub fn trimmed(json: &str) -> Option<String> {
-    const KEPT: [&str; 22] = [
+    const KEPT: [&str; 24] = [
         "/action",
         "/workflow_job/id",
         "/workflow_job/run_id",
         "/workflow_job/run_attempt",
+        "/workflow_job/head_sha",
+        "/workflow_job/html_url",
         "/workflow_job/status",
         "/workflow_job/conclusion",
         "/workflow_job/labels",
@@ -422,6 +448,8 @@ struct WireJob {
     runner_name: Option<String>,
     /// No job is refused for what only its end says.
     runner_id: Option<Value>,
+    head_sha: Option<Value>,
+    html_url: Option<Value>,
     started_at: Option<Value>,
 }
 

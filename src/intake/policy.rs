@@ -192,6 +192,8 @@ mod tests {
                 asked_at: None,
                 target: Target { owner: "Acme".into(), repository: Some("App".into()), ..Target::default() },
                 sender: None,
+                head_sha: None,
+                page: None,
             },
             arrived_at: Some(NOW - Duration::hours(23)),
             public: false,

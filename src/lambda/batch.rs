@@ -1,7 +1,7 @@
 //! A batch of SQS records: each is handled by itself, none can touch another. What is not done is reported in
 //! `batchItemFailures`, and nothing else is.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use futures_util::{FutureExt, StreamExt, stream};
@@ -19,6 +19,9 @@ use crate::{
 /// Records in flight at once. SQS delivers ten at most in one batch (`template.yaml`); every connection more
 /// costs CPU at a cold start.
 const CONCURRENCY: usize = 10;
+
+/// So long a word to the author may take.
+const TELL: Duration = Duration::from_secs(1);
 
 /// How SQS has delivered a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,14 +123,18 @@ where
             let received = record.receives.map(|times| Received { times, sent_at: record.sent_at });
             let handled = catching_panics(handle(record.body.clone(), received)).await;
             let acknowledged = acknowledge(record, &handled.outcome, queue).await;
+            let untold = !tell(handled.notice.as_deref(), queue).await;
             let waited = record.sent_at.map(|sent_at| began - sent_at);
             log(&record.message_id, &handled, waited, clock.now() - began);
-            (record, handled, acknowledged)
+            (record, handled, acknowledged, untold)
         })
         .buffer_unordered(CONCURRENCY);
-    while let Some((record, handled, acknowledged)) = done.next().await {
+    while let Some((record, handled, acknowledged, untold)) = done.next().await {
         let now = clock.now();
         metrics.count(&handled, now);
+        if untold {
+            metrics.add("AuthorUntold", 1);
+        }
         if let (Outcome::Deferred(deferral), Some(sent_at)) = (&handled.outcome, record.sent_at) {
             metrics.deferred(deferral.reason, now - sent_at);
         }
@@ -170,6 +177,12 @@ async fn acknowledge<Q: Queue>(record: &Record, outcome: &Outcome, queue: &Q) ->
     }
 }
 
+/// Tells a job's author, when its message is seen to: a word that does not get through soon is left out.
+async fn tell<Q: Queue>(notice: Option<&str>, queue: &Q) -> bool {
+    let Some(notice) = notice.filter(|_| queue.can_tell()) else { return true };
+    matches!(tokio::time::timeout(TELL, queue.tell(notice, Duration::ZERO)).await, Ok(Ok(())))
+}
+
 /// Runs the handler; a panic is a failure like any other.
 // No `async fn`: that would keep the future, which is the largest there is, twice.
 fn catching_panics(handling: impl Future<Output = Handled>) -> impl Future<Output = Handled> {
@@ -179,6 +192,7 @@ fn catching_panics(handling: impl Future<Output = Handled>) -> impl Future<Outpu
 fn panicked() -> Handled {
     Handled {
         job: None,
+        notice: None,
         outcome: Outcome::Deferred(Deferral {
             reason: Reason::Panic,
             wait: Wait::Slowly,

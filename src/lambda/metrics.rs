@@ -151,7 +151,11 @@ mod tests {
     #[test]
     fn one_line_that_cloudwatch_reads() {
         let mut metrics = Metrics::default();
-        let handled = Handled { job: None, outcome: Outcome::Skipped(Skip::new("labels", "not offered")) };
+        let handled = Handled {
+            job: None,
+            outcome: Outcome::Skipped(Skip::new("labels", "not offered")),
+            notice: None,
+        };
         metrics.count(&handled, OffsetDateTime::UNIX_EPOCH);
         let line = metrics.line("dispatch", OffsetDateTime::UNIX_EPOCH, &["Started"]);
         let value: Value = serde_json::from_str(&line).expect("JSON");

@@ -33,6 +33,8 @@ pub struct Handled {
     pub job: Option<Job>,
     /// What became of it.
     pub outcome: Outcome,
+    /// What the job's author is told, once that is settled: best effort.
+    pub notice: Option<String>,
 }
 
 /// What was done, for the log line and the metrics.

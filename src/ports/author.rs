@@ -40,6 +40,10 @@ pub struct RunJob {
     pub completed_at: Option<OffsetDateTime>,
     /// The name of the runner that it ran on.
     pub runner_name: Option<String>,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// The commit.
+    pub head_sha: Option<String>,
 }
 
 /// A run, as it is now.
@@ -70,6 +74,84 @@ pub enum Rerun {
     Denied,
     /// GitHub will not, and says why.
     Refused(String),
+}
+
+/// How a check stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// `in_progress`.
+    Waits,
+    /// `completed`, `failure`.
+    Failed,
+    /// `completed`, `neutral`.
+    Neutral,
+    /// `completed`, `success`.
+    Well,
+}
+
+/// What a check says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// How it stands.
+    pub state: State,
+    /// Plain text.
+    pub title: String,
+    /// Markdown.
+    pub summary: String,
+    /// Where to read on.
+    pub link: Option<String>,
+}
+
+/// A check of ours, as GitHub has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Its id.
+    pub id: u64,
+    /// How it stands; `None`: otherwise than we leave any.
+    pub state: Option<State>,
+    /// Its title.
+    pub title: String,
+    /// Its summary.
+    pub summary: String,
+}
+
+/// Whether a check was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It was.
+    Well,
+    /// The App may not ("Checks: read and write").
+    Denied,
+}
+
+/// Check runs, and commit statuses where the credentials are a token.
+pub trait Checks {
+    /// `GET …/commits/{sha}/check-runs?check_name=…`: the newest of that name, if it is one of ours.
+    fn find_check(
+        &self,
+        target: &Target,
+        sha: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<Check>, CallError>>;
+
+    /// `PATCH …/check-runs/{id}`, or `POST …/check-runs` where there is none.
+    fn write_check(
+        &self,
+        target: &Target,
+        sha: &str,
+        name: &str,
+        known: Option<u64>,
+        page: &Page,
+    ) -> impl Future<Output = Result<Written, CallError>>;
+
+    /// `POST …/statuses/{sha}`.
+    fn write_status(
+        &self,
+        target: &Target,
+        sha: &str,
+        name: &str,
+        page: &Page,
+    ) -> impl Future<Output = Result<Written, CallError>>;
 }
 
 /// Runs and their jobs.

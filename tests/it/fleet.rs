@@ -75,12 +75,14 @@ impl Fleet {
         let author = reconcile.queues.author.as_ref().map(|_| {
             let author = AuthorConfig::read(get).expect("the author's settings");
             Author {
-                github: github(author.github).on(Errand::Author),
+                github: github(author.github).on(Errand::Author { checks: author.check_runs }),
                 ecs: ecs.clone(),
                 queue: Sqs::new(&aws, author.queues),
                 clock: world.clock(),
                 names: author.names,
                 reruns: author.reruns,
+                check_runs: author.check_runs,
+                board: Default::default(),
                 said_at: Default::default(),
             }
         });
@@ -95,6 +97,7 @@ impl Fleet {
                 fleet: config.fleet,
                 max_runners: config.max_runners,
                 max_attempts: config.max_attempts,
+                check_runs: config.check_runs,
                 memory: Memory::default(),
             },
             reconciler: Reconciler {

@@ -16,7 +16,8 @@ import tarfile
 EDITIONS = ["api.github.com", "ghec", "ghes-3.19", "ghes-3.18", "ghes-3.17"]
 
 RUNNER = {"id": {}, "name": {}, "status": {}, "busy": {}, "labels": {"name": {}}}
-JOB = {name: {} for name in ["id", "run_id", "run_attempt", "name", "status", "conclusion", "completed_at", "runner_name"]}
+JOB = {name: {} for name in ["id", "run_id", "run_attempt", "name", "status", "conclusion", "completed_at", "runner_name", "head_sha"]}
+CHECK = {"id": {}, "status": {}, "conclusion": {}, "output": {"title": {}, "summary": {}}}
 SCOPES = ["/orgs/{org}", "/repos/{owner}/{repo}", "/enterprises/{enterprise}"]
 
 # Each call, and the fields of its answer that are read.
@@ -45,6 +46,10 @@ CALLS = {
     "GET /repos/{owner}/{repo}/actions/runs/{run_id}/attempts/{attempt_number}/jobs": {"total_count": {}, "jobs": JOB},
     "POST /repos/{owner}/{repo}/actions/runs/{run_id}/rerun-failed-jobs": {},
     "POST /repos/{owner}/{repo}/actions/jobs/{job_id}/rerun": {},
+    "GET /repos/{owner}/{repo}/commits/{ref}/check-runs": {"check_runs": CHECK},
+    "POST /repos/{owner}/{repo}/check-runs": {},
+    "PATCH /repos/{owner}/{repo}/check-runs/{check_run_id}": {},
+    "POST /repos/{owner}/{repo}/statuses/{sha}": {},
     "GET /rate_limit": {"resources": {"core": {"limit": {}, "remaining": {}}}},
 }
 
@@ -53,7 +58,7 @@ EVENT = {
     "action": {},
     "workflow_job": {
         name: {} for name in ["id", "run_id", "run_attempt", "status", "labels", "name", "workflow_name", "created_at", "runner_id",
-                             "runner_name"]
+                             "runner_name", "head_sha", "html_url"]
     },
     "repository": {"name": {}, "private": {}, "owner": OWNER},
     "installation": {"id": {}},

@@ -14,7 +14,8 @@ GIVEN = {"Organization": "octo-org", "GitHubSecretArn": "", "MaxRunners": "0", "
          "SubnetIds": "subnet-0123456789abcdef0", "SecurityGroupIds": "sg-0123456789abcdef0"}
 UPDATES = [
     {"RunnerLabels": "self-hosted,ours", "AllowedRepositories": "octo-org/*", "AllowPublicRepositories": "true", "MaxRunners": "7",
-     "MaxCpu": "8", "MaxMemory": "60", "MaxDisk": "100", "MaxAttempts": "3", "RerunInterrupted": "0", "IdleTimeoutSeconds": "900", "WarmPoolSize": "1",
+     "MaxCpu": "8", "MaxMemory": "60", "MaxDisk": "100", "MaxAttempts": "3", "IdleTimeoutSeconds": "900", "WarmPoolSize": "1",
+     "RerunInterrupted": "0", "CheckRuns": "true",
      "Capacity": "FARGATE_SPOT,FARGATE", "RunnerGroupId": "2", "RunnerNamePrefix": "other", "LogRetentionDays": "7",
      "GitHubApiUrl": "https://ghe.example.com/api/v3", "DispatchMaxConcurrency": "3", "WebhookReservedConcurrency": "5",
      "SubnetIds": "subnet-0123456789abcdef1", "SecurityGroupIds": "sg-0123456789abcdef1", "AssignPublicIp": "DISABLED",

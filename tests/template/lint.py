@@ -29,7 +29,7 @@ COMBINATIONS = {
     "HTTP API": {"FrontDoor": "http-api"},
     "everything": {
         "GitHubSecretArn": TOKEN, "FrontDoor": "http-api", "EnableArm64": "true", "WarmPoolSize": "2",
-        "RunnerImage": "example.com/runner:1", "RunnerLogClass": "INFREQUENT_ACCESS",
+        "RunnerImage": "example.com/runner:1", "RunnerLogClass": "INFREQUENT_ACCESS", "CheckRuns": "true",
         "TaskPolicyArns": "arn:aws:iam::aws:policy/ReadOnlyAccess", "RunnerGroupId": "7",
         "EventBusPutterArns": "arn:aws:iam::111122223333:role/putter", "QueueOperatorArns": "arn:aws:iam::111122223333:role/operator",
         "PermissionsBoundaryArn": "arn:aws:iam::111122223333:policy/boundary", "WebhookReservedConcurrency": "5",

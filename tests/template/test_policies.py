@@ -46,7 +46,7 @@ MAY = {
     ("LifecycleQueue", RECEIVE): {"ReconcileRole"},
     ("LifecycleDeadLetterQueue", SEND): {"JobLifecycleRule", "TaskStoppedRule", "SweepRule"},
     ("LifecycleDeadLetterQueue", RECEIVE): set(),
-    ("AuthorQueue", SEND): {"ReconcileRole", "AuthorRole"},
+    ("AuthorQueue", SEND): {"DispatchRole", "ReconcileRole", "AuthorRole"},
     ("AuthorQueue", RECEIVE): {"AuthorRole"},
 }
 

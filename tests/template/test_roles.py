@@ -79,7 +79,7 @@ def calls(stack):
     to_tasks = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
     both = {"DispatchRole", "ReconcileRole"}
     ask = both | {"AuthorRole"}
-    asked = {"ReconcileRole", "AuthorRole"} if stack.creates("AuthorQueue") else set()
+    asked = ask if stack.creates("AuthorQueue") else set()
     run = ARN.format("ecs", f"task-definition/{family}")
     bus = ARN.format("events", f"event-bus/{stack.parameters['EventBusName']}")
     yield "put_events", "events:PutEvents", bus, {}, {"WebhookRole"}

@@ -23,6 +23,7 @@ pub(super) enum Need {
     EnterpriseRunners,
     ActionsRead,
     ActionsWrite,
+    ChecksWrite,
     Installed,
     App,
 }
@@ -183,6 +184,7 @@ fn fix(call: &Call, status: u16) -> String {
             "the App needs the repository permission \"Actions: read\" (a classic token: repo)"
         }
         Need::ActionsWrite => "the App needs the repository permission \"Actions: read and write\"",
+        Need::ChecksWrite => "the App needs the repository permission \"Checks: read and write\"",
         Need::Installed if status == 404 => {
             "the App is not installed there: install it, or correct ORGANIZATION or RUNNER_SCOPE"
         }

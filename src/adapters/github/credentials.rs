@@ -220,16 +220,25 @@ impl<S: SecretSource> Keyring<S> {
 
 /// What an installation's token is asked to be good for, in this order: as little as will do; without what only tells
 /// whether a job still waits, for an App that was not granted it; as much as the App was granted, whatever it is.
-fn permissions(scope: &Scope, errand: Errand) -> [Option<Value>; 3] {
+fn permissions(scope: &Scope, errand: Errand) -> Vec<Option<Value>> {
     let register = match scope {
         Scope::Org | Scope::Enterprise(_) => "organization_self_hosted_runners",
         Scope::Repo => "administration",
     };
     let asked = |permissions: Value| Some(json!({ "permissions": permissions }));
-    if errand == Errand::Author {
-        return [asked(json!({ "actions": "write" })), asked(json!({ "actions": "read" })), None];
+    let (write, read) = (json!({ "actions": "write" }), json!({ "actions": "read" }));
+    match errand {
+        Errand::Runners => {
+            let both = json!({ register: "write", "actions": "read" });
+            vec![asked(both), asked(json!({ register: "write" })), None]
+        }
+        Errand::Author { checks: false } => vec![asked(write), asked(read), None],
+        Errand::Author { checks: true } => {
+            let both = json!({ "actions": "write", "checks": "write" });
+            let checks = json!({ "actions": "read", "checks": "write" });
+            vec![asked(both), asked(checks), asked(write), asked(read), None]
+        }
     }
-    [asked(json!({ register: "write", "actions": "read" })), asked(json!({ register: "write" })), None]
 }
 
 impl<S: SecretSource, C: Clock> GitHub<S, C> {
@@ -343,7 +352,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
     ) -> Result<Option<Token>, CallError> {
         let call = Call::new("POST", format!("/app/installations/{installation}/access_tokens"), Need::App);
         let asked = permissions(&self.scope, self.errand);
-        if self.errand == Errand::Author {
+        if self.errand != Errand::Runners {
             // What is granted meanwhile counts from the next token on.
             app.granted.set(0);
         }

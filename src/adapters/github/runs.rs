@@ -33,6 +33,9 @@ struct WireJob {
     conclusion: Option<String>,
     completed_at: Option<String>,
     runner_name: Option<String>,
+    #[serde(default)]
+    labels: Vec<String>,
+    head_sha: Option<String>,
 }
 
 impl From<WireJob> for RunJob {
@@ -50,6 +53,8 @@ impl From<WireJob> for RunJob {
             }),
             completed_at: job.completed_at.as_deref().and_then(rfc3339),
             runner_name: job.runner_name.filter(|name| !name.is_empty()),
+            labels: job.labels,
+            head_sha: job.head_sha,
         }
     }
 }

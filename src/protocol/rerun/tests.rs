@@ -158,6 +158,8 @@ fn job(id: u64, name: &str, conclusion: Option<Conclusion>, seconds: i64) -> Run
         conclusion,
         completed_at: conclusion.map(|_| NOON + Duration::seconds(seconds)),
         runner_name: None,
+        labels: Vec::new(),
+        head_sha: None,
     }
 }
 

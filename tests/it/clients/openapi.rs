@@ -11,7 +11,7 @@ use axum::response::Response;
 use gha_fargate_runners::{
     adapters::http::Http,
     ids::{JobId, RepositoryId, RunId, RunnerId},
-    ports::{Deliveries, Github, Inspect, Runs, Scope, Target},
+    ports::{Checks, Deliveries, Github, Inspect, Page, Runs, Scope, State, Target},
 };
 use serde_json::{Value, json};
 
@@ -194,6 +194,10 @@ fn well(asked: &Asked) -> Response {
         _ if what.ends_with("/rerun") || what.ends_with("/rerun-failed-jobs") => answer(201, &json!({})),
         _ if what.ends_with("/attempts/1/jobs") => answer(200, &json!({"total_count": 1, "jobs": [job()]})),
         _ if what.contains("/actions/runs/") => answer(200, &run()),
+        _ if what.starts_with("GET") && what.ends_with("/check-runs") => {
+            answer(200, &json!({"check_runs": []}))
+        }
+        _ if what.contains("/check-runs") || what.contains("/statuses/") => answer(201, &json!({})),
         "GET /app/hook/config" => answer(200, &json!({"url": "https://webhook.test/"})),
         "GET /rate_limit" => answer(200, &json!({"resources": {"core": {"limit": 5000, "remaining": 4999}}})),
         _ if what.ends_with("/repositories") => answer(200, &json!({"total_count": 0, "repositories": []})),
@@ -248,6 +252,17 @@ async fn every_request_is_one_that_github_describes() {
         github.jobs_of(&by_id, RunId(1), 1).await.expect("its jobs");
         github.rerun_failed(&target, RunId(1)).await.expect("granted");
         github.rerun_job(&target, JobId(1)).await.expect("granted");
+        let sha = "0".repeat(40);
+        for state in [State::Waits, State::Failed, State::Neutral, State::Well] {
+            let link = Some("https://github.test/".to_owned());
+            let page = Page { state, title: "t".to_owned(), summary: "s".to_owned(), link };
+            github.write_status(&target, &sha, "Runner for x", &page).await.expect("written");
+            if with_app {
+                github.write_check(&target, &sha, "Runner for x", None, &page).await.expect("written");
+                github.write_check(&target, &sha, "Runner for x", Some(1), &page).await.expect("written");
+                github.find_check(&target, &sha, "Runner for x").await.expect("found");
+            }
+        }
         if with_app {
             github.deliveries(0, Some("v1_1")).await.expect("a page");
             github.failed_deliveries(0, None).await.expect("a page");

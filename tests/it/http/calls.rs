@@ -65,6 +65,14 @@ pub enum Op {
     RerunFailed,
     /// `POST /repos/{owner}/{repo}/actions/jobs/{id}/rerun`.
     RerunJob,
+    /// `GET /repos/{owner}/{repo}/commits/{sha}/check-runs`.
+    FindCheck,
+    /// `POST /repos/{owner}/{repo}/check-runs`.
+    CreateCheck,
+    /// `PATCH /repos/{owner}/{repo}/check-runs/{id}`.
+    UpdateCheck,
+    /// `POST /repos/{owner}/{repo}/statuses/{sha}`.
+    CreateStatus,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +124,10 @@ impl fmt::Display for Op {
             Op::ListJobs => "list jobs",
             Op::RerunFailed => "re-run failed jobs",
             Op::RerunJob => "re-run job",
+            Op::FindCheck => "find check",
+            Op::CreateCheck => "create check",
+            Op::UpdateCheck => "update check",
+            Op::CreateStatus => "create status",
             aws => return fmt::Debug::fmt(aws, f),
         })
     }

@@ -9,7 +9,7 @@ use super::{
     app,
     aws::rfc3339,
     calls::Op,
-    lock, runs,
+    checks, lock, runs,
     server::{Asked, Reply, Shared, decode},
 };
 use crate::model::{
@@ -39,6 +39,8 @@ enum Route {
     App(app::Route),
     /// Runs, and running jobs again.
     Run(runs::Route),
+    /// Check runs.
+    Check(checks::Route),
 }
 
 /// Where a repository is by now: `/repositories/{id}` is the one of that id, whatever its name, and so is what GitHub
@@ -98,6 +100,11 @@ fn route_to(method: &str, path: &str) -> Option<Route> {
         {
             Route::Run(runs::route(method, &owner, &repo, rest)?)
         }
+        (method, Some(Scope::Repository(owner, repo)), rest)
+            if checks::route(method, &owner, &repo, rest).is_some() =>
+        {
+            Route::Check(checks::route(method, &owner, &repo, rest)?)
+        }
         ("GET", Some(scope), ["installation"]) => Route::Installation(scope.account()?.to_owned()),
         ("POST", None, ["app", "installations", installation, "access_tokens"]) => {
             Route::AccessToken(id(installation)?)
@@ -132,6 +139,7 @@ pub fn identify(asked: &Asked) -> Option<(Op, String)> {
         Route::Redeliver(id) => (Op::Redeliver, id.to_string()),
         Route::App(route) => app::identify(&route),
         Route::Run(route) => runs::identify(&route),
+        Route::Check(route) => checks::identify(&route, asked),
     })
 }
 
@@ -256,6 +264,7 @@ fn allowed(shared: &Shared, route: &Route, asked: &Asked, now: OffsetDateTime) -
         Route::Job(owner, ..) => Some(owner.as_str()),
         Route::App(route) => route.account(),
         Route::Run(route) => Some(route.owner.as_str()),
+        Route::Check(route) => Some(route.owner.as_str()),
         _ => None,
     };
     let identity = app.identity(token, now);
@@ -395,6 +404,7 @@ fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime) ->
         }
         Route::App(route) => app::perform(shared, route, asked, now),
         Route::Run(route) => runs::perform(shared, &route, asked, now),
+        Route::Check(route) => checks::perform(shared, &route, asked),
         Route::Deliveries => deliveries(shared, asked),
         Route::Redeliver(id) => {
             let mut app = lock(&shared.app);

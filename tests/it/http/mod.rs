@@ -17,6 +17,7 @@
 mod app;
 mod aws;
 pub mod calls;
+mod checks;
 mod control;
 mod ecs;
 mod ecs_requests;

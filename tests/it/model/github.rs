@@ -56,6 +56,9 @@ pub struct Github {
     past_jobs: Past<Job>,
     /// Those of several jobs, or of several attempts.
     pub(super) runs: BTreeMap<u64, super::runs::Run>,
+    /// In the order in which they were made.
+    pub checks: Vec<super::checks::CheckRun>,
+    pub statuses: Vec<super::checks::Status>,
 }
 
 impl Github {

@@ -5,6 +5,7 @@ mod actions;
 pub mod app;
 pub mod aws;
 pub mod bus;
+pub mod checks;
 pub mod deliveries;
 pub mod ecs;
 pub mod github;

@@ -63,7 +63,7 @@ pub enum Reply {
     Job(Option<JobState>),
     Deliveries(Vec<Delivery>, Option<String>),
     Tasks(Vec<Task>),
-    Task(Option<Task>),
+    Task(Box<Option<Task>>),
     RunTask(RunTask),
     Count(u32),
     Done,
@@ -435,7 +435,7 @@ impl World {
             }
             Request::Describe(arn) => {
                 let found = self.ecs.find(CLUSTER, &arn.0, sight).expect("the cluster of this world");
-                Reply::Task(found.map(as_task))
+                Reply::Task(Box::new(found.map(as_task)))
             }
             Request::RunTask(request) => return self.run_task(&request, job),
             Request::CountTasks => Reply::Count(self.ecs.unstopped().len() as u32),

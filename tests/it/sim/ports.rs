@@ -231,7 +231,7 @@ impl FindTasks for Port {
     }
 
     async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {
-        answer!(self.call(Request::Describe(arn.clone())), Reply::Task(task) => task)
+        answer!(self.call(Request::Describe(arn.clone())), Reply::Task(task) => *task)
     }
 }
 

@@ -57,6 +57,7 @@ fn front_door_over(world: &World, aws: &SdkConfig, changes: &[(&str, &str)]) -> 
         bus: EventBus::new(aws, config.event_bus),
         secret: Secret::new(aws, config.secret_arn),
         clock: world.clock(),
+        check_runs: config.check_runs,
         policy: config.policy,
         known: RefCell::default(),
     }
@@ -235,6 +236,22 @@ async fn what_is_no_delivery_gets_its_status() {
         assert_eq!(answer.status, want, "{}", answer.text);
     }
     assert_eq!(details(&world), [""; 0]);
+    world.finish();
+}
+
+/// Its author can be told by dispatch alone.
+#[tokio::test]
+async fn a_slip_of_the_pen_is_passed_on_where_authors_are_told() {
+    let world = World::start();
+    let (quiet, telling) = (front_door(&world), front_door_with(&world, &[("CHECK_RUNS", "true")]));
+    let slip =
+        payload(|payload| payload["workflow_job"]["labels"] = json!(["self-hosted", "fargate", "cpus=2"]));
+    let others =
+        payload(|payload| payload["workflow_job"]["labels"] = json!(["self-hosted", "fargate", "gpu"]));
+    for (door, body, want) in [(&quiet, &slip, 0), (&telling, &others, 0), (&telling, &slip, 1)] {
+        assert_eq!(door.answer(&signed("workflow_job", body)).await.status, 202);
+        assert_eq!(details(&world).len(), want);
+    }
     world.finish();
 }
 

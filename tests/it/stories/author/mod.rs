@@ -2,6 +2,7 @@
 
 mod cuts;
 mod reruns;
+mod told;
 
 use crate::fleet::Fleet;
 use crate::http::{AUTHOR_QUEUE, JOB_QUEUE, LIFECYCLE_QUEUE, OWNER, Op, REPOSITORY, World};

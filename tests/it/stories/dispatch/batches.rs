@@ -102,7 +102,7 @@ async fn a_panic_is_one_records_failure() {
     let handle = async |body: String, _| {
         assert_eq!(body, "good", "a bug");
         let skip = Skip::new("test", "nothing to do");
-        Handled { job: None, outcome: Outcome::Skipped(skip) }
+        Handled { job: None, outcome: Outcome::Skipped(skip), notice: None }
     };
     let (answer, metrics) = batch::invoke(&batch, &fleet.dispatcher.queue, &world.clock(), handle).await;
     let failures = answer.expect("an answer")["batchItemFailures"].as_array().map(Vec::len);

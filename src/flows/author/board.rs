@@ -1,0 +1,208 @@
+//! What the author of a job reads about it, on a check of its commit: looked up, written anew or left alone.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+};
+
+use time::{Duration, OffsetDateTime};
+use tokio::sync::Mutex;
+
+use super::{Author, page};
+use crate::{
+    error::{CallError, Class},
+    ids::JobId,
+    intake::{
+        notice::{What, Word},
+        policy::Skip,
+    },
+    lambda::outcome::{Deferral, Done, Outcome, Reason, Wait},
+    ports::{Checks, Clock, FindTasks, JobStatus, Page, Queue, RunJob, Runs, Target, Written},
+    protocol::rerun::matrix,
+};
+
+/// Writes that a process may make in a minute. Two are at work at most (`MaximumConcurrency`), so twenty in all.
+const MOST_WRITES: usize = 10;
+/// What was told of a job is not told again for so long.
+const FRESH: Duration = Duration::minutes(10);
+/// Checks that are remembered.
+const MOST_KNOWN: usize = 1000;
+
+/// What this process has written.
+#[derive(Debug, Default)]
+pub struct Board {
+    /// One look and write at a time: two jobs of a matrix share a check.
+    turn: Mutex<()>,
+    told: RefCell<BTreeMap<Key, Told>>,
+    writes: RefCell<VecDeque<OffsetDateTime>>,
+}
+
+/// Repository, commit, and the check's name.
+type Key = (String, String, String);
+
+#[derive(Debug)]
+struct Told {
+    what: What,
+    why: String,
+    jobs: BTreeSet<JobId>,
+    at: OffsetDateTime,
+}
+
+/// Where a check stands.
+pub(super) struct Place<'a> {
+    pub(super) target: &'a Target,
+    pub(super) sha: &'a str,
+    pub(super) name: String,
+}
+
+impl Place<'_> {
+    fn key(&self) -> Key {
+        let repository = self.target.repository.as_deref().unwrap_or_default();
+        let full_name = format!("{}/{repository}", self.target.owner).to_lowercase();
+        (full_name, self.sha.to_owned(), self.name.clone())
+    }
+}
+
+impl Board {
+    fn has_told(&self, place: &Place<'_>, word: &Word, now: OffsetDateTime) -> bool {
+        self.told.borrow().get(&place.key()).is_some_and(|told| {
+            let is_same = told.what == word.what && told.why == word.why;
+            is_same && told.jobs.contains(&word.job_id) && now - told.at < FRESH
+        })
+    }
+
+    fn note(&self, place: &Place<'_>, word: &Word, jobs: BTreeSet<JobId>, now: OffsetDateTime) {
+        let mut all = self.told.borrow_mut();
+        all.insert(place.key(), Told { what: word.what, why: word.why.clone(), jobs, at: now });
+        if all.len() > MOST_KNOWN {
+            all.retain(|_, told| now - told.at < FRESH);
+        }
+    }
+
+    fn may_write(&self, now: OffsetDateTime) -> bool {
+        let mut writes = self.writes.borrow_mut();
+        while writes.front().is_some_and(|at| now - *at >= Duration::minutes(1)) {
+            writes.pop_front();
+        }
+        let may = writes.len() < MOST_WRITES;
+        if may {
+            writes.push_back(now);
+        }
+        may
+    }
+}
+
+impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
+    /// A word about a job, for the check of all jobs that are in the same case.
+    pub(super) async fn word(&self, word: &Word) -> Result<Outcome, CallError> {
+        let _turn = self.board.turn.lock().await;
+        let target = word.target();
+        let place =
+            Place { target: &target, sha: &word.head_sha, name: page::name(&word.name, &word.labels) };
+        let now = self.clock.now();
+        if self.board.has_told(&place, word, now) {
+            return Ok(Done::nothing("told already").into());
+        }
+        let group = match self.github.jobs_of(&target, word.run_id, word.run_attempt).await? {
+            Some(jobs) => of_a_kind(word, jobs),
+            // It is not to be seen: then it is about that job alone.
+            None if word.what == What::Started => Vec::new(),
+            None => vec![(word.job_id, word.name.clone())],
+        };
+        let waits = group.iter().any(|(job, _)| *job == word.job_id);
+        let others_wait = group.iter().any(|(job, _)| *job != word.job_id);
+        match word.what {
+            What::Started if others_wait => return Ok(later("others of its kind still wait")),
+            What::Started => {}
+            _ if !waits => {
+                return Ok(Outcome::Skipped(Skip::new("word", "the job does not wait any more")));
+            }
+            _ => {}
+        }
+        let names: Vec<String> = match word.what {
+            What::Started => Vec::new(),
+            _ => group.iter().map(|(_, name)| name.clone()).collect(),
+        };
+        let page = page::of(word.what, &word.why, &word.labels, &names, word.page.clone());
+        let outcome = self.put(&place, &page, word.what == What::Started).await?;
+        if !matches!(&outcome, Outcome::Done(done) if done.what() == Some("AuthorDropped")) {
+            self.board.note(&place, word, group.into_iter().map(|(job, _)| job).collect(), now);
+        }
+        Ok(outcome)
+    }
+
+    /// The author of a job that was interrupted. Whatever comes of it, the job's own message is done.
+    pub(super) async fn tell_of_interrupted(&self, target: &Target, job: &RunJob, why: &str) {
+        let Some(sha) = job.head_sha.as_deref().filter(|_| self.check_runs) else { return };
+        let _turn = self.board.turn.lock().await;
+        let place = Place { target, sha, name: page::name(&job.name, &job.labels) };
+        let names = [job.name.clone()];
+        let page = page::of(What::Interrupted, why, &job.labels, &names, None);
+        if let Err(error) = self.put(&place, &page, false).await {
+            tracing::warn!(%error, "an author is not told of an interruption");
+        }
+    }
+
+    /// Writes the page, unless it stands there. `only_there`: a check is not made for it.
+    async fn put(&self, place: &Place<'_>, page: &Page, only_there: bool) -> Result<Outcome, CallError> {
+        let written = match self.write(place, page, only_there).await {
+            // Nobody is called for it, and no message waits: it is a courtesy.
+            Err(error) if error.class == Class::NeedsOperator || error.class == Class::Invalid => {
+                self.say(&format!("authors are not told: {}", error.message));
+                return Ok(Outcome::Skipped(Skip::new("word", "GitHub does not take it")));
+            }
+            written => written?,
+        };
+        Ok(match written {
+            None => Done::nothing("it stands there already, or nothing does").into(),
+            Some(None) => Done::new("AuthorDropped", "more than a process may write in a minute").into(),
+            Some(Some(Written::Well)) => Done::new("Told", page.title.clone()).into(),
+            Some(Some(Written::Denied)) => {
+                self.say("authors are not told: the App needs \"Checks: read and write\"");
+                Outcome::Skipped(Skip::new("word", "the App may not write checks"))
+            }
+        })
+    }
+
+    /// `None`: there is nothing to write; `Some(None)`: there is, and it may not be.
+    async fn write(
+        &self,
+        place: &Place<'_>,
+        page: &Page,
+        only_there: bool,
+    ) -> Result<Option<Option<Written>>, CallError> {
+        let Place { target, sha, name } = place;
+        let is_app = !self.github.own_logins().await?.is_empty();
+        let known = if is_app { self.github.find_check(target, sha, name).await? } else { None };
+        let stands = known.as_ref().is_some_and(|known| {
+            known.state == Some(page.state) && known.title == page.title && known.summary == page.summary
+        });
+        if stands || (is_app && known.is_none() && only_there) {
+            return Ok(None);
+        }
+        if !self.board.may_write(self.clock.now()) {
+            return Ok(Some(None));
+        }
+        let written = match is_app {
+            true => self.github.write_check(target, sha, name, known.map(|known| known.id), page).await?,
+            false => self.github.write_status(target, sha, name, page).await?,
+        };
+        Ok(Some(Some(written)))
+    }
+}
+
+/// The jobs of the same matrix, and with the same labels, that wait for a runner.
+fn of_a_kind(word: &Word, jobs: Vec<RunJob>) -> Vec<(JobId, String)> {
+    let is_of_a_kind = |job: &RunJob| {
+        job.id == word.job_id
+            || (matrix(&job.name).is_some()
+                && matrix(&job.name) == matrix(&word.name)
+                && job.labels == word.labels)
+    };
+    let waits = |job: &RunJob| job.status == JobStatus::Queued && is_of_a_kind(job);
+    jobs.into_iter().filter(waits).map(|job| (job.id, job.name)).collect()
+}
+
+fn later(detail: &str) -> Outcome {
+    Outcome::Deferred(Deferral { reason: Reason::TooEarly, wait: Wait::Backoff, detail: detail.to_owned() })
+}
