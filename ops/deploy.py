@@ -31,8 +31,8 @@ LOOKS = 30
 RESERVED = 20
 # "You can reserve up to the Unreserved account concurrency value minus 100" (Lambda, "Configuring reserved concurrency").
 UNRESERVED = 100
-# A task has its task definition's tags, which are the stack's, and fifteen of its own (src/fargate/tags.rs), 50 in all.
-MOST_TAGS = 35
+# A task has its task definition's tags, which are the stack's, and eighteen of its own (src/fargate/tags.rs), 50 in all.
+MOST_TAGS = 32
 
 
 def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.sleep, tags=None):

@@ -5,6 +5,7 @@ pub mod bus;
 pub mod ecs;
 pub mod github;
 pub mod http;
+pub mod s3;
 pub mod secrets;
 pub mod sqs;
 
@@ -13,8 +14,9 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 
 use crate::{
-    config::{GitHubSettings, Outside},
+    config::{ClassesConfig, ClassesDocument, GitHubSettings, Outside},
     error::CallError,
+    flows::document::Document,
 };
 
 /// The HTTP client of a function. No file of certificates is read at a cold start, unless there are some of the
@@ -44,6 +46,18 @@ pub fn github(
 ) -> github::GitHub<secrets::Secret> {
     let secret = secrets::Secret::new(aws, settings.secret_arn);
     github::GitHub::new(http.clone(), settings.api_url, settings.scope, settings.runner_group_id, secret)
+}
+
+/// The document of runner classes, if there is one.
+pub fn document(config: ClassesConfig, http: &http::Http, aws: &aws_config::SdkConfig) -> Document {
+    match config.document {
+        Some(ClassesDocument::Text(text)) => Document::of(&text, &config.common),
+        Some(ClassesDocument::S3 { bucket, key }) => {
+            let object = s3::Object::new(http.clone(), aws.clone(), bucket, key);
+            Document::at(Box::new(object), &config.common)
+        }
+        None => Document::default(),
+    }
 }
 
 /// Opens connections, reads the secret and gets a token in the init phase, where a function has a full CPU: the

@@ -41,6 +41,29 @@ pub struct Queues {
     pub author: Option<String>,
 }
 
+/// `RUNNER_CLASSES`, and the labels that a job of any class may have beside its class's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClassesConfig {
+    /// The document, or where it is; `None`: there is one kind of runner, that of the other variables.
+    pub document: Option<ClassesDocument>,
+    /// `RUNNER_LABELS`.
+    pub common: Vec<String>,
+}
+
+/// A document of runner classes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClassesDocument {
+    /// The document itself.
+    Text(String),
+    /// An object in S3.
+    S3 {
+        /// Its bucket.
+        bucket: String,
+        /// Its key.
+        key: String,
+    },
+}
+
 /// The settings of `dispatch`.
 #[derive(Debug, Clone)]
 pub struct DispatchConfig {
@@ -52,8 +75,12 @@ pub struct DispatchConfig {
     pub network: Network,
     /// Which jobs are served.
     pub policy: Policy,
+    /// `RUNNER_CLASSES`.
+    pub classes: ClassesConfig,
     /// `MAX_RUNNERS`; 0 is no limit.
     pub max_runners: u32,
+    /// `MAX_RUNNERS_PER_REPOSITORY`; 0 is no limit.
+    pub max_runners_per_repository: u32,
     /// `MAX_ATTEMPTS`.
     pub max_attempts: u32,
     /// `CHECK_RUNS`.
@@ -75,6 +102,8 @@ pub struct ReconcileConfig {
     pub cluster: String,
     /// Which jobs are served.
     pub policy: Policy,
+    /// `RUNNER_CLASSES`.
+    pub classes: ClassesConfig,
     /// GitHub; `None` when the containers mint their configurations themselves.
     pub github: Option<GitHubSettings>,
     /// The queues.
@@ -136,6 +165,8 @@ pub struct WebhookConfig {
     pub policy: Policy,
     /// `CHECK_RUNS`: slips of the pen are passed on, since their authors are told.
     pub check_runs: bool,
+    /// `RUNNER_CLASSES`.
+    pub classes: ClassesConfig,
     /// The way to GitHub and AWS.
     pub outside: Outside,
     /// The function's name, for its metrics.
@@ -154,7 +185,9 @@ impl DispatchConfig {
                 most: env.most(),
                 ..env.policy(get("TASK_DEFINITION_ARM64").is_some_and(|value| !value.is_empty()))
             },
+            classes: env.classes(),
             max_runners: env.number("MAX_RUNNERS", 0, 0),
+            max_runners_per_repository: env.number("MAX_RUNNERS_PER_REPOSITORY", 0, 0),
             max_attempts: env.number("MAX_ATTEMPTS", 5, 1),
             check_runs: env.flag("CHECK_RUNS"),
             github: env.github(),
@@ -190,6 +223,7 @@ impl ReconcileConfig {
             cluster: env.required("ECS_CLUSTER", "the name or ARN of an ECS cluster"),
             // Which architectures dispatch offers does not matter here: what runs was let in already.
             policy: env.policy(true),
+            classes: env.classes(),
             queues: env.queues(),
             idle_timeout: Duration::seconds(env.number("IDLE_TIMEOUT_SECONDS", 600, 60).into()),
             max_attempts: env.number("MAX_ATTEMPTS", 5, 1),
@@ -241,6 +275,7 @@ impl WebhookConfig {
             secret_arn: env.required("WEBHOOK_SECRET_ARN", "the ARN of a secret in Secrets Manager"),
             policy: env.policy(get("TASK_DEFINITION_ARM64").is_some_and(|value| !value.is_empty())),
             check_runs: env.flag("CHECK_RUNS"),
+            classes: env.classes(),
             outside: env.outside(),
             function: env.function(),
         };
@@ -311,6 +346,19 @@ impl Env<'_> {
         }
     }
 
+    fn classes(&mut self) -> ClassesConfig {
+        let form = "a document of runner classes, or where it is: s3://BUCKET/KEY";
+        let document = self.parse("RUNNER_CLASSES", form, None, |text| classes_document(text).map(Some));
+        let common = self.list("RUNNER_LABELS", DEFAULT_LABELS);
+        if document.is_some() && common.iter().any(|label| label == "*") {
+            self.mistake(
+                "RUNNER_LABELS",
+                "labels that jobs of any class may have, since RUNNER_CLASSES is set",
+            );
+        }
+        ClassesConfig { document, common }
+    }
+
     fn names(&mut self) -> RunnerNames {
         let RunnerNames(default) = RunnerNames::default();
         let prefix = self.optional("RUNNER_NAME_PREFIX").unwrap_or(default);
@@ -378,6 +426,17 @@ impl Env<'_> {
     fn function(&self) -> String {
         self.or("AWS_LAMBDA_FUNCTION_NAME", "local")
     }
+}
+
+fn classes_document(text: &str) -> Option<ClassesDocument> {
+    if text.starts_with('{') {
+        return Some(ClassesDocument::Text(text.to_owned()));
+    }
+    let (bucket, key) = text.strip_prefix("s3://")?.split_once('/')?;
+    let is_bucket = (3..=63).contains(&bucket.len())
+        && bucket.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c));
+    let s3 = || ClassesDocument::S3 { bucket: bucket.to_owned(), key: key.to_owned() };
+    (is_bucket && !key.is_empty()).then(s3)
 }
 
 fn capacity(name: &str) -> Option<Capacity> {

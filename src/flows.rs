@@ -3,6 +3,7 @@
 pub mod author;
 pub mod dispatch;
 pub mod doctor;
+pub mod document;
 pub mod memory;
 pub mod reconcile;
 pub mod webhook;
@@ -18,6 +19,7 @@ mod notices;
 mod patience;
 mod plan;
 mod probe;
+mod quota;
 mod redeliver;
 mod sweep;
 mod taken;

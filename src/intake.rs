@@ -1,5 +1,6 @@
 //! What comes in: payloads, lifecycle events, labels, signatures, and which jobs are served.
 
+pub mod classes;
 pub mod labels;
 pub mod lifecycle;
 pub mod notice;

@@ -6,6 +6,7 @@
 //! [`StartTasks`] for the warm pool only); `author` uses [`Runs`], [`Checks`], [`FindTasks`] and [`Queue`].
 
 mod author;
+mod document;
 mod ecs;
 mod github;
 mod inspect;
@@ -14,10 +15,11 @@ mod time;
 
 pub use self::{
     author::{Check, Checks, Conclusion, Page, Rerun, Run, RunJob, Runs, State, Written},
+    document::{DocumentSource, Fetched},
     ecs::{FindTasks, RunTask, StartTasks, Started, Task, TaskArn, TendTasks},
     github::{
         Deleted, Deliveries, Delivery, DeliveryPage, Github, Group, JitConfig, JobState, JobStatus, Minted,
-        Registration, Scope, Target,
+        Registration, RunnerGroup, Scope, Target,
     },
     inspect::{
         AppAnswer, Held, Hour, Inspect, NotHeld, Permissions, SeenApp, SeenHook, SeenInstallation, SentEvent,

@@ -38,7 +38,7 @@ pub struct Ecs {
 pub struct EcsStarter {
     tasks: Ecs,
     container: String,
-    network: NetworkConfiguration,
+    network: Network,
 }
 
 impl Ecs {
@@ -49,15 +49,10 @@ impl Ecs {
 
     /// With what is needed to start tasks: the container that gets the overrides, and the network.
     pub fn starter(self, container: String, network: &Network) -> Result<EcsStarter, CallError> {
-        let public_ip = if network.public_ip { AssignPublicIp::Enabled } else { AssignPublicIp::Disabled };
-        let vpc = AwsVpcConfiguration::builder()
-            .set_subnets(Some(network.subnets.clone()))
-            .set_security_groups(Some(network.security_groups.clone()))
-            .assign_public_ip(public_ip)
-            .build()
-            .map_err(|_| CallError::new(Class::NeedsOperator, "SUBNET_IDS: at least one subnet is needed"))?;
-        let network = NetworkConfiguration::builder().awsvpc_configuration(vpc).build();
-        Ok(EcsStarter { tasks: self, container, network })
+        if network.subnets.is_empty() {
+            return Err(CallError::new(Class::NeedsOperator, "SUBNET_IDS: at least one subnet is needed"));
+        }
+        Ok(EcsStarter { tasks: self, container, network: network.clone() })
     }
 
     async fn list(&self, status: DesiredStatus, started_by: Option<&str>) -> Result<Vec<String>, CallError> {
@@ -164,6 +159,11 @@ fn read_stop(task: &aws_sdk_ecs::types::Task) -> Stop {
 }
 
 impl FindTasks for Ecs {
+    async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
+        let arns = self.list(DesiredStatus::Running, None).await?;
+        self.describe_all(&arns).await
+    }
+
     async fn tasks_started_by(&self, started_by: &str) -> Result<Vec<Task>, CallError> {
         // RUNNING is the desired status of every task that is not stopped or stopping, PENDING ones too.
         let arns = self.list(DesiredStatus::Running, Some(started_by)).await?;
@@ -188,11 +188,6 @@ impl FindTasks for Ecs {
 }
 
 impl TendTasks for Ecs {
-    async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
-        let arns = self.list(DesiredStatus::Running, None).await?;
-        self.describe_all(&arns).await
-    }
-
     async fn stop(&self, arn: &TaskArn, reason: &str) -> Result<(), CallError> {
         let stopped = self.client.stop_task().cluster(&self.cluster).task(&arn.0).reason(reason).send().await;
         match stopped {
@@ -231,6 +226,10 @@ fn sdk_tags(tags: &[(String, String)]) -> Vec<Tag> {
 }
 
 impl FindTasks for EcsStarter {
+    async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
+        self.tasks.live_tasks().await
+    }
+
     async fn tasks_started_by(&self, started_by: &str) -> Result<Vec<Task>, CallError> {
         self.tasks.tasks_started_by(started_by).await
     }
@@ -293,7 +292,7 @@ impl EcsStarter {
             .count(1)
             .client_token(&request.client_token)
             .started_by(&request.started_by)
-            .network_configuration(self.network.clone())
+            .network_configuration(network(request, &self.network)?)
             .overrides(self.overrides(request))
             .enable_ecs_managed_tags(true)
             // The stack's own tags: an account may demand some of every task.
@@ -329,6 +328,22 @@ impl EcsStarter {
             }))
             .build()
     }
+}
+
+/// Only tasks on Fargate can have a public address of their own.
+fn network(request: &TaskRequest, stack_s: &Network) -> Result<NetworkConfiguration, CallError> {
+    let network = request.network.as_ref().unwrap_or(stack_s);
+    let public_ip = match network.public_ip && request.capacity.is_fargate() {
+        true => AssignPublicIp::Enabled,
+        false => AssignPublicIp::Disabled,
+    };
+    let vpc = AwsVpcConfiguration::builder()
+        .set_subnets(Some(network.subnets.clone()))
+        .set_security_groups(Some(network.security_groups.clone()))
+        .assign_public_ip(public_ip)
+        .build()
+        .map_err(|_| CallError::new(Class::NeedsOperator, "ecs:RunTask: at least one subnet is needed"))?;
+    Ok(NetworkConfiguration::builder().awsvpc_configuration(vpc).build())
 }
 
 /// 200 OK is no success by itself: what could not be placed is in `failures`. An answer that names neither a task

@@ -26,6 +26,7 @@ use futures_util::future::{LocalBoxFuture, join_all};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
 
 use self::{
     answer::{Call, Need},
@@ -41,7 +42,7 @@ use crate::{
     ids::{JobId, RunId, RunnerId, RunnerVersion},
     ports::{
         Clock, Deleted, Deliveries, Delivery, DeliveryPage, Github, Group, JitConfig, JobState, Minted,
-        Registration, Runs, Scope, SecretSource, SystemClock, Target,
+        Registration, RunnerGroup, Runs, Scope, SecretSource, SystemClock, Target,
     },
 };
 
@@ -96,6 +97,8 @@ struct Known {
     ends: Cell<bool>,
     /// What each App, by its id, is called where it asks for something.
     logins: RefCell<BTreeMap<String, String>>,
+    /// Runner groups by their place and name. Whoever comes while they are listed waits for that list.
+    groups: Mutex<BTreeMap<(String, String), u64>>,
 }
 
 impl<S: SecretSource> GitHub<S> {
@@ -321,12 +324,30 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
 }
 
 impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
-    async fn mint(&self, target: &Target, name: &str, labels: &[String]) -> Result<Minted, CallError> {
+    async fn mint(
+        &self,
+        target: &Target,
+        name: &str,
+        labels: &[String],
+        group: Option<&RunnerGroup>,
+    ) -> Result<Minted, CallError> {
+        let group_id = match group {
+            None => self.runner_group_id,
+            Some(RunnerGroup::Id(id)) => *id,
+            // On the heap: it is rare.
+            Some(RunnerGroup::Named(name)) => Box::pin(self.group_named(target, name)).await?,
+        };
         let call = self.runners_call("POST", target, "/generate-jitconfig")?.about(name);
-        let body =
-            serde_json::json!({ "name": name, "runner_group_id": self.runner_group_id, "labels": labels });
+        let body = serde_json::json!({ "name": name, "runner_group_id": group_id, "labels": labels });
         let expected = |reply: &Reply| matches!(reply.status, 201 | 409);
-        let reply = self.ask(target, &call, Some(body.to_string()), expected).await?;
+        let reply = match self.ask(target, &call, Some(body.to_string()), expected).await {
+            // The group of that name may be another one by now.
+            Err(error) if error.class == Class::NeedsOperator => {
+                self.known.groups.lock().await.clear();
+                return Err(error);
+            }
+            reply => reply?,
+        };
         if reply.status == 409 {
             return Ok(Minted::NameTaken);
         }

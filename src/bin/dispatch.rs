@@ -18,7 +18,7 @@ use gha_fargate_runners::{
         batch,
         function::{self, Error},
     },
-    ports::{StartTasks, SystemClock},
+    ports::{Clock, StartTasks, SystemClock},
 };
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
@@ -42,7 +42,10 @@ async fn dispatch() -> Result<(), Error> {
         clock: SystemClock,
         policy: config.policy,
         fleet: config.fleet,
+        network: config.network,
+        document: adapters::document(config.classes, &http, &aws),
         max_runners: config.max_runners,
+        max_runners_per_repository: config.max_runners_per_repository,
         max_attempts: config.max_attempts,
         check_runs: config.check_runs,
         memory: Memory::default(),
@@ -54,8 +57,9 @@ async fn dispatch() -> Result<(), Error> {
                 None => Ok(()),
             }
         };
-        let (github, ecs) = tokio::join!(github, dispatcher.ecs.task_count());
-        github.and(ecs.map(drop))
+        let classes = dispatcher.document.classes(SystemClock.now());
+        let (github, ecs, classes) = tokio::join!(github, dispatcher.ecs.task_count(), classes);
+        github.and(ecs.map(drop)).and(classes.map(drop))
     })
     .await;
     let (dispatcher, function) = (&dispatcher, &config.function);
@@ -64,8 +68,9 @@ async fn dispatch() -> Result<(), Error> {
         Box::pin(async move {
             let budget = dispatcher.budget().await;
             let handle = |body, receives| dispatcher.handle(body, receives, &budget);
-            let (answer, metrics) =
+            let (answer, mut metrics) =
                 batch::invoke(&event.payload, &dispatcher.queue, &SystemClock, handle).await;
+            metrics.add("NeedsOperator", dispatcher.document.new_mistakes());
             function::print_metrics(&metrics, function, &ALWAYS);
             answer
         })

@@ -79,6 +79,7 @@ async fn reconcile() -> Result<(), Error> {
         queue: Sqs::new(&aws, config.queues),
         clock: SystemClock,
         policy: config.policy,
+        document: adapters::document(config.classes, &http, &aws),
         cluster: config.cluster,
         scope,
         idle_timeout: config.idle_timeout,

@@ -1,8 +1,12 @@
 //! `runner-labels`: what the `runs-on:` of workflow files leads to, before GitHub queues a job that nobody takes.
 //!
 //! A line a job: its size, that it is another runner's, that it is decided at run time, or why it can never be served.
-//! Exit code: 0 nothing is wrong, 1 a job can never be served, 2 there was something that could not be read.
+//! With `explain`: which class labels choose, or why none. With `classes`: what is wrong with a document of classes.
+//! Exit code: 0 nothing is wrong, 1 something is, 2 there was something that could not be read.
 #![forbid(unsafe_code)]
+
+#[path = "runner_labels/document.rs"]
+mod document;
 
 use std::{
     env, fs, io,
@@ -11,8 +15,10 @@ use std::{
 };
 
 use gha_fargate_runners::{
+    fargate::fleet::Capacity,
     ids::RunnerNames,
     intake::{
+        classes::{Choice, Classes},
         labels::{Architecture, CapacityLabel, Most, Offered, Sizing},
         policy::{Policy, Verdict},
     },
@@ -21,8 +27,14 @@ use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 
 const HELP: &str = "\
 runner-labels [options] [file or folder ...]     (.github/workflows, where none is named)
+runner-labels explain LABELS [options]
+runner-labels classes FILE [--json] [options]
 
-Reads runs-on: of each job, and tells the size that it gets from this fleet.
+Reads runs-on: of each job, and tells the size that it gets from this fleet. With explain: the same of labels such as
+self-hosted,gpu. With classes: all that is wrong with a document of runner classes (JSON or YAML), or its classes; with
+--json the document as JSON, which is what the functions read.
+
+  --classes FILE     the document (RunnerClasses)
 
   --labels A,B       the labels offered (RunnerLabels)     [self-hosted,linux,x64,fargate]
   --arm64            arm64 is offered (EnableArm64)
@@ -30,7 +42,8 @@ Reads runs-on: of each job, and tells the size that it gets from this fleet.
   --max-memory N     the most GiB of memory (MaxMemory)    [120]
   --max-disk N       the most GiB of disk (MaxDisk)        [200]
 
-Exit code: 0 nothing is wrong, 1 a job can never be served, 2 something could not be read.
+Exit code: 0 nothing is wrong, 1 a job can never be served, labels choose nothing, or a document has mistakes,
+2 something could not be read.
 ";
 
 /// Labels that say nothing about whose runner is meant: GitHub gives them to every self-hosted runner of that kind.
@@ -58,8 +71,11 @@ struct Job<'a> {
 
 struct Fleet {
     policy: Policy,
+    classes: Option<Classes>,
     /// Labels that only this fleet has.
     own: Vec<String>,
+    /// Labels that are offered; where there are classes, those that a job of any may have.
+    labels: Vec<String>,
 }
 
 impl Fleet {
@@ -72,15 +88,28 @@ impl Fleet {
         let is_own = |label: &String| {
             label.to_lowercase().split('/').any(|part| self.own.iter().any(|own| own == part))
         };
-        match (self.policy.size(labels), docker) {
-            (Verdict::Run(_), Some(key)) => Fate::Never(format!(
+        match (self.policy.size(labels, self.classes.as_ref()), docker) {
+            (Verdict::Run(choice), Some(key)) if !may_have_docker(&choice) => Fate::Never(format!(
                 "`{key}:` needs Docker, and Fargate gives no container the right to run it"
             )),
-            (Verdict::Run(sizing), None) => Fate::Served(told(&sizing)),
+            (Verdict::Run(choice), _) => Fate::Served(told_of(&choice)),
             (Verdict::Reject(why), _) => Fate::Never(why),
             (Verdict::Skip(skip), _) if labels.iter().any(is_own) => Fate::Never(skip.detail),
             (Verdict::Skip(skip), _) => Fate::Foreign(skip.detail),
         }
+    }
+}
+
+/// Only capacity that is not Fargate's may have it.
+fn may_have_docker(choice: &Choice) -> bool {
+    let capacity = choice.class.as_ref().map_or(&[][..], |class| &class.capacity);
+    !capacity.is_empty() && !capacity.iter().any(Capacity::is_fargate)
+}
+
+fn told_of(choice: &Choice) -> String {
+    match &choice.class {
+        Some(class) => format!("class {}, {}", class.name, told(&choice.sizing)),
+        None => told(&choice.sizing),
     }
 }
 
@@ -169,10 +198,41 @@ fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// What the arguments say: the fleet, and the files. `Err` is a sentence.
-fn options(arguments: impl Iterator<Item = String>) -> Result<(Fleet, Vec<PathBuf>), String> {
-    let (mut offered, mut arm64, mut paths) = ("self-hosted,linux,x64,fargate".to_owned(), false, Vec::new());
-    let mut most = Most::default();
+/// What is to be done.
+#[derive(Debug, PartialEq)]
+enum Task {
+    /// Tell of the jobs of these files.
+    Lint(Vec<PathBuf>),
+    /// Tell of these labels.
+    Explain(Vec<String>),
+    /// Tell of this document, or print it as JSON.
+    Classes { file: PathBuf, json: bool },
+}
+
+/// The words after the options.
+fn task(mut words: Vec<String>, json: bool) -> Result<Task, String> {
+    match words.first().map(String::as_str) {
+        Some("explain") => match words.split_off(1) {
+            labels if labels.is_empty() => Err("explain needs labels, such as self-hosted,gpu".to_owned()),
+            labels => {
+                let labels = labels.iter().flat_map(|words| words.split(','));
+                Ok(Task::Explain(labels.map(|label| label.trim().to_owned()).collect()))
+            }
+        },
+        Some("classes") => match words.split_off(1).as_slice() {
+            [file] => Ok(Task::Classes { file: file.into(), json }),
+            _ => Err("classes needs a file".to_owned()),
+        },
+        Some("lint") if words.len() > 1 => Ok(Task::Lint(words[1..].iter().map(PathBuf::from).collect())),
+        None | Some("lint") => Ok(Task::Lint(vec![".github/workflows".into()])),
+        Some(_) => Ok(Task::Lint(words.iter().map(PathBuf::from).collect())),
+    }
+}
+
+/// What the arguments say: the fleet, and what is to be done. `Err` is a sentence.
+fn options(arguments: impl Iterator<Item = String>) -> Result<(Fleet, Task), String> {
+    let (mut offered, mut arm64, mut words) = ("self-hosted,linux,x64,fargate".to_owned(), false, Vec::new());
+    let (mut most, mut classes, mut json) = (Most::default(), None, false);
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
@@ -182,18 +242,19 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<(Fleet, Vec<PathBu
         };
         match argument.as_str() {
             "--labels" => offered = value()?,
+            "--classes" => classes = Some(value()?),
+            "--json" => json = true,
             "--arm64" => arm64 = true,
             "--max-cpu" => most.vcpu = number()?,
             "--max-memory" => most.memory_gib = number()?,
             "--max-disk" => most.disk_gib = number()?,
             option if option.starts_with('-') => return Err(format!("there is no option {option}")),
-            path => paths.push(path.into()),
+            word => words.push(word.to_owned()),
         }
     }
-    if paths.is_empty() {
-        paths.push(".github/workflows".into());
-    }
     let labels: Vec<String> = offered.split(',').map(|label| label.trim().to_lowercase()).collect();
+    let wrong = |wrong: document::Wrong| wrong.join("; ");
+    let classes = classes.map(|file| document::read(Path::new(&file), &labels)).transpose().map_err(wrong)?;
     let policy = Policy {
         names: RunnerNames::default(),
         offered: Offered::new(&labels),
@@ -203,8 +264,38 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<(Fleet, Vec<PathBu
         arm64,
         most,
     };
-    let own = labels.into_iter().filter(|label| !ANYBODYS.contains(&label.as_str())).collect();
-    Ok((Fleet { policy, own }, paths))
+    let of_classes = classes.iter().flat_map(|it| &it.classes).flat_map(|class| &class.labels).cloned();
+    let own = labels.iter().cloned().chain(of_classes).filter(|label| !ANYBODYS.contains(&label.as_str()));
+    let own = own.collect();
+    Ok((Fleet { policy, classes, own, labels }, task(words, json)?))
+}
+
+/// What these labels lead to, and whether that is nothing.
+fn explain(fleet: &Fleet, labels: &[String]) -> bool {
+    let (said, none) = match fleet.policy.size(labels, fleet.classes.as_ref()) {
+        Verdict::Run(choice) => (told_of(&choice), false),
+        Verdict::Reject(why) => (format!("can never be served: {why}"), true),
+        Verdict::Skip(skip) => (format!("no class: {}", skip.detail), true),
+    };
+    println!("{}: {said}", labels.join(", "));
+    none
+}
+
+/// What is wrong with a document, or what is in it; and whether something is wrong.
+fn tell_classes(fleet: &Fleet, file: &Path, json: bool) -> bool {
+    let read = document::read(file, &fleet.labels).and_then(|classes| Ok((classes, document::json(file)?)));
+    match read {
+        Ok((_, text)) if json => println!("{text}"),
+        Ok((classes, _)) => {
+            println!("version {}, {} classes", classes.version, classes.classes.len());
+            classes.classes.iter().for_each(|class| println!("{}", document::line(class)));
+        }
+        Err(wrong) => {
+            wrong.iter().for_each(|wrong| eprintln!("{}: {wrong}", file.display()));
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether a job of these files can never be served.
@@ -229,8 +320,13 @@ fn main() -> ExitCode {
         print!("{HELP}");
         return ExitCode::SUCCESS;
     }
-    match options(env::args().skip(1)).and_then(|(fleet, paths)| lint(&fleet, &paths)) {
-        Ok(never) => ExitCode::from(u8::from(never)),
+    let done = options(env::args().skip(1)).and_then(|(fleet, task)| match task {
+        Task::Lint(paths) => lint(&fleet, &paths),
+        Task::Explain(labels) => Ok(explain(&fleet, &labels)),
+        Task::Classes { file, json } => Ok(tell_classes(&fleet, &file, json)),
+    });
+    match done {
+        Ok(wrong) => ExitCode::from(u8::from(wrong)),
         Err(wrong) => {
             eprintln!("runner-labels: {wrong}");
             ExitCode::from(2)
@@ -317,8 +413,8 @@ mod tests {
 
     #[test]
     fn what_is_no_workflow_or_no_option() {
-        let (fleet, paths) = options(std::iter::empty()).expect("options");
-        assert_eq!(paths, [PathBuf::from(".github/workflows")]);
+        let (fleet, task) = options(std::iter::empty()).expect("options");
+        assert_eq!(task, Task::Lint(vec![".github/workflows".into()]));
         for source in ["", "- a\n- b\n", "on: [push\n", "jobs: {a: {runs-on: [[x]]}}"] {
             assert!(report(Path::new("x.yml"), source, &fleet, false).is_err(), "{source:?}");
         }

@@ -41,6 +41,7 @@ async fn webhook() -> Result<(), Error> {
         clock: SystemClock,
         policy: config.policy,
         check_runs: config.check_runs,
+        document: adapters::document(config.classes, &http, &aws),
         known: RefCell::default(),
     };
     adapters::warm(async || {

@@ -15,8 +15,8 @@ pub struct Fleet {
     pub capacities: Vec<Capacity>,
 }
 
-/// Where Fargate takes the capacity from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Where the capacity comes from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Capacity {
     /// No capacity provider named: `launchType` FARGATE.
     LaunchType,
@@ -24,16 +24,33 @@ pub enum Capacity {
     Fargate,
     /// The capacity provider FARGATE_SPOT. Fargate never falls back from it by itself.
     FargateSpot,
+    /// Another capacity provider of the cluster, by its name: ECS Managed Instances, or EC2.
+    Named(String),
 }
 
 impl Capacity {
+    /// The capacity provider of that name.
+    pub fn of_provider(name: &str) -> Self {
+        match name {
+            "FARGATE" => Capacity::Fargate,
+            "FARGATE_SPOT" => Capacity::FargateSpot,
+            _ => Capacity::Named(name.to_owned()),
+        }
+    }
+
     /// The capacity provider's name; `None` when the launch type is used.
-    pub fn provider(self) -> Option<&'static str> {
+    pub fn provider(&self) -> Option<&str> {
         match self {
             Capacity::LaunchType => None,
             Capacity::Fargate => Some("FARGATE"),
             Capacity::FargateSpot => Some("FARGATE_SPOT"),
+            Capacity::Named(name) => Some(name),
         }
+    }
+
+    /// Whether it is Fargate's, which has sizes, disks and public addresses of its own.
+    pub fn is_fargate(&self) -> bool {
+        !matches!(self, Capacity::Named(_))
     }
 }
 

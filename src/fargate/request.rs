@@ -6,7 +6,10 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use crate::fargate::{fleet::Capacity, size::Size};
+use crate::fargate::{
+    fleet::{Capacity, Network},
+    size::Size,
+};
 
 /// What the container is told.
 #[derive(Clone)]
@@ -22,7 +25,7 @@ pub enum Identity {
     Minted(SecretString),
 }
 
-/// One RunTask request. Cluster, network and container name are the adapter's settings.
+/// One RunTask request. Cluster and container name are the adapter's settings, and the network where none is said.
 #[derive(Clone)]
 pub struct TaskRequest {
     /// `clientToken`, 64 characters at most.
@@ -33,6 +36,8 @@ pub struct TaskRequest {
     pub task_definition: String,
     /// Launch type or capacity provider.
     pub capacity: Capacity,
+    /// A class's own network; `None`: the stack's.
+    pub network: Option<Network>,
     /// Task-level CPU and memory, when the job asked for a size.
     pub size: Option<Size>,
     /// Task-level ephemeral storage in GiB, when the job asked for it.

@@ -33,6 +33,12 @@ pub const INSTALLATION_ID: &str = "gha:installation-id";
 pub const JOB_NAME: &str = "gha:job-name";
 /// The workflow's name, for people.
 pub const WORKFLOW: &str = "gha:workflow";
+/// The runner's class, where a document of classes is set.
+pub const CLASS: &str = "gha:class";
+/// The version of the document that the class was in.
+pub const CLASSES_VERSION: &str = "gha:classes-version";
+/// Seconds after which the runner goes when it is idle, where its class says so.
+pub const IDLE_TIMEOUT: &str = "gha:idle-timeout";
 /// The job that the runner really runs: GitHub may give it another one of the same labels.
 pub const RAN_JOB: &str = "gha:ran-job";
 /// `owner/repository` of that job.
@@ -136,6 +142,17 @@ impl<'a> TaskTags<'a> {
     /// [`INSTALLATION_ID`].
     pub fn installation(self) -> Option<InstallationId> {
         self.number(INSTALLATION_ID).map(InstallationId)
+    }
+
+    /// [`CLASS`].
+    pub fn class(self) -> Option<&'a str> {
+        self.text(CLASS)
+    }
+
+    /// [`IDLE_TIMEOUT`].
+    pub fn idle_timeout(self) -> Option<time::Duration> {
+        let seconds = self.number(IDLE_TIMEOUT)?.try_into().ok()?;
+        Some(time::Duration::seconds(seconds))
     }
 
     /// [`RAN_JOB`].

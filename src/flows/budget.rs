@@ -1,18 +1,24 @@
-//! What the records of one batch share: room under `MAX_RUNNERS`, and GitHub's rate limit.
+//! What the records of one batch share: the classes, room under `MAX_RUNNERS` and the quotas, and GitHub's rate limit.
 
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 
 use crate::{
     error::{CallError, Class},
+    flows::quota::Census,
+    intake::classes::Classes,
     lambda::outcome::{Deferral, Outcome, Reason, Wait},
     ports::StartTasks,
 };
 
 /// What the records of one batch share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Budget {
+    /// The document's, or why there are none.
+    classes: Result<Option<Arc<Classes>>, CallError>,
+    /// Runners by class and repository.
+    pub(crate) census: Census,
     /// Runners that may still be started; `None` is no limit.
     room: Cell<Option<u32>>,
     /// GitHub's rate limit was met: no more mints until then.
@@ -21,10 +27,26 @@ pub struct Budget {
     uncounted: Option<CallError>,
 }
 
+impl Default for Budget {
+    fn default() -> Self {
+        Budget {
+            classes: Ok(None),
+            census: Census::default(),
+            room: Cell::default(),
+            no_mints_until: Cell::default(),
+            uncounted: None,
+        }
+    }
+}
+
 impl Budget {
     /// Asks ECS, once for the whole batch and only if there is a limit, how many runners there are.
-    pub(crate) async fn of<E: StartTasks>(ecs: &E, max_runners: u32) -> Budget {
-        let mut budget = Budget::default();
+    pub(crate) async fn of<E: StartTasks>(
+        ecs: &E,
+        max_runners: u32,
+        classes: Result<Option<Arc<Classes>>, CallError>,
+    ) -> Budget {
+        let mut budget = Budget { classes, ..Budget::default() };
         if max_runners > 0 {
             match ecs.task_count().await {
                 Ok(running) => budget.room.set(Some(max_runners.saturating_sub(running))),
@@ -32,6 +54,15 @@ impl Budget {
             }
         }
         budget
+    }
+
+    /// The classes that count for the whole batch. While there should be some and no good document was seen, nobody can
+    /// say what a job is to get: it waits.
+    pub(crate) fn classes(&self) -> Result<Option<&Classes>, Outcome> {
+        match &self.classes {
+            Ok(classes) => Ok(classes.as_deref()),
+            Err(error) => Err(error.clone().into()),
+        }
     }
 
     pub(crate) fn take_slot(&self) -> Result<Slot<'_>, Outcome> {

@@ -10,23 +10,26 @@ use std::time::Duration;
 use crate::{
     error::{CallError, Class},
     fargate::{
-        fleet::{Capacity, Fleet},
+        fleet::{Capacity, Fleet, Network},
         tags::TaskTags,
     },
     flows::{
-        budget::Budget,
+        budget::{Budget, Slot},
         chain::Debt,
+        document::Document,
         eyes::Eyes,
         hands::{discard, run_task, spend_by_name},
         memory::Memory,
         notices,
         plan::Plan,
+        quota::Share,
     },
     ids::{Attempt, Purpose, RunnerId, started_by},
     intake::{
-        labels::{CapacityLabel, Sizing},
+        classes::{Choice, Classes},
+        labels::CapacityLabel,
         payload::{self, Job, Message},
-        policy::{Policy, Skip, Verdict},
+        policy::{Policy, Skip, Verdict, excluded_by},
     },
     lambda::{
         batch::Received,
@@ -57,8 +60,14 @@ pub struct Dispatcher<G, E, Q, C> {
     pub policy: Policy,
     /// What tasks are made of.
     pub fleet: Fleet,
+    /// Their network.
+    pub network: Network,
+    /// The runner classes, if there is a document.
+    pub document: Document,
     /// `MAX_RUNNERS`; 0 is no limit.
     pub max_runners: u32,
+    /// `MAX_RUNNERS_PER_REPOSITORY`; 0 is no limit.
+    pub max_runners_per_repository: u32,
     /// `MAX_ATTEMPTS`: runners started for one job before it is rejected.
     pub max_attempts: u32,
     /// `CHECK_RUNS`: whether a job's author is told why it has no runner.
@@ -81,7 +90,8 @@ struct Seen {
 impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, Q, C> {
     /// What the records of one batch share.
     pub async fn budget(&self) -> Budget {
-        Budget::of(&self.ecs, self.max_runners).await
+        let classes = self.document.classes(self.clock.now()).await;
+        Budget::of(&self.ecs, self.max_runners, classes).await
     }
 
     /// One message. `received` is `None` when it did not come from SQS.
@@ -96,18 +106,23 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             }
             Ok(Message::WorkflowJob(mut event)) => {
                 event.job.asked_at = asked_at;
-                let verdict = self.policy.judge(&event, self.clock.now());
-                let asked = |sizing| match receives > Some(1) {
-                    true => Asked::Doubtful,
-                    false => self.by_age(&event.job, sizing),
+                let outcome = match budget.classes() {
+                    Ok(classes) => {
+                        let verdict = self.policy.judge(&event, self.clock.now(), classes);
+                        let asked = |choice: &Choice| match receives > Some(1) {
+                            true => Asked::Doubtful,
+                            false => self.by_age(&event.job, choice),
+                        };
+                        self.serve(verdict, asked, &event.job, receives, budget).await
+                    }
+                    Err(outcome) => outcome,
                 };
-                let outcome = self.serve(verdict, asked, &event.job, receives, budget).await;
                 self.settled(event.job, outcome)
             }
             Ok(Message::Replacement(replacement)) => {
                 let asked = if replacement.registered { Asked::HandedBack } else { Asked::Announced };
                 let job = Job { asked_at, ..replacement.into_job() };
-                let outcome = match self.judge_own(&job, asked, receives).await {
+                let outcome = match self.judge_own(&job, asked, receives, budget).await {
                     Ok(verdict) => self.serve(verdict, |_| asked, &job, receives, budget).await,
                     Err(outcome) => outcome,
                 };
@@ -119,18 +134,25 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     /// A message of this system's own may not know the repository. Where it matters, there must be something left of
     /// when the job was let in: the registration that is handed back, or the task that another follows. ECS may not
     /// show it yet, so it is looked for twice; later, ECS may have forgotten it.
-    async fn judge_own(&self, job: &Job, asked: Asked, receives: Option<u32>) -> Result<Verdict, Outcome> {
+    async fn judge_own(
+        &self,
+        job: &Job,
+        asked: Asked,
+        receives: Option<u32>,
+        budget: &Budget,
+    ) -> Result<Verdict, Outcome> {
         if let Some(skip) = self.policy.excludes_target(&job.target) {
             return Ok(Verdict::Skip(skip));
         }
+        let verdict = self.size(job, budget.classes()?);
         if job.target.repository.is_none()
             && receives.is_none_or(|receives| receives <= 2)
-            && self.policy.depends_on_repository(&job.target.owner)
+            && self.depends_on_repository(&verdict, &job.target.owner)
             && !self.was_let_in(job).await.map_err(Outcome::from)?
         {
             return match (asked, receives) {
                 // By its second receive, this message itself may have spent the registration.
-                (Asked::HandedBack, Some(2)) => Ok(self.policy.size(&job.labels)),
+                (Asked::HandedBack, Some(2)) => Ok(verdict),
                 (Asked::HandedBack, _) => {
                     let why = "what was handed back was seen to meanwhile";
                     Ok(Verdict::Skip(Skip::new("duplicate", why)))
@@ -143,7 +165,28 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 )),
             };
         }
-        Ok(self.policy.size(&job.labels))
+        Ok(verdict)
+    }
+
+    fn size(&self, job: &Job, classes: Option<&Classes>) -> Verdict {
+        match self.policy.size(&job.labels, classes) {
+            Verdict::Run(choice) => {
+                match choice.class.as_ref().and_then(|class| excluded_by(class, &job.target)) {
+                    Some(skip) => Verdict::Skip(skip),
+                    None => Verdict::Run(choice),
+                }
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn depends_on_repository(&self, verdict: &Verdict, owner: &str) -> bool {
+        let class = match verdict {
+            Verdict::Run(choice) => choice.class.as_deref(),
+            _ => None,
+        };
+        self.policy.depends_on_repository(owner)
+            || class.is_some_and(|class| class.depends_on_repository(owner))
     }
 
     /// Whether something is left of a runner that was started for the job.
@@ -159,8 +202,8 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             || !self.ecs.ended_tasks(Some(&started_by)).await?.is_empty())
     }
 
-    fn by_age(&self, job: &Job, sizing: Sizing) -> Asked {
-        let has_several = sizing.capacity.is_none() && self.fleet.capacities.len() > 1;
+    fn by_age(&self, job: &Job, choice: &Choice) -> Asked {
+        let has_several = choice.sizing.capacity.is_none() && self.capacities(choice).len() > 1;
         let old = if has_several { timing::OLD_FOR_SEVERAL } else { timing::OLD };
         match job.created_at.map(|created_at| self.clock.now() - created_at) {
             Some(age) if age > timing::VERY_OLD => Asked::Doubtful,
@@ -172,39 +215,42 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     async fn serve(
         &self,
         verdict: Verdict,
-        asked: impl FnOnce(Sizing) -> Asked,
+        asked: impl FnOnce(&Choice) -> Asked,
         job: &Job,
         receives: Option<u32>,
         budget: &Budget,
     ) -> Outcome {
-        let sizing = match verdict {
+        let choice = match verdict {
             Verdict::Skip(skip) => return Outcome::Skipped(skip),
             Verdict::Reject(reason) => return Outcome::Rejected(reason),
-            Verdict::Run(sizing) => sizing,
+            Verdict::Run(choice) => choice,
         };
-        let asked = asked(sizing);
-        let slot = match budget.take_slot() {
-            Ok(slot) => slot,
+        let asked = asked(&choice);
+        let plan = |choice| Plan::for_job(job, choice, &self.fleet, &self.network, &self.policy.names);
+        let mut planned = plan(choice.clone());
+        let (share, slot) = match self.take_places(&planned, budget).await {
+            Ok(places) => places,
             Err(outcome) => return outcome,
         };
-        let sizing = match self.is_own_rerun(job, sizing).await {
+        match self.is_own_rerun(job, &choice).await {
             // What Spot took once, it does not take again.
-            Ok(true) => Sizing { capacity: Some(CapacityLabel::OnDemand), ..sizing },
-            Ok(false) => sizing,
+            Ok(true) => planned = plan(choice.on_demand()),
+            Ok(false) => {}
             Err(error) => {
                 slot.give_back();
+                share.give_back();
                 return error.into();
             }
-        };
-        let plan = Plan::for_job(job, sizing, &self.fleet, &self.policy.names);
+        }
         let case = Case::new(asked, receives, job.attempt, self.max_attempts);
         let case = match self.github {
             Some(_) => case,
-            None => case.hidden(plan.capacities.len() > 1),
+            None => case.hidden(planned.capacities.len() > 1),
         };
-        let outcome = self.start(case, job, plan, budget).await.unwrap_or_else(Outcome::from);
+        let outcome = self.start(case, job, planned, budget).await.unwrap_or_else(Outcome::from);
         if !matches!(outcome, Outcome::Done(_)) {
             slot.give_back();
+            share.give_back();
         }
         outcome
     }
@@ -217,11 +263,36 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         Handled { job: Some(job), outcome, notice }
     }
 
+    /// Before anything is asked of GitHub: a place under the quotas, and one under `MAX_RUNNERS`.
+    async fn take_places<'a>(
+        &self,
+        plan: &Plan,
+        budget: &'a Budget,
+    ) -> Result<(Share<'a>, Slot<'a>), Outcome> {
+        let (ledger, now) = (&self.memory.ledger, self.clock.now());
+        let share = budget.census.take(&self.ecs, ledger, plan, self.max_runners_per_repository, now).await?;
+        match budget.take_slot() {
+            Ok(slot) => Ok((share, slot)),
+            Err(outcome) => {
+                share.give_back();
+                Err(outcome)
+            }
+        }
+    }
+
+    /// In order of preference, where the job says nothing.
+    fn capacities<'a>(&'a self, choice: &'a Choice) -> &'a [Capacity] {
+        match &choice.class {
+            Some(class) if !class.capacity.is_empty() => &class.capacity,
+            _ => &self.fleet.capacities,
+        }
+    }
+
     /// Whether the job is run again because this system asked for it. Nobody is asked where no job could be: without an
     /// author, without Spot, at a run's first attempt.
-    async fn is_own_rerun(&self, job: &Job, sizing: Sizing) -> Result<bool, CallError> {
-        let may_be_spot = match sizing.capacity {
-            None => self.fleet.capacities.contains(&Capacity::FargateSpot),
+    async fn is_own_rerun(&self, job: &Job, choice: &Choice) -> Result<bool, CallError> {
+        let may_be_spot = match choice.sizing.capacity {
+            None => self.capacities(choice).contains(&Capacity::FargateSpot),
             Some(capacity) => capacity == CapacityLabel::Spot,
         };
         match (&self.github, job.run_id) {
@@ -382,7 +453,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         budget: &Budget,
     ) -> Result<Name, CallError> {
         budget.may_mint(self.clock.now())?;
-        match github.mint(&plan.target, &plan.runner_name(), &plan.labels).await {
+        match github.mint(&plan.target, &plan.runner_name(), &plan.labels, plan.group()).await {
             Ok(Minted::Created(registration)) => {
                 seen.registration = Some(registration);
                 Ok(Name::Ours)
@@ -404,6 +475,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         self.memory.drought.note(plan, dry, self.clock.now());
         match answer {
             Ok((RunTask::Started(task), capacity)) => {
+                self.memory.ledger.note(plan, &task.arn, self.clock.now());
                 seen.started = Some((task, capacity));
                 Ok(Launch::Started)
             }
@@ -443,7 +515,8 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             (End::Forwarded, ..) => skip("forwarded", &forwarded(seen.debt)),
             (End::GivenUp, ..) => exhausted(self.max_attempts),
             (End::Started, Some((started, capacity)), _) => {
-                Done::started(format!("{} on {capacity}", plan.runner_name()), started).into()
+                let class = plan.class().map(|class| format!(" of class {}", class.name)).unwrap_or_default();
+                Done::started(format!("{}{class} on {capacity}", plan.runner_name()), started).into()
             }
             (End::Error, _, Some(error)) => return Err(error),
             (End::Started | End::Error, ..) => {

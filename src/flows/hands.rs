@@ -19,12 +19,13 @@ pub async fn run_task<E: StartTasks>(
     registration: Option<&JitConfig>,
 ) -> Result<(RunTask, Capacity), CallError> {
     let (mut dry, mut class) = (Vec::new(), Class::NoCapacity);
-    for &capacity in &plan.capacities {
+    for capacity in &plan.capacities {
         let identity = match registration {
             Some(registration) => Identity::Minted(registration.encoded.clone()),
             None => plan.named(),
         };
-        let request = plan.request(capacity, identity, registration.map(|registration| registration.id));
+        let request =
+            plan.request(capacity.clone(), identity, registration.map(|registration| registration.id));
         let length = request.overrides_length(container);
         if length > MAX_OVERRIDES {
             return Err(CallError::new(
@@ -43,7 +44,7 @@ pub async fn run_task<E: StartTasks>(
                 }
                 dry.push(error.message);
             }
-            answer => return answer.map(|answer| (answer, capacity)),
+            answer => return answer.map(|answer| (answer, capacity.clone())),
         }
     }
     Err(CallError::new(class, dry.join("; ")))

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
 use crate::{
-    flows::{drought::Drought, watch::Watch},
+    flows::{drought::Drought, quota::Ledger, watch::Watch},
     ids::{JobId, Purpose},
     ports::Target,
 };
@@ -17,6 +17,7 @@ const MOST: usize = 20_000;
 pub struct Memory {
     pub(crate) drought: Drought,
     pub(crate) watch: Watch,
+    pub(crate) ledger: Ledger,
     runners: RefCell<BTreeMap<JobId, Purpose>>,
     places: RefCell<BTreeMap<JobId, Target>>,
 }

@@ -42,6 +42,9 @@ fn waits_for(reason: Reason) -> Option<&'static str> {
     match reason {
         Reason::NoCapacity => Some("Fargate has no capacity of this kind at the moment"),
         Reason::MaxRunners => Some("as many runners as are allowed are at work"),
+        Reason::Quota => {
+            Some("as many runners as this repository, or this kind of runner, may have are at work")
+        }
         Reason::NeedsOperator | Reason::Panic => {
             Some("something has to be mended by those who run this fleet")
         }

@@ -1,17 +1,20 @@
 //! From a job and its sizing to the RunTask requests that start its runner.
 
+use std::sync::Arc;
+
 use crate::{
     fargate::{
-        fleet::{Capacity, Fleet},
+        fleet::{Capacity, Fleet, Network},
         request::{Identity, TaskRequest},
         tags,
     },
     ids::{Attempt, Purpose, RunId, RunnerId, RunnerNames},
     intake::{
+        classes::{Choice, RunnerClass},
         labels::{Architecture, CapacityLabel, Sizing},
         payload::Job,
     },
-    ports::Target,
+    ports::{RunnerGroup, Target},
 };
 
 /// One runner to be started.
@@ -32,14 +35,19 @@ pub struct Plan {
     pub capacities: Vec<Capacity>,
     names: RunnerNames,
     failures: u32,
+    class: Option<Arc<RunnerClass>>,
+    network: Option<Network>,
 }
 
 /// The slots from here on are not the sweep's.
 pub(crate) const FIRST_PROBE: u32 = 1_000_000;
 
 impl Plan {
-    /// The plan for a job's runner.
-    pub fn for_job(job: &Job, sizing: Sizing, fleet: &Fleet, names: &RunnerNames) -> Plan {
+    /// The plan for a job's runner. `fleet` and `network` are the stack's own.
+    pub fn for_job(job: &Job, choice: Choice, fleet: &Fleet, network: &Network, names: &RunnerNames) -> Plan {
+        let Choice { sizing, class } = choice;
+        let own = class.as_ref().map(|class| class.fleet(fleet));
+        let fleet = own.as_ref().unwrap_or(fleet);
         Plan {
             purpose: Purpose::Job(job.id, job.attempt),
             labels: job.labels.clone(),
@@ -52,6 +60,8 @@ impl Plan {
             capacities: capacities(sizing, fleet),
             names: names.clone(),
             failures: 0,
+            network: class.as_ref().and_then(|class| class.network(network)),
+            class,
         }
     }
 
@@ -76,6 +86,8 @@ impl Plan {
             capacities: capacities(sizing, fleet),
             names: names.clone(),
             failures: 0,
+            class: None,
+            network: None,
         }
     }
 
@@ -106,6 +118,16 @@ impl Plan {
         &self.task_definition
     }
 
+    /// The class, if there is a document.
+    pub(crate) fn class(&self) -> Option<&RunnerClass> {
+        self.class.as_deref()
+    }
+
+    /// The runner group that its class names.
+    pub(crate) fn group(&self) -> Option<&RunnerGroup> {
+        self.class()?.group.as_ref()
+    }
+
     /// What the task competes for.
     pub(crate) fn market(&self) -> (Vec<Capacity>, String) {
         (self.capacities.clone(), self.task_definition.clone())
@@ -124,22 +146,26 @@ impl Plan {
     /// The request to one capacity. Nothing in it comes from a clock or from chance.
     pub fn request(&self, capacity: Capacity, identity: Identity, runner: Option<RunnerId>) -> TaskRequest {
         TaskRequest {
-            client_token: self.client_token(capacity),
+            client_token: self.client_token(&capacity),
             started_by: self.purpose.started_by(),
             task_definition: self.task_definition.clone(),
-            capacity,
+            network: self.network.clone(),
             size: self.sizing.size,
-            disk_gib: self.sizing.disk_gib,
+            // Only Fargate has disks of a size.
+            disk_gib: self.sizing.disk_gib.filter(|_| capacity.is_fargate()),
+            capacity,
             identity,
             tags: self.tags(runner),
         }
     }
 
     /// Another capacity is another request, so it needs a token of its own.
-    fn client_token(&self, capacity: Capacity) -> String {
-        match capacity.provider() {
-            Some(provider) => format!("{}-{provider}", self.purpose.token()),
-            None => self.purpose.token(),
+    fn client_token(&self, capacity: &Capacity) -> String {
+        match (capacity, capacity.provider()) {
+            // A name may be longer than a token.
+            (Capacity::Named(name), _) => format!("{}-{:016x}", self.purpose.token(), fnv1a(name)),
+            (_, Some(provider)) => format!("{}-{provider}", self.purpose.token()),
+            (_, None) => self.purpose.token(),
         }
     }
 
@@ -165,11 +191,19 @@ impl Plan {
             (tags::INSTALLATION_ID, self.target.installation.map(|id| id.to_string())),
             (tags::JOB_NAME, self.name.clone()),
             (tags::WORKFLOW, self.workflow.clone()),
+            (tags::CLASS, self.class().map(|class| class.name.clone())),
+            (tags::CLASSES_VERSION, self.class().map(|class| class.version.to_string())),
+            (tags::IDLE_TIMEOUT, self.class().and_then(|it| Some(it.idle_timeout?.to_string()))),
         ]
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), tags::value(&value?))))
         .collect()
     }
+}
+
+fn fnv1a(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn task_definition(sizing: Sizing, fleet: &Fleet) -> String {

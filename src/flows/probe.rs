@@ -36,10 +36,13 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     async fn probe(&self, plan: &Plan) -> Result<(), CallError> {
         let github = self.github.as_ref();
         let registration = match github {
-            Some(github) => match github.mint(&plan.target, &plan.runner_name(), &plan.labels).await? {
-                Minted::Created(registration) => Some(registration),
-                Minted::NameTaken => return Ok(()),
-            },
+            Some(github) => {
+                let name = plan.runner_name();
+                match github.mint(&plan.target, &name, &plan.labels, plan.group()).await? {
+                    Minted::Created(registration) => Some(registration),
+                    Minted::NameTaken => return Ok(()),
+                }
+            }
             None => None,
         };
         let ran = run_task(&self.ecs, &self.fleet.container, plan, registration.as_ref()).await;

@@ -18,6 +18,7 @@ use crate::{
     flows::{
         chain::{Chain, Taken},
         course::Course,
+        document::Document,
         memory::Memory,
         watch::{self, Looks},
     },
@@ -56,6 +57,8 @@ pub struct Reconciler<G, E, S, Q, C> {
     pub clock: C,
     /// Which jobs are served.
     pub policy: Policy,
+    /// The runner classes, if there is a document.
+    pub document: Document,
     /// `ECS_CLUSTER`, name or ARN.
     pub cluster: String,
     /// `RUNNER_SCOPE`: where registrations live.
@@ -121,12 +124,18 @@ where
                 }
                 Some(purpose) => self.taken(event, &purpose).await,
             },
-            (Action::Completed, None) => match self.policy.excludes(event) {
+            (Action::Completed, None) => match self.excludes(event).await? {
                 Some(excluded) => Ok(Outcome::Skipped(excluded)),
                 None => self.retire_unneeded(&event.job).await,
             },
             _ => Ok(skip("action", "the event says of no job that it was taken or is over")),
         }
+    }
+
+    /// Why the event is none of our business. While the classes cannot be told, it waits.
+    pub(crate) async fn excludes(&self, event: &WorkflowJob) -> Result<Option<Skip>, CallError> {
+        let classes = self.document.classes(self.clock.now()).await?;
+        Ok(self.policy.excludes(event, classes.as_deref()))
     }
 
     /// Job completed without ever running: its runner is not needed any more, unless it has found other work.

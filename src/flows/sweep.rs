@@ -347,7 +347,7 @@ where
             let purpose = Purpose::Pool { window, slot };
             let plan =
                 Plan::for_pool(purpose, pool.labels.clone(), place.clone(), &pool.fleet, &self.policy.names);
-            let minted = github.mint(&place, &plan.runner_name(), &plan.labels).await?;
+            let minted = github.mint(&place, &plan.runner_name(), &plan.labels, plan.group()).await?;
             let Minted::Created(registration) = minted else { continue };
             match run_task(&pool.ecs, &pool.fleet.container, &plan, Some(&registration)).await {
                 Ok((RunTask::Started(started), capacity)) => {

@@ -57,7 +57,10 @@ where
         };
         let serves_another = purpose.job() != Some(job.id);
         let is_equal = owner.is_some() && of_task.has_labels(&job.labels);
-        let is_served = self.policy.excludes(event).is_none();
+        let excluded = self.excludes(event).await?;
+        // Labels like the runner's own were let in when it was started, whatever the classes are by now.
+        let excluded = excluded.filter(|skip| skip.reason != "labels" || !of_task.has_labels(&job.labels));
+        let is_served = excluded.is_none();
         // With labels that are equal, the job's own runner is as good for the owner of this one: if there is one.
         if let Some((owner, attempt)) = owner
             && !(is_equal && is_served)
@@ -82,7 +85,7 @@ where
             }
             return self.look_again(job, owner, &task).await;
         }
-        Ok(self.told(event, purpose, &task, serves_another && !is_served))
+        Ok(self.told(event, purpose, &task, excluded.filter(|_| serves_another)))
     }
 
     /// Writes down who uses the runner: on its task, which lives for as long as it does, and in the log.
@@ -110,16 +113,16 @@ where
     }
 
     /// What the log and the metrics are told of a task that was to be tagged.
-    fn told(&self, event: &WorkflowJob, purpose: &Purpose, task: &Task, is_foreign: bool) -> Outcome {
+    fn told(&self, event: &WorkflowJob, purpose: &Purpose, task: &Task, foreign: Option<Skip>) -> Outcome {
         let heard = TaskTags(&task.tags).ran_job() == Some(event.job.id);
-        match (task.live, heard) {
-            (_, true) => skip("task", "the runner's task says so already"),
+        match (task.live, heard, foreign) {
+            (_, true, _) => skip("task", "the runner's task says so already"),
             // Both events of the job come here, and it is counted once.
-            (live, false) if is_foreign && (live || event.action == Action::Completed) => {
-                self.taken_by_foreign(event, purpose).with_task(task.arn.clone()).into()
+            (live, false, Some(why)) if live || event.action == Action::Completed => {
+                self.taken_by_foreign(&why, purpose).with_task(task.arn.clone()).into()
             }
-            (false, false) => skip("task", "the runner's task is gone already"),
-            (true, false) => {
+            (false, false, _) => skip("task", "the runner's task is gone already"),
+            (true, false, _) => {
                 Done::new("Tagged", format!("the job runs on {}", self.policy.names.of(purpose)))
                     .with_task(task.arn.clone())
                     .into()
@@ -128,12 +131,11 @@ where
     }
 
     /// GitHub's runner group has let in a job that the policy does not serve.
-    fn taken_by_foreign(&self, event: &WorkflowJob, purpose: &Purpose) -> Done {
-        let why = self.policy.excludes(event).map(|skip| skip.detail).unwrap_or_default();
+    fn taken_by_foreign(&self, why: &Skip, purpose: &Purpose) -> Done {
         let name = self.policy.names.of(purpose);
         Done::new(
             "TakenByForeign",
-            format!("{name} was given to a job that this fleet does not serve: {why}"),
+            format!("{name} was given to a job that this fleet does not serve: {}", why.detail),
         )
     }
 

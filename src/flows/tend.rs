@@ -180,7 +180,8 @@ where
     /// before.
     fn may_still_come(&self, next: &Replacement, task: Option<&Task>) -> bool {
         let beyond = next.attempt.0.saturating_sub(self.max_attempts).min(MOST_DOUBLINGS);
-        let patience = self.idle_timeout.max(BOOT) * 2_i32.pow(beyond);
+        let said = task.and_then(|task| TaskTags(&task.tags).idle_timeout());
+        let patience = said.unwrap_or(self.idle_timeout).max(BOOT) * 2_i32.pow(beyond);
         let started_at = task.and_then(|task| task.started_at);
         started_at.is_some_and(|started_at| self.clock.now() - started_at < patience)
     }

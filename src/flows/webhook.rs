@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 
 use crate::{
     error::{CallError, Class},
+    flows::document::Document,
     intake::{
         payload::{self, Action},
         policy::{Policy, Skip},
@@ -52,6 +53,8 @@ pub struct Webhook<B, S, C> {
     pub policy: Policy,
     /// `CHECK_RUNS`: slips of the pen are passed on to dispatch, since their authors are told.
     pub check_runs: bool,
+    /// The runner classes, if there is a document.
+    pub document: Document,
     /// The secrets as last read.
     pub known: RefCell<Known>,
 }
@@ -242,7 +245,12 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
             let is_label = self.check_runs && skip.reason == "labels" && event.action == Action::Queued;
             is_label && slip::find(&event.job.labels, &self.policy.offered).is_some()
         };
-        if let Some(skip) = self.policy.excludes(&event).filter(|skip| !is_on_ours && !is_slip(skip)) {
+        let excluded = match self.document.classes(self.clock.now()).await {
+            Ok(classes) => self.policy.excludes(&event, classes.as_deref()),
+            // Which labels are served, dispatch finds out.
+            Err(_) => self.policy.excludes_target(&event.job.target),
+        };
+        if let Some(skip) = excluded.filter(|skip| !is_on_ours && !is_slip(skip)) {
             return Ok(Answer::new(202, "Skipped", format!("skipped: {}", skip.detail)));
         }
         let detail = if json.len() <= MAX_DETAIL {

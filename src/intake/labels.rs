@@ -155,7 +155,7 @@ pub fn read<S: AsRef<str>>(labels: &[S], offered: &Offered) -> Result<Sizing, No
     let mut any_offered = false;
     let mut self_hosted = false;
 
-    for label in labels.iter().flat_map(|label| split(label.as_ref())) {
+    for label in labels.iter().flat_map(|label| parts(label.as_ref())) {
         self_hosted |= label == "self-hosted";
         let word = word(&label);
         let is_offered = offered.has(&label);
@@ -192,16 +192,21 @@ pub fn read<S: AsRef<str>>(labels: &[S], offered: &Offered) -> Result<Sizing, No
 /// Problems that are told of one job: enough to mend it, and fit for a log line.
 const MOST_PROBLEMS: usize = 5;
 
+/// Whether the (lower-case) word is a sizing label, well-formed or not.
+pub(super) fn is_sizing(part: &str) -> bool {
+    word(part).is_some()
+}
+
 /// A label from outside, at a length fit for a log line.
-fn shown(label: &str) -> String {
+pub(super) fn shown(label: &str) -> String {
     match label.char_indices().nth(80) {
         Some((end, _)) => format!("{:?}…", &label[..end]),
         None => format!("{label:?}"),
     }
 }
 
-/// `fargate/cpu=2/ram=8` is three labels; `run=…` and `job=…` are one, whatever follows.
-fn split(label: &str) -> Vec<String> {
+/// The (lower-case) words of a label: `fargate/cpu=2/ram=8` is three; `run=…` and `job=…` are one, whatever follows.
+pub(super) fn parts(label: &str) -> Vec<String> {
     let label = label.trim().to_lowercase();
     if label.starts_with("run=") || label.starts_with("job=") {
         return vec![label];

@@ -6,7 +6,8 @@ use wildmatch::WildMatch;
 use crate::{
     ids::RunnerNames,
     intake::{
-        labels::{self, Architecture, Most, NoRunner, Offered, Sizing},
+        classes::{Choice, Classes, RunnerClass},
+        labels::{self, Architecture, Most, NoRunner, Offered},
         payload::{Action, WorkflowJob},
     },
     ports::{JobStatus, Target},
@@ -39,8 +40,8 @@ pub enum Verdict {
     Skip(Skip),
     /// Ours, but impossible; the reason says what would be possible.
     Reject(String),
-    /// A runner is owed, of this sizing.
-    Run(Sizing),
+    /// A runner is owed, of this size and class.
+    Run(Choice),
 }
 
 /// What this fleet serves.
@@ -66,14 +67,21 @@ pub struct Policy {
 #[derive(Debug, Clone, PartialEq)]
 pub struct RepositoryGlob(WildMatch);
 
+impl Eq for RepositoryGlob {}
+
 impl RepositoryGlob {
     /// A pattern such as `acme/*`.
     pub fn new(pattern: &str) -> Self {
         RepositoryGlob(WildMatch::new(&pattern.to_lowercase()))
     }
 
+    /// Whether it fits the (lower-case) `owner/repository`.
+    pub(super) fn has(&self, full_name: &str) -> bool {
+        self.0.matches(full_name)
+    }
+
     /// Whether it fits every repository of the (lower-case) owner.
-    fn has_all_of(&self, owner: &str) -> bool {
+    pub(super) fn has_all_of(&self, owner: &str) -> bool {
         let pattern = self.0.pattern();
         pattern == "*" || pattern.strip_suffix("/*").is_some_and(|glob| WildMatch::new(glob).matches(owner))
     }
@@ -89,8 +97,8 @@ impl RepositoryGlob {
 
 impl Policy {
     /// What to do about an event: only a queued job of ours, from an owner and repository that are allowed,
-    /// gets a runner.
-    pub fn judge(&self, event: &WorkflowJob, now: OffsetDateTime) -> Verdict {
+    /// gets a runner. `classes` are those of the document, if there is one.
+    pub fn judge(&self, event: &WorkflowJob, now: OffsetDateTime, classes: Option<&Classes>) -> Verdict {
         if event.action != Action::Queued {
             return Verdict::Skip(Skip::new("action", "the action is not \"queued\""));
         }
@@ -100,7 +108,7 @@ impl Policy {
             // GitHub sends another `queued` once it is approved.
             return Verdict::Skip(Skip::new("status", "the job is not queued yet, or not any more"));
         }
-        if let Some(skip) = self.excludes(event) {
+        if let Some(skip) = self.excludes(event, classes) {
             return Verdict::Skip(skip);
         }
         // Not by the job's `created_at`: one that was approved after two days is as old, and has just been queued.
@@ -108,40 +116,72 @@ impl Policy {
             let why = "the message is older than a day: GitHub has cancelled the job, if it still waited";
             return Verdict::Skip(Skip::new("old", why));
         }
-        self.size(&event.job.labels)
+        self.size(&event.job.labels, classes)
     }
 
     /// What the labels alone decide.
-    pub fn size<S: AsRef<str>>(&self, labels: &[S]) -> Verdict {
-        match labels::read(labels, &self.offered) {
-            Ok(Sizing { architecture: Some(Architecture::Arm64), .. }) if !self.arm64 => {
-                Verdict::Skip(Skip::new("labels", "arm64 is not offered: TASK_DEFINITION_ARM64 is not set"))
-            }
-            Ok(sizing) => match self.most.refuses(&sizing) {
-                Some(why) => Verdict::Reject(why),
-                None => Verdict::Run(sizing),
-            },
+    pub fn size<S: AsRef<str>>(&self, labels: &[S], classes: Option<&Classes>) -> Verdict {
+        let choice = match classes {
+            Some(classes) => classes.route(labels).and_then(|(class, asked)| {
+                let sizing = class.size(asked, self.arm64, &self.most)?;
+                Ok(Choice { sizing, class: Some(class) })
+            }),
+            None => self.size_without_classes(labels),
+        };
+        match choice {
+            Ok(choice) => Verdict::Run(choice),
             Err(NoRunner::Impossible(why)) => Verdict::Reject(why),
             Err(NoRunner::NotOffered(why)) => Verdict::Skip(Skip::new("labels", why)),
         }
     }
 
+    fn size_without_classes<S: AsRef<str>>(&self, labels: &[S]) -> Result<Choice, NoRunner> {
+        let sizing = labels::read(labels, &self.offered)?;
+        if sizing.architecture == Some(Architecture::Arm64) && !self.arm64 {
+            let why = "arm64 is not offered: TASK_DEFINITION_ARM64 is not set";
+            return Err(NoRunner::NotOffered(why.to_owned()));
+        }
+        match self.most.refuses(&sizing) {
+            Some(why) => Err(NoRunner::Impossible(why)),
+            None => Ok(Choice { sizing, class: None }),
+        }
+    }
+
     /// Why events of this job are none of our business, whatever their action: its owner, its repository or
     /// its labels.
-    pub fn excludes(&self, event: &WorkflowJob) -> Option<Skip> {
+    pub fn excludes(&self, event: &WorkflowJob, classes: Option<&Classes>) -> Option<Skip> {
         if let Some(skip) = self.excludes_target(&event.job.target) {
             return Some(skip);
         }
-        if event.public && !self.allow_public {
-            return Some(Skip::new(
-                "public",
-                "the repository is public, and ALLOW_PUBLIC_REPOSITORIES is not true",
-            ));
+        let labels = &event.job.labels;
+        let not_offered = |why| Some(Skip::new("labels", why));
+        let Some(classes) = classes else {
+            return self.excludes_public(event, None).or_else(|| match labels::read(labels, &self.offered) {
+                Err(NoRunner::NotOffered(why)) => not_offered(why),
+                _ => None,
+            });
+        };
+        match classes.route(labels) {
+            Ok((class, _)) => {
+                self.excludes_public(event, Some(&class)).or_else(|| excluded_by(&class, &event.job.target))
+            }
+            Err(NoRunner::NotOffered(why)) => not_offered(why),
+            Err(NoRunner::Impossible(_)) => self.excludes_public(event, None),
         }
-        match labels::read(&event.job.labels, &self.offered) {
-            Err(NoRunner::NotOffered(why)) => Some(Skip::new("labels", why)),
-            _ => None,
+    }
+
+    fn excludes_public(&self, event: &WorkflowJob, class: Option<&RunnerClass>) -> Option<Skip> {
+        let says = class.and_then(|class| class.allow_public);
+        if !event.public || says.unwrap_or(self.allow_public) {
+            return None;
         }
+        Some(match (class, says) {
+            (Some(class), Some(_)) => {
+                let why = format!("the repository is public, and class {} is not for those", class.name);
+                Skip::new("public", why)
+            }
+            _ => Skip::new("public", "the repository is public, and ALLOW_PUBLIC_REPOSITORIES is not true"),
+        })
     }
 
     /// Whether it matters which of the owner's repositories a job is of. Some of this system's own messages do not
@@ -159,9 +199,15 @@ impl Policy {
         }
         // Without a repository: see `depends_on_repository`.
         let full_name = format!("{}/{}", target.owner, target.repository.as_ref()?).to_lowercase();
-        let allowed = self.repositories.iter().any(|glob| glob.0.matches(&full_name));
+        let allowed = self.repositories.iter().any(|glob| glob.has(&full_name));
         (!allowed).then(|| Skip::new("repository", "the repository is not among ALLOWED_REPOSITORIES"))
     }
+}
+
+/// Why a class is not for jobs of this repository.
+pub fn excluded_by(class: &RunnerClass, target: &Target) -> Option<Skip> {
+    let why = || format!("the repository is not among those of class {}", class.name);
+    (!class.admits(target)).then(|| Skip::new("repository", why()))
 }
 
 #[cfg(test)]
@@ -268,7 +314,7 @@ mod tests {
         for (index, (want, change)) in table.into_iter().enumerate() {
             let (mut event, mut policy) = (event(), policy());
             change(&mut event, &mut policy);
-            let got = match policy.judge(&event, NOW) {
+            let got = match policy.judge(&event, NOW, None) {
                 Verdict::Run(_) => "run",
                 Verdict::Reject(_) => "reject",
                 Verdict::Skip(skip) => skip.reason,

@@ -136,6 +136,8 @@ pub enum Reason {
     NoCapacity,
     /// `MAX_RUNNERS` is reached.
     MaxRunners,
+    /// The job's class, or its repository, has as many runners as it may have.
+    Quota,
     /// Another delivery of the same job is at work.
     InFlight,
     /// GitHub and ECS do not show yet what it depends on.
@@ -154,6 +156,7 @@ impl Reason {
             Reason::Unavailable => "DeferredUnavailable",
             Reason::NoCapacity => "DeferredNoCapacity",
             Reason::MaxRunners => "DeferredMaxRunners",
+            Reason::Quota => "DeferredQuota",
             Reason::InFlight => "DeferredInFlight",
             Reason::TooEarly => "DeferredTooEarly",
             Reason::NeedsOperator => "NeedsOperator",
@@ -167,6 +170,8 @@ impl Reason {
 pub enum Wait {
     /// After 5 seconds, doubled with every receive, up to 15 minutes.
     Backoff,
+    /// As [`Wait::Backoff`], but never longer than that: there may be room again at any moment.
+    BackoffUpTo(Duration),
     /// After minutes: somebody has to repair something first.
     Slowly,
     /// As long as GitHub said, or as the protocol wants.
@@ -194,6 +199,7 @@ impl Wait {
         let spread = |most: Duration, share: f64| most.mul_f64(1.0 - share * jitter(message_id, receives));
         match self {
             Wait::Backoff => spread(doubled(FIRST), 0.5).max(FIRST),
+            Wait::BackoffUpTo(most) => spread(doubled(FIRST).min(most), 0.5).max(FIRST),
             Wait::Slowly => spread(doubled(SLOWLY), 0.2),
             Wait::About(time) => time.mul_f64(1.0 + jitter(message_id, receives)),
             // Never earlier than asked for.
@@ -238,7 +244,7 @@ mod tests {
     proptest! {
         #[test]
         fn backoff_is_between_five_seconds_and_fifteen_minutes(receives: u32, id in ".{0,40}") {
-            for wait in [Wait::Backoff, Wait::Slowly] {
+            for wait in [Wait::Backoff, Wait::Slowly, Wait::BackoffUpTo(SLOWLY)] {
                 let delay = wait.delay(receives, &id);
                 prop_assert!((FIRST..=SLOWEST).contains(&delay), "{delay:?}");
             }

@@ -71,6 +71,9 @@ pub struct Task {
 
 /// What both need of ECS: to find tasks again.
 pub trait FindTasks {
+    /// Every live task of this fleet: ListTasks, all pages, then DescribeTasks with TAGS.
+    fn live_tasks(&self) -> impl Future<Output = Result<Vec<Task>, CallError>>;
+
     /// The live tasks of one `startedBy`: ListTasks, then DescribeTasks with TAGS when there are any.
     fn tasks_started_by(&self, started_by: &str) -> impl Future<Output = Result<Vec<Task>, CallError>>;
 
@@ -96,9 +99,6 @@ pub trait StartTasks {
 
 /// What tending runners needs of ECS.
 pub trait TendTasks {
-    /// Every live task of this fleet: ListTasks, all pages, then DescribeTasks with TAGS.
-    fn live_tasks(&self) -> impl Future<Output = Result<Vec<Task>, CallError>>;
-
     /// StopTask. A task that is stopped already, or forgotten, is a success.
     fn stop(&self, arn: &TaskArn, reason: &str) -> impl Future<Output = Result<(), CallError>>;
 

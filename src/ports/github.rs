@@ -21,6 +21,15 @@ pub enum Scope {
     Enterprise(String),
 }
 
+/// A runner group, as somebody wrote it down.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RunnerGroup {
+    /// By its number.
+    Id(u64),
+    /// By its name.
+    Named(String),
+}
+
 /// Where a registration lives, and as whom to ask. Which of the three scopes applies (organisation,
 /// repository or enterprise) is the adapter's setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,12 +155,13 @@ pub struct Group {
 
 /// GitHub's REST API, as far as runners and jobs go.
 pub trait Github {
-    /// `POST {scope}/actions/runners/generate-jitconfig`.
+    /// `POST {scope}/actions/runners/generate-jitconfig`, into that group; `None`: into `RUNNER_GROUP_ID`.
     fn mint(
         &self,
         target: &Target,
         name: &str,
         labels: &[String],
+        group: Option<&RunnerGroup>,
     ) -> impl Future<Output = Result<Minted, CallError>>;
 
     /// `GET {scope}/actions/runners?name=…`.

@@ -147,6 +147,8 @@ pub fn compare(
 
 /// Whether a runner is in this part of its life for longer than it may be without anybody asking why.
 fn is_past(life: Life, task: &Task, now: OffsetDateTime, idle_timeout: Duration) -> bool {
+    // What its class said when it was started.
+    let idle_timeout = TaskTags(&task.tags).idle_timeout().unwrap_or(idle_timeout);
     let begun = task.started_at.or(task.created_at);
     let is_older =
         |since: Option<OffsetDateTime>, patience| since.is_some_and(|since| now - since > patience);

@@ -105,7 +105,7 @@ async fn ask(
     answer_lost: bool,
 ) -> Result<Minted, CallError> {
     let (name, labels) = (&settings.name, &settings.labels);
-    let minted = github.mint(target, name, labels).await?;
+    let minted = github.mint(target, name, labels, None).await?;
     if matches!(minted, Minted::Created(_)) {
         return Ok(minted);
     }
@@ -120,7 +120,7 @@ async fn ask(
     match holder {
         Some(runner) if never_connected(&runner) => match github.delete_runner(target, runner.id).await? {
             Deleted::Busy => Ok(Minted::NameTaken),
-            Deleted::Spent | Deleted::Gone => github.mint(target, name, labels).await,
+            Deleted::Spent | Deleted::Gone => github.mint(target, name, labels, None).await,
         },
         Some(_) => Ok(Minted::NameTaken),
         // The registration has been spent meanwhile, by a job or by somebody who cleans up.

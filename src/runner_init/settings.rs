@@ -249,6 +249,7 @@ mod tests {
                 started_by: String::new(),
                 task_definition: String::new(),
                 capacity: Capacity::LaunchType,
+                network: None,
                 size: None,
                 disk_gib: None,
                 identity,

@@ -9,6 +9,7 @@ use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_smithy_types::retry::RetryConfig;
 use gha_fargate_runners::{
     adapters::{
+        self,
         ecs::{Ecs, EcsStarter},
         github::{Errand, GitHub},
         http::Http,
@@ -94,7 +95,10 @@ impl Fleet {
                 queue: Sqs::new(&aws, config.queues.clone()),
                 clock: world.clock(),
                 policy: config.policy,
+                document: adapters::document(config.classes, &http, &aws),
+                network: config.network,
                 fleet: config.fleet,
+                max_runners_per_repository: config.max_runners_per_repository,
                 max_runners: config.max_runners,
                 max_attempts: config.max_attempts,
                 check_runs: config.check_runs,
@@ -107,6 +111,7 @@ impl Fleet {
                 queue: Sqs::new(&aws, reconcile.queues),
                 clock: world.clock(),
                 policy: reconcile.policy,
+                document: adapters::document(reconcile.classes, &http, &aws),
                 cluster: reconcile.cluster,
                 idle_timeout: reconcile.idle_timeout,
                 max_attempts: reconcile.max_attempts,

@@ -14,6 +14,7 @@ GIVEN = {"Organization": "octo-org", "GitHubSecretArn": "", "MaxRunners": "0", "
          "SubnetIds": "subnet-0123456789abcdef0", "SecurityGroupIds": "sg-0123456789abcdef0"}
 UPDATES = [
     {"RunnerLabels": "self-hosted,ours", "AllowedRepositories": "octo-org/*", "AllowPublicRepositories": "true", "MaxRunners": "7",
+     "MaxRunnersPerRepository": "3", "RunnerClasses": "s3://octo-settings/classes.json",
      "MaxCpu": "8", "MaxMemory": "60", "MaxDisk": "100", "MaxAttempts": "3", "IdleTimeoutSeconds": "900", "WarmPoolSize": "1",
      "RerunInterrupted": "0", "CheckRuns": "true",
      "Capacity": "FARGATE_SPOT,FARGATE", "RunnerGroupId": "2", "RunnerNamePrefix": "other", "LogRetentionDays": "7",

@@ -38,6 +38,7 @@ CHANGES = {
     "EnableDockerClass": (MINTED | NETWORK | {"AssignPublicIp": "DISABLED"}, "true"),
     "DockerImage": (MINTED | NETWORK | {"AssignPublicIp": "DISABLED", "EnableDockerClass": "true"}, "example.com/docker:dind"),
     "ContainerName": (MINTED, "second"), "WebhookSecretArn": (MINTED, TOKEN),
+    "RunnerClasses": (MINTED, "s3://acme-settings/classes.json"),
     "PassRoleArns": (MINTED | {"CreateTaskDefinition": "false"}, ROLE), "CreateJobQueue": (MINTED | {"CreateEventBus": "false"}, "false"),
     "ClusterName": (MINTED, "second"), "TaskDefinitionFamily": (MINTED, "second"), "EventBusName": (MINTED, "second"),
     "RuleName": (MINTED, "second"), "JobQueueName": (MINTED, "second"), "RunnerNamePrefix": (MINTED, "second"),

@@ -37,6 +37,10 @@ COMBINATIONS = {
         "SecretKmsKeyArn": "arn:aws:kms:eu-west-1:111122223333:key/0123", "RepositoryCredentialsArn": TOKEN,
         "AlarmTopicArn": ARN.format("sns", "page"), "TicketTopicArn": ARN.format("sns", "ticket"), **GIVEN_NETWORK,
     },
+    "runner classes": {
+        "GitHubSecretArn": TOKEN, "FrontDoor": "http-api", "RunnerClasses": "s3://acme-settings/classes.json",
+        "PassRoleArns": "arn:aws:iam::111122223333:role/gpu"},
+    "runner classes in place": {"GitHubSecretArn": TOKEN, "FrontDoor": "http-api", "RunnerClasses": '{"version": 1, "classes": []}'},
     "image pipeline": {"GitHubSecretArn": TOKEN, "FrontDoor": "http-api", "EnableImagePipeline": "true"},
     "Docker class": {"FrontDoor": "http-api", "EnableDockerClass": "true", "PermissionsBoundaryArn": ARN.format("iam", "policy/boundary"),
                      **GIVEN_NETWORK},

@@ -117,6 +117,8 @@ class Stack:
                           self.attribute(*match.groups()) if match[2] else self.ref(match[1]), text)
         if function == "Fn::If":
             return self.resolve(argument[1 if self.holds(argument[0]) else 2])
+        if function == "Fn::Select":
+            return self.resolve(argument[1])[int(argument[0])]
         if function == "Fn::Split":
             return self.resolve(argument[1]).split(argument[0])
         raise NotImplementedError(function)

@@ -8,8 +8,8 @@ use super::{
     is_ok, read, segment,
 };
 use crate::{
-    error::CallError,
-    ports::{Clock, Group, SecretSource, Target},
+    error::{CallError, Class},
+    ports::{Clock, Group, Scope, SecretSource, Target},
 };
 
 /// Pages of repositories that are read: of a thousand the first ones tell enough.
@@ -25,6 +25,18 @@ struct Found {
 }
 
 #[derive(Deserialize)]
+struct Groups {
+    total_count: u64,
+    runner_groups: Vec<Numbered>,
+}
+
+#[derive(Deserialize)]
+struct Numbered {
+    id: u64,
+    name: String,
+}
+
+#[derive(Deserialize)]
 struct Repositories {
     total_count: u64,
     repositories: Vec<Repository>,
@@ -36,6 +48,40 @@ struct Repository {
 }
 
 impl<S: SecretSource, C: Clock> GitHub<S, C> {
+    /// The number of the group of that name: `GET {scope}/actions/runner-groups`, once. Names are told apart without
+    /// regard to case.
+    pub(super) async fn group_named(&self, target: &Target, name: &str) -> Result<u64, CallError> {
+        let place = self.scope_path(target)?;
+        let key = (place.clone(), name.to_lowercase());
+        let mut known = self.known.groups.lock().await;
+        if let Some(id) = known.get(&key) {
+            return Ok(*id);
+        }
+        let need = match &self.scope {
+            Scope::Org => Need::OrganizationRunners,
+            Scope::Enterprise(_) => Need::EnterpriseRunners,
+            Scope::Repo => {
+                let why = "a repository has no runner groups: leave runner_group out in scope repo";
+                return Err(CallError::new(Class::NeedsOperator, why));
+            }
+        };
+        for page in 1..=MOST_PAGES {
+            let path = format!("{place}/actions/runner-groups?per_page={PER_PAGE}&page={page}");
+            let call = Call::new("GET", path, need);
+            let listed: Groups = read(&call, &self.ask(target, &call, None, is_ok).await?)?;
+            let is_last = listed.runner_groups.is_empty() || page * u64::from(PER_PAGE) >= listed.total_count;
+            let groups = listed.runner_groups.into_iter();
+            known.extend(groups.map(|group| ((place.clone(), group.name.to_lowercase()), group.id)));
+            if is_last || known.contains_key(&key) {
+                break;
+            }
+        }
+        known.get(&key).copied().ok_or_else(|| {
+            let why = format!("GitHub: {place} has no runner group {name:?}, which a class names");
+            CallError::new(Class::NeedsOperator, why)
+        })
+    }
+
     pub(super) async fn read_group(&self, target: &Target) -> Result<Option<Group>, CallError> {
         let (owner, id) = (segment(&target.owner), self.runner_group_id);
         let path = format!("/orgs/{owner}/actions/runner-groups/{id}");

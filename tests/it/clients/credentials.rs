@@ -50,7 +50,7 @@ fn target(installation: Option<u64>) -> Target {
 /// Mints a configuration; the operations that it took.
 async fn mint(world: &World, client: &Client, installation: Option<u64>) -> String {
     let name = format!("fargate-{}-1", 1 + world.github().runners().count());
-    let minted = client.mint(&target(installation), &name, &["self-hosted".to_owned()]).await;
+    let minted = client.mint(&target(installation), &name, &["self-hosted".to_owned()], None).await;
     assert!(matches!(minted, Ok(Minted::Created(_))), "{minted:?}");
     world.take_calls().tally()
 }
@@ -143,7 +143,7 @@ async fn what_a_scope_lacks_is_called_by_its_name() {
             &[("RUNNER_SCOPE", scope), ("GITHUB_SECRET_ARN", Secrets::arn(PAT_SECRET).as_str())],
         );
         let _refused = world.fail(Op::Mint).always().before().status(403);
-        let error = client.mint(&target(None), "fargate-1-1", &[]).await.expect_err("a refusal");
+        let error = client.mint(&target(None), "fargate-1-1", &[], None).await.expect_err("a refusal");
         assert_eq!(error.class, Class::NeedsOperator, "{scope}");
         assert!(error.message.contains(fix), "{scope}: {error}");
         assert!(!format!("{error:?} {client:?}").contains(PAT), "{scope}");
@@ -176,7 +176,7 @@ async fn an_app_s_key_that_was_replaced_needs_no_restart() {
     let world = World::start();
     world.secrets().set(APP_SECRET, &app(APP_KEY, json!(APP_ID + 1)).to_string());
     let client = client(&world, &[]);
-    let error = client.mint(&target(None), "fargate-1-1", &[]).await.expect_err("another App's id");
+    let error = client.mint(&target(None), "fargate-1-1", &[], None).await.expect_err("another App's id");
     assert_eq!(error.class, Class::NeedsOperator);
     assert!(error.message.contains("app_id and private_key of different Apps"), "{error}");
     let key = APP_KEY.lines().nth(1).expect("a line of the key");
@@ -240,7 +240,7 @@ async fn jobs_do_not_wait_for_a_secret_that_is_read_again() {
     world.fail(Op::GetSecretValue).always().before().aws("AccessDeniedException");
     world.advance(Duration::minutes(1));
     let name = "fargate-99-1";
-    let error = client.mint(&target(Some(INSTALLATION)), name, &[]).await.expect_err("no secret");
+    let error = client.mint(&target(Some(INSTALLATION)), name, &[], None).await.expect_err("no secret");
     assert_eq!(error.class, Class::NeedsOperator);
     world.heal();
     world.finish();
@@ -262,7 +262,7 @@ async fn the_installation_of_a_repository_is_found_by_the_repository_s_id() {
         world.queue_job(&["self-hosted"]);
         let client = client(&world, &[("RUNNER_SCOPE", "repo")]);
         let target = Target { repository_id: id.map(RepositoryId), ..target(None) };
-        let minted = client.mint(&target, "fargate-1-1", &["self-hosted".to_owned()]).await;
+        let minted = client.mint(&target, "fargate-1-1", &["self-hosted".to_owned()], None).await;
         assert_eq!(minted.is_ok(), id != Some(1), "registered by the name: {minted:?}");
         let calls = world.calls();
         let found: Vec<String> = calls.of(Op::FindInstallation).map(ToString::to_string).collect();

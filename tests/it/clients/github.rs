@@ -176,7 +176,7 @@ impl Client {
 
     pub(super) async fn mint(&self, installation: Option<u64>) -> Result<Minted, CallError> {
         let target = Target { installation: installation.map(InstallationId), ..target() };
-        self.github.mint(&target, "fargate-1-1", &["self-hosted".to_owned()]).await
+        self.github.mint(&target, "fargate-1-1", &["self-hosted".to_owned()], None).await
     }
 
     pub(super) async fn mints(&self, installation: Option<u64>, count: usize) {

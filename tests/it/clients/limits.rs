@@ -65,7 +65,7 @@ fn at(owner: &str) -> Target {
 async fn every_call(client: &Client) -> Vec<CallError> {
     let (github, target, id) = (&client.github, at("octo-org"), RunnerId(1));
     [
-        github.mint(&target, "fargate-1-1", &[]).await.err(),
+        github.mint(&target, "fargate-1-1", &[], None).await.err(),
         github.find_runner(&target, "fargate-1-1").await.err(),
         github.runner(&target, id).await.err(),
         github.runners(&target, 1).await.err(),
@@ -101,7 +101,7 @@ async fn a_limit_of_300_seconds_costs_one_call() {
     }
     // Another installation has an allowance of its own.
     up.store(false, Ordering::SeqCst);
-    client.github.mint(&at("octo-two"), "fargate-2-1", &[]).await.expect("not limited");
+    client.github.mint(&at("octo-two"), "fargate-2-1", &[], None).await.expect("not limited");
     assert_eq!(server.asked().last().map(String::as_str), Some("mint"));
     client.mints(None, 10).await;
     assert_eq!(server.asked(), ["mint"; 10]);
@@ -112,7 +112,7 @@ async fn another_installation_is_asked_meanwhile() {
     let (server, _up) = limited("/octo-org/actions", secondary).await;
     let client = Client::new(&server, &app(None));
     client.mint(None).await.expect_err("the limit");
-    client.github.mint(&at("octo-two"), "fargate-2-1", &[]).await.expect("its own allowance");
+    client.github.mint(&at("octo-two"), "fargate-2-1", &[], None).await.expect("its own allowance");
 }
 
 #[tokio::test]

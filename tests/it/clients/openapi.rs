@@ -239,7 +239,7 @@ async fn every_request_is_one_that_github_describes() {
         };
         let organization = Target { repository: None, ..target.clone() };
         let labels: Vec<String> = (0..100).map(|label| format!("label-{label}")).collect();
-        github.mint(&target, "fargate-1-1", &labels).await.expect("minted");
+        github.mint(&target, "fargate-1-1", &labels, None).await.expect("minted");
         github.find_runner(&target, "fargate-1-1").await.expect("found");
         github.runner(&target, id).await.expect("found");
         github.runners(&target, 1).await.expect("listed");

@@ -7,7 +7,7 @@ use gha_fargate_runners::{
     config::{DispatchConfig, Outside},
     error::Class,
     ids::RunnerId,
-    ports::{Github, Scope, TendTasks},
+    ports::{FindTasks, Github, Scope},
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rustls::pki_types::CertificateDer;

@@ -21,6 +21,7 @@ pub enum Route {
     SetHook,
     Organization(String),
     User(String),
+    Groups(String),
     Group(String, u64),
     GroupRepositories(String, u64),
     Allowance,
@@ -39,13 +40,17 @@ impl Route {
         match self {
             Route::Convert(_) | Route::Organization(_) | Route::User(_) => Access::Anybody,
             Route::App | Route::Installations | Route::Hook | Route::SetHook => Access::App,
-            Route::Group(..) | Route::GroupRepositories(..) | Route::Allowance => Access::Token,
+            Route::Groups(_) | Route::Group(..) | Route::GroupRepositories(..) | Route::Allowance => {
+                Access::Token
+            }
         }
     }
 
     pub fn account(&self) -> Option<&str> {
         match self {
-            Route::Group(account, _) | Route::GroupRepositories(account, _) => Some(account),
+            Route::Groups(account) | Route::Group(account, _) | Route::GroupRepositories(account, _) => {
+                Some(account)
+            }
             _ => None,
         }
     }
@@ -60,6 +65,7 @@ pub fn route(method: &str, parts: &[&str]) -> Option<Route> {
         ("PATCH", ["app", "hook", "config"]) => Route::SetHook,
         ("GET", ["orgs", login]) => Route::Organization((*login).to_owned()),
         ("GET", ["users", login]) => Route::User((*login).to_owned()),
+        ("GET", ["orgs", login, "actions", "runner-groups"]) => Route::Groups(login.to_lowercase()),
         ("GET", ["orgs", login, "actions", "runner-groups", id]) => {
             Route::Group(login.to_lowercase(), id.parse().ok()?)
         }
@@ -80,6 +86,7 @@ pub fn identify(route: &Route) -> (Op, String) {
         Route::Hook => (Op::GetHook, String::new()),
         Route::SetHook => (Op::SetHook, String::new()),
         Route::Organization(login) | Route::User(login) => (Op::GetAccount, login.clone()),
+        Route::Groups(_) => (Op::ListGroups, String::new()),
         Route::Group(_, id) => (Op::GetGroup, id.to_string()),
         Route::GroupRepositories(_, id) => (Op::ListGroup, id.to_string()),
         Route::Allowance => (Op::GetAllowance, String::new()),
@@ -122,6 +129,7 @@ pub fn perform(shared: &Shared, route: Route, asked: &Asked, now: OffsetDateTime
         },
         Route::Organization(login) => account(shared, &login, true),
         Route::User(login) => account(shared, &login, false),
+        Route::Groups(_) => groups(shared, asked),
         Route::Group(_, id) => group(shared, id),
         Route::GroupRepositories(_, id) => group_repositories(shared, id, asked),
         Route::Allowance => {
@@ -225,6 +233,20 @@ fn account(shared: &Shared, login: &str, organization: bool) -> Reply {
     Reply::json(200, &body, "200")
 }
 
+fn group_name(id: u64) -> String {
+    if id == 1 { "Default".to_owned() } else { format!("Fargate {id}") }
+}
+
+/// "List self-hosted runner groups for an organization".
+fn groups(shared: &Shared, asked: &Asked) -> Reply {
+    let number = |name: &str| asked.parameter(name).and_then(|text| text.parse::<usize>().ok());
+    let (page, size) = (number("page").unwrap_or(1).max(1), number("per_page").unwrap_or(30).min(100));
+    let ids = lock(&shared.github).groups.clone();
+    let shown = ids.iter().skip((page - 1) * size).take(size);
+    let shown: Vec<Value> = shown.map(|id| json!({"id": id, "name": group_name(*id)})).collect();
+    Reply::json(200, &json!({"total_count": ids.len(), "runner_groups": shown}), "200")
+}
+
 fn group(shared: &Shared, id: u64) -> Reply {
     let github = lock(&shared.github);
     if !github.groups.contains(&id) {
@@ -234,7 +256,7 @@ fn group(shared: &Shared, id: u64) -> Reply {
     let app = lock(&shared.app);
     let body = json!({
         "id": id,
-        "name": if id == 1 { "Default" } else { "Fargate" },
+        "name": group_name(id),
         "visibility": if app.groups_of_selected.contains_key(&id) { "selected" } else { "all" },
         "default": id == 1,
         "allows_public_repositories": of(&app.groups_of_public),

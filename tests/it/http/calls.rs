@@ -18,6 +18,7 @@ pub enum Op {
     ChangeMessageVisibility,
     GetSecretValue,
     PutEvents,
+    GetObject,
     /// `POST {scope}/actions/runners/generate-jitconfig`.
     Mint,
     /// `GET {scope}/actions/runners`.
@@ -53,6 +54,8 @@ pub enum Op {
     GetAccount,
     /// `GET /orgs/{org}/actions/runner-groups/{id}`.
     GetGroup,
+    /// `GET /orgs/{org}/actions/runner-groups`.
+    ListGroups,
     /// `GET /orgs/{org}/actions/runner-groups/{id}/repositories`.
     ListGroup,
     /// `GET /rate_limit`.
@@ -81,6 +84,7 @@ pub enum Service {
     Sqs,
     SecretsManager,
     EventBridge,
+    S3,
     Github,
 }
 
@@ -92,6 +96,7 @@ impl Op {
             SendMessage | ReceiveMessage | DeleteMessage | ChangeMessageVisibility => Service::Sqs,
             GetSecretValue => Service::SecretsManager,
             PutEvents => Service::EventBridge,
+            GetObject => Service::S3,
             _ => Service::Github,
         }
     }
@@ -118,6 +123,7 @@ impl fmt::Display for Op {
             Op::SetHook => "set webhook",
             Op::GetAccount => "get account",
             Op::GetGroup => "get runner group",
+            Op::ListGroups => "list runner groups",
             Op::ListGroup => "list runner group",
             Op::GetAllowance => "get allowance",
             Op::GetRun => "get run",

@@ -163,11 +163,21 @@ pub fn not_runnable(input: &RunTaskRequest, overrides: &Value) -> Option<String>
             return wrong("cpu and memory are numbers");
         }
     }
+    // Of EC2 and Managed Instances: "you cannot use a public IP address", and disks are the machine's.
+    let provider = strategy.first().map_or("FARGATE", |it| it.capacity_provider.as_str());
+    if !provider.starts_with("FARGATE")
+        && (network.assign_public_ip.as_deref() == Some("ENABLED")
+            || input.overrides.as_ref().is_some_and(|it| it.ephemeral_storage.is_some()))
+    {
+        return wrong("only Fargate gives public addresses and disks of a size");
+    }
     // A task has 50 at most: these, the three that come when its runner takes a job, and the task definition's.
-    if input.tags.len() > 12 {
+    let most = if input.tags.iter().any(|tag| tag.key == "gha:class") { 15 } else { 12 };
+    if input.tags.len() > most {
         return Some(format!(
-            "{} tags, which leave less than 35 for the task definition's",
-            input.tags.len()
+            "{} tags, which leave less than {} for the task definition's",
+            input.tags.len(),
+            50 - 3 - most
         ));
     }
     bad_tags(&input.tags)

@@ -24,6 +24,7 @@ mod ecs_requests;
 pub mod faults;
 mod github;
 mod runs;
+mod s3;
 mod server;
 mod story;
 #[cfg(test)]
@@ -168,6 +169,7 @@ impl World {
             sqs: Arc::default(),
             bus: Arc::default(),
             secrets: Arc::default(),
+            objects: Arc::default(),
             faults: Arc::default(),
             log: Arc::default(),
             clock: WorldClock::default(),
@@ -255,6 +257,13 @@ impl World {
 
     pub fn secrets(&self) -> MutexGuard<'_, Secrets> {
         lock(&self.shared.secrets)
+    }
+
+    /// Puts an object into S3.
+    pub fn put_object(&self, path: &str, text: &str) {
+        let mut objects = lock(&self.shared.objects);
+        let version = objects.get(path).map_or(0, |(_, version)| version + 1);
+        objects.insert(path.to_owned(), (text.to_owned(), version));
     }
 
     /// How much GitHub allows from now on.

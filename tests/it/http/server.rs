@@ -1,8 +1,11 @@
 //! The one HTTP server: takes a request apart, lets the faults strike, and logs the call.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use axum::{
@@ -19,7 +22,7 @@ use super::{
     calls::{Call, Log, Op, Service},
     control,
     faults::{Effect, Faults, Strike},
-    github, lock, web,
+    github, lock, s3, web,
     wire::{Door, Scissors},
 };
 use crate::model::{
@@ -50,6 +53,8 @@ pub struct Shared {
     pub sqs: Arc<Mutex<Sqs>>,
     pub bus: Arc<Mutex<Bus>>,
     pub secrets: Arc<Mutex<Secrets>>,
+    /// S3: objects by bucket and key, and how often each was put.
+    pub objects: Arc<Mutex<BTreeMap<String, (String, u64)>>>,
     pub faults: Arc<Mutex<Faults>>,
     pub log: Arc<Mutex<Log>>,
     pub clock: WorldClock,
@@ -170,6 +175,8 @@ async fn answer(
     } else if shared.aws && !asked.header("x-amz-target").is_empty() {
         let op = aws::identify(&asked);
         call(&shared, &mut asked, &scissors, op, aws::act).await
+    } else if let Some(op) = s3::identify(&asked).filter(|_| shared.aws) {
+        call(&shared, &mut asked, &scissors, Some(op), s3::act).await
     } else {
         let op = github::identify(&asked);
         let reply = call(&shared, &mut asked, &scissors, op, github::act).await;

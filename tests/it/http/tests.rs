@@ -245,7 +245,7 @@ fn requests_that_github_would_refuse_are_violations() {
         ("GET", RUNNERS.to_owned(), without("authorization"), String::new(), 401),
         ("GET", format!("{RUNNERS}?per_page=101"), full.clone(), String::new(), 422),
         ("GET", format!("{RUNNERS}?page=0"), full.clone(), String::new(), 422),
-        ("GET", "/orgs/octo-org/actions/runner-groups".to_owned(), full.clone(), String::new(), 404),
+        ("GET", "/orgs/octo-org/actions/permissions".to_owned(), full.clone(), String::new(), 404),
         ("POST", MINT.to_owned(), full.clone(), body(json!({"labels": []})), 422),
         ("POST", MINT.to_owned(), full.clone(), body(json!({"name": ""})), 422),
         ("POST", MINT.to_owned(), full.clone(), body(json!({"ephemeral": true})), 422),

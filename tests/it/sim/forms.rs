@@ -83,7 +83,7 @@ pub fn as_request(request: &TaskRequest) -> ecs::RunTask {
         task_definition: request.task_definition.clone(),
         client_token: Some(request.client_token.clone()),
         started_by: request.started_by.clone(),
-        launch: match request.capacity {
+        launch: match &request.capacity {
             Capacity::LaunchType => Launch::Type("FARGATE".to_owned()),
             capacity => Launch::Provider(capacity.to_string()),
         },

@@ -14,6 +14,7 @@ use gha_fargate_runners::{
     config::{DispatchConfig, ReconcileConfig},
     flows::{
         dispatch::Dispatcher,
+        document::Document,
         memory::Memory,
         reconcile::{Pool, Reconciler},
         webhook::Webhook,
@@ -143,6 +144,9 @@ impl History {
                     check_runs: false,
                     policy: dispatch.policy.clone(),
                     fleet: dispatch.fleet.clone(),
+                    network: dispatch.network.clone(),
+                    document: Document::default(),
+                    max_runners_per_repository: dispatch.max_runners_per_repository,
                     max_runners: dispatch.max_runners,
                     max_attempts: dispatch.max_attempts,
                     memory: Memory::default(),
@@ -159,6 +163,7 @@ impl History {
                     clock: reconciler.port.clone(),
                     queue: reconciler,
                     policy: reconcile.policy.clone(),
+                    document: Document::default(),
                     cluster: reconcile.cluster.clone(),
                     scope: scope.clone(),
                     idle_timeout: reconcile.idle_timeout,
@@ -171,6 +176,7 @@ impl History {
                     bus: webhook,
                     check_runs: false,
                     policy: dispatch.policy.clone(),
+                    document: Document::default(),
                     known: RefCell::default(),
                 },
             })

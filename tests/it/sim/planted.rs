@@ -10,7 +10,7 @@ use gha_fargate_runners::{
     intake::payload::{self, Message},
     ports::{
         Bus, Deleted, Deliveries, DeliveryPage, FindTasks, Github, Group, JobState, JobStatus, Minted, Queue,
-        Registration, RunTask, Source, StartTasks, Target, Task, TaskArn, TendTasks,
+        Registration, RunTask, RunnerGroup, Source, StartTasks, Target, Task, TaskArn, TendTasks,
     },
 };
 
@@ -95,8 +95,14 @@ impl FaultyPort {
 }
 
 impl Github for FaultyPort {
-    async fn mint(&self, target: &Target, name: &str, labels: &[String]) -> Result<Minted, CallError> {
-        let minted = self.port.mint(target, name, labels).await?;
+    async fn mint(
+        &self,
+        target: &Target,
+        name: &str,
+        labels: &[String],
+        group: Option<&RunnerGroup>,
+    ) -> Result<Minted, CallError> {
+        let minted = self.port.mint(target, name, labels, group).await?;
         if matches!(minted, Minted::NameTaken)
             && self.is(Planted::Forget409)
             && let Some(Purpose::Job(job, attempt)) = RunnerNames::default().read(name)
@@ -104,7 +110,7 @@ impl Github for FaultyPort {
             let other = Attempt(attempt.0 + 100 + self.count() as u32);
             return self
                 .port
-                .mint(target, &RunnerNames::default().of(&Purpose::Job(job, other)), labels)
+                .mint(target, &RunnerNames::default().of(&Purpose::Job(job, other)), labels, group)
                 .await;
         }
         Ok(minted)
@@ -182,6 +188,10 @@ impl Deliveries for FaultyPort {
 }
 
 impl FindTasks for FaultyPort {
+    async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
+        self.port.live_tasks().await
+    }
+
     async fn tasks_started_by(&self, started_by: &str) -> Result<Vec<Task>, CallError> {
         self.port.tasks_started_by(started_by).await
     }
@@ -221,10 +231,6 @@ impl StartTasks for FaultyPort {
 }
 
 impl TendTasks for FaultyPort {
-    async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
-        self.port.live_tasks().await
-    }
-
     async fn stop(&self, arn: &TaskArn, reason: &str) -> Result<(), CallError> {
         if self.is(Planted::NoStop) { Ok(()) } else { self.port.stop(arn, reason).await }
     }

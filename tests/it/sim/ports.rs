@@ -17,8 +17,8 @@ use gha_fargate_runners::{
     ids::{JobId, RunnerId, RunnerVersion},
     ports::{
         self, Bus, Clock, Deleted, Deliveries, DeliveryPage, FindTasks, Github, Group, JobState, Minted,
-        Queue, Registration, RunTask, SecretSource, Source, StartTasks, Target, Task, TaskArn, TendTasks,
-        Timer,
+        Queue, Registration, RunTask, RunnerGroup, SecretSource, Source, StartTasks, Target, Task, TaskArn,
+        TendTasks, Timer,
     },
 };
 use secrecy::SecretString;
@@ -159,7 +159,13 @@ impl Timer for Port {
 }
 
 impl Github for Port {
-    async fn mint(&self, target: &Target, name: &str, labels: &[String]) -> Result<Minted, CallError> {
+    async fn mint(
+        &self,
+        target: &Target,
+        name: &str,
+        labels: &[String],
+        _: Option<&RunnerGroup>,
+    ) -> Result<Minted, CallError> {
         let request =
             Request::Mint { scope: self.scope(target)?, name: name.to_owned(), labels: labels.to_vec() };
         answer!(self.ask(target, request), Reply::Minted(minted) => minted)
@@ -218,6 +224,10 @@ impl Deliveries for Port {
 }
 
 impl FindTasks for Port {
+    async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
+        answer!(self.call(Request::LiveTasks), Reply::Tasks(tasks) => tasks)
+    }
+
     async fn tasks_started_by(&self, started_by: &str) -> Result<Vec<Task>, CallError> {
         answer!(self.call(Request::TasksStartedBy(started_by.to_owned())), Reply::Tasks(tasks) => tasks)
     }
@@ -246,10 +256,6 @@ impl StartTasks for Port {
 }
 
 impl TendTasks for Port {
-    async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
-        answer!(self.call(Request::LiveTasks), Reply::Tasks(tasks) => tasks)
-    }
-
     async fn stop(&self, arn: &TaskArn, _: &str) -> Result<(), CallError> {
         answer!(self.call(Request::StopTask(arn.clone())), Reply::Done => ())
     }

@@ -3,6 +3,7 @@
 mod apps;
 mod audit;
 mod author;
+mod classes;
 mod cut_points;
 mod dispatch;
 mod doctor;

@@ -12,6 +12,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use expect_test::expect;
 use gha_fargate_runners::{
     adapters::{
+        self,
         aws::{self, Patience},
         bus::EventBus,
         http::Http,
@@ -59,6 +60,7 @@ fn front_door_over(world: &World, aws: &SdkConfig, changes: &[(&str, &str)]) -> 
         clock: world.clock(),
         check_runs: config.check_runs,
         policy: config.policy,
+        document: adapters::document(config.classes, &Http::new(), aws),
         known: RefCell::default(),
     }
 }

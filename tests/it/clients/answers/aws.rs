@@ -189,6 +189,7 @@ fn request() -> TaskRequest {
         started_by: "gha-1".to_owned(),
         task_definition: "runner".to_owned(),
         capacity: Capacity::FargateSpot,
+        network: None,
         size: None,
         disk_gib: None,
         identity: Identity::Minted("jit-config".into()),

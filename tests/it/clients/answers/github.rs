@@ -169,7 +169,7 @@ async fn ask(
     let (target, id, name) = (target(), RunnerId(23), "fargate-1-1");
     Ok(match call {
         Call::Mint | Call::Token | Call::Installation => {
-            let minted = github.mint(&target, name, &["self-hosted".to_owned()]).await;
+            let minted = github.mint(&target, name, &["self-hosted".to_owned()], None).await;
             match &minted {
                 Ok(Minted::Created(registration)) if call == Call::Mint => {
                     let (id, config) = (registration.id.0, registration.encoded.expose_secret());

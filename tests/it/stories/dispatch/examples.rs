@@ -29,7 +29,7 @@ fn the_published_examples_get_their_class() {
     for example in examples {
         let class = match payload::read(&example.to_string()) {
             Ok(payload::Message::WorkflowJob(event)) => {
-                match policy.judge(&event, OffsetDateTime::UNIX_EPOCH) {
+                match policy.judge(&event, OffsetDateTime::UNIX_EPOCH, None) {
                     Verdict::Run(_) => "run".to_owned(),
                     Verdict::Skip(skip) => format!("skip: {}", skip.detail),
                     Verdict::Reject(reason) => format!("reject: {reason}"),

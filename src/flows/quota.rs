@@ -1,0 +1,245 @@
+//! Fair shares: how many runners a class and a repository may have at a time. There is no database: what ECS lists is
+//! counted, once for a batch and only if there is a quota.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use time::{Duration, OffsetDateTime};
+use tokio::sync::OnceCell;
+
+use crate::{
+    error::CallError,
+    fargate::tags::{self, TaskTags},
+    flows::plan::Plan,
+    lambda::outcome::{Deferral, Outcome, Reason, Wait},
+    ports::{FindTasks, Target, Task, TaskArn},
+    protocol::timing,
+};
+
+/// ECS may not list a task of so many seconds ago yet: what this process has started counts all the same.
+const UNTIL_LISTED: Duration = Duration::seconds(timing::LAG.as_secs().cast_signed());
+/// A share that was used up a moment ago is not counted again: thousands of jobs that wait for it ask nobody.
+const USED_UP_FOR: Duration = Duration::seconds(10);
+/// Between two tries, jitter taken off: then there may be room again.
+const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(120);
+const LONGEST_URGENT_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// Whose runners are counted: a class's, a repository's (in lower case), or a repository's of one class.
+type Whose = (Option<String>, Option<String>);
+
+/// So many at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Limit {
+    whose: Whose,
+    most: u32,
+    what: String,
+}
+
+/// The limits of a plan. `per_repository` is `MAX_RUNNERS_PER_REPOSITORY`; 0 is none.
+pub(crate) fn limits(plan: &Plan, per_repository: u32) -> Vec<Limit> {
+    let repository = repository(&plan.target);
+    let mut limits = Vec::new();
+    if let Some(class) = plan.class() {
+        let name = || Some(class.name.to_lowercase());
+        if let Some(most) = class.max_for(is_urgent(plan)) {
+            let what = format!("max_runners of class {}: {most} run", class.name);
+            limits.push(Limit { whose: (name(), None), most, what });
+        }
+        if let (Some(most), Some(_)) = (class.max_runners_per_repository, &repository) {
+            let what = format!("max_runners_per_repository of class {}: {most} run", class.name);
+            limits.push(Limit { whose: (name(), repository.clone()), most, what });
+        }
+    }
+    if per_repository > 0 && repository.is_some() {
+        let what = format!("MAX_RUNNERS_PER_REPOSITORY: {per_repository} run");
+        limits.push(Limit { whose: (None, repository), most: per_repository, what });
+    }
+    limits
+}
+
+fn repository(target: &Target) -> Option<String> {
+    let text = format!("{}/{}", target.owner, target.repository.as_ref()?);
+    Some(tags::value(&text).to_lowercase())
+}
+
+fn is_urgent(plan: &Plan) -> bool {
+    plan.class().is_some_and(|class| class.is_urgent(&plan.target, &plan.labels))
+}
+
+/// What a process remembers of quotas.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    started: RefCell<BTreeMap<TaskArn, (OffsetDateTime, Whose)>>,
+    used_up: RefCell<BTreeMap<(Whose, u32), OffsetDateTime>>,
+}
+
+impl Ledger {
+    /// A task was started, which ECS may not list yet.
+    pub(crate) fn note(&self, plan: &Plan, task: &TaskArn, now: OffsetDateTime) {
+        let class = plan.class().map(|class| class.name.to_lowercase());
+        let mut started = self.started.borrow_mut();
+        started.retain(|_, (at, _)| now - *at < UNTIL_LISTED);
+        started.insert(task.clone(), (now, (class, repository(&plan.target))));
+    }
+
+    fn is_used_up(&self, limit: &Limit, now: OffsetDateTime) -> bool {
+        let key = (limit.whose.clone(), limit.most);
+        self.used_up.borrow().get(&key).is_some_and(|at| now - *at < USED_UP_FOR)
+    }
+
+    fn note_used_up(&self, limit: &Limit, now: OffsetDateTime) {
+        let mut used_up = self.used_up.borrow_mut();
+        used_up.retain(|_, at| now - *at < USED_UP_FOR);
+        used_up.insert((limit.whose.clone(), limit.most), now);
+    }
+}
+
+/// Runners by whose they are, as one batch counts them.
+#[derive(Debug, Default)]
+pub(crate) struct Census(OnceCell<Result<RefCell<BTreeMap<Whose, u32>>, CallError>>);
+
+impl Census {
+    /// Takes a place under each of the limits, or none at all: then the message comes back.
+    pub(crate) async fn take<E: FindTasks>(
+        &self,
+        ecs: &E,
+        ledger: &Ledger,
+        plan: &Plan,
+        per_repository: u32,
+        now: OffsetDateTime,
+    ) -> Result<Share<'_>, Outcome> {
+        let limits = limits(plan, per_repository);
+        let over = |limit: &Limit| Err(deferred(limit, is_urgent(plan)));
+        if limits.is_empty() {
+            return Ok(Share { counts: None, whose: Vec::new() });
+        }
+        if let Some(limit) = limits.iter().find(|limit| ledger.is_used_up(limit, now)) {
+            return over(limit);
+        }
+        let counted = self.0.get_or_init(|| async {
+            let tasks = ecs.live_tasks().await?;
+            Ok(RefCell::new(count(&tasks, &ledger.started.borrow(), now)))
+        });
+        let counts = counted.await.as_ref().map_err(|error| Outcome::from(error.clone()))?;
+        let of = |limit: &Limit| counts.borrow().get(&limit.whose).copied().unwrap_or_default();
+        if let Some(limit) = limits.iter().find(|limit| of(limit) >= limit.most) {
+            ledger.note_used_up(limit, now);
+            return over(limit);
+        }
+        let class = plan.class().map(|class| class.name.to_lowercase());
+        let whose = all_of(class, repository(&plan.target));
+        for whose in &whose {
+            *counts.borrow_mut().entry(whose.clone()).or_default() += 1;
+        }
+        Ok(Share { counts: Some(counts), whose })
+    }
+}
+
+fn deferred(limit: &Limit, urgent: bool) -> Outcome {
+    let longest = if urgent { LONGEST_URGENT_WAIT } else { LONGEST_WAIT };
+    Outcome::Deferred(Deferral {
+        reason: Reason::Quota,
+        wait: Wait::BackoffUpTo(longest),
+        detail: limit.what.clone(),
+    })
+}
+
+/// A place under the limits; kept, unless it is given back.
+#[derive(Debug)]
+pub(crate) struct Share<'a> {
+    counts: Option<&'a RefCell<BTreeMap<Whose, u32>>>,
+    whose: Vec<Whose>,
+}
+
+impl Share<'_> {
+    pub(crate) fn give_back(self) {
+        for (counts, whose) in
+            self.counts.iter().flat_map(|counts| self.whose.iter().map(move |it| (counts, it)))
+        {
+            if let Some(count) = counts.borrow_mut().get_mut(whose) {
+                *count = count.saturating_sub(1);
+            }
+        }
+    }
+}
+
+/// A runner counts for its class, for the repository that it was started for, and for both.
+fn all_of(class: Option<String>, repository: Option<String>) -> Vec<Whose> {
+    let mut whose = Vec::new();
+    if class.is_some() {
+        whose.push((class.clone(), None));
+    }
+    if repository.is_some() {
+        whose.push((None, repository.clone()));
+    }
+    if class.is_some() && repository.is_some() {
+        whose.push((class, repository));
+    }
+    whose
+}
+
+fn count(
+    listed: &[Task],
+    started: &BTreeMap<TaskArn, (OffsetDateTime, Whose)>,
+    now: OffsetDateTime,
+) -> BTreeMap<Whose, u32> {
+    let known: BTreeSet<&TaskArn> = listed.iter().map(|task| &task.arn).collect();
+    let of_task = |task: &Task| {
+        let tags = TaskTags(&task.tags);
+        let repository = tags.repository().and_then(|(owner, name)| Some(format!("{owner}/{}", name?)));
+        all_of(tags.class().map(str::to_lowercase), repository.map(|name| name.to_lowercase()))
+    };
+    let unlisted = started.iter().filter(|(arn, (at, _))| !known.contains(arn) && now - *at < UNTIL_LISTED);
+    let unlisted =
+        unlisted.flat_map(|(_, (_, (class, repository)))| all_of(class.clone(), repository.clone()));
+    let mut counts = BTreeMap::new();
+    for whose in listed.iter().filter(|task| task.live).flat_map(of_task).chain(unlisted) {
+        *counts.entry(whose).or_default() += 1;
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+    fn task(arn: &str, tags: &[(&str, &str)]) -> Task {
+        Task {
+            arn: TaskArn(arn.to_owned()),
+            live: true,
+            created_at: None,
+            started_at: None,
+            tags: tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            definition: String::new(),
+            stop: None,
+            usage: None,
+        }
+    }
+
+    #[test]
+    fn whom_a_runner_counts_for() {
+        let text = |text: &str| Some(text.to_owned());
+        let of_big = [(tags::CLASS, "Big"), (tags::REPOSITORY, "Acme/App")];
+        let listed = [
+            task("a", &of_big),
+            task("b", &of_big),
+            task("c", &[(tags::REPOSITORY, "acme/app")]),
+            task("pool", &[(tags::CLASS, "big"), (tags::REPOSITORY, "acme")]),
+            Task { live: false, ..task("over", &of_big) },
+        ];
+        let own = (text("big"), text("acme/app"));
+        let started = BTreeMap::from([
+            // Listed, not listed yet, and of so long ago that it would be listed.
+            (TaskArn("a".into()), (NOW, own.clone())),
+            (TaskArn("d".into()), (NOW, own.clone())),
+            (TaskArn("e".into()), (NOW - UNTIL_LISTED, own.clone())),
+        ]);
+        let counts = count(&listed, &started, NOW);
+        let want = [((None, text("acme/app")), 4), ((text("big"), None), 4), (own, 3)];
+        assert_eq!(counts.into_iter().collect::<Vec<_>>(), want);
+    }
+}
