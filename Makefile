@@ -33,6 +33,12 @@ demo: mode-is-known .venv/demo/ready ## From GitHub's webhook to Fargate tasks, 
 	@cargo build --locked --bins --example github
 	@$(call with,demo) PYTHONPATH=ops python demo/demo.py --mode $(MODE)
 
+.PHONY: classes
+classes: ## All that is wrong with a document of runner classes: FILE=classes.json (of YAML, JSON=classes.json writes JSON)
+	@$(if $(FILE),,$(error Which document? make classes FILE=classes.json))
+	@cargo run --quiet --locked --bin runner-labels -- classes $(FILE)
+	@$(if $(JSON),cargo run --quiet --locked --bin runner-labels -- classes $(FILE) --json > $(JSON).new && mv $(JSON).new $(JSON))
+
 .PHONY: watch
 watch: .venv/demo/ready .venv/build/ready ## The functions on a local AWS, rebuilt at every change; Ctrl-C ends it
 	@echo "building (minutes the first time) ..."

@@ -77,6 +77,45 @@ fn what_cannot_be_read() {
     assert!(help.contains("--max-disk N"), "{help}");
 }
 
+#[test]
+fn a_document_of_classes() {
+    const YAML: &str = "version: 3\nclasses:\n- name: big\n  labels: [big]\n  runner_group: builders\n  default_size: {cpu: 4096, memory: 16384}\n  pool: {size: 1, schedule: [{from: 07:00, to: '18:00', size: 2}]}\n- {name: docker, labels: [docker], capacity: [machines]}\n";
+    const BAD: &str = "{\"version\": 1, \"classes\": [{\"name\": \"a\", \"labels\": []}, {\"name\": \"b\"}]}";
+    let workflow = "on: push\njobs:\n  a: {runs-on: [self-hosted, big]}\n  b: {runs-on: docker, container: node}\n  c: {runs-on: big, container: node}\n";
+    let folder = repository(&[("a.yml", workflow)]);
+    for (name, text) in [("good.yaml", YAML), ("bad.json", BAD)] {
+        fs::write(folder.path().join(name), text).expect("a document");
+    }
+    let run = |arguments: &[&str]| run(PROGRAM, folder.path(), arguments, &[]);
+    let (code, told, _) = run(&["classes", "good.yaml"]);
+    assert_eq!(code, 0);
+    assert!(
+        told.starts_with("version 3, 2 classes\nbig: labels big; size 4096 CPU units with 16384 MiB;"),
+        "{told}"
+    );
+    let (code, json, _) = run(&["classes", "good.yaml", "--json"]);
+    assert_eq!(code, 0);
+    fs::write(folder.path().join("good.json"), json).expect("a document");
+    assert_eq!(run(&["classes", "good.json"]).1, told, "the same in JSON");
+    let wrong = "bad.json: classes[0].labels: should be at least one label\nbad.json: classes[1].labels: is missing: the labels that choose the class\n";
+    assert_eq!(run(&["classes", "bad.json"]), (1, String::new(), wrong.to_owned()));
+    let table = [
+        (&["explain", "self-hosted,big"][..], 0, "self-hosted, big: class big, 4 vCPU, 16 GiB\n"),
+        (&["explain", "self-hosted,gpu"], 1, "self-hosted, gpu: no class: label \"gpu\" is not offered\n"),
+        (&["explain", "big", "docker"], 1, "big, docker: no class: no class has exactly the labels"),
+        (&["explain", "big,cpu=64"], 1, "big, cpu=64: can never be served: Fargate has no size"),
+    ];
+    for (arguments, code, want) in table {
+        let (got, told, _) = run(&[arguments, &["--classes", "good.json"]].concat());
+        assert!(got == code && told.starts_with(want), "{arguments:?}: {got} {told}");
+    }
+    let (code, told, _) = run(&["--classes", "good.yaml"]);
+    assert_eq!(code, 1);
+    assert!(told.contains("a: class big, 4 vCPU, 16 GiB\n") && told.contains("b: class docker,"), "{told}");
+    assert!(told.contains("c: can never be served: `container:` needs Docker"), "{told}");
+    assert_eq!(run(&["--classes", "bad.json"]).0, 2);
+}
+
 /// A checkout of the script alone, and a release with this program in it.
 struct Checkout {
     folder: tempfile::TempDir,

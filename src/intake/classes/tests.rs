@@ -144,6 +144,35 @@ fn every_mistake_of_what_is_optional_has_its_place() {
     ]);
 }
 
+/// The published schema is held against the same documents (tests/template/test_classes.py).
+#[test]
+fn good_and_bad_documents() {
+    let cases: Value =
+        serde_json::from_str(include_str!("../../../tests/fixtures/classes.json")).expect("JSON");
+    assert_eq!(cases["document"], whole());
+    for case in cases["changes"].as_array().expect("changes") {
+        let mut document = whole();
+        let (way, field) = case["at"].as_str().and_then(|at| at.rsplit_once('/')).expect("a place");
+        match document.pointer_mut(way).expect(way) {
+            Value::Array(items) => items[field.parse::<usize>().expect(field)] = case["to"].clone(),
+            Value::Object(fields) => drop(fields.insert(field.to_owned(), case["to"].clone())),
+            other => panic!("{way}: {other}"),
+        }
+        let told = read(&document.to_string(), &common()).map(drop);
+        assert_eq!(told.is_ok(), case["program"], "{case}: {told:?}");
+    }
+}
+
+#[test]
+fn the_example_of_the_page_has_no_mistakes() {
+    let page = include_str!("../../../docs/classes.md");
+    let example = page.split("```json").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let classes = read(example, &common()).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let class = |labels: &[&str]| classes.route(labels).map(|(class, _)| class.name.clone());
+    assert_eq!(class(&["self-hosted", "big", "cpu=8"]), Ok("big".to_owned()));
+    assert_eq!(class(&["self-hosted", "fargate"]), Ok("usual".to_owned()));
+}
+
 #[test]
 fn what_is_no_document() {
     let missing = [
