@@ -386,7 +386,13 @@ fn used(task: &Task) -> Option<Used> {
         Some(name.map_or_else(|| owner.to_owned(), |name| format!("{owner}/{name}")))
     };
     let ran_in = tags.ran_repository().map(|(owner, name)| format!("{owner}/{name}"));
-    Some(Used { task: task.arn.clone(), usage, repository: ran_in.or_else(started_for), job: tags.ran_job() })
+    Some(Used {
+        task: task.arn.clone(),
+        usage,
+        repository: ran_in.or_else(started_for),
+        class: tags.class().map(str::to_owned),
+        job: tags.ran_job(),
+    })
 }
 
 /// The runner after that attempt.

@@ -117,6 +117,7 @@ impl Metrics {
                 "capacity": used.usage.capacity,
                 "task": used.task.0,
                 "repository": used.repository,
+                "class": used.class,
                 "job": used.job,
             });
             let Value::Object(fields) = fields else { return String::new() };

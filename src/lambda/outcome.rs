@@ -63,6 +63,8 @@ pub struct Used {
     pub usage: Usage,
     /// Where the job is from that it ran, or else the one that it was started for: `owner/name`, or an owner.
     pub repository: Option<String>,
+    /// The runner's class, if there are some.
+    pub class: Option<String>,
     /// The job that it ran; `None`: it is not known to have run one.
     pub job: Option<JobId>,
 }
