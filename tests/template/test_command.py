@@ -1,6 +1,7 @@
 """What a dispatcher-minted container runs: GitHub's run.sh, and an end for a runner that is left alone."""
 
 import itertools
+import json
 import os
 import pathlib
 import signal
@@ -119,9 +120,71 @@ class Command(unittest.TestCase):
         self.assertEqual(container.process.wait(timeout=60), -signal.SIGKILL)
 
     def test_how_long_it_may_be_left_alone(self):
-        self.assertEqual(command()[4:], ["86400", "120", "/home/runner/run.sh"])
+        self.assertEqual(command()[4:-1], ["86400", "120", "/home/runner/run.sh"])
         alone = command(EnableReconcile="false", IdleTimeoutSeconds="900")
         self.assertEqual(alone[4], "900", "nobody retires it then")
+
+
+HOOK = TEMPLATE.parent / "image" / "job-started.sh"
+TASK = {
+    "TaskARN": "arn:aws:ecs:eu-west-1:111122223333:task/runners/0123", "Limits": {"CPU": 2, "Memory": 8192},
+    "Containers": [{"Name": "aws-fargate-pause", "Image": "pause"}, {
+        "Name": "runner", "Image": "ghcr.io/actions/actions-runner:latest",
+        "LogOptions": {"awslogs-group": "/ecs/runners", "awslogs-region": "eu-west-1", "awslogs-stream": "ecs/runner/0123"}}],
+}
+
+
+class Hook(unittest.TestCase):
+    """What a job's log says of its runner. A hook that ends otherwise than well fails the job."""
+
+    def hook(self, answer=None, **environment):
+        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        if answer is not None:
+            (folder / "task").write_text(answer)
+        (folder / "bin").mkdir()
+        (folder / "bin" / "Runner.Listener").write_text("#!/bin/sh\necho 2.337.0\n")
+        (folder / "bin" / "Runner.Listener").chmod(0o755)
+        given = {"PATH": os.environ["PATH"], "HOME": str(folder), "ECS_CONTAINER_METADATA_URI_V4": f"file://{folder}"} | environment
+        # As the runner runs it.
+        ran = subprocess.run(["/bin/bash", "--noprofile", "--norc", "-e", "-o", "pipefail", str(HOOK)], env=given, text=True,
+                             capture_output=True, timeout=60, check=True)
+        self.assertEqual(ran.stderr, "")
+        return ran.stdout.splitlines()
+
+    def test_it_says_what_the_runner_is(self):
+        said = self.hook(json.dumps(TASK))
+        self.assertEqual(said[1:-1], [
+            "Image: ghcr.io/actions/actions-runner:latest, runner 2.337.0", "Task: arn:aws:ecs:eu-west-1:111122223333:task/runners/0123",
+            "Log: https://eu-west-1.console.aws.amazon.com/cloudwatch/home#logsV2:log-groups/log-group/$252Fecs$252Frunners"
+            "/log-events/ecs$252Frunner$252F0123"])
+        self.assertIn("2 vCPU, 8 GiB", said[0])
+        self.assertRegex(said[-1], r"^Cost: about 0\.00\d+ USD a minute")
+
+    def test_it_fails_no_job(self):
+        for answer in (None, "", "{}", "[]", "null", "not JSON", json.dumps(TASK | {"Containers": []})):
+            with self.subTest(answer=answer):
+                self.hook(answer)
+        self.assertEqual(self.hook(json.dumps(TASK), PATH="/nowhere"), [], "neither curl nor jq")
+        self.hook(ECS_CONTAINER_METADATA_URI_V4="")
+
+    def hook_of(self, **environment):
+        """What the runner of the command gets for a hook: its text, or its name."""
+        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        show = '#!/bin/bash\ncat "$ACTIONS_RUNNER_HOOK_JOB_STARTED" || echo "none: $ACTIONS_RUNNER_HOOK_JOB_STARTED"\n'
+        (folder / "run.sh").write_text(show)
+        (folder / "run.sh").chmod(0o755)
+        *shell, _, _, _, hook = command()
+        given = {"PATH": os.environ["PATH"], "TMPDIR": str(folder)} | environment
+        ran = subprocess.run([*shell, "600", "1", str(folder / "run.sh"), hook], env=given, text=True, capture_output=True, timeout=60)
+        self.assertEqual(ran.returncode, 0)
+        return ran.stdout
+
+    def test_the_command_writes_it_down(self):
+        self.assertEqual(self.hook_of(), HOOK.read_text())
+
+    def test_the_runner_starts_without_it(self):
+        self.assertEqual(self.hook_of(TMPDIR="/nowhere"), "none: \n", "where it cannot be written")
+        self.assertEqual(self.hook_of(ACTIONS_RUNNER_HOOK_JOB_STARTED="/an/image/s.own"), "none: /an/image/s.own\n")
 
 
 if __name__ == "__main__":
