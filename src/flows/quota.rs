@@ -215,7 +215,6 @@ mod tests {
             started_at: None,
             tags: tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             definition: String::new(),
-            usage: Default::default(),
             stop: None,
             usage: None,
         }
