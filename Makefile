@@ -160,6 +160,10 @@ setup: organization-is-given .venv/setup/ready ## From nothing to the first runn
 doctor: .venv/setup/ready ## What is wrong with a deployed stack, and the fix: JSON=1, DEEP=1 tries a task, BUNDLE=1 for a bug report
 	@$(call with,setup) PYTHONPATH=ops python setup/doctor.py --stack $(STACK) $(if $(JSON),--json) $(if $(DEEP),--deep) $(if $(BUNDLE),--bundle)
 
+.PHONY: repair
+repair: .venv/demo/ready ## Put back what somebody changed of a deployed stack by hand, or deleted; it asks before
+	@$(call with,demo) python ops/repair.py $(STACK)
+
 .PHONY: logs
 logs: job-is-given .venv/demo/ready ## What was done about one job, from all logs: JOB=its number, or its page at GitHub
 	@$(call with,demo) python ops/logs.py $(STACK) "$(JOB)"

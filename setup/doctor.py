@@ -19,16 +19,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 import bundle
 import deep
 import flow_checks
+import github_checks
 import image_checks
 import role_checks
 import runner_checks
 import web
 from finding import FUNCTIONS, Absent, Seen, check
-from github import wanted
+from github import Refused, wanted
 from stack import Failure, Stack, is_usable, outputs, parameters, why
 
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "AccessDeniedFault")
-CHECKS = flow_checks.CHECKS + runner_checks.CHECKS + image_checks.CHECKS + role_checks.CHECKS
+CHECKS = flow_checks.CHECKS + runner_checks.CHECKS + image_checks.CHECKS + role_checks.CHECKS + github_checks.CHECKS
 
 
 def examine(stack, found_outputs, found_parameters, also=()):
@@ -52,7 +53,7 @@ def one(looks, seen):
         return [check(looks.__name__, "unknown", name, why(error))]
     except Absent:
         return []
-    except (BotoCoreError, KeyError, Failure, web.Unreachable) as error:
+    except (BotoCoreError, KeyError, Failure, Refused, web.Unreachable) as error:
         return [check(looks.__name__, "unknown", name, f"{type(error).__name__}: {error}")]
 
 

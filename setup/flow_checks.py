@@ -88,12 +88,11 @@ def events_reach_queues(seen):
                             f"aws events enable-rule --name {rule['Name']} --event-bus-name {on}")
             elif queue not in [it["Arn"] for it in targets]:
                 yield check("rules", "fail", what, f"the rule {rule['Name']} has another target, or none",
-                            f"aws events put-targets --rule {rule['Name']} --event-bus-name {on} --targets Id=queue,Arn={queue}"
-                            + (", with the InputTransformer of template.yaml" if "aws.ecs" in rule.get("EventPattern", "") else ""))
+                            # Stopped tasks' events are cut down on their way, which takes more than a target.
+                            "make repair" if "aws.ecs" in rule.get("EventPattern", "") else
+                            f"aws events put-targets --rule {rule['Name']} --event-bus-name {on} --targets Id=queue,Arn={queue}")
         if not rules:
-            yield check("rules", "fail", what, f"there is no such rule on the bus {on}",
-                        f"aws cloudformation detect-stack-drift --stack-name {seen.stack.name} shows what else is gone; make it anew "
-                        "as template.yaml has it")
+            yield check("rules", "fail", what, f"there is no such rule on the bus {on}", "make repair")
     yield check("rules", "ok", "events go to the queues")
 
 
@@ -108,11 +107,10 @@ def only_the_webhook_may_put(seen):
 
     allowed = [json.dumps(it.get("Principal")) for it in puts("Allow")]
     if not any(role in it for it in allowed):
-        yield check("bus-policy", "fail", "the webhook may put events on the bus", f"the policy of {bus} does not name {role}",
-                    f"aws events put-permission --event-bus-name {bus} --policy with that of template.yaml")
+        yield check("bus-policy", "fail", "the webhook may put events on the bus", f"the policy of {bus} does not name {role}", "make repair")
     elif not puts("Deny"):
         yield check("bus-policy", "warn", what, f"the policy of {bus} denies nobody, so whoever may events:PutEvents starts runners",
-                    f"aws events put-permission --event-bus-name {bus} --policy with that of template.yaml")
+                    "make repair")
     yield check("bus-policy", "ok", what)
 
 

@@ -29,8 +29,7 @@ def because(result, role):
         return "a service control policy of your organisation in AWS denies it: its administrators can except the role"
     if result.get("PermissionsBoundaryDecisionDetail", {}).get("AllowedByPermissionsBoundary") is False:
         return "the permissions boundary (PermissionsBoundaryArn) denies it: allow it there"
-    name = role.rsplit("/", 1)[-1]
-    return f"somebody changed the role's policy: aws iam list-role-policies --role-name {name}, and put it back as template.yaml has it"
+    return f"somebody changed the policy of {role.rsplit('/', 1)[-1]}: make repair"
 
 
 def needs(seen):

@@ -9,6 +9,7 @@ import threading
 import time
 import unittest
 import zipfile
+from email import message_from_string
 from pathlib import Path
 from unittest import mock
 
@@ -21,10 +22,12 @@ from world import BINARIES, CREDENTIALS, KEY, ORGANIZATION, STACK, GitHub, Local
 import deep
 import doctor
 import flow_checks
+import github_checks
 import image_checks
 import left_out
 import role_checks
 import runner_checks
+import web
 from finding import Seen
 from local_aws import zipped_bootstrap
 from stack import Stack, outputs, parameters
@@ -87,7 +90,7 @@ class Doctor(unittest.TestCase):
 
     def test_a_stack_that_was_just_deployed(self):
         # What a stack without jobs has, and what the local AWS does not know.
-        expected = {"deliveries: warn", "hook: fail", "quota_is_enough: unknown"}
+        expected = {"deliveries: warn", "hook: fail", "quota_is_enough: unknown", "reruns: warn"}
         self.assertLessEqual(set(self.before), expected, self.before)
         self.assertIn("hook: fail", self.before, "the App's webhook leads elsewhere, since nobody set it")
 
@@ -123,9 +126,11 @@ class Doctor(unittest.TestCase):
             with self.subTest(rule=rule["Name"]):
                 targets = events.list_targets_by_rule(Rule=rule["Name"], EventBusName=on)["Targets"]
                 events.remove_targets(Rule=rule["Name"], EventBusName=on, Ids=[it["Id"] for it in targets])
-                found = self.tells("rules: fail", f"aws events put-targets --rule {rule['Name']} --event-bus-name {on}")
-                self.mended(by=found)
-                events.remove_targets(Rule=rule["Name"], EventBusName=on, Ids=["queue"])
+                if "aws.ecs" in rule.get("EventPattern", ""):
+                    self.tells("rules: fail", "make repair")
+                else:
+                    self.mended(by=self.tells("rules: fail", f"aws events put-targets --rule {rule['Name']} --event-bus-name {on}"))
+                    events.remove_targets(Rule=rule["Name"], EventBusName=on, Ids=["queue"])
                 events.put_targets(Rule=rule["Name"], EventBusName=on, Targets=targets)
 
     def test_a_bus_that_anybody_may_put_on(self):
@@ -135,7 +140,7 @@ class Doctor(unittest.TestCase):
         for wanted, kept in (("bus-policy: fail", "Deny"), ("bus-policy: warn", "Allow")):
             statements = [it for it in told["Statement"] if it["Effect"] == kept]
             events.put_permission(EventBusName=bus, Policy=json.dumps(told | {"Statement": statements}))
-            self.tells(wanted, f"aws events put-permission --event-bus-name {bus}")
+            self.tells(wanted, "make repair")
         events.put_permission(EventBusName=bus, Policy=policy)
         self.mended()
 
@@ -197,7 +202,7 @@ class Doctor(unittest.TestCase):
                 for found in doctor.one(role_checks.roles_may, Seen(self.stack, self.outputs, {})):
                     self.assertEqual(found["status"], "fail")
                     self.assertIn(action, found["found"])
-                    self.assertIn(f"aws iam list-role-policies --role-name {role}", found["fix"])
+                    self.assertTrue(found["fix"].endswith(f"{role}: make repair"), found["fix"])
                 iam.put_role_policy(RoleName=role, PolicyName=function, PolicyDocument=json.dumps(policy))
         self.mended()
 
@@ -321,6 +326,58 @@ class Doctor(unittest.TestCase):
                 self.assertEqual(said["status"], status, said)
                 self.assertIn(found, said["found"])
                 self.assertIn(fix, said["fix"])
+
+    def github_says(self, looks, answers, held="ghp_0", **given):
+        """What a check says, where GitHub answers each path so: (status, headers, body)."""
+        def send(method, url, headers, body=None, timeout=30):
+            self.asked.append(headers.get("Authorization"))
+            status, told, answer = answers["/" + url.split("/", 3)[3]]
+            headers = message_from_string("".join(f"{name}: {value}\n" for name, value in told.items()))
+            return web.Answer(status, headers, json.dumps(answer).encode())
+
+        self.asked = []
+        seen = mock.Mock(outputs=self.outputs, parameters={"Organization": "acme"} | given)
+        seen.stack.read_secret.return_value = held
+        with mock.patch.object(web, "send", send):
+            return doctor.one(looks, seen)[0]
+
+    def test_an_organisation_that_is_none_or_is_spelled_otherwise(self):
+        for answer, given, status, found, fix in (
+                ((200, {}, {"login": "acme", "type": "Organization"}), {}, "ok", "acme", ""),
+                ((200, {}, {"login": "Acme", "type": "Organization"}), {}, "warn", "Acme", "Organization=Acme"),
+                ((404, {}, {}), {}, "fail", "knows no acme", "make deploy"),
+                ((200, {}, {"login": "acme", "type": "User"}), {}, "fail", "is a person", "RunnerScope=repo"),
+                ((200, {}, {"login": "acme", "type": "User"}), {"RunnerScope": "repo"}, "ok", "acme", ""),
+                ((500, {}, {}), {}, "unknown", "500", "")):
+            with self.subTest(answer=answer, given=given):
+                said = self.github_says(github_checks.organization_is_there, {"/users/acme": answer}, **given)
+                self.assertEqual(said["status"], status, said)
+                self.assertIn(found, said["found"])
+                self.assertIn(fix, said["fix"])
+
+    def test_a_token(self):
+        ends, good = {"GitHub-Authentication-Token-Expiration": "2020-01-01 10:00:00 UTC"}, {"X-OAuth-Scopes": "repo, admin:org"}
+        sso = {"X-GitHub-SSO": "required; url=https://github.com/orgs/acme/sso?authorization_request=A"}
+        late = {"GitHub-Authentication-Token-Expiration": "2099-01-01 10:00:00 -0700"}
+        for headers, there, given, status, found, fix in (
+                (good | late, (200, {}, {}), {}, "ok", "until 2099-01-01", ""),
+                ({}, (200, {}, {}), {}, "ok", "does not say", ""),
+                (good | ends, (200, {}, {}), {}, "warn", "expires on 2020-01-01", "NEW_APP=1"),
+                ({"X-OAuth-Scopes": "repo"}, (200, {}, {}), {}, "fail", "without admin:org", "admin:org"),
+                ({"X-OAuth-Scopes": "repo"}, (200, {}, {}), {"RunnerScope": "repo"}, "ok", "", ""),
+                ({"X-OAuth-Scopes": ""}, (200, {}, {}), {"RunnerScope": "enterprise/x"}, "fail", "are none", "manage_runners:enterprise"),
+                (good, (403, sso, {}), {}, "fail", "single sign-on", "https://github.com/orgs/acme/sso")):
+            with self.subTest(headers=headers, there=there, given=given):
+                answers = {"/rate_limit": (200, headers, {}), "/orgs/acme": there}
+                said = self.github_says(github_checks.token_is_good, answers, **given)
+                self.assertEqual(said["status"], status, said)
+                self.assertIn(found, said["found"])
+                self.assertIn(fix, said["fix"])
+                self.assertNotIn("ghp_0", json.dumps(said))
+        said = self.github_says(github_checks.token_is_good, {"/rate_limit": (401, {}, {"message": "Bad credentials"})})
+        self.assertIn("expired, or was revoked", said["found"])
+        said = self.github_says(github_checks.token_is_good, {}, held='{"app_id": 7}')
+        self.assertEqual((said["status"], self.asked), ("ok", []), "an App's key is shown to nobody")
 
     def test_what_denies_a_role(self):
         for result, said in (({}, "somebody changed"), ({"PermissionsBoundaryDecisionDetail": {"AllowedByPermissionsBoundary": False}},
