@@ -14,9 +14,9 @@ HOLDS_NOTHING = {
     "AWS::Budgets::Budget", "AWS::CloudFormation::WaitConditionHandle", "AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard",
     "AWS::CodeBuild::Project", "AWS::EC2::InternetGateway", "AWS::EC2::Route",
     "AWS::EC2::RouteTable", "AWS::EC2::SecurityGroup", "AWS::EC2::Subnet", "AWS::EC2::SubnetRouteTableAssociation",
-    "AWS::EC2::VPC", "AWS::EC2::VPCGatewayAttachment", "AWS::ECS::Cluster", "AWS::ECS::TaskDefinition",
+    "AWS::EC2::VPC", "AWS::EC2::VPCGatewayAttachment", "AWS::ECS::CapacityProvider", "AWS::ECS::Cluster", "AWS::ECS::TaskDefinition",
     "AWS::Lambda::Permission", "AWS::Lambda::Url", "AWS::Logs::QueryDefinition",
-    "AWS::Events::EventBus", "AWS::Events::Rule", "AWS::IAM::Role", "AWS::SQS::QueuePolicy",
+    "AWS::Events::EventBus", "AWS::Events::Rule", "AWS::IAM::InstanceProfile", "AWS::IAM::Role", "AWS::SQS::QueuePolicy",
     "AWS::Serverless::Function", "AWS::Serverless::LayerVersion",
 }
 
