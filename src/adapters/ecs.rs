@@ -126,6 +126,10 @@ fn read_task(task: aws_sdk_ecs::types::Task) -> Option<Task> {
         let capacity = task.capacity_provider_name.clone().or_else(launch_type)?;
         Some(Box::new(Usage::new(from, until, size, capacity)))
     });
+    let on_instance = match &task.capacity_provider_name {
+        Some(provider) => !provider.starts_with("FARGATE"),
+        None => task.launch_type.as_ref().is_some_and(|kind| *kind != LaunchType::Fargate),
+    };
     Some(Task {
         arn: TaskArn(task.task_arn?),
         definition: task.task_definition_arn.unwrap_or_default(),
@@ -133,6 +137,7 @@ fn read_task(task: aws_sdk_ecs::types::Task) -> Option<Task> {
         usage,
         live: task.desired_status.as_deref() != Some("STOPPED")
             && task.last_status.as_deref() != Some("STOPPED"),
+        on_instance,
         created_at: time(task.created_at),
         started_at: time(task.started_at),
         tags: task
@@ -369,8 +374,13 @@ fn read_answer(answer: RunTaskOutput) -> Result<RunTask, CallError> {
             Class::NeedsOperator,
             format!("ecs:RunTask: failure {reason}: check ECS_CLUSTER and TASK_DEFINITION"),
         ),
+        // `RESOURCE:CPU`, `RESOURCE:MEMORY`, `RESOURCE:ENI`, …: until there is another instance.
+        reason if reason.starts_with("RESOURCE:") => CallError::new(
+            Class::NoCapacity,
+            "ecs:RunTask: no instance of the capacity provider has room at the moment",
+        ),
         // Anything else that Fargate puts here says that it has no place for the task at the moment:
-        // "Capacity is unavailable at this time", `RESOURCE:…`.
+        // "Capacity is unavailable at this time".
         _ => CallError::new(
             Class::NoCapacity,
             "ecs:RunTask: Fargate has no capacity at the moment (more subnets in other zones may help)",

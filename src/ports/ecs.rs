@@ -55,6 +55,8 @@ pub struct Task {
     pub arn: TaskArn,
     /// Not stopped, and not asked to stop.
     pub live: bool,
+    /// Whether it runs on an instance (EC2, ECS Managed Instances), which may have to start first, and not on Fargate.
+    pub on_instance: bool,
     /// When ECS accepted it.
     pub created_at: Option<OffsetDateTime>,
     /// When its containers started; `None` before that.

@@ -145,6 +145,14 @@ pub fn compare(
     books
 }
 
+/// How long a task may take from RunTask until its runner is connected.
+fn boot(task: &Task) -> Duration {
+    match task.on_instance {
+        true => Duration::seconds(timing::BOOT_ON_INSTANCE.as_secs().cast_signed()),
+        false => BOOT,
+    }
+}
+
 /// Whether a runner is in this part of its life for longer than it may be without anybody asking why.
 fn is_past(life: Life, task: &Task, now: OffsetDateTime, idle_timeout: Duration) -> bool {
     // What its class said when it was started.
@@ -156,7 +164,7 @@ fn is_past(life: Life, task: &Task, now: OffsetDateTime, idle_timeout: Duration)
         // Once is enough.
         Life::Busy => !TaskTags(&task.tags).ran_a_job() && is_older(task.started_at, SETTLED),
         Life::Waiting => is_older(task.started_at, idle_timeout),
-        Life::Starting => is_older(begun, idle_timeout.max(BOOT)),
+        Life::Starting => is_older(begun, idle_timeout.max(boot(task))),
         _ => is_older(begun, idle_timeout),
     }
 }
@@ -204,7 +212,7 @@ pub fn stuck(
 ) -> impl Iterator<Item = Runner> {
     tasks.iter().filter_map(move |task| {
         let (reg, since, patience) = match task.started_at {
-            None => (Reg::Never, task.created_at?, idle_timeout.max(BOOT)),
+            None => (Reg::Never, task.created_at?, idle_timeout.max(boot(task))),
             Some(started_at) => (Reg::Hidden, started_at, OLDEST_JOB),
         };
         let is_past = now - since > patience;
@@ -236,6 +244,7 @@ mod tests {
         Task {
             arn: TaskArn(format!("task/{id}")),
             live: true,
+            on_instance: false,
             created_at: Some(since),
             started_at: Some(since),
             tags: BTreeMap::from([(tags::RUNNER_ID.to_owned(), id.to_string())]),
@@ -292,6 +301,20 @@ mod tests {
         let stuck: Vec<_> = stuck.filter_map(|runner| Some((runner.life, runner.task?.arn))).collect();
         let want = [(Life::Unregistered, pending.arn), (Life::Hidden, tasks[2].arn.clone())];
         assert_eq!(stuck, want);
+    }
+
+    #[test]
+    fn an_instance_may_have_to_start_first() {
+        let names = RunnerNames::default();
+        let registered = [registered(&runner(1, false, false))];
+        for (minutes, on_instance, is_past) in
+            [(11, false, true), (11, true, false), (29, true, false), (31, true, true)]
+        {
+            let tasks = [Task { started_at: None, on_instance, ..task(1, minutes) }];
+            let books = compare(&registered, &tasks, &names, NOW, TIMEOUT);
+            assert_eq!(books.runners.iter().any(|runner| runner.past), is_past, "{minutes} min");
+            assert_eq!(stuck(&tasks, &names, NOW, TIMEOUT).count(), usize::from(is_past), "{minutes} min");
+        }
     }
 
     #[test]

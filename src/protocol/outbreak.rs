@@ -156,6 +156,7 @@ mod tests {
             Task {
                 arn: TaskArn(format!("task/{nth}")),
                 live: code.is_none(),
+                on_instance: false,
                 created_at: OffsetDateTime::from_unix_timestamp(nth as i64).ok(),
                 started_at: None,
                 tags: its,

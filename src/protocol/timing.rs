@@ -70,6 +70,8 @@ pub const REPLACEMENT: Duration = seconds(15);
 /// How long a runner may take from RunTask until it is connected, whatever the idle time-out is: pulling a large
 /// image takes minutes.
 pub const BOOT: Duration = minutes(10);
+/// The same where an instance may have to start first: ECS keeps the task in PROVISIONING meanwhile, for minutes.
+pub const BOOT_ON_INSTANCE: Duration = minutes(30);
 /// A runner that was given a job shows as busy, and the event that says which is through its queue, in this time.
 pub const SETTLED: Duration = minutes(2);
 /// How long after its start a job that took another's runner is looked at again: by then its own message was heard,

@@ -435,6 +435,13 @@ impl Ecs {
         Ok(number)
     }
 
+    /// As if the task had been started on another capacity provider.
+    pub fn launched_by(&mut self, number: u64, provider: &str) {
+        if let Some(task) = self.tasks.get_mut(&number) {
+            task.launch = Launch::Provider(provider.to_owned());
+        }
+    }
+
     /// The task's containers have started.
     pub fn start(&mut self, number: u64, now: OffsetDateTime) -> bool {
         self.advance(now);

@@ -48,6 +48,25 @@ async fn all_are_dry_so_the_job_waits_and_leaves_no_registration() {
 }
 
 #[tokio::test]
+async fn no_instance_has_room_for_minutes_so_the_job_waits_and_is_started_then() {
+    let world = World::start();
+    let fleet = Fleet::with(&world, &[]).await;
+    world.fail(Op::RunTask).times(5).failures("RESOURCE:MEMORY");
+    let job = world.queue_job(&LABELS);
+    assert_eq!(dispatch(&world, &fleet, &[world.queued(job)]).await, 1);
+    for _ in 0..4 {
+        world.advance(time::Duration::minutes(2));
+        assert_eq!(dispatch_again(&world, &fleet).await, 1);
+        assert_eq!((live_tasks(&world), registrations(&world)), (0, 0));
+    }
+    world.advance(time::Duration::minutes(3));
+    assert_eq!(dispatch_again(&world, &fleet).await, 0);
+    assert_eq!(live_tasks(&world), 1);
+    assert_eq!(world.imbalances(), [""; 0]);
+    world.finish();
+}
+
+#[tokio::test]
 async fn a_quota_that_is_used_up_is_told_and_the_next_capacity_tried() {
     let world = World::start();
     let fleet = Fleet::with(&world, &[SPOT_FIRST]).await;

@@ -27,6 +27,23 @@ async fn a_registration_without_a_task_goes_back_to_dispatch() {
 }
 
 #[tokio::test]
+async fn a_task_whose_instance_has_to_start_first_is_waited_for() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    let task = story.task();
+    story.world.ecs().launched_by(task, "instances");
+    story.world.advance(Duration::minutes(25));
+    let swept = story.sweep().await;
+    assert_eq!((swept.get("Replaced"), swept.get("Retired"), story.live()), (0, 0, 1));
+    story.world.boot();
+    story.world.assign();
+    assert_eq!(story.status(job), "in_progress");
+    story.world.finish_job(job);
+    assert_eq!(story.count(Op::RunTask), 1);
+    story.end();
+}
+
+#[tokio::test]
 async fn a_runner_that_never_connects_is_replaced_announced_first() {
     let story = Story::begin().await;
     story.start_job().await;
