@@ -3,7 +3,6 @@
 Every number of ours in it is one that the functions printed. What AWS tells of itself is told by what there is here.
 """
 
-import json
 import random
 import unittest
 from datetime import datetime, timedelta, timezone
@@ -26,7 +25,6 @@ class Picture(Story):
     def test_of_six_hours(self):
         self.chance, self.running, self.waiting = random.Random(1), [], []
         self.give_app(self.github.credentials())
-        self.secret = self.client("secretsmanager").get_secret_value(SecretId=self.outputs["WebhookSecretName"])["SecretString"].encode()
         # Dispatch comes when the story says so.
         for mapping in self.client("lambda").list_event_source_mappings(FunctionName=self.outputs["DispatchFunctionName"])["EventSourceMappings"]:
             self.client("lambda").update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
@@ -78,34 +76,6 @@ class Picture(Story):
             if ends <= self.minute:
                 self.running.remove((ends, payload, task))
                 self.ends(payload, task, dies=self.chance.random() < 0.05)
-
-    def task_of(self, payload):
-        ecs, job = self.client("ecs"), payload["workflow_job"]["id"]
-        arns = ecs.list_tasks(cluster=self.outputs["ClusterName"], startedBy=f"gha-{job}")["taskArns"]
-        return ecs.describe_tasks(cluster=self.outputs["ClusterName"], tasks=arns)["tasks"][0] if arns else None
-
-    def takes(self, payload):
-        """The job's runner has come up and takes it, and GitHub says so."""
-        job = payload["workflow_job"]["id"]
-        runner, = (it for it in self.github.call("GET", "/_world/runners") if str(job) in it["name"])
-        self.github.call("POST", f"/_world/runners/{runner['id']}", {"online": True, "job": job})
-        payload["workflow_job"] |= {"status": "in_progress", "runner_id": runner["id"], "runner_name": runner["name"]}
-        self.assertEqual(self.deliver(payload | {"action": "in_progress"}, self.secret), 202)
-        self.reconcile(payload | {"action": "in_progress"})
-
-    def ends(self, payload, task, dies):
-        ecs, runner = self.client("ecs"), payload["workflow_job"]["runner_id"]
-        if not dies:
-            self.github.call("POST", f"/_world/runners/{runner}", {"busy": False})
-        ecs.stop_task(cluster=self.outputs["ClusterName"], task=task["taskArn"])
-        event = json.loads((ROOT / "tests" / "fixtures" / "ecs" / "task-stopped.json").read_text())
-        now = datetime.now(timezone.utc)
-        event["detail"] |= {key: task[key] for key in ("taskArn", "clusterArn", "startedBy", "taskDefinitionArn")}
-        event["detail"] |= {"startedAt": (now - timedelta(minutes=5)).isoformat(), "stopCode": "EssentialContainerExited",
-                            "stoppedReason": "Essential container in task exited", "containers": [{"exitCode": 0}]}
-        if dies:
-            event["detail"] |= {"stopCode": "SpotInterruption", "stoppedReason": "Your Spot Task was interrupted.", "containers": []}
-        self.reconcile(event)
 
     def usage(self):
         """What AWS would tell of the account, by what runs here."""

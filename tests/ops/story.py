@@ -9,7 +9,7 @@ import json
 import sys
 import time
 import uuid
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from urllib.parse import urlsplit
 
 from alarms import Metrics, is_firing
@@ -28,6 +28,9 @@ ORDINARY = ("self-hosted", "fargate")
 
 
 class Story(LocalStack):
+    # Other parameters of the stack.
+    MORE = {}
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -35,7 +38,7 @@ class Story(LocalStack):
 
     def setUp(self):
         given = {"Organization": "octo-org", "GitHubApiUrl": self.github.url, "GitHubSecretArn": "", "MaxRunners": "0",
-                 "AlarmTopicArn": ""}
+                 "AlarmTopicArn": "", **self.MORE}
         self.deploy(given, nobody)
         self.outputs = stacks.outputs(stacks.find(self.client, STACK))
         self.logical = {self.outputs[key]: name for key, name in FUNCTIONS.items()}
@@ -45,6 +48,7 @@ class Story(LocalStack):
         self.metrics, self.minute, self.heard, self.fired, self.said = Metrics(), 0, set(), set(), []
         self.printed = []
         self.id = 2832853700
+        self.secret = self.client("secretsmanager").get_secret_value(SecretId=self.outputs["WebhookSecretName"])["SecretString"].encode()
         # The sweep comes when the story says so.
         for rule in self.client("events").list_rules()["Rules"]:
             if "ScheduleExpression" in rule:
@@ -153,3 +157,32 @@ class Story(LocalStack):
         self.client("secretsmanager").put_secret_value(SecretId=self.outputs["GitHubSecretArn"], SecretString=credentials)
         for key in ("DispatchFunctionName", "ReconcileFunctionName"):
             self.set(key)
+
+    def task_of(self, payload):
+        ecs, job = self.client("ecs"), payload["workflow_job"]["id"]
+        arns = ecs.list_tasks(cluster=self.outputs["ClusterName"], startedBy=f"gha-{job}")["taskArns"]
+        return ecs.describe_tasks(cluster=self.outputs["ClusterName"], tasks=arns)["tasks"][0] if arns else None
+
+    def takes(self, payload):
+        """The job's runner has come up and takes it, and GitHub says so."""
+        job = payload["workflow_job"]["id"]
+        runner, = (it for it in self.github.call("GET", "/_world/runners") if str(job) in it["name"])
+        self.github.call("POST", f"/_world/runners/{runner['id']}", {"online": True, "job": job})
+        payload["workflow_job"] |= {"status": "in_progress", "runner_id": runner["id"], "runner_name": runner["name"]}
+        self.assertEqual(self.deliver(payload | {"action": "in_progress"}, self.secret), 202)
+        self.reconcile(payload | {"action": "in_progress"})
+
+    def ends(self, payload, task, dies=False):
+        """Its runner is done with the job, or goes with it; ECS says so."""
+        ecs, runner = self.client("ecs"), payload["workflow_job"]["runner_id"]
+        if not dies:
+            self.github.call("POST", f"/_world/runners/{runner}", {"busy": False})
+        ecs.stop_task(cluster=self.outputs["ClusterName"], task=task["taskArn"])
+        event = json.loads((ROOT / "tests" / "fixtures" / "ecs" / "task-stopped.json").read_text())
+        now = datetime.now(timezone.utc)
+        event["detail"] |= {key: task[key] for key in ("taskArn", "clusterArn", "startedBy", "taskDefinitionArn")}
+        event["detail"] |= {"startedAt": (now - timedelta(minutes=5)).isoformat(), "stopCode": "EssentialContainerExited",
+                            "stoppedReason": "Essential container in task exited", "containers": [{"exitCode": 0}]}
+        if dies:
+            event["detail"] |= {"stopCode": "SpotInterruption", "stoppedReason": "Your Spot Task was interrupted.", "containers": []}
+        self.reconcile(event)
