@@ -120,10 +120,10 @@ pub struct ReconcileConfig {
     pub function: String,
 }
 
-/// The warm pool: what `reconcile` needs to start runners itself.
+/// The warm pools: what `reconcile` needs to start runners itself.
 #[derive(Debug, Clone)]
 pub struct PoolConfig {
-    /// `WARM_POOL_SIZE`: idle runners kept ready.
+    /// `WARM_POOL_SIZE`: idle runners kept ready; 0 where only classes have some.
     pub size: u32,
     /// `RUNNER_LABELS`, which each of them gets.
     pub labels: Vec<String>,
@@ -219,6 +219,13 @@ impl ReconcileConfig {
         if pool_size > 0 && scope == Some(&Scope::Org) && env.optional("ORGANIZATION").is_none() {
             env.mistake("ORGANIZATION", "the organisation's login, since WARM_POOL_SIZE is set");
         }
+        let is_somewhere = match scope {
+            Some(Scope::Org) => env.optional("ORGANIZATION").is_some(),
+            Some(Scope::Enterprise(_)) => true,
+            Some(Scope::Repo) | None => false,
+        };
+        let classes_may_fill =
+            is_somewhere && ["RUNNER_CLASSES", "SUBNET_IDS"].iter().all(|name| env.optional(name).is_some());
         let config = ReconcileConfig {
             cluster: env.required("ECS_CLUSTER", "the name or ARN of an ECS cluster"),
             // Which architectures dispatch offers does not matter here: what runs was let in already.
@@ -227,7 +234,7 @@ impl ReconcileConfig {
             queues: env.queues(),
             idle_timeout: Duration::seconds(env.number("IDLE_TIMEOUT_SECONDS", 600, 60).into()),
             max_attempts: env.number("MAX_ATTEMPTS", 5, 1),
-            pool: (pool_size > 0).then(|| PoolConfig {
+            pool: (pool_size > 0 || classes_may_fill).then(|| PoolConfig {
                 size: pool_size,
                 labels: env.pool_labels(),
                 fleet: env.fleet(),

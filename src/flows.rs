@@ -18,6 +18,7 @@ mod hands;
 mod notices;
 mod patience;
 mod plan;
+mod pools;
 mod probe;
 mod quota;
 mod redeliver;

@@ -70,6 +70,7 @@ async fn reconcile() -> Result<(), Error> {
             labels: pool.labels,
             ecs: ecs.clone().starter(pool.fleet.container.clone(), &pool.network)?,
             fleet: pool.fleet,
+            network: pool.network,
         }),
         None => None,
     };

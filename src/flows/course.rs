@@ -1,9 +1,6 @@
 //! What the steps of one sweep share.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeMap,
-};
+use std::{cell::RefCell, collections::BTreeMap};
 
 use crate::{flows::chain::Taken, ids::JobId, ids::RunnerId, protocol::books::Runner};
 
@@ -12,15 +9,15 @@ use crate::{flows::chain::Taken, ids::JobId, ids::RunnerId, protocol::books::Run
 pub(crate) struct Course {
     /// Which job got whose runner, where the tags of all tasks were read.
     pub(crate) taken: Option<Taken>,
-    /// Runners of the warm pool that wait or come.
-    pub(crate) pool: Cell<u32>,
+    /// Runners of the warm pools that wait or come, by the class.
+    pub(crate) pools: RefCell<BTreeMap<Option<String>, u32>>,
     /// Jobs that another runner is announced for, and the registration of the runner that led to that.
     announced: RefCell<BTreeMap<JobId, Option<RunnerId>>>,
 }
 
 impl Course {
-    pub(crate) fn new(taken: Option<Taken>, pool: u32) -> Self {
-        Course { taken, pool: Cell::new(pool), announced: RefCell::default() }
+    pub(crate) fn new(taken: Option<Taken>, pools: BTreeMap<Option<String>, u32>) -> Self {
+        Course { taken, pools: RefCell::new(pools), announced: RefCell::default() }
     }
 
     /// One job gets one runner from a sweep. A step that is repeated after a rate limit may announce again.
@@ -29,20 +26,20 @@ impl Course {
     }
 
     /// Whether the pool has one more than it is to have: then that one goes.
-    pub(crate) fn is_surplus(&self, full: u32) -> bool {
-        let surplus = self.pool.get() > full;
-        if surplus {
-            self.pool.set(self.pool.get() - 1);
-        }
+    pub(crate) fn is_surplus(&self, pool: Option<String>, full: u32) -> bool {
+        let mut pools = self.pools.borrow_mut();
+        let there = pools.entry(pool).or_default();
+        let surplus = *there > full;
+        *there -= u32::from(surplus);
         surplus
     }
 
     /// Whether the pool lacks one: then it has one more.
-    pub(crate) fn takes_one(&self, full: u32) -> bool {
-        let lacks = self.pool.get() < full;
-        if lacks {
-            self.pool.set(self.pool.get() + 1);
-        }
+    pub(crate) fn takes_one(&self, pool: Option<String>, full: u32) -> bool {
+        let mut pools = self.pools.borrow_mut();
+        let there = pools.entry(pool).or_default();
+        let lacks = *there < full;
+        *there += u32::from(lacks);
         lacks
     }
 }

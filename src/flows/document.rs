@@ -76,6 +76,11 @@ impl Document {
         }
     }
 
+    /// The newest good one that was seen, without asking.
+    pub(crate) fn newest(&self) -> Option<Arc<Classes>> {
+        self.known.borrow().good.clone()
+    }
+
     /// How many mistakes were told of since this was asked last: each is counted once.
     pub fn new_mistakes(&self) -> u64 {
         self.told.take()

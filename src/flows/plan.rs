@@ -65,15 +65,18 @@ impl Plan {
         }
     }
 
-    /// The plan for a runner of the warm pool.
+    /// The plan for a runner of the warm pool, over the stack's own fleet and network.
     pub fn for_pool(
         purpose: Purpose,
         labels: Vec<String>,
         target: Target,
-        fleet: &Fleet,
+        choice: Choice,
+        (fleet, network): (&Fleet, &Network),
         names: &RunnerNames,
     ) -> Plan {
-        let sizing = Sizing::default();
+        let Choice { sizing, class } = choice;
+        let own = class.as_ref().map(|class| class.fleet(fleet));
+        let fleet = own.as_ref().unwrap_or(fleet);
         Plan {
             purpose,
             labels,
@@ -86,8 +89,8 @@ impl Plan {
             capacities: capacities(sizing, fleet),
             names: names.clone(),
             failures: 0,
-            class: None,
-            network: None,
+            network: class.as_ref().and_then(|class| class.network(network)),
+            class,
         }
     }
 

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use crate::{
     error::{CallError, Class},
     fargate::{
-        fleet::Fleet,
+        fleet::{Fleet, Network},
         stop::{Lost, Stop},
         tags::TaskTags,
     },
@@ -73,15 +73,17 @@ pub struct Reconciler<G, E, S, Q, C> {
     pub memory: Memory,
 }
 
-/// The warm pool: idle runners kept ready.
+/// The warm pool: idle runners kept ready, and what the pools of classes are started with.
 #[derive(Debug)]
 pub struct Pool<S> {
-    /// How many.
+    /// How many; 0 where only classes have some.
     pub size: u32,
     /// Their labels.
     pub labels: Vec<String>,
     /// What their tasks are made of.
     pub fleet: Fleet,
+    /// Their network.
+    pub network: Network,
     /// ECS, to start them.
     pub ecs: S,
 }

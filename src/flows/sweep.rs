@@ -15,24 +15,14 @@ use crate::{
         chain::Taken,
         course::Course,
         group::gaps,
-        hands::{discard, run_task},
         patience::{AT_ONCE, patiently},
-        plan::Plan,
-        reconcile::{Cause, Pool, Reconciler},
+        reconcile::{Cause, Reconciler},
         redeliver::redeliver,
         tally::Tally,
-        watch,
     },
-    ids::Purpose,
     intake::policy::{RepositoryGlob, Skip},
-    lambda::{
-        batch,
-        outcome::{Done, Handled, Outcome},
-    },
-    ports::{
-        Deliveries, FindTasks, Github, Minted, Queue, RunTask, Scope, StartTasks, Target, Task, TendTasks,
-        Timer,
-    },
+    lambda::outcome::{Done, Outcome},
+    ports::{Deliveries, FindTasks, Github, Queue, Scope, StartTasks, Target, Task, TendTasks, Timer},
     protocol::{
         books::{self, Registered, Runner, target},
         life::Life,
@@ -101,6 +91,10 @@ where
             tally.releases_behind = self.releases_behind(github, &registered).await;
             tally.group_too_wide = self.group_is_too_wide(github).await;
         }
+        // Which pools there are. Without an answer, those that were.
+        if let Err(error) = self.document.classes(self.clock.now()).await {
+            tally.note(Err(error));
+        }
         let tasks = self.ecs.live_tasks().await?;
         let is_unlisted = |task: &Task| unlisted.contains(&self.key(&target(TaskTags(&task.tags))));
         let (unseen, tasks): (Vec<Task>, Vec<Task>) = tasks.into_iter().partition(is_unlisted);
@@ -119,7 +113,7 @@ where
             true => self.read_taken(&tasks, tally).await,
             false => None,
         };
-        let course = &Course::new(taken, books.pool);
+        let course = &Course::new(taken, books.pools);
         let noted = &RefCell::new(std::mem::take(tally));
         stream::iter(books.runners)
             .for_each_concurrent(AT_ONCE, |runner| async move {
@@ -136,11 +130,8 @@ where
             })
             .await;
         *tally = noted.take();
-        tally.pool = course.pool.get();
-        if let Some(pool) = &self.pool {
-            let filled = self.fill(github, pool, scheduled, deadline, tally).await;
-            tally.note(filled);
-        }
+        tally.pools = course.pools.take();
+        self.fill(github, scheduled, deadline, tally).await;
         Ok(())
     }
 
@@ -311,63 +302,6 @@ where
         self.tend(runner, Heard::Swept { past: runner.past }, cause, course).await
     }
 
-    /// How many runners the pool is to be given. Where all die before they take a job, one at each sweep finds out
-    /// whether that is over.
-    async fn pool_lacks(&self, pool: &Pool<S>, tally: &mut Tally) -> Result<u32, CallError> {
-        let lacks = pool.size.saturating_sub(tally.pool);
-        if lacks == 0 {
-            return Ok(0);
-        }
-        match self.outbreak(&pool.fleet.task_definition).await {
-            Some(outbreak) => {
-                tally.note(Err(CallError::new(Class::NeedsOperator, watch::said(&outbreak))));
-                Ok(1)
-            }
-            None => Ok(lacks),
-        }
-    }
-
-    /// Fills the warm pool up. Names and tokens come from the sweep's scheduled time: a sweep that is delivered
-    /// twice meets its own names.
-    async fn fill(
-        &self,
-        github: &G,
-        pool: &Pool<S>,
-        scheduled: OffsetDateTime,
-        deadline: OffsetDateTime,
-        tally: &mut Tally,
-    ) -> Result<(), CallError> {
-        let owner = self.policy.organization.clone().unwrap_or_default();
-        let place = Target { owner, ..Target::default() };
-        let window = u64::try_from(scheduled.unix_timestamp()).unwrap_or_default();
-        for slot in 0..self.pool_lacks(pool, tally).await? {
-            if self.clock.now() + timing::ONE_STEP > deadline {
-                return Ok(());
-            }
-            let purpose = Purpose::Pool { window, slot };
-            let plan =
-                Plan::for_pool(purpose, pool.labels.clone(), place.clone(), &pool.fleet, &self.policy.names);
-            let minted = github.mint(&place, &plan.runner_name(), &plan.labels, plan.group()).await?;
-            let Minted::Created(registration) = minted else { continue };
-            match run_task(&pool.ecs, &pool.fleet.container, &plan, Some(&registration)).await {
-                Ok((RunTask::Started(started), capacity)) => {
-                    tally.pool += 1;
-                    let done = Done::started(format!("{} on {capacity}", plan.runner_name()), started);
-                    tally.add(&done);
-                    let handled = Handled { job: None, outcome: done.into(), notice: None };
-                    batch::log("", &handled, None, time::Duration::ZERO);
-                }
-                Ok((RunTask::Conflict(_), _)) => discard(github, &plan, &registration).await,
-                Err(error) => {
-                    // If the task was started all the same, it finds its registration gone and ends.
-                    discard(github, &plan, &registration).await;
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// What ECS alone tells.
     async fn stop_stuck(&self, deadline: OffsetDateTime, tally: &mut Tally) -> Result<(), CallError> {
         let tasks = self.ecs.live_tasks().await?;
@@ -383,15 +317,5 @@ where
             tally.note(tended.map(drop));
         }
         Ok(())
-    }
-}
-
-impl<S> Pool<S> {
-    /// Whether GitHub gives a runner of these labels the same jobs as one of the pool's own.
-    pub(crate) fn has_labels(&self, labels: &[String]) -> bool {
-        let set = |labels: &[String]| -> BTreeSet<String> {
-            labels.iter().map(|label| label.to_lowercase()).collect()
-        };
-        set(&self.labels) == set(labels)
     }
 }

@@ -70,6 +70,9 @@ where
         }
         if task.live && !heard {
             self.tag_used(job, purpose, &task).await?;
+            if let Purpose::Pool { .. } = purpose {
+                self.follow_up(&task, job.id).await;
+            }
         }
         if event.action == Action::Completed && !task.live && !heard {
             // Nobody knew which job went with it, until now.
@@ -241,9 +244,7 @@ where
         for task in own.iter().filter(|task| task.live && !TaskTags(&task.tags).ran_a_job()) {
             let runner = Runner::of_task(Life::Waiting, false, task, &self.policy.names);
             // The sweep takes it into the pool.
-            if runner.registration.is_none()
-                || self.pool.as_ref().is_some_and(|pool| pool.has_labels(&runner.labels))
-            {
+            if runner.registration.is_none() || self.basin_with(&runner.labels).is_some() {
                 continue;
             }
             let why = Cause::of("its job was given another runner");

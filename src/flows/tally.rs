@@ -16,7 +16,8 @@ pub(crate) struct Tally {
     pub(crate) left: u64,
     /// GitHub's rate limit let it see nothing: it was none.
     pub(crate) blind: bool,
-    pub(crate) pool: u32,
+    /// Idle or coming runners of the warm pools, by the class.
+    pub(crate) pools: BTreeMap<Option<String>, u32>,
     pub(crate) oldest_waiting: time::Duration,
     pub(crate) releases_behind: Option<u32>,
     pub(crate) group_too_wide: Option<bool>,
@@ -53,7 +54,7 @@ impl Tally {
             ("Settled", of("Settled")),
             ("Lost", of("Lost")),
             ("LeftToNextSweep", self.left),
-            ("PoolSize", self.pool.into()),
+            ("PoolSize", self.pools.values().map(|size| u64::from(*size)).sum()),
             ("NeedsOperator", needs_operator.into()),
         ];
         counts.extend(self.releases_behind.map(|behind| ("RunnerReleasesBehind", behind.into())));

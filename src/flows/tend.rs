@@ -6,7 +6,8 @@ use crate::{
     flows::{
         chain::Debt,
         course::Course,
-        reconcile::{Cause, Pool, Reconciler, replacement},
+        pools::key_of,
+        reconcile::{Cause, Reconciler, replacement},
     },
     ids::{Purpose, started_by},
     intake::payload::Replacement,
@@ -70,8 +71,9 @@ where
         match runner.purpose {
             Some(Purpose::Job(..)) => Owner::Job,
             _ if runner.life == Life::Waiting => {
-                let full = self.pool.as_ref().map_or(0, |pool| pool.size);
-                Owner::Pool { surplus: course.is_surplus(full) }
+                let pool = runner.task.as_ref().and_then(key_of);
+                let full = self.full(&pool);
+                Owner::Pool { surplus: full.is_some_and(|full| course.is_surplus(pool, full)) }
             }
             _ => Owner::Pool { surplus: false },
         }
@@ -149,10 +151,10 @@ where
     ) -> Result<(Owed, Option<Replacement>), CallError> {
         let own = runner.purpose.as_ref().and_then(Purpose::job);
         let waits = runner.life == Life::Waiting;
-        let joins = |pool: &Pool<S>| pool.has_labels(&runner.labels) && course.takes_one(pool.size);
         let Some(next) = next else {
             // Left over from a job that another runner took: with the pool's labels it is as good as a new one.
-            let joins = waits && self.pool.as_ref().is_some_and(joins);
+            let basin = self.basin_with(&runner.labels).filter(|_| waits);
+            let joins = basin.is_some_and(|basin| course.takes_one(basin.key(), basin.size));
             return Ok((if joins { Owed::ToThePool } else { Owed::ToNobody }, None));
         };
         if waits && own == Some(next.job_id) && self.may_still_come(&next, runner.task.as_ref()) {

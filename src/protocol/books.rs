@@ -95,8 +95,8 @@ pub fn ran_target(tags: TaskTags<'_>) -> Option<Target> {
 pub struct Books {
     /// The runners to see to.
     pub runners: Vec<Runner>,
-    /// Idle or coming runners of the warm pool.
-    pub pool: u32,
+    /// Idle or coming runners of the warm pools, by the class.
+    pub pools: BTreeMap<Option<String>, u32>,
     /// The age of the oldest task whose runner has not come yet: somebody waits for it.
     pub oldest_waiting: Option<Duration>,
 }
@@ -121,7 +121,8 @@ pub fn compare(
         with_registration.extend(task.map(|task| &task.arn));
         if task.is_some() && !registration.busy {
             if purpose.job().is_none() {
-                books.pool += 1;
+                let class = task.and_then(|task| TaskTags(&task.tags).class());
+                *books.pools.entry(class.map(str::to_lowercase)).or_default() += 1;
             } else if !registration.online {
                 let created_at = task.and_then(|task| task.created_at);
                 books.oldest_waiting = books.oldest_waiting.max(created_at.map(|since| now - since));

@@ -72,6 +72,7 @@ impl Fleet {
             labels: pool.labels,
             ecs: ecs.clone().starter(pool.fleet.container.clone(), &pool.network).expect("a network"),
             fleet: pool.fleet,
+            network: pool.network,
         });
         let author = reconcile.queues.author.as_ref().map(|_| {
             let author = AuthorConfig::read(get).expect("the author's settings");

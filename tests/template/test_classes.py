@@ -70,6 +70,9 @@ class Policies(unittest.TestCase):
             (stack, "DispatchRole", "ecs:RunTask", f"{arn}task-definition/others:1", cluster, False),
             (stack, "DispatchRole", "iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/gpu", passed, True),
             (stack, "DispatchRole", "iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/other", passed, False),
+            # For the pools of classes.
+            (stack, "ReconcileRole", "ecs:RunTask", run, cluster, True), (plain, "ReconcileRole", "ecs:RunTask", run, cluster, False),
+            (stack, "ReconcileRole", "iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/gpu", passed, True),
         ]
         for of, role, action, resource, context, want in table:
             with self.subTest(role=role, action=action, resource=resource):

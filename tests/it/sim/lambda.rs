@@ -156,6 +156,7 @@ impl History {
                         size: pool.size,
                         labels: pool.labels,
                         fleet: pool.fleet,
+                        network: pool.network,
                         ecs: reconciler.clone(),
                     }),
                     github: Some(reconciler.clone()),

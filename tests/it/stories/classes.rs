@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use gha_fargate_runners::lambda::metrics::Metrics;
 use serde_json::{Value, json};
 use time::Duration;
 
@@ -373,18 +374,11 @@ async fn a_runner_is_idle_for_as_long_as_its_class_says() {
         let now = world.now();
         world.github().complete(job, "cancelled", now);
     }
-    let sweep = async || {
-        let time = time::format_description::well_known::Rfc3339;
-        let time = world.now().format(&time).expect("a time");
-        let event = json!({"detail-type": "Scheduled Event", "time": time, "detail": {}}).to_string();
-        let batch = world.deliver_to(LIFECYCLE_QUEUE, &[event]);
-        world.acknowledge(LIFECYCLE_QUEUE, &batch, &fleet.reconcile(&batch).await);
-    };
     world.advance(Duration::minutes(15));
-    sweep().await;
+    sweep(&world, &fleet).await;
     assert!(started_for(&world, short).is_none() && started_for(&world, long).is_some());
     world.advance(Duration::minutes(50));
-    sweep().await;
+    sweep(&world, &fleet).await;
     assert_eq!(world.ecs().live_count(), 0);
     world.finish();
 }
@@ -409,5 +403,101 @@ async fn runners_of_a_class_that_is_gone_run_on() {
     world.acknowledge(LIFECYCLE_QUEUE, &batch, &answer);
     assert_eq!(metrics.get("TakenByForeign"), 0);
     assert_eq!(world.ecs().live_count(), 2);
+    world.finish();
+}
+
+/// An idle runner of a class's pool, by the labels of a job that it is for.
+fn idle(world: &World, class: &str) -> Vec<Task> {
+    let of_pool = |task: &&Task| {
+        task.started_by == "gha-pool" && task.tags.get("gha:class").map(String::as_str) == Some(class)
+    };
+    let pool: Vec<Task> = world.ecs().live().filter(of_pool).cloned().collect();
+    let is_idle = |task: &Task| {
+        let runner = world.runner_of(task.number);
+        runner.and_then(|id| world.github().runner(id).map(|it| !it.busy)).unwrap_or_default()
+    };
+    pool.into_iter().filter(is_idle).collect()
+}
+
+async fn sweep(world: &World, fleet: &Fleet) -> Metrics {
+    let time = time::format_description::well_known::Rfc3339;
+    let time = world.now().format(&time).expect("a time");
+    let event = json!({"detail-type": "Scheduled Event", "time": time, "detail": {}}).to_string();
+    tell(world, fleet, &event).await
+}
+
+async fn tell(world: &World, fleet: &Fleet, event: &str) -> Metrics {
+    // With what was put off before.
+    world.send(LIFECYCLE_QUEUE, &[event.to_owned()]);
+    let batch = world.receive(LIFECYCLE_QUEUE, 10);
+    let (answer, metrics) = fleet.reconcile_until(&batch, world.now() + Duration::minutes(2)).await;
+    world.acknowledge(LIFECYCLE_QUEUE, &batch, &answer);
+    metrics
+}
+
+#[tokio::test]
+async fn each_class_has_its_pool() {
+    let mut rows = three();
+    rows[0]["pool"] = json!({"size": 1});
+    rows[1]["pool"] = json!({"size": 2});
+    let world = world();
+    world.put_object(PLACE, &document(1, &rows));
+    let fleet = Fleet::with(&world, &[IN_S3]).await;
+    assert_eq!(sweep(&world, &fleet).await.get("PoolSize"), 3);
+    world.boot();
+    assert_eq!((idle(&world, "usual").len(), idle(&world, "big").len()), (1, 2));
+    let big = idle(&world, "big")[0].clone();
+    assert_eq!((big.definition.as_str(), big.cpu), ("big-runner:1", Some(4096)));
+    assert_eq!((big.subnets.join(","), big.public_ip), ("subnet-0c,subnet-0d".to_owned(), false));
+    assert_eq!(big.launch.provider(), "FARGATE_SPOT");
+
+    // A job takes one, whose place is filled as soon as that is heard; however often.
+    let job = world.queue_job(&["self-hosted", "big"]);
+    assert_eq!(world.assign().len(), 1);
+    let event = world.payload(job, "in_progress").to_string();
+    for _ in 0..2 {
+        tell(&world, &fleet, &event).await;
+    }
+    world.boot();
+    assert_eq!((idle(&world, "usual").len(), idle(&world, "big").len()), (1, 2));
+    assert_eq!(sweep(&world, &fleet).await.get("PoolSize"), 3, "nothing is left for the sweep");
+
+    // No good document is seen by a new function: it retires none of them.
+    world.put_object(PLACE, "{");
+    let another = Fleet::with(&world, &[IN_S3]).await;
+    world.advance(Duration::minutes(20));
+    sweep(&world, &another).await;
+    assert_eq!((idle(&world, "usual").len(), idle(&world, "big").len()), (1, 2));
+
+    // The pool is made smaller, and a class is taken out.
+    let without = json!([three()[0], {"name": "big", "labels": ["big"], "pool": {"size": 1}}]);
+    world.put_object(PLACE, &document(2, &without));
+    world.advance(Duration::minutes(1));
+    sweep(&world, &fleet).await;
+    assert_eq!(
+        (idle(&world, "usual").len(), idle(&world, "big").len()),
+        (0, 2),
+        "as long as it was told to wait"
+    );
+    world.advance(Duration::minutes(50));
+    sweep(&world, &fleet).await;
+    assert_eq!((idle(&world, "usual").len(), idle(&world, "big").len()), (0, 1));
+    world.finish();
+}
+
+#[tokio::test]
+async fn a_pool_goes_by_the_clock() {
+    let rows = json!([{"name": "big", "labels": ["big"],
+        "pool": {"size": 0, "schedule": [{"from": "07:00", "to": "18:00", "size": 2}]}}]);
+    let world = world();
+    let fleet = Fleet::with(&world, &[("RUNNER_CLASSES", &document(1, &rows))]).await;
+    let midnight = world.now().replace_time(time::Time::MIDNIGHT) + Duration::days(1);
+    for (hour, want) in [(6, 0), (7, 2), (17, 2), (18, 0)] {
+        world.set_now(midnight + Duration::hours(hour));
+        world.advance(Duration::ZERO);
+        sweep(&world, &fleet).await;
+        world.boot();
+        assert_eq!(idle(&world, "big").len(), want, "at {hour}");
+    }
     world.finish();
 }

@@ -1,0 +1,222 @@
+//! Idle runners kept ready: the stack's own pool, and one for each class that has one. The sweep fills them up, and a
+//! class's also whoever hears that a job has taken one.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use time::OffsetDateTime;
+
+use crate::{
+    error::{CallError, Class},
+    fargate::tags::TaskTags,
+    flows::{
+        hands::{discard, run_task},
+        plan::Plan,
+        reconcile::{Pool, Reconciler},
+        tally::Tally,
+        watch,
+    },
+    ids::{JobId, Purpose},
+    intake::{
+        classes::{Choice, RunnerClass},
+        labels::{Architecture, Most, Sizing},
+    },
+    lambda::{
+        batch,
+        outcome::{Done, Handled},
+    },
+    ports::{
+        Deliveries, FindTasks, Github, Minted, Queue, RunTask, StartTasks, Target, Task, TendTasks, Timer,
+    },
+    protocol::timing,
+};
+
+/// The slots that a sweep has for one pool; a pool has no more runners (`pool.size` of a class).
+const SLOTS: u32 = 1000;
+/// The slots of runners that follow one that was taken. (Those of probes are higher.)
+const FIRST_AFTER_ONE: u32 = 500_000;
+
+/// One pool, as it is to be now.
+#[derive(Debug, Clone)]
+pub(crate) struct Basin {
+    class: Option<Arc<RunnerClass>>,
+    pub(crate) size: u32,
+    labels: Vec<String>,
+}
+
+impl Basin {
+    /// By which its runners are counted: the class's name.
+    pub(crate) fn key(&self) -> Option<String> {
+        self.class.as_ref().map(|class| class.name.to_lowercase())
+    }
+
+    /// Whether GitHub gives a runner of these labels the same jobs as one of the pool's own.
+    fn has_labels(&self, labels: &[String]) -> bool {
+        let set = |labels: &[String]| -> BTreeSet<String> {
+            labels.iter().map(|label| label.to_lowercase()).collect()
+        };
+        set(&self.labels) == set(labels)
+    }
+}
+
+/// The pool that a task is of, by its tags.
+pub(crate) fn key_of(task: &Task) -> Option<String> {
+    TaskTags(&task.tags).class().map(str::to_lowercase)
+}
+
+impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
+where
+    G: Github + Deliveries,
+    E: FindTasks + TendTasks,
+    S: StartTasks,
+    Q: Queue,
+    C: Timer,
+{
+    /// The pools, as the settings and the newest good document have them.
+    fn basins(&self) -> Vec<Basin> {
+        let Some(pool) = &self.pool else { return Vec::new() };
+        let own = Basin { class: None, size: pool.size, labels: pool.labels.clone() };
+        let classes = self.document.newest();
+        let of_classes = classes.iter().flat_map(|classes| &classes.classes).filter_map(|class| {
+            let size = class.pool.as_ref()?.size_at(self.clock.now());
+            Some(Basin { class: Some(class.clone()), size, labels: labels(class, &pool.labels) })
+        });
+        Some(own).filter(|own| own.size > 0).into_iter().chain(of_classes).collect()
+    }
+
+    /// The pool that runners of these labels belong to.
+    pub(crate) fn basin_with(&self, labels: &[String]) -> Option<Basin> {
+        self.basins().into_iter().find(|basin| basin.has_labels(labels))
+    }
+
+    /// How many idle runners a pool is to have; `None`: nobody can say, since no good document was seen yet.
+    pub(crate) fn full(&self, key: &Option<String>) -> Option<u32> {
+        let basin = self.basins().into_iter().find(|basin| basin.key() == *key);
+        match basin {
+            Some(basin) => Some(basin.size),
+            None if key.is_some() && self.document.newest().is_none() => None,
+            None => Some(0),
+        }
+    }
+
+    /// Fills the pools up. Names and tokens come from the sweep's scheduled time: a sweep that is delivered twice meets
+    /// its own names.
+    pub(crate) async fn fill(
+        &self,
+        github: &G,
+        scheduled: OffsetDateTime,
+        deadline: OffsetDateTime,
+        tally: &mut Tally,
+    ) {
+        let Some(pool) = &self.pool else { return };
+        let window = u64::try_from(scheduled.unix_timestamp()).unwrap_or_default();
+        for (basin, first) in self.basins().iter().zip((0..).step_by(SLOTS as usize)) {
+            let lacks = self.lacks(pool, basin, tally).await;
+            for slot in first..first + lacks.min(SLOTS) {
+                if self.clock.now() + timing::ONE_STEP > deadline {
+                    return;
+                }
+                match self.start_idle(github, pool, basin, Purpose::Pool { window, slot }).await {
+                    Ok(Some(done)) => {
+                        *tally.pools.entry(basin.key()).or_default() += 1;
+                        tally.add(&done);
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        tally.note(Err(error));
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// How many runners the pool is to be given. Where all die before they take a job, one at each sweep finds out
+    /// whether that is over.
+    async fn lacks(&self, pool: &Pool<S>, basin: &Basin, tally: &mut Tally) -> u32 {
+        let there = tally.pools.get(&basin.key()).copied().unwrap_or_default();
+        let lacks = basin.size.saturating_sub(there);
+        if lacks == 0 {
+            return 0;
+        }
+        let definition = match &basin.class {
+            Some(class) => class.fleet(&pool.fleet).task_definition,
+            None => pool.fleet.task_definition.clone(),
+        };
+        match self.outbreak(&definition).await {
+            Some(outbreak) => {
+                tally.note(Err(CallError::new(Class::NeedsOperator, watch::said(&outbreak))));
+                1
+            }
+            None => lacks,
+        }
+    }
+
+    /// A job has taken a runner of a class's pool: another one comes at once. Its name is that of the job, so there is
+    /// one, however often this is heard. What fails is left to the sweep.
+    pub(crate) async fn follow_up(&self, task: &Task, job: JobId) {
+        let (Some(github), Some(pool)) = (&self.github, &self.pool) else { return };
+        let key = key_of(task);
+        let basin = self.basins().into_iter().find(|basin| basin.key() == key && basin.size > 0);
+        let Some(basin) = basin.filter(|basin| basin.class.is_some()) else { return };
+        if self.outbreak(&task.definition).await.is_some() {
+            return;
+        }
+        let purpose = Purpose::Pool { window: job.0, slot: FIRST_AFTER_ONE };
+        if let Err(error) = self.start_idle(github, pool, &basin, purpose).await {
+            tracing::warn!(%error, "the pool could not be filled up at once: left to the sweep");
+        }
+    }
+
+    async fn start_idle(
+        &self,
+        github: &G,
+        pool: &Pool<S>,
+        basin: &Basin,
+        purpose: Purpose,
+    ) -> Result<Option<Done>, CallError> {
+        let owner = self.policy.organization.clone().unwrap_or_default();
+        let place = Target { owner, ..Target::default() };
+        let choice = Choice { sizing: sizing(basin), class: basin.class.clone() };
+        let (labels, names) = (basin.labels.clone(), &self.policy.names);
+        let plan = Plan::for_pool(purpose, labels, place, choice, (&pool.fleet, &pool.network), names);
+        let minted = github.mint(&plan.target, &plan.runner_name(), &plan.labels, plan.group()).await?;
+        let Minted::Created(registration) = minted else { return Ok(None) };
+        match run_task(&pool.ecs, &pool.fleet.container, &plan, Some(&registration)).await {
+            Ok((RunTask::Started(started), capacity)) => {
+                let done = Done::started(format!("{} on {capacity}", plan.runner_name()), started);
+                let handled = Handled { job: None, outcome: done.clone().into(), notice: None };
+                batch::log("", &handled, None, time::Duration::ZERO);
+                Ok(Some(done))
+            }
+            Ok((RunTask::Conflict(_), _)) => {
+                discard(github, &plan, &registration).await;
+                Ok(None)
+            }
+            Err(error) => {
+                // If the task was started all the same, it finds its registration gone and ends.
+                discard(github, &plan, &registration).await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What a job gets that asks for nothing.
+fn sizing(basin: &Basin) -> Sizing {
+    let of_class = |class: &Arc<RunnerClass>| class.size(Sizing::default(), false, &Most::default()).ok();
+    basin.class.as_ref().and_then(of_class).unwrap_or_default()
+}
+
+/// All that a job of the class may name, but for sizes: GitHub gives a runner the jobs all of whose labels it has.
+fn labels(class: &RunnerClass, common: &[String]) -> Vec<String> {
+    let sizing = class.size(Sizing::default(), false, &Most::default()).unwrap_or_default();
+    let (it, other) = match sizing.architecture {
+        Some(Architecture::Arm64) => ("arm64", "x64"),
+        _ => ("x64", "arm64"),
+    };
+    let common = common.iter().map(|label| label.to_lowercase());
+    let all =
+        common.chain(class.labels.iter().cloned()).chain(["self-hosted", "linux", it].map(str::to_owned));
+    let all: BTreeSet<String> = all.filter(|label| label != other).collect();
+    all.into_iter().collect()
+}
