@@ -217,6 +217,7 @@ mod tests {
             definition: String::new(),
             stop: None,
             usage: None,
+            on_instance: false,
         }
     }
 
