@@ -7,6 +7,7 @@ use std::{
 };
 
 use time::{Duration, OffsetDateTime};
+use tokio::sync::Mutex;
 
 use crate::{
     error::{CallError, Class},
@@ -26,6 +27,8 @@ pub struct Document {
     /// `RUNNER_LABELS`, in lower case.
     common: BTreeSet<String>,
     known: RefCell<Known>,
+    /// Whoever comes while the first one is read waits for it.
+    turn: Mutex<()>,
     /// A new mistake was told of, and not yet counted.
     told: Cell<u64>,
 }
@@ -55,8 +58,26 @@ impl Document {
     /// The classes that count now; `None`: there is no document. An error: there is one, and none that was good was ever
     /// seen.
     pub async fn classes(&self, now: OffsetDateTime) -> Result<Option<Arc<Classes>>, CallError> {
-        if let Some(source) = self.source.as_ref().filter(|_| self.is_due(now)) {
-            // Noted before the answer comes: others of the same batch need not ask too.
+        if let Some(source) = &self.source
+            && (self.is_due(now) || self.newest().is_none())
+        {
+            let _turn = self.turn.lock().await;
+            self.read(source.as_ref(), now).await;
+        }
+        let known = self.known.borrow();
+        match (&known.good, &known.wrong) {
+            (Some(good), _) => Ok(Some(good.clone())),
+            (None, Some(wrong)) => Err(wrong.clone()),
+            (None, None) if self.source.is_some() => {
+                Err(CallError::new(Class::Transient, "RUNNER_CLASSES: the document was not read to its end"))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    async fn read(&self, source: &dyn DocumentSource, now: OffsetDateTime) {
+        if self.is_due(now) {
+            // Noted before the answer comes: while there is a good one, others need not wait.
             self.known.borrow_mut().asked_at = Some(now);
             let mark = self.known.borrow().mark.clone();
             match source.fetch(mark.as_deref()).await {
@@ -67,12 +88,6 @@ impl Document {
                 }
                 Err(error) => self.tell(error),
             }
-        }
-        let known = self.known.borrow();
-        match (&known.good, &known.wrong) {
-            (Some(good), _) => Ok(Some(good.clone())),
-            (None, Some(wrong)) => Err(wrong.clone()),
-            (None, None) => Ok(None),
         }
     }
 
@@ -153,6 +168,7 @@ mod tests {
     struct Place {
         asked: Rc<RefCell<Vec<Option<String>>>>,
         there: Rc<RefCell<Option<Answer>>>,
+        slow: bool,
     }
 
     impl Place {
@@ -169,7 +185,13 @@ mod tests {
                 Some(answer) => answer.clone(),
                 None => Err(CallError::new(Class::Transient, "nobody is there")),
             };
-            Box::pin(async { answer })
+            let slow = self.slow;
+            Box::pin(async move {
+                if slow {
+                    tokio::task::yield_now().await;
+                }
+                answer
+            })
         }
     }
 
@@ -208,6 +230,18 @@ mod tests {
         assert_eq!(version(&document, 260), Ok(4));
         let marks: Vec<_> = place.asked.borrow().iter().flatten().cloned().collect();
         assert_eq!(marks, ["a", "b", "c", "c", "c", "c"], "what is known is not sent again");
+    }
+
+    /// A batch's records ask at the same time, and none may take it that there are no classes.
+    #[tokio::test]
+    async fn whoever_comes_while_the_first_is_read_waits_for_it() {
+        let place = Place { slow: true, ..Place::default() };
+        place.holds(&text(1, "big"), "a");
+        let document = Document::at(Box::new(place.clone()), &[]);
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let version = async || document.classes(now).await.map(|classes| classes.map(|it| it.version));
+        assert_eq!(tokio::join!(version(), version()), (Ok(Some(1)), Ok(Some(1))));
+        assert_eq!(place.asked.borrow().len(), 1);
     }
 
     #[test]
