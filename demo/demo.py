@@ -3,7 +3,7 @@
 The project is deployed into a local AWS, beside a small GitHub stand-in. This program plays what cannot be
 had locally: GitHub's deliveries, signed with the stack's own secret and posted to the function URL, and how
 tasks end, with the events that ECS sends then. Everything between is the real thing: the template, its rules
-and queues, and the three functions. At the end it compares what there is with what there should be, and fails
+and queues, and the functions. At the end it compares what there is with what there should be, and fails
 if they differ.
 """
 
@@ -11,12 +11,14 @@ import argparse
 import copy
 import hashlib
 import hmac
+import html
 import json
+import re
 import subprocess
 import sys
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from urllib.parse import urlsplit
 
@@ -32,17 +34,20 @@ PINNED = "ghcr.io/octo-org/runner:2.328.0"
 
 # What happens to a job after it was queued.
 RUNS, TWICE, CANCELLED, DIES, REFUSED = "runs", "delivered twice", "cancelled", "runner dies", "image refused"
+INTERRUPTED, AGAIN = "taken back by Spot", "runs again"
 # What becomes of a job that gets no runner.
 SKIPPED, REJECTED = "skipped", "rejected"
 # The tasks of a job at the end of its story, attempt by attempt, where it is not one that runs.
-AT_THE_END = {CANCELLED: ["STOPPED"], DIES: ["STOPPED", "RUNNING"], REFUSED: ["STOPPED", "RUNNING"]}
+AT_THE_END = {CANCELLED: ["STOPPED"], INTERRUPTED: ["STOPPED"], DIES: ["STOPPED", "RUNNING"], REFUSED: ["STOPPED", "RUNNING"]}
 # How a task ends, as its event says it.
 ENDS = {
+    INTERRUPTED: {"stopCode": "SpotInterruption", "stoppedReason": "Your Spot Task was interrupted."},
     DIES: {"stopCode": "TaskFailedToStart",
            "stoppedReason": "Timeout waiting for network interface provisioning to complete."},
     REFUSED: {"stopCode": "EssentialContainerExited", "stoppedReason": "Essential container in task exited"},
 }
 REFUSED_EXIT_CODE = 7
+SIGTERM_EXIT_CODE = 143
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Job:
 JOBS = [
     Job(2832853601, "test", ("self-hosted", "linux", "x64", "fargate"), TWICE),
     Job(2832853602, "build", ("self-hosted", "fargate", "vcpu-02048-mem-008192"), RUNS, 2, 8),
-    Job(2832853603, "lint", ("self-hosted", "fargate/cpu=4/ram=16/spot"), RUNS, 4, 16, "FARGATE_SPOT"),
+    Job(2832853603, "lint", ("self-hosted", "fargate/cpu=4/ram=16/spot"), INTERRUPTED, 4, 16, "FARGATE_SPOT"),
     Job(2832853604, "docs", ("self-hosted", "fargate"), CANCELLED),
     Job(2832853605, "e2e", ("self-hosted", "fargate", "cpu=0.5"), DIES, 0.5, 1),
     Job(2832853606, "train", ("self-hosted", "gpu"), SKIPPED),
@@ -143,6 +148,9 @@ class Demo:
         self.minted = mode == "dispatcher-minted"
         # Only a registration can be retired, and containers that do not run here register nothing.
         self.jobs = [job for job in JOBS if self.minted or job.story != CANCELLED]
+        if not self.minted:
+            # Only an App has a job run again.
+            self.jobs = [replace(job, story=RUNS) if job.story == INTERRUPTED else job for job in self.jobs]
         self.newest_image = None
         self.answers, self.dead_letters = {}, {}
 
@@ -158,12 +166,15 @@ class Demo:
         self.settle("the outcome of every job")
         print(self.table())
         if self.minted:
+            self.show_checks()
             self.look_for_configurations()
         self.stop_everything()
 
     def deploy(self):
         parameters = {"Organization": ORGANIZATION, "GitHubApiUrl": self.github.url, "RunnerImage": PINNED}
-        if not self.minted:
+        if self.minted:
+            parameters["CheckRuns"] = "true"
+        else:
             parameters["Mode"] = "container-minted"
             # ECS would notice a job that is dispatched twice by its client token, which the local one does not
             # know. With two capacities, dispatch looks for a task before it starts one.
@@ -256,13 +267,46 @@ class Demo:
         say("someone: puts a message that is no job on the queue")
 
     def what_comes_next(self):
-        for job in self.jobs:
+        for job in list(self.jobs):
             if job.story == TWICE:
                 self.deliver(payload_of(job), again=True)
             elif job.story == CANCELLED:
                 self.deliver(payload_of(job, "completed", conclusion="cancelled"))
             elif job.story == DIES:
                 self.let_die(self.tasks()[job.id, 1], DIES)
+            elif job.story == INTERRUPTED:
+                self.interrupt(job)
+
+    def interrupt(self, job):
+        """The job runs, and Spot takes its runner back: GitHub fails it, and has it run again when it is asked to."""
+        name = f"fargate-{job.id}-1"
+        runner = next(it["id"] for it in self.github.call("GET", "/_world/runners") if it["name"] == name)
+        self.github.call("POST", f"/_world/runners/{runner}", {"online": True})
+        self.deliver(payload_of(job, "in_progress", runner_id=runner, runner_name=name))
+        tagged = wait_until("the tag of the job that runs", lambda: (it := self.tasks()[job.id, 1])["tags"].get("gha:ran-job") and it,
+                            SETTLE_SECONDS)
+        self.github.call("POST", "/_world/jobs", {"id": job.id, "status": "completed", "conclusion": "failure"})
+        self.let_die(tagged, INTERRUPTED, SIGTERM_EXIT_CODE)
+        again = wait_until("GitHub's second attempt", self.second_attempt, SETTLE_SECONDS)
+        say(f"author: asked GitHub to run {job.name} again; GitHub: attempt {again['run_attempt']}, job {again['id']}")
+        new = replace(job, id=again["id"], story=AGAIN, capacity="FARGATE")
+        self.jobs.insert(self.jobs.index(job) + 1, new)
+        self.deliver(payload_of(new, run_id=again["run_id"], run_attempt=again["run_attempt"]))
+
+    def second_attempt(self):
+        return next((job for job in self.github.call("GET", "/_world/jobs") if job["run_attempt"] == 2), None)
+
+    def show_checks(self):
+        """What the authors of jobs read at GitHub."""
+        def written():
+            checks = {check["name"]: check for check in self.github.call("GET", "/_world/checks")}
+            return checks if len(checks) == 2 else None
+
+        for name, check in sorted(wait_until("the checks of two jobs", written, SETTLE_SECONDS).items()):
+            title, summary = check["output"]["title"], html.unescape(check["output"]["summary"])
+            lines = [line for line in re.sub("</?code>", "`", summary).splitlines() if line]
+            print(f"\nCheck \"{name}\": {check['conclusion']}\n  {title}\n" + "\n".join(f"  | {line}" for line in lines), flush=True)
+        print(flush=True)
 
     def image_grows_old(self):
         """From now on GitHub refuses the pinned image's version: its runners exit at once, until it is mended."""
@@ -351,7 +395,7 @@ class Demo:
     def queues_empty(self):
         counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible",
                   "ApproximateNumberOfMessagesDelayed")
-        for queue in ("JobQueueUrl", "LifecycleQueueUrl"):
+        for queue in filter(self.stack.get, ("JobQueueUrl", "LifecycleQueueUrl", "AuthorQueueUrl")):
             answer = self.sqs.get_queue_attributes(QueueUrl=self.stack[queue], AttributeNames=list(counts))
             if any(answer["Attributes"][count] != "0" for count in counts):
                 return False
@@ -365,7 +409,7 @@ class Demo:
                 continue
             states = ["RUNNING"] if first else AT_THE_END.get(job.story, ["RUNNING"])
             for attempt, state in enumerate(states, 1):
-                runs = PINNED if attempt == 1 else self.newest_image
+                runs = PINNED if attempt == 1 and job.story != AGAIN else self.newest_image
                 tasks[job.id, attempt] = (state, job.vcpu, job.gib, job.capacity, runs)
                 if state == "RUNNING" and self.minted:
                     registrations.add(f"fargate-{job.id}-{attempt}")
@@ -426,6 +470,8 @@ class Demo:
     def outcome(self, job, attempt, task):
         if job.story == REFUSED:
             return "the mended image" if attempt > 1 else "refused: its image was too old"
+        if job.story in (INTERRUPTED, AGAIN):
+            return "taken back by Spot" if job.story == INTERRUPTED else "the same job again, on demand"
         if attempt > 1:
             return "replaces the runner that died"
         if task["lastStatus"] == "STOPPED":

@@ -148,7 +148,7 @@ fn write(shared: &Shared, route: &Route, app: &str, body: Body, wrong: impl Fn(&
     Reply::json(status, &json_check(check), check.status.clone())
 }
 
-fn json_check(check: &CheckRun) -> Value {
+pub fn json_check(check: &CheckRun) -> Value {
     json!({
         "id": check.id,
         "name": check.name,

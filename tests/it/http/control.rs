@@ -6,6 +6,7 @@
 //! | `POST /_world/runners/{id}` | `{"online": true, "busy": true, "job": 42}`, each optional: connects or disconnects the runner; `job` gives it that job, `busy: true` the first that fits (or none), `busy: false` ends its job |
 //! | `GET /_world/jobs` | all jobs |
 //! | `POST /_world/jobs` | `{"id", "owner", "repository", "labels", "status", "conclusion", "runner_id"}`, each optional: adds or changes a job; `status` is `queued`, `waiting`, `in_progress` (on `runner_id`, or on the first that fits) or `completed`. Or a whole `workflow_job` payload: the job as it is in there |
+//! | `GET /_world/checks` | all check runs: `[{"name", "status", "conclusion", "output", …}]` |
 //! | `GET /_world/app` | `{"app_id", "private_key"}` of an App that this GitHub knows, when it has one of its own |
 //! | `POST /_world/signup` | `{"is_owner", "needs_approval", "selected", "taken", "advance_seconds", "install", "on_person"}`, each optional: the person at github.com's pages about Apps, names that are taken, time that passes, an account that the App is installed in |
 //! | `POST /_world/events` | a `workflow_job` payload, which is signed and sent to the App's webhook: `{"status"}` |
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
+    checks::json_check,
     github::{json_job, json_runner},
     lock,
     server::{Asked, Reply, Shared},
@@ -85,6 +87,7 @@ pub fn answer(shared: &Shared, asked: &Asked) -> Reply {
     let body = match (asked.method.as_str(), &parts[..]) {
         ("GET", ["runners"]) => Ok(lock(&shared.github).runners().map(line).collect()),
         ("GET", ["jobs"]) => Ok(lock(&shared.github).jobs().map(json_job).collect()),
+        ("GET", ["checks"]) => Ok(lock(&shared.github).checks.iter().map(json_check).collect()),
         ("GET", ["app"]) => lock(&shared.app).credentials.clone().ok_or("no App of its own".to_owned()),
         ("GET", ["violations"]) => Ok(json!(lock(&shared.log).violations)),
         ("GET", ["calls"]) => {
