@@ -312,6 +312,39 @@ async fn a_class_and_a_repository_have_their_shares() {
     world.finish();
 }
 
+/// What is over its share costs neither GitHub nor ECS anything, and takes nobody's time.
+#[tokio::test]
+async fn hundreds_of_one_repository_do_not_hold_up_another_s_one() {
+    let rows = json!([{"name": "usual", "labels": ["fargate"], "max_runners_per_repository": 10}]);
+    let world = world();
+    let fleet = Fleet::with(&world, &[("RUNNER_CLASSES", &document(1, &rows))]).await;
+    let bodies: Vec<String> = (0..200).map(|_| queue_in(&world, "noisy", &["fargate"]).1).collect();
+    assert_eq!(dispatch(&world, &fleet, &bodies).await, 190);
+    for minute in 0..8 {
+        world.advance(Duration::minutes(1));
+        world.take_calls();
+        let (job, body) = queue_in(&world, "quiet", &["fargate"]);
+        dispatch(&world, &fleet, &[body]).await;
+        assert!(started_for(&world, job).is_some(), "at its first receive, in minute {minute}");
+        let noisy = format!("{OWNER}/noisy");
+        assert_eq!(world.ecs().live().filter(|task| task.tags["gha:repository"] == noisy).count(), 10);
+        let calls = world.calls();
+        assert_eq!((calls.count(Op::Mint), calls.count(Op::RunTask)), (1, 1));
+        // Once for the noisy one, and once for the batch that the quiet one is in.
+        assert!(calls.count(Op::ListTasks) <= 2, "{}", calls.tally());
+    }
+    world.boot();
+    world.assign();
+    let at_work: Vec<u64> =
+        world.github().jobs().filter(|job| job.runner.is_some()).map(|job| job.id).collect();
+    at_work.into_iter().for_each(|job| world.finish_job(job));
+    // Those that wait come again within two minutes.
+    world.advance(Duration::minutes(2));
+    again(&world, &fleet).await;
+    assert_eq!(world.ecs().live_count(), 10, "those that wait get their places");
+    world.finish();
+}
+
 /// ECS does not list at once what was started: what this process started counts all the same.
 #[tokio::test]
 async fn a_share_is_kept_while_ecs_lists_nothing_yet() {
