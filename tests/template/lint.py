@@ -40,7 +40,6 @@ COMBINATIONS = {
     "runner classes": {
         "GitHubSecretArn": TOKEN, "FrontDoor": "http-api", "RunnerClasses": "s3://acme-settings/classes.json",
         "PassRoleArns": "arn:aws:iam::111122223333:role/gpu"},
-    "runner classes in place": {"GitHubSecretArn": TOKEN, "FrontDoor": "http-api", "RunnerClasses": '{"version": 1, "classes": []}'},
     "image pipeline": {"GitHubSecretArn": TOKEN, "FrontDoor": "http-api", "EnableImagePipeline": "true"},
     "Docker class": {"FrontDoor": "http-api", "EnableDockerClass": "true", "PermissionsBoundaryArn": ARN.format("iam", "policy/boundary"),
                      **GIVEN_NETWORK},
