@@ -135,6 +135,19 @@ fn told(world: &World, job: u64) -> String {
     )
 }
 
+/// It is written and signed in the same way.
+#[tokio::test]
+async fn an_object_s_key_may_have_any_characters() {
+    let key = "octo-settings/Größe a+b/(x)=1~!'*.json";
+    let world = world();
+    world.put_object(key, &document(1, &three()));
+    let fleet = Fleet::with(&world, &[("RUNNER_CLASSES", &format!("s3://{key}"))]).await;
+    let job = world.queue_job(&["big"]);
+    assert_eq!(dispatch(&world, &fleet, &[world.queued(job)]).await, 0);
+    assert!(started_for(&world, job).is_some());
+    world.finish();
+}
+
 #[tokio::test]
 async fn a_job_that_no_class_is_for_is_none_of_ours() {
     let mut rows = three();
