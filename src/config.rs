@@ -125,6 +125,8 @@ pub struct ReconcileConfig {
 pub struct PoolConfig {
     /// `WARM_POOL_SIZE`: idle runners kept ready; 0 where only classes have some.
     pub size: u32,
+    /// `MAX_RUNNERS`; 0 is no limit.
+    pub max_runners: u32,
     /// `RUNNER_LABELS`, which each of them gets.
     pub labels: Vec<String>,
     /// What tasks are made of.
@@ -236,6 +238,7 @@ impl ReconcileConfig {
             max_attempts: env.number("MAX_ATTEMPTS", 5, 1),
             pool: (pool_size > 0 || classes_may_fill).then(|| PoolConfig {
                 size: pool_size,
+                max_runners: env.number("MAX_RUNNERS", 0, 0),
                 labels: env.pool_labels(),
                 fleet: env.fleet(),
                 network: env.network(),

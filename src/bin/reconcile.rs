@@ -67,6 +67,7 @@ async fn reconcile() -> Result<(), Error> {
     let pool = match config.pool {
         Some(pool) => Some(Pool {
             size: pool.size,
+            max_runners: pool.max_runners,
             labels: pool.labels,
             ecs: ecs.clone().starter(pool.fleet.container.clone(), &pool.network)?,
             fleet: pool.fleet,

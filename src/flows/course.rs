@@ -11,13 +11,15 @@ pub(crate) struct Course {
     pub(crate) taken: Option<Taken>,
     /// Runners of the warm pools that wait or come, by the class.
     pub(crate) pools: RefCell<BTreeMap<Option<String>, u32>>,
+    /// How many those are to be at the most, all pools together.
+    most: u32,
     /// Jobs that another runner is announced for, and the registration of the runner that led to that.
     announced: RefCell<BTreeMap<JobId, Option<RunnerId>>>,
 }
 
 impl Course {
-    pub(crate) fn new(taken: Option<Taken>, pools: BTreeMap<Option<String>, u32>) -> Self {
-        Course { taken, pools: RefCell::new(pools), announced: RefCell::default() }
+    pub(crate) fn new(taken: Option<Taken>, pools: BTreeMap<Option<String>, u32>, most: u32) -> Self {
+        Course { taken, pools: RefCell::new(pools), most, announced: RefCell::default() }
     }
 
     /// One job gets one runner from a sweep. A step that is repeated after a rate limit may announce again.
@@ -28,8 +30,9 @@ impl Course {
     /// Whether the pool has one more than it is to have: then that one goes.
     pub(crate) fn is_surplus(&self, pool: Option<String>, full: u32) -> bool {
         let mut pools = self.pools.borrow_mut();
+        let all: u32 = pools.values().sum();
         let there = pools.entry(pool).or_default();
-        let surplus = *there > full;
+        let surplus = *there > full || (*there > 0 && all > self.most);
         *there -= u32::from(surplus);
         surplus
     }
@@ -37,8 +40,9 @@ impl Course {
     /// Whether the pool lacks one: then it has one more.
     pub(crate) fn takes_one(&self, pool: Option<String>, full: u32) -> bool {
         let mut pools = self.pools.borrow_mut();
+        let all: u32 = pools.values().sum();
         let there = pools.entry(pool).or_default();
-        let lacks = *there < full;
+        let lacks = *there < full && all < self.most;
         *there += u32::from(lacks);
         lacks
     }

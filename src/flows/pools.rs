@@ -98,11 +98,22 @@ where
         }
     }
 
+    /// How many idle runners there may be while so many tasks are live, so many of which are idle ones. Under
+    /// `MAX_RUNNERS` they leave a place for a job that none of them may be given.
+    pub(crate) fn most_idle(&self, live: usize, idle: u32) -> u32 {
+        let others = u32::try_from(live).unwrap_or(u32::MAX).saturating_sub(idle);
+        match self.pool.as_ref().map_or(0, |pool| pool.max_runners) {
+            0 => u32::MAX,
+            most => most.saturating_sub(others.saturating_add(1)),
+        }
+    }
+
     /// Fills the pools up. Names and tokens come from the sweep's scheduled time: a sweep that is delivered twice meets
     /// its own names.
     pub(crate) async fn fill(
         &self,
         github: &G,
+        most: u32,
         scheduled: OffsetDateTime,
         deadline: OffsetDateTime,
         tally: &mut Tally,
@@ -110,7 +121,8 @@ where
         let Some(pool) = &self.pool else { return };
         let window = u64::try_from(scheduled.unix_timestamp()).unwrap_or_default();
         for (basin, first) in self.basins().iter().zip((0..).step_by(SLOTS as usize)) {
-            let lacks = self.lacks(pool, basin, tally).await;
+            let room = most.saturating_sub(tally.pools.values().sum());
+            let lacks = self.lacks(pool, basin, tally).await.min(room);
             for slot in first..first + lacks.min(SLOTS) {
                 if self.clock.now() + timing::ONE_STEP > deadline {
                     return;
@@ -155,6 +167,10 @@ where
     /// one, however often this is heard. What fails is left to the sweep.
     pub(crate) async fn follow_up(&self, task: &Task, job: JobId) {
         let (Some(github), Some(pool)) = (&self.github, &self.pool) else { return };
+        // Whether there is room, the sweep counts.
+        if pool.max_runners > 0 {
+            return;
+        }
         let key = key_of(task);
         let basin = self.basins().into_iter().find(|basin| basin.key() == key && basin.size > 0);
         let Some(basin) = basin.filter(|basin| basin.class.is_some()) else { return };

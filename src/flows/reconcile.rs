@@ -78,6 +78,8 @@ pub struct Reconciler<G, E, S, Q, C> {
 pub struct Pool<S> {
     /// How many; 0 where only classes have some.
     pub size: u32,
+    /// `MAX_RUNNERS`, of which a place is left free; 0 is no limit.
+    pub max_runners: u32,
     /// Their labels.
     pub labels: Vec<String>,
     /// What their tasks are made of.
@@ -146,10 +148,11 @@ where
             return Ok(skip("container-minted", "the runner stops by itself when it has been idle"));
         };
         let tasks = self.ecs.tasks_started_by(&started_by(job.id)).await?;
-        let live = tasks.iter().filter(|task| task.live && TaskTags(&task.tags).runner_id().is_some());
+        let is_idle = |tags: TaskTags<'_>| tags.runner_id().is_some() && !tags.ran_a_job();
+        let idle = tasks.iter().filter(|task| task.live && is_idle(TaskTags(&task.tags)));
         // Nobody looked at their registrations: as if they were up.
         let mut runners: Vec<Runner> =
-            live.map(|task| Runner::of_task(Life::Waiting, false, task, &self.policy.names)).collect();
+            idle.map(|task| Runner::of_task(Life::Waiting, false, task, &self.policy.names)).collect();
         if tasks.is_empty() {
             // Minted, and not started yet or never: without a task, only the name leads to it.
             let purpose = Purpose::Job(job.id, Attempt::FIRST);
@@ -171,6 +174,14 @@ where
         {
             return Ok(denied);
         }
+        if let Some(wait) = self.settles(&tasks) {
+            let detail = "its runner may have been given another job just now".into();
+            return Ok(Outcome::Deferred(Deferral {
+                reason: Reason::TooEarly,
+                wait: Wait::For(wait),
+                detail,
+            }));
+        }
         let why = Cause::of("the job ended without ever running");
         let mut retired = 0;
         for runner in &runners {
@@ -183,6 +194,14 @@ where
             _ => Done { counts: vec![("Retired", retired)], ..Done::new("Retired", why.why) },
         }
         .into())
+    }
+
+    /// A runner that has come up just now is given a job, if one waits, and GitHub may show it as idle for a while: how
+    /// long until that is over.
+    pub(crate) fn settles(&self, tasks: &[Task]) -> Option<Duration> {
+        let idle = tasks.iter().filter(|task| task.live && !TaskTags(&task.tags).ran_a_job());
+        let since = idle.filter_map(|task| task.started_at).max()?;
+        Duration::try_from(since + timing::UNTIL_SHOWN - self.clock.now()).ok().filter(|left| !left.is_zero())
     }
 
     /// Task stopped: did it run a job, was it retired, or is a replacement owed?

@@ -61,12 +61,12 @@ where
             self.stop_stuck(deadline, &mut tally).await?;
             return Ok(tally.into_outcome());
         };
-        // However many deliveries failed, the books get half of the time.
+        // Runners that cost money first; failed deliveries get a third of the time, or what is left.
         let now = self.clock.now();
-        let redelivered =
-            redeliver(github, &self.clock, scheduled, now + (deadline - now) / 2, &mut tally).await;
+        let kept = self.keep_books(github, scheduled, now + (deadline - now) * 2 / 3, &mut tally).await;
+        let redelivered = redeliver(github, &self.clock, scheduled, deadline, &mut tally).await;
         tally.note(redelivered);
-        match self.keep_books(github, scheduled, deadline, &mut tally).await {
+        match kept {
             // The next sweep comes sooner than a repetition of this one could do more.
             Err(error) if matches!(error.class, Class::RateLimited { .. }) => {
                 tally.blind = true;
@@ -113,7 +113,8 @@ where
             true => self.read_taken(&tasks, tally).await,
             false => None,
         };
-        let course = &Course::new(taken, books.pools);
+        let most = self.most_idle(tasks.len() + unseen.len(), books.pools.values().sum());
+        let course = &Course::new(taken, books.pools, most);
         let noted = &RefCell::new(std::mem::take(tally));
         stream::iter(books.runners)
             .for_each_concurrent(AT_ONCE, |runner| async move {
@@ -131,7 +132,7 @@ where
             .await;
         *tally = noted.take();
         tally.pools = course.pools.take();
-        self.fill(github, scheduled, deadline, tally).await;
+        self.fill(github, most, scheduled, deadline, tally).await;
         Ok(())
     }
 

@@ -62,6 +62,16 @@ where
                         case.heard = Heard::Swept { past: false };
                     }
                 }
+                Step::LookTags => {
+                    let task = match &runner.task {
+                        Some(task) => self.ecs.describe(&task.arn).await?,
+                        None => None,
+                    };
+                    case.surely_unheard = true;
+                    if task.is_some_and(|task| TaskTags(&task.tags).ran_a_job()) {
+                        case.heard = Heard::Swept { past: false };
+                    }
+                }
                 step => return self.carry_out(step, runner, &case, next, cause).await,
             }
         }
@@ -218,7 +228,7 @@ where
             Step::Leave if matches!(runner.life, Life::Over | Life::Unregistered) => {
                 settled("its container ended in order, or was stopped on purpose")
             }
-            Step::Leave | Step::LookOwed | Step::LookRegistration => {
+            Step::Leave | Step::LookOwed | Step::LookRegistration | Step::LookTags => {
                 Done::nothing("nothing is to be done about this runner")
             }
             Step::Tag => {

@@ -66,12 +66,14 @@ pub struct Case {
     pub owed: Option<Owed>,
     /// Its registration was asked for by id, and is gone.
     pub surely_spent: bool,
+    /// Nobody has told of a job on it until now.
+    pub surely_unheard: bool,
 }
 
 impl Case {
     /// Nothing was looked at yet.
     pub fn new(life: Life, heard: Heard, owner: Owner) -> Self {
-        Case { life, heard, owner, owed: None, surely_spent: false }
+        Case { life, heard, owner, owed: None, surely_spent: false, surely_unheard: false }
     }
 }
 
@@ -84,6 +86,8 @@ pub enum Step {
     LookOwed,
     /// GET registration.
     LookRegistration,
+    /// The tags of its task, as they are now.
+    LookTags,
     /// The warm pool has one more.
     Join,
     /// DELETE of a registration that has no task.
@@ -186,6 +190,9 @@ table! {
 
     "Its registration and its job are done with: it did not go by itself.":
         (Life::Spent, ..)                                   => Stop;
+
+    "It may have been given a job since the sweep began, and GitHub shows that late: its tags may tell.":
+        (Life::Waiting, Swept { .. }, _, Some(Owed::ToNobody | Owed::Served | Owed::ToAJob)) if !c.surely_unheard => LookTags;
 
     "One too many, or dead: the sweep fills the pool up.":
         (_, _, Pool { .. }, Some(_))                        => Retire;

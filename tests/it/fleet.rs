@@ -69,6 +69,7 @@ impl Fleet {
             ecs.clone().starter(config.fleet.container.clone(), &config.network).expect("a network");
         let pool = reconcile.pool.map(|pool| Pool {
             size: pool.size,
+            max_runners: pool.max_runners,
             labels: pool.labels,
             ecs: ecs.clone().starter(pool.fleet.container.clone(), &pool.network).expect("a network"),
             fleet: pool.fleet,

@@ -610,7 +610,8 @@ impl World {
             github::Deleted::Busy => Deleted::Busy,
             github::Deleted::Spent => {
                 let (name, online, busy) = before.unwrap_or_default();
-                if let Some(job) = busy {
+                // Of one whose task has ended, the job is lost already.
+                if let Some(job) = busy.filter(|_| online) {
                     self.killed(job, id, format!("{name} is deleted while it runs job {job}"));
                 }
                 tell!(self, self.books.minted_for(id), "the registration {name} is deleted");

@@ -154,6 +154,7 @@ impl History {
                 reconciler: Reconciler {
                     pool: reconcile.pool.clone().map(|pool| Pool {
                         size: pool.size,
+                        max_runners: pool.max_runners,
                         labels: pool.labels,
                         fleet: pool.fleet,
                         network: pool.network,

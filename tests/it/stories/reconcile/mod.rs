@@ -66,11 +66,12 @@ impl Story {
         assert!(self.tell(&self.world.payload(job, action)).await);
     }
 
-    /// A job that is on another's runner: its event is looked at a second time, when it is clear what becomes of the
-    /// job's own runner.
+    /// A job that is on another's runner: if its own is not seen to stand in, its event is looked at a second time, when
+    /// it is clear what becomes of that one.
     async fn tell_taken(&self, job: u64, action: &str) {
-        assert!(!self.tell(&self.world.payload(job, action)).await, "looked at twice");
-        assert_eq!(self.look_again().await.get("Deferred"), 0);
+        if !self.tell(&self.world.payload(job, action)).await {
+            assert_eq!(self.look_again().await.get("Deferred"), 0);
+        }
     }
 
     async fn look_again(&self) -> Metrics {
@@ -120,7 +121,9 @@ impl Story {
         self.world.ecs().live_count()
     }
 
+    /// Its runner, if it is up, has been so for a while.
     fn cancel(&self, job: u64) {
+        self.world.advance(Duration::minutes(2));
         let now = self.fleet.now();
         assert!(self.world.github().cancel(job, now));
     }
@@ -352,7 +355,7 @@ async fn an_idle_runner_goes_only_after_the_timeout_and_not_while_its_job_waits(
     story.assign(a, story.runner_of(runners[0]));
     story.tell_job(a, "in_progress").await;
     story.cancel(b);
-    story.world.advance(Duration::minutes(9));
+    story.world.advance(Duration::minutes(7));
     story.sweep().await;
     assert_eq!(story.live(), 2);
     story.world.advance(Duration::minutes(2));
@@ -485,7 +488,8 @@ async fn chains_of_taken_runners_never_lose_the_last_job() {
     let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
     for (job, task) in jobs.iter().zip(tasks) {
         story.assign(*job, story.runner_of(task));
-        assert!(!story.tell(&story.world.payload(*job, "in_progress")).await, "looked at twice");
+        let done = story.tell(&story.world.payload(*job, "in_progress")).await;
+        assert_eq!(done, *job != jobs[0], "one that has no runner of its own is looked at twice");
     }
     assert_eq!(story.world.github().queued_count(), 1);
     story.world.advance(Duration::minutes(3));

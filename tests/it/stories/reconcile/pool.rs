@@ -83,3 +83,29 @@ async fn a_pool_whose_runners_all_die_is_not_filled_up_again_and_again() {
     assert_eq!(started, [(3, 0), (1, 1), (1, 1), (1, 1)]);
     story.end();
 }
+
+#[tokio::test]
+async fn the_pool_leaves_a_place_under_max_runners_and_gives_one_back() {
+    let settings = [("WARM_POOL_SIZE", "3"), ("MAX_RUNNERS", "3"), ("RUNNER_LABELS", &LABELS.join(","))];
+    let story = Story::with(&settings).await;
+    assert_eq!(story.sweep().await.get("PoolSize"), 2);
+    story.world.boot();
+    let of_other_labels = async || {
+        let job = story.world.queue_job(&["self-hosted", "fargate", "cpu=2"]);
+        story.dispatch(&[story.world.queued(job)]).await;
+        story.world.boot();
+        assert_eq!(story.world.assign().len(), 1, "it runs: {}", story.world.books());
+        story.tell_job(job, "in_progress").await;
+    };
+    of_other_labels().await;
+    assert_eq!(story.live(), 3);
+    let swept = story.sweep_after_the_timeout().await;
+    assert_eq!((swept.get("PoolSize"), swept.get("Retired")), (1, 1));
+    of_other_labels().await;
+    assert_eq!(story.live(), 3, "{}", story.world.books());
+    // With the next place, too; and when all are at work, there is none.
+    assert_eq!(story.sweep_after_the_timeout().await.get("PoolSize"), 0);
+    of_other_labels().await;
+    assert_eq!((story.sweep().await.get("PoolSize"), story.live()), (0, 3));
+    story.end();
+}
