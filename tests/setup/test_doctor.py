@@ -90,7 +90,7 @@ class Doctor(unittest.TestCase):
 
     def test_a_stack_that_was_just_deployed(self):
         # What a stack without jobs has, and what the local AWS does not know.
-        expected = {"deliveries: warn", "hook: fail", "quota_is_enough: unknown", "reruns: warn"}
+        expected = {"deliveries: warn", "hook: fail", "quota_is_enough: unknown", "wanted: warn"}
         self.assertLessEqual(set(self.before), expected, self.before)
         self.assertIn("hook: fail", self.before, "the App's webhook leads elsewhere, since nobody set it")
 
@@ -431,7 +431,8 @@ class Doctor(unittest.TestCase):
             self.assertIn(path.name, told)
             with zipfile.ZipFile(path) as archive:
                 files = {name: archive.read(name).decode() for name in archive.namelist()}
-        self.assertEqual(set(files), {"doctor.json", "stack.json", "events.json", "webhook.log", "dispatch.log", "reconcile.log"})
+        self.assertEqual(set(files), {"doctor.json", "stack.json", "events.json", "webhook.log", "dispatch.log", "reconcile.log",
+                                      "author.log"})
         self.assertIn('"repository": "repository-', files["dispatch.log"])
         self.assertIn("token TOKEN of ADDRESS", files["dispatch.log"])
         self.assertIn("WebhookUrl", files["stack.json"])
