@@ -7,8 +7,6 @@
 
 use std::time::Duration;
 
-use time::OffsetDateTime;
-
 use crate::{
     error::{CallError, Class},
     fargate::{
@@ -207,11 +205,8 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     fn by_age(&self, job: &Job, choice: &Choice) -> Asked {
         let has_several = choice.sizing.capacity.is_none() && self.capacities(choice).len() > 1;
         let old = if has_several { timing::OLD_FOR_SEVERAL } else { timing::OLD };
-        let age_at = |then: OffsetDateTime| job.created_at.map(|created_at| then - created_at);
-        let was_young = job.asked_at.and_then(age_at).is_some_and(|age| age <= old);
-        match age_at(self.clock.now()) {
+        match job.created_at.map(|created_at| self.clock.now() - created_at) {
             Some(age) if age > timing::VERY_OLD => Asked::Doubtful,
-            Some(age) if age > old && was_young => Asked::Waited,
             Some(age) if age > old => Asked::Old,
             _ => Asked::Fresh,
         }

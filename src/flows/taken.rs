@@ -24,8 +24,6 @@ use crate::{
     },
 };
 
-const STANDS_IN: &str = "the job's own runner serves the owner of the one that it got";
-
 impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
 where
     G: Github + Deliveries,
@@ -86,10 +84,6 @@ where
             let may_be_late = owner.is_some() && !is_older(job, &task);
             let wait = if may_be_late { timing::LATE_LOOK } else { timing::SECOND_LOOK };
             if is_young(wait) {
-                // Where it is there already, nothing is left to be looked at.
-                if may_be_late && !self.ecs.tasks_started_by(&started_by(job.id)).await?.is_empty() {
-                    return Ok(skip("runner", STANDS_IN));
-                }
                 return Ok(too_early(wait, "whether the job has a runner of its own shows later"));
             }
             return self.look_again(job, owner, &task).await;
@@ -222,7 +216,7 @@ where
         };
         let Some(github) = &self.github else { return Ok(skip("task", "the runner's task says so already")) };
         if !own.is_empty() || !self.ecs.ended_tasks(Some(&started_by(job.id))).await?.is_empty() {
-            return Ok(skip("runner", STANDS_IN));
+            return Ok(skip("runner", "the job's own runner serves the owner of the one that it got"));
         }
         let name = self.policy.names.of(&Purpose::Job(job.id, Attempt::FIRST));
         if github.find_runner(&job.target, &name).await?.is_some() {

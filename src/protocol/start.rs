@@ -16,10 +16,7 @@ use crate::{
 pub enum Asked {
     /// A young job, heard of for the first time.
     Fresh,
-    /// A job that has become old while its message waited, which comes for the first time: it may have been taken or
-    /// cancelled.
-    Waited,
-    /// A job that is old, and whose message is new: nobody knows what was done for it before.
+    /// A job that is old, heard of for the first time: it may have been taken or cancelled.
     Old,
     /// A job that is very old, or whose message was received before: it may have been served as well.
     Doubtful,
@@ -304,8 +301,6 @@ table! {
     // Is a runner owed at all?
     "An old message: GitHub is asked about the job first.":
         (Old, None, None, ..)                       => See(Look::Job);
-    "The same; mint and RunTask tell whether something was started for it in the last seconds.":
-        (Waited, None, None, _, Untried, Launch::Untried) if !c.begun => See(Look::Job);
     "A repeated or an announced one: the job may have been given another's runner, that one's job yet another, …":
         (Doubtful | Announced | HandedBack, None, None, ..) => See(Look::Debt);
     "Whoever announced it saw it wait, and this answer may be a minute old.":

@@ -241,8 +241,9 @@ async fn that_a_job_ended_without_a_runner_is_githubs_to_say() {
     assert_eq!(tell(&world, &fleet, &event).await, 0);
     nothing_happened(&world, "there is no such job");
 
-    // It ended so: the runner goes.
+    // It ended so: the runner goes, once it is sure that it has no other job.
     let (world, fleet, job) = waiting(&[]).await;
+    world.advance(Duration::minutes(2));
     let now = fleet.now();
     assert!(world.github().cancel(job, now));
     assert_eq!(tell(&world, &fleet, &world.payload(job, "completed")).await, 0);
