@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from datetime import datetime, timezone
 
 import stack as stacks
 from stack import Failure
@@ -41,7 +42,14 @@ def read(client, stack, found, number):
             except ValueError:
                 continue
             if line.get("job") == number:
-                yield line | {"function": function}
+                yield (of_usage(line) if "_aws" in line else line) | {"function": function}
+
+
+def of_usage(line):
+    """What the job's task is billed for is a line of metrics, which has another time and no sentence."""
+    at = datetime.fromtimestamp(line["_aws"]["Timestamp"] / 1000, timezone.utc)
+    used = f"its task used {line['VcpuSeconds']:g} vCPU-seconds and {line['GibSeconds']:g} GiB-seconds of {line['capacity']}"
+    return {"timestamp": at.isoformat(timespec="microseconds").replace("+00:00", "Z"), "message": used, "task": line["task"]}
 
 
 if __name__ == "__main__":
