@@ -65,7 +65,7 @@ class Dist(unittest.TestCase):
         other, _ = self.write(self.built("other", 1_700_000_000, 0o077, turned=True))
         bytes_of = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in (one, other)]
         self.assertEqual(bytes_of[0], bytes_of[1])
-        self.assertEqual(len([name for name in bytes_of[0] if name.endswith(".zip")]), 7)
+        self.assertEqual(len([name for name in bytes_of[0] if name.endswith(".zip")]), 9)
         again, told = self.write(one.parent)
         self.assertEqual(bytes_of[0], {path.name: path.read_bytes() for path in again.iterdir()}, "over one that is there")
         self.assertIn(COMMIT, told[-1])
@@ -93,7 +93,7 @@ class Dist(unittest.TestCase):
             places |= {name: place for key, place in resource.get("Properties", {}).items() if key in ("CodeUri", "ContentUri")}
             self.assertNotIn("BuildMethod", resource.get("Metadata", {}))
         self.assertNotIn("CodeUri", template["Globals"]["Function"])
-        self.assertEqual(len(places), 4)
+        self.assertEqual(len(places), 5)
         for place in places.values():
             key = place["Key"]["Fn::Sub"].replace("${CodePrefix}", "")
             for architecture in package.ARCHITECTURES:

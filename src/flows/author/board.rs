@@ -48,6 +48,19 @@ struct Told {
     at: OffsetDateTime,
 }
 
+/// What became of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Put {
+    /// It was written.
+    Told,
+    /// It stands there already, or there is nothing that it could correct.
+    Stands,
+    /// More than may be written in a minute.
+    Dropped,
+    /// GitHub does not let us.
+    Refused(&'static str),
+}
+
 /// Where a check stands.
 pub(super) struct Place<'a> {
     pub(super) target: &'a Target,
@@ -124,11 +137,16 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
             _ => group.iter().map(|(_, name)| name.clone()).collect(),
         };
         let page = page::of(word.what, &word.why, &word.labels, &names, word.page.clone());
-        let outcome = self.put(&place, &page, word.what == What::Started).await?;
-        if !matches!(&outcome, Outcome::Done(done) if done.what() == Some("AuthorDropped")) {
+        let put = self.put(&place, &page, word.what == What::Started).await?;
+        if put != Put::Dropped {
             self.board.note(&place, word, group.into_iter().map(|(job, _)| job).collect(), now);
         }
-        Ok(outcome)
+        Ok(match put {
+            Put::Told => Done::new("Told", page.title).into(),
+            Put::Stands => Done::nothing("it stands there already, or nothing does").into(),
+            Put::Dropped => Done::new("AuthorDropped", "more than a process may write in a minute").into(),
+            Put::Refused(why) => Outcome::Skipped(Skip::new("word", why)),
+        })
     }
 
     /// The author of a job that was interrupted. Whatever comes of it, the job's own message is done.
@@ -144,33 +162,18 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
     }
 
     /// Writes the page, unless it stands there. `only_there`: a check is not made for it.
-    async fn put(&self, place: &Place<'_>, page: &Page, only_there: bool) -> Result<Outcome, CallError> {
-        let written = match self.write(place, page, only_there).await {
+    async fn put(&self, place: &Place<'_>, page: &Page, only_there: bool) -> Result<Put, CallError> {
+        match self.write(place, page, only_there).await {
             // Nobody is called for it, and no message waits: it is a courtesy.
             Err(error) if error.class == Class::NeedsOperator || error.class == Class::Invalid => {
                 self.say(&format!("authors are not told: {}", error.message));
-                return Ok(Outcome::Skipped(Skip::new("word", "GitHub does not take it")));
+                Ok(Put::Refused("GitHub does not take it"))
             }
-            written => written?,
-        };
-        Ok(match written {
-            None => Done::nothing("it stands there already, or nothing does").into(),
-            Some(None) => Done::new("AuthorDropped", "more than a process may write in a minute").into(),
-            Some(Some(Written::Well)) => Done::new("Told", page.title.clone()).into(),
-            Some(Some(Written::Denied)) => {
-                self.say("authors are not told: the App needs \"Checks: read and write\"");
-                Outcome::Skipped(Skip::new("word", "the App may not write checks"))
-            }
-        })
+            put => put,
+        }
     }
 
-    /// `None`: there is nothing to write; `Some(None)`: there is, and it may not be.
-    async fn write(
-        &self,
-        place: &Place<'_>,
-        page: &Page,
-        only_there: bool,
-    ) -> Result<Option<Option<Written>>, CallError> {
+    async fn write(&self, place: &Place<'_>, page: &Page, only_there: bool) -> Result<Put, CallError> {
         let Place { target, sha, name } = place;
         let is_app = !self.github.own_logins().await?.is_empty();
         let known = if is_app { self.github.find_check(target, sha, name).await? } else { None };
@@ -178,16 +181,22 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
             known.state == Some(page.state) && known.title == page.title && known.summary == page.summary
         });
         if stands || (is_app && known.is_none() && only_there) {
-            return Ok(None);
+            return Ok(Put::Stands);
         }
         if !self.board.may_write(self.clock.now()) {
-            return Ok(Some(None));
+            return Ok(Put::Dropped);
         }
         let written = match is_app {
             true => self.github.write_check(target, sha, name, known.map(|known| known.id), page).await?,
             false => self.github.write_status(target, sha, name, page).await?,
         };
-        Ok(Some(Some(written)))
+        Ok(match written {
+            Written::Well => Put::Told,
+            Written::Denied => {
+                self.say("authors are not told: the App needs \"Checks: read and write\"");
+                Put::Refused("the App may not write checks")
+            }
+        })
     }
 }
 
