@@ -12,8 +12,10 @@ import delete as deleting
 import stack as stacks
 import stop as stopping
 
-# With these values nothing can be started here, so jobs wait until they are as they were.
-AWAY = {"GitHubApiUrl", "HttpsProxy", "NoProxy", "RunnerGroupId", "RunnerScope", "Organization", "FrontDoor"}
+# With these values nothing can be started here (the document of classes is not there, the share is used up), so jobs wait until
+# they are as they were.
+AWAY = {"GitHubApiUrl", "HttpsProxy", "NoProxy", "RunnerGroupId", "RunnerScope", "Organization", "FrontDoor", "RunnerClasses",
+        "MaxRunnersPerRepository"}
 # And with these the webhook is not where GitHub looks for it.
 UNHEARD = {"HttpsProxy", "FrontDoor"}
 # As slow as a machine may be, and as long as a deferred job's message may be hidden.
