@@ -26,7 +26,8 @@ from local_aws import BINARIES, ROOT, STACK, Child, Failure, LocalAws, begin, re
 from stop import stop
 
 ORGANIZATION = "octo-org"
-SETTLE_SECONDS = 45
+# A runner that came up just now, and whose job was cancelled, is left for 75 seconds: it may have been given another.
+SETTLE_SECONDS = 120
 STARTED = time.monotonic()
 
 # An image that was pinned. GitHub gives a runner no job 30 days after there is a newer one.
