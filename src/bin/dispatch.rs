@@ -18,7 +18,7 @@ use gha_fargate_runners::{
         batch,
         function::{self, Error},
     },
-    ports::{Clock, StartTasks, SystemClock},
+    ports::{Clock, SystemClock},
 };
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
@@ -58,8 +58,8 @@ async fn dispatch() -> Result<(), Error> {
             }
         };
         let classes = dispatcher.document.classes(SystemClock.now());
-        let (github, ecs, classes) = tokio::join!(github, dispatcher.ecs.task_count(), classes);
-        github.and(ecs.map(drop)).and(classes.map(drop))
+        let (github, (), classes) = tokio::join!(github, dispatcher.look_ahead(), classes);
+        github.and(classes.map(drop))
     })
     .await;
     let (dispatcher, function) = (&dispatcher, &config.function);

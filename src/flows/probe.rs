@@ -14,6 +14,13 @@ use crate::{
 };
 
 impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, Q, C> {
+    /// Looks, while nobody waits, whether runners die whatever the job: so the first job costs no more calls than the next.
+    pub async fn look_ahead(&self) {
+        let (github, names) = (self.github.as_ref(), &self.policy.names);
+        let looks = Looks { github, ecs: &self.ecs, names, good_for: None, now: self.clock.now() };
+        self.memory.watch.outbreak(&looks, &self.fleet.task_definition).await;
+    }
+
     /// Where all runners die whatever the job, it waits; perhaps a probe is due.
     pub(crate) async fn held_up(&self, asked: Asked, plan: &Plan) -> Result<Option<Outcome>, CallError> {
         // What is announced may follow one that died of that.
