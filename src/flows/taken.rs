@@ -70,7 +70,8 @@ where
         }
         if task.live && !heard {
             self.tag_used(job, purpose, &task).await?;
-            if let Purpose::Pool { .. } = purpose {
+            // It runs one job: whoever is said to have it besides brings no other runner.
+            if matches!(purpose, Purpose::Pool { .. }) && !of_task.ran_a_job() {
                 self.follow_up(&task, job.id).await;
             }
         }

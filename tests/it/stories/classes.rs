@@ -504,6 +504,12 @@ async fn each_class_has_its_pool() {
     for _ in 0..2 {
         tell(&world, &fleet, &event).await;
     }
+    // A runner runs one job: whoever tells that it runs others too brings no more of them.
+    for other in 1..4 {
+        let mut event = world.payload(job, "in_progress");
+        event["workflow_job"]["id"] = json!(job + 1000 + other);
+        tell(&world, &fleet, &event.to_string()).await;
+    }
     world.boot();
     assert_eq!((idle(&world, "usual").len(), idle(&world, "big").len()), (1, 2));
     assert_eq!(sweep(&world, &fleet).await.get("PoolSize"), 3, "nothing is left for the sweep");

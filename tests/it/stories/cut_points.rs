@@ -43,7 +43,7 @@ impl Fleet {
 
 /// How a function is cut short at one of its calls.
 #[derive(Debug, Clone, Copy)]
-enum Cut {
+pub enum Cut {
     /// The call never happened, and the process is dead.
     DeadBefore,
     /// The call happened, and the process is dead.
@@ -56,11 +56,11 @@ enum Cut {
     ServerError,
 }
 
-const CUTS: [Cut; 5] =
+pub const CUTS: [Cut; 5] =
     [Cut::DeadBefore, Cut::DeadAfter, Cut::BrokenBefore, Cut::AnswerLost, Cut::ServerError];
 
 /// Runs `flow` with the `k`-th call cut; the answer is whether there was a `k`-th call.
-async fn cut(world: &World, cut: Cut, k: u32, flow: impl Future<Output = ()>) -> bool {
+pub async fn cut(world: &World, cut: Cut, k: u32, flow: impl Future<Output = ()>) -> bool {
     let fault = world.fail_any().nth(k).maybe();
     let handle = match cut {
         Cut::DeadBefore => fault.before().hold(),

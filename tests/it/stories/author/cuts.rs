@@ -3,40 +3,7 @@
 use time::Duration;
 
 use super::*;
-
-/// How a function is cut short at one of its calls.
-#[derive(Debug, Clone, Copy)]
-enum Cut {
-    DeadBefore,
-    DeadAfter,
-    BrokenBefore,
-    AnswerLost,
-    ServerError,
-}
-
-const CUTS: [Cut; 5] =
-    [Cut::DeadBefore, Cut::DeadAfter, Cut::BrokenBefore, Cut::AnswerLost, Cut::ServerError];
-
-/// Runs `flow` with the `k`-th call cut: whether there was one.
-async fn cut(world: &World, cut: Cut, k: u32, flow: impl Future<Output = ()>) -> bool {
-    let fault = world.fail_any().nth(k).maybe();
-    let handle = match cut {
-        Cut::DeadBefore => fault.before().hold(),
-        Cut::DeadAfter => fault.after().hold(),
-        Cut::BrokenBefore => fault.before().drop_connection(),
-        Cut::AnswerLost => fault.after().drop_connection(),
-        Cut::ServerError => fault.before().status(500),
-    };
-    match cut {
-        Cut::DeadBefore | Cut::DeadAfter => {
-            tokio::select! { () = flow => {}, () = handle.struck() => {} }
-        }
-        _ => flow.await,
-    }
-    let struck = handle.count() > 0;
-    world.heal();
-    struck
-}
+use crate::stories::cut_points::{CUTS, cut};
 
 /// Messages come again, and every process is another one.
 async fn come_to_rest(story: Story) -> Story {
