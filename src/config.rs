@@ -9,8 +9,9 @@ use crate::{
     fargate::fleet::{Capacity, Fleet, Network},
     ids::RunnerNames,
     intake::{
+        glob::RepositoryGlob,
         labels::{MOST_LABELS, Most, Offered, flaw},
-        policy::{Policy, RepositoryGlob},
+        policy::Policy,
     },
     ports::Scope,
 };

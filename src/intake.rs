@@ -1,6 +1,7 @@
 //! What comes in: payloads, lifecycle events, labels, signatures, and which jobs are served.
 
 pub mod classes;
+pub mod glob;
 pub mod labels;
 pub mod lifecycle;
 pub mod notice;

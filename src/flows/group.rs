@@ -76,8 +76,8 @@ mod tests {
     use crate::{
         ids::RunnerNames,
         intake::{
+            glob::RepositoryGlob,
             labels::{Most, Offered},
-            policy::RepositoryGlob,
         },
     };
 

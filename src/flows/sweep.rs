@@ -20,7 +20,7 @@ use crate::{
         redeliver::redeliver,
         tally::Tally,
     },
-    intake::policy::{RepositoryGlob, Skip},
+    intake::{glob::RepositoryGlob, policy::Skip},
     lambda::outcome::{Done, Outcome},
     ports::{Deliveries, FindTasks, Github, Queue, Scope, StartTasks, Target, Task, TendTasks, Timer},
     protocol::{

@@ -18,8 +18,8 @@ pub use self::{
     pool::{PoolPlan, Shift},
 };
 use super::{
+    glob::RepositoryGlob,
     labels::{self, Architecture, CapacityLabel, Most, NoRunner, Offered, Sizing, is_sizing, parts, shown},
-    policy::RepositoryGlob,
 };
 use crate::{
     fargate::{

@@ -1,12 +1,12 @@
 //! Which jobs this fleet serves.
 
 use time::{Duration, OffsetDateTime};
-use wildmatch::WildMatch;
 
 use crate::{
     ids::RunnerNames,
     intake::{
         classes::{Choice, Classes, RunnerClass},
+        glob::RepositoryGlob,
         labels::{self, Architecture, Most, NoRunner, Offered},
         payload::{Action, WorkflowJob},
     },
@@ -61,38 +61,6 @@ pub struct Policy {
     pub arm64: bool,
     /// `MAX_CPU`, `MAX_MEMORY`, `MAX_DISK`.
     pub most: Most,
-}
-
-/// An `owner/repository` pattern, in which `*` stands for anything. Letters may be of either case.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RepositoryGlob(WildMatch);
-
-impl Eq for RepositoryGlob {}
-
-impl RepositoryGlob {
-    /// A pattern such as `acme/*`.
-    pub fn new(pattern: &str) -> Self {
-        RepositoryGlob(WildMatch::new(&pattern.to_lowercase()))
-    }
-
-    /// Whether it fits the (lower-case) `owner/repository`.
-    pub(super) fn has(&self, full_name: &str) -> bool {
-        self.0.matches(full_name)
-    }
-
-    /// Whether it fits every repository of the (lower-case) owner.
-    pub(super) fn has_all_of(&self, owner: &str) -> bool {
-        let pattern = self.0.pattern();
-        pattern == "*" || pattern.strip_suffix("/*").is_some_and(|glob| WildMatch::new(glob).matches(owner))
-    }
-
-    /// The owner, if the pattern names one, and the repository, if it names that as well.
-    pub fn names(&self) -> Option<(String, Option<String>)> {
-        let pattern = self.0.pattern();
-        let (owner, repository) = pattern.split_once('/')?;
-        let name = |text: &str| (!text.contains(['*', '?'])).then(|| text.to_owned());
-        Some((name(owner)?, name(repository)))
-    }
 }
 
 impl Policy {

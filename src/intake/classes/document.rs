@@ -22,7 +22,7 @@ use crate::{
         fleet::Capacity,
         size::{LARGEST, Size},
     },
-    intake::policy::RepositoryGlob,
+    intake::glob::RepositoryGlob,
     ports::RunnerGroup,
 };
 

@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use expect_test::expect;
 use gha_fargate_runners::intake::{
+    glob::RepositoryGlob,
     labels::{Most, Offered},
     payload,
-    policy::{Policy, RepositoryGlob, Verdict},
+    policy::{Policy, Verdict},
 };
 use serde_json::{Value, json};
 use time::OffsetDateTime;
