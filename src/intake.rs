@@ -9,4 +9,5 @@ pub mod payload;
 pub mod policy;
 pub mod request;
 pub mod signature;
+pub mod skip;
 pub mod slip;

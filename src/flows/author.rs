@@ -17,7 +17,7 @@ use crate::{
     intake::payload::Replacement,
     intake::{
         notice::{self, Interrupted, Notice, interruption},
-        policy::Skip,
+        skip::{Skip, SkipReason},
     },
     lambda::outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
     ports::{Checks, Clock, Conclusion, FindTasks, Queue, Rerun, Run, RunJob, Runs, Target},
@@ -70,20 +70,20 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
         let (job, place, outcome) = match notice::read(&body) {
             Err(unreadable) => {
                 // Nobody would look at its dead letters.
-                let outcome = skip("unreadable", &unreadable.to_string());
+                let outcome = skip(SkipReason::Unreadable, &unreadable.to_string());
                 return Handled { job: None, outcome, notice: None };
             }
             Ok(Notice::Interrupted(interrupted)) => {
                 let outcome = match self.reruns {
                     true => self.interrupted(&interrupted).await.unwrap_or_else(Outcome::from),
-                    false => skip("rerun", "RERUN_INTERRUPTED is 0"),
+                    false => skip(SkipReason::Rerun, "RERUN_INTERRUPTED is 0"),
                 };
                 (interrupted.job_id, interrupted.target(), outcome)
             }
             Ok(Notice::Word(word)) => {
                 let outcome = match self.check_runs {
                     true => self.word(&word).await.unwrap_or_else(Outcome::from),
-                    false => skip("word", "CHECK_RUNS is not true"),
+                    false => skip(SkipReason::Word, "CHECK_RUNS is not true"),
                 };
                 (word.job_id, word.target(), outcome)
             }
@@ -97,7 +97,7 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
         if self.github.own_logins().await?.is_empty() {
             self.say("GITHUB_SECRET_ARN holds a token: only a GitHub App has interrupted jobs run again");
             return Ok(Outcome::Skipped(Skip::new(
-                "rerun",
+                SkipReason::Rerun,
                 "only an App can tell its own re-runs from a person's",
             )));
         }
@@ -208,14 +208,14 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
                 self.tell_author(seen, "it runs again, on demand").await;
                 Done::new("Reran", format!("the job runs again{run}")).into()
             }
-            End::Settled(why) => Outcome::Skipped(Skip::new("rerun", format!("{why}{run}"))),
+            End::Settled(why) => Outcome::Skipped(Skip::new(SkipReason::Rerun, format!("{why}{run}"))),
             End::LeftToAuthor(why) => {
                 self.tell_author(seen, &format!("{why}: run it again yourself")).await;
                 Done::new("LeftToAuthor", format!("{why}{run}")).into()
             }
             End::Denied => {
                 self.say("interrupted jobs are not run again: the App needs \"Actions: read and write\"");
-                Outcome::Skipped(Skip::new("rerun", "the App may not run jobs again"))
+                Outcome::Skipped(Skip::new(SkipReason::Rerun, "the App may not run jobs again"))
             }
         }
     }

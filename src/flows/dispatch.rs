@@ -29,7 +29,8 @@ use crate::{
         classes::{Choice, Classes},
         labels::CapacityLabel,
         payload::{self, Job, Message},
-        policy::{Policy, Skip, Verdict, excluded_by},
+        policy::{Policy, Verdict, excluded_by},
+        skip::{Skip, SkipReason},
     },
     lambda::{
         batch::Received,
@@ -101,9 +102,11 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Err(unreadable) => {
                 Handled { job: None, outcome: Outcome::Rejected(unreadable.to_string()), notice: None }
             }
-            Ok(Message::OtherEvent(what)) => {
-                Handled { job: None, outcome: Outcome::Skipped(Skip::new("event", what)), notice: None }
-            }
+            Ok(Message::OtherEvent(what)) => Handled {
+                job: None,
+                outcome: Outcome::Skipped(Skip::new(SkipReason::Event, what)),
+                notice: None,
+            },
             Ok(Message::WorkflowJob(mut event)) => {
                 event.job.asked_at = asked_at;
                 let outcome = match budget.classes() {
@@ -155,7 +158,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 (Asked::HandedBack, Some(2)) => Ok(verdict),
                 (Asked::HandedBack, _) => {
                     let why = "what was handed back was seen to meanwhile";
-                    Ok(Verdict::Skip(Skip::new("duplicate", why)))
+                    Ok(Verdict::Skip(Skip::new(SkipReason::Duplicate, why)))
                 }
                 (_, Some(1)) => Err(later(Reason::TooEarly, timing::UNTIL_SHOWN, "nothing is seen of its runners")),
                 _ => Ok(Verdict::Reject(
@@ -494,8 +497,8 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
 
     fn end(&self, end: End, plan: &Plan, seen: Seen) -> Result<Outcome, CallError> {
         Ok(match (end, seen.started, seen.error) {
-            (End::NotOwed(why), ..) => skip("not-queued", why),
-            (End::Duplicate(why), ..) => skip("duplicate", why),
+            (End::NotOwed(why), ..) => skip(SkipReason::NotQueued, why),
+            (End::Duplicate(why), ..) => skip(SkipReason::Duplicate, why),
             (End::InFlight, ..) => {
                 later(Reason::InFlight, timing::IN_FLIGHT, "another delivery of this job may be at work")
             }
@@ -512,7 +515,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             (End::Unclear, ..) => {
                 later(Reason::TooEarly, timing::LAG, "GitHub does not say yet who needs the runner")
             }
-            (End::Forwarded, ..) => skip("forwarded", &forwarded(seen.debt)),
+            (End::Forwarded, ..) => skip(SkipReason::Forwarded, &forwarded(seen.debt)),
             (End::GivenUp, ..) => exhausted(self.max_attempts),
             (End::Started, Some((started, capacity)), _) => {
                 let class = plan.class().map(|class| format!(" of class {}", class.name)).unwrap_or_default();
@@ -526,7 +529,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     }
 }
 
-fn skip(reason: &'static str, detail: &str) -> Outcome {
+fn skip(reason: SkipReason, detail: &str) -> Outcome {
     Outcome::Skipped(Skip::new(reason, detail))
 }
 

@@ -7,6 +7,7 @@ use crate::{
         labels::Offered,
         notice::{What, Word},
         payload::Job,
+        skip::SkipReason,
         slip,
     },
     lambda::outcome::{Outcome, Reason},
@@ -21,7 +22,7 @@ pub(crate) fn of(job: &Job, outcome: &Outcome, offered: &Offered, now: OffsetDat
     let word = match outcome {
         Outcome::Rejected(why) => Word::new(What::Rejected, why, job),
         // Of jobs that are not served, those of public repositories are told nothing: that is another reason.
-        Outcome::Skipped(skip) if skip.reason == "labels" => {
+        Outcome::Skipped(skip) if skip.reason == SkipReason::Labels => {
             let slip = slip::find(&job.labels, offered)?;
             let why = format!("nobody offers the label {}; {} is one", slip.label, slip.meant);
             Word::new(What::Slip, why, job)
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
     use crate::{
         ids::{Attempt, JobId},
-        intake::{payload::Replacement, policy::Skip},
+        intake::{payload::Replacement, skip::Skip},
         lambda::outcome::{Deferral, Done, Wait},
         ports::{Target, TaskArn},
     };
@@ -91,17 +92,17 @@ mod tests {
         let started = || Outcome::from(Done::started("x", TaskArn("arn".into()).into()));
         let table: [(&[&str], i64, Outcome, Option<What>); 12] = [
             (&["fargate"], 0, Outcome::Rejected("no such size".into()), Some(What::Rejected)),
-            (&["fargate", "cpus=2"], 0, skip("labels"), Some(What::Slip)),
-            (&["fargate", "gpu"], 0, skip("labels"), None),
+            (&["fargate", "cpus=2"], 0, skip(SkipReason::Labels), Some(What::Slip)),
+            (&["fargate", "gpu"], 0, skip(SkipReason::Labels), None),
             // Refused for another reason, whatever its labels.
-            (&["fargate", "cpus=2"], 0, skip("public"), None),
+            (&["fargate", "cpus=2"], 0, skip(SkipReason::Public), None),
             (&["fargate"], 9, deferred(Reason::NoCapacity), None),
             (&["fargate"], 11, deferred(Reason::NoCapacity), Some(What::Waiting)),
             (&["fargate"], 11, deferred(Reason::NeedsOperator), Some(What::Waiting)),
             (&["fargate"], 11, deferred(Reason::InFlight), None),
             (&["fargate"], 11, started(), Some(What::Started)),
             (&["fargate"], 1, started(), None),
-            (&["fargate"], 11, skip("not-queued"), Some(What::Started)),
+            (&["fargate"], 11, skip(SkipReason::NotQueued), Some(What::Started)),
             (&["fargate"], 11, Done::nothing("").into(), None),
         ];
         for (index, (labels, waited, outcome, want)) in table.into_iter().enumerate() {

@@ -27,7 +27,8 @@ use crate::{
         lifecycle::{self, Lifecycle, StoppedTask},
         notice::Interrupted,
         payload::{Action, Job, Replacement, WorkflowJob},
-        policy::{Policy, Skip},
+        policy::Policy,
+        skip::{Skip, SkipReason},
     },
     lambda::outcome::{Deferral, Done, Handled, Outcome, Reason, Used, Wait},
     ports::{
@@ -102,7 +103,7 @@ where
     pub async fn handle(&self, body: String, deadline: OffsetDateTime) -> Handled {
         let (job, outcome) = match lifecycle::read(&body) {
             Err(unreadable) => (None, Ok(Outcome::Rejected(unreadable.to_string()))),
-            Ok(Lifecycle::Other(what)) => (None, Ok(skip("event", what))),
+            Ok(Lifecycle::Other(what)) => (None, Ok(skip(SkipReason::Event, what))),
             Ok(Lifecycle::Job(event)) => (Some(event.job.clone()), self.job(&event).await),
             Ok(Lifecycle::TaskStopped(task)) => (None, self.task_stopped(&task).await),
             Ok(Lifecycle::Sweep { scheduled }) => (None, self.sweep(scheduled, deadline).await),
@@ -119,12 +120,12 @@ where
         }
         match (event.action, event.runner_name.as_deref()) {
             (Action::InProgress | Action::Completed, Some(runner)) => match self.policy.names.read(runner) {
-                None => Ok(skip("runner", "the job runs on a runner of another fleet")),
+                None => Ok(skip(SkipReason::Runner, "the job runs on a runner of another fleet")),
                 // That another's runner was taken may have been missed.
                 Some(Purpose::Job(owner, _))
                     if event.action == Action::Completed && owner == event.job.id =>
                 {
-                    Ok(skip("runner", "the job ran; its runner goes by itself"))
+                    Ok(skip(SkipReason::Runner, "the job ran; its runner goes by itself"))
                 }
                 Some(purpose) => self.taken(event, &purpose).await,
             },
@@ -132,7 +133,7 @@ where
                 Some(excluded) => Ok(Outcome::Skipped(excluded)),
                 None => self.retire_unneeded(&event.job).await,
             },
-            _ => Ok(skip("action", "the event says of no job that it was taken or is over")),
+            _ => Ok(skip(SkipReason::Action, "the event says of no job that it was taken or is over")),
         }
     }
 
@@ -145,7 +146,7 @@ where
     /// Job completed without ever running: its runner is not needed any more, unless it has found other work.
     async fn retire_unneeded(&self, job: &Job) -> Result<Outcome, CallError> {
         let Some(github) = &self.github else {
-            return Ok(skip("container-minted", "the runner stops by itself when it has been idle"));
+            return Ok(skip(SkipReason::ContainerMinted, "the runner stops by itself when it has been idle"));
         };
         let tasks = self.ecs.tasks_started_by(&started_by(job.id)).await?;
         let is_idle = |tags: TaskTags<'_>| tags.runner_id().is_some() && !tags.ran_a_job();
@@ -207,10 +208,13 @@ where
     /// Task stopped: did it run a job, was it retired, or is a replacement owed?
     async fn task_stopped(&self, stopped: &StoppedTask) -> Result<Outcome, CallError> {
         if !is_ours(&stopped.started_by) || !self.is_our_cluster(&stopped.cluster_arn) {
-            return Ok(skip("task", "the task is none of this fleet's"));
+            return Ok(skip(SkipReason::Task, "the task is none of this fleet's"));
         }
         let Some(task) = self.ecs.describe(&stopped.arn).await? else {
-            return Ok(skip("task", "ECS has forgotten the task; the sweep looks at its registration"));
+            return Ok(skip(
+                SkipReason::Task,
+                "ECS has forgotten the task; the sweep looks at its registration",
+            ));
         };
         if task.live {
             return Ok(not_shown("ECS does not say yet that the task has stopped"));
@@ -438,9 +442,9 @@ pub(crate) fn replacement_delay(attempt: Attempt) -> Duration {
 fn denied(state: Option<JobState>) -> Option<Outcome> {
     match state.map(|state| (state.status, state.runner_name)) {
         Some((JobStatus::Completed, None)) => None,
-        Some((_, Some(_))) => Some(skip("job", "GitHub says that a runner has, or had, the job")),
+        Some((_, Some(_))) => Some(skip(SkipReason::Job, "GitHub says that a runner has, or had, the job")),
         Some((_, None)) => Some(not_shown("GitHub does not say yet that the job is over")),
-        None => Some(skip("job", "GitHub shows no such job; the sweep sees to its runner")),
+        None => Some(skip(SkipReason::Job, "GitHub shows no such job; the sweep sees to its runner")),
     }
 }
 
@@ -450,6 +454,6 @@ fn not_shown(detail: &str) -> Outcome {
     Outcome::Deferred(Deferral { reason: Reason::InFlight, wait, detail: detail.to_owned() })
 }
 
-fn skip(reason: &'static str, detail: impl Into<String>) -> Outcome {
+fn skip(reason: SkipReason, detail: impl Into<String>) -> Outcome {
     Outcome::Skipped(Skip::new(reason, detail))
 }

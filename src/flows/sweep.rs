@@ -20,7 +20,10 @@ use crate::{
         redeliver::redeliver,
         tally::Tally,
     },
-    intake::{glob::RepositoryGlob, policy::Skip},
+    intake::{
+        glob::RepositoryGlob,
+        skip::{Skip, SkipReason},
+    },
     lambda::outcome::{Done, Outcome},
     ports::{Deliveries, FindTasks, Github, Queue, Scope, StartTasks, Target, Task, TendTasks, Timer},
     protocol::{
@@ -54,7 +57,7 @@ where
         deadline: OffsetDateTime,
     ) -> Result<Outcome, CallError> {
         if self.clock.now() - scheduled > timing::STALE {
-            return Ok(Outcome::Skipped(Skip::new("stale", "a later sweep is due")));
+            return Ok(Outcome::Skipped(Skip::new(SkipReason::Stale, "a later sweep is due")));
         }
         let mut tally = Tally::default();
         let Some(github) = &self.github else {

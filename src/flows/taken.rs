@@ -12,7 +12,7 @@ use crate::{
     ids::{Attempt, JobId, Purpose, started_by},
     intake::{
         payload::{Action, Job, WorkflowJob},
-        policy::Skip,
+        skip::{Skip, SkipReason},
     },
     lambda::outcome::{Deferral, Done, Outcome, Reason, Wait},
     ports::{Deliveries, FindTasks, Github, Queue, StartTasks, Task, TendTasks, Timer},
@@ -43,7 +43,7 @@ where
             if is_new {
                 return Ok(too_early(timing::LAG, "ECS does not show the runner's task yet"));
             }
-            return Ok(skip("task", "the runner's task is gone already"));
+            return Ok(skip(SkipReason::Task, "the runner's task is gone already"));
         };
         let of_task = TaskTags(&task.tags);
         if let Some(owner) = purpose.job() {
@@ -59,7 +59,8 @@ where
         let is_equal = owner.is_some() && of_task.has_labels(&job.labels);
         let excluded = self.excludes(event).await?;
         // Labels like the runner's own were let in when it was started, whatever the classes are by now.
-        let excluded = excluded.filter(|skip| skip.reason != "labels" || !of_task.has_labels(&job.labels));
+        let excluded =
+            excluded.filter(|skip| skip.reason != SkipReason::Labels || !of_task.has_labels(&job.labels));
         let is_served = excluded.is_none();
         // With labels that are equal, the job's own runner is as good for the owner of this one: if there is one.
         if let Some((owner, attempt)) = owner
@@ -120,12 +121,12 @@ where
     fn told(&self, event: &WorkflowJob, purpose: &Purpose, task: &Task, foreign: Option<Skip>) -> Outcome {
         let heard = TaskTags(&task.tags).ran_job() == Some(event.job.id);
         match (task.live, heard, foreign) {
-            (_, true, _) => skip("task", "the runner's task says so already"),
+            (_, true, _) => skip(SkipReason::Task, "the runner's task says so already"),
             // Both events of the job come here, and it is counted once.
             (live, false, Some(why)) if live || event.action == Action::Completed => {
                 self.taken_by_foreign(&why, purpose).with_task(task.arn.clone()).into()
             }
-            (false, false, _) => skip("task", "the runner's task is gone already"),
+            (false, false, _) => skip(SkipReason::Task, "the runner's task is gone already"),
             (true, false, _) => {
                 Done::new("Tagged", format!("the job runs on {}", self.policy.names.of(purpose)))
                     .with_task(task.arn.clone())
@@ -215,17 +216,22 @@ where
                 None => self.retire_own(&own).await,
             };
         };
-        let Some(github) = &self.github else { return Ok(skip("task", "the runner's task says so already")) };
+        let Some(github) = &self.github else {
+            return Ok(skip(SkipReason::Task, "the runner's task says so already"));
+        };
         if !own.is_empty() || !self.ecs.ended_tasks(Some(&started_by(job.id))).await?.is_empty() {
-            return Ok(skip("runner", "the job's own runner serves the owner of the one that it got"));
+            return Ok(skip(
+                SkipReason::Runner,
+                "the job's own runner serves the owner of the one that it got",
+            ));
         }
         let name = self.policy.names.of(&Purpose::Job(job.id, Attempt::FIRST));
         if github.find_runner(&job.target, &name).await?.is_some() {
-            return Ok(skip("runner", "the job's own runner is on its way"));
+            return Ok(skip(SkipReason::Runner, "the job's own runner is on its way"));
         }
         if !is_older(job, task) && self.is_behind(github, owner, task).await? {
             return Ok(skip(
-                "runner",
+                SkipReason::Runner,
                 "jobs wait for longer than this one does: its message is still to come",
             ));
         }
@@ -244,7 +250,7 @@ where
     /// The job has got a runner that its own cannot stand in for.
     async fn retire_own(&self, own: &[Task]) -> Result<Outcome, CallError> {
         if self.github.is_none() {
-            return Ok(skip("container-minted", "the runner stops by itself when it has been idle"));
+            return Ok(skip(SkipReason::ContainerMinted, "the runner stops by itself when it has been idle"));
         }
         let mut retired = 0;
         for task in own.iter().filter(|task| task.live && !TaskTags(&task.tags).ran_a_job()) {
@@ -258,7 +264,7 @@ where
             retired += done.count("Retired");
         }
         Ok(match retired {
-            0 => skip("runner", "no runner of the job's own is left idle"),
+            0 => skip(SkipReason::Runner, "no runner of the job's own is left idle"),
             _ => Done {
                 counts: vec![("Retired", retired)],
                 ..Done::new("Retired", "its job was given another runner")
@@ -279,6 +285,6 @@ fn too_early(after: std::time::Duration, detail: &str) -> Outcome {
     Outcome::Deferred(Deferral { reason: Reason::TooEarly, wait: Wait::For(after), detail: detail.into() })
 }
 
-fn skip(reason: &'static str, detail: &str) -> Outcome {
+fn skip(reason: SkipReason, detail: &str) -> Outcome {
     Outcome::Skipped(Skip::new(reason, detail))
 }

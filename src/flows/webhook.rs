@@ -12,9 +12,10 @@ use crate::{
     flows::document::Document,
     intake::{
         payload::{self, Action},
-        policy::{Policy, Skip},
+        policy::Policy,
         request::Request,
         signature::WebhookSecrets,
+        skip::{Skip, SkipReason},
         slip,
     },
     ports::{Bus, Clock, JobStatus, SecretSource},
@@ -242,7 +243,8 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
         // Whom this fleet serves is one thing, who takes its runners another: GitHub's runner group decides that.
         let is_on_ours = event.runner_name.as_deref().and_then(|name| self.policy.names.read(name)).is_some();
         let is_slip = |skip: &Skip| {
-            let is_label = self.check_runs && skip.reason == "labels" && event.action == Action::Queued;
+            let is_label =
+                self.check_runs && skip.reason == SkipReason::Labels && event.action == Action::Queued;
             is_label && slip::find(&event.job.labels, &self.policy.offered).is_some()
         };
         let excluded = match self.document.classes(self.clock.now()).await {

@@ -9,6 +9,7 @@ use crate::{
         glob::RepositoryGlob,
         labels::{self, Architecture, Most, NoRunner, Offered},
         payload::{Action, WorkflowJob},
+        skip::{Skip, SkipReason},
     },
     ports::{JobStatus, Target},
 };
@@ -16,22 +17,6 @@ use crate::{
 /// "Each job for self-hosted runners can be queued for a maximum of 24 hours"
 /// (<https://docs.github.com/en/actions/reference/limits>).
 const LONGEST_QUEUED: Duration = Duration::hours(24);
-
-/// Why a message leads to no runner, and is no error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skip {
-    /// A short word for counting, e.g. `labels`.
-    pub reason: &'static str,
-    /// A sentence for the log and for GitHub's "Recent Deliveries".
-    pub detail: String,
-}
-
-impl Skip {
-    /// A skip.
-    pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
-        Skip { reason, detail: detail.into() }
-    }
-}
 
 /// The decision about one `workflow_job` event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,13 +53,16 @@ impl Policy {
     /// gets a runner. `classes` are those of the document, if there is one.
     pub fn judge(&self, event: &WorkflowJob, now: OffsetDateTime, classes: Option<&Classes>) -> Verdict {
         if event.action != Action::Queued {
-            return Verdict::Skip(Skip::new("action", "the action is not \"queued\""));
+            return Verdict::Skip(Skip::new(SkipReason::Action, "the action is not \"queued\""));
         }
         // A status that nobody knows yet says nothing: a runner too few would be a lost job.
         if !matches!(event.status, JobStatus::Queued | JobStatus::Unknown) {
             // A job behind a deployment protection rule is announced as queued with status `waiting`;
             // GitHub sends another `queued` once it is approved.
-            return Verdict::Skip(Skip::new("status", "the job is not queued yet, or not any more"));
+            return Verdict::Skip(Skip::new(
+                SkipReason::Status,
+                "the job is not queued yet, or not any more",
+            ));
         }
         if let Some(skip) = self.excludes(event, classes) {
             return Verdict::Skip(skip);
@@ -82,7 +70,7 @@ impl Policy {
         // Not by the job's `created_at`: one that was approved after two days is as old, and has just been queued.
         if event.arrived_at.is_some_and(|arrived_at| now - arrived_at > LONGEST_QUEUED) {
             let why = "the message is older than a day: GitHub has cancelled the job, if it still waited";
-            return Verdict::Skip(Skip::new("old", why));
+            return Verdict::Skip(Skip::new(SkipReason::Old, why));
         }
         self.size(&event.job.labels, classes)
     }
@@ -99,7 +87,7 @@ impl Policy {
         match choice {
             Ok(choice) => Verdict::Run(choice),
             Err(NoRunner::Impossible(why)) => Verdict::Reject(why),
-            Err(NoRunner::NotOffered(why)) => Verdict::Skip(Skip::new("labels", why)),
+            Err(NoRunner::NotOffered(why)) => Verdict::Skip(Skip::new(SkipReason::Labels, why)),
         }
     }
 
@@ -122,7 +110,7 @@ impl Policy {
             return Some(skip);
         }
         let labels = &event.job.labels;
-        let not_offered = |why| Some(Skip::new("labels", why));
+        let not_offered = |why| Some(Skip::new(SkipReason::Labels, why));
         let Some(classes) = classes else {
             return self.excludes_public(event, None).or_else(|| match labels::read(labels, &self.offered) {
                 Err(NoRunner::NotOffered(why)) => not_offered(why),
@@ -146,9 +134,12 @@ impl Policy {
         Some(match (class, says) {
             (Some(class), Some(_)) => {
                 let why = format!("the repository is public, and class {} is not for those", class.name);
-                Skip::new("public", why)
+                Skip::new(SkipReason::Public, why)
             }
-            _ => Skip::new("public", "the repository is public, and ALLOW_PUBLIC_REPOSITORIES is not true"),
+            _ => Skip::new(
+                SkipReason::Public,
+                "the repository is public, and ALLOW_PUBLIC_REPOSITORIES is not true",
+            ),
         })
     }
 
@@ -163,19 +154,20 @@ impl Policy {
         if let Some(organization) = &self.organization
             && !organization.eq_ignore_ascii_case(&target.owner)
         {
-            return Some(Skip::new("owner", format!("the owner is not {organization}")));
+            return Some(Skip::new(SkipReason::Owner, format!("the owner is not {organization}")));
         }
         // Without a repository: see `depends_on_repository`.
         let full_name = format!("{}/{}", target.owner, target.repository.as_ref()?).to_lowercase();
         let allowed = self.repositories.iter().any(|glob| glob.has(&full_name));
-        (!allowed).then(|| Skip::new("repository", "the repository is not among ALLOWED_REPOSITORIES"))
+        (!allowed)
+            .then(|| Skip::new(SkipReason::Repository, "the repository is not among ALLOWED_REPOSITORIES"))
     }
 }
 
 /// Why a class is not for jobs of this repository.
 pub fn excluded_by(class: &RunnerClass, target: &Target) -> Option<Skip> {
     let why = || format!("the repository is not among those of class {}", class.name);
-    (!class.admits(target)).then(|| Skip::new("repository", why()))
+    (!class.admits(target)).then(|| Skip::new(SkipReason::Repository, why()))
 }
 
 #[cfg(test)]
@@ -285,7 +277,7 @@ mod tests {
             let got = match policy.judge(&event, NOW, None) {
                 Verdict::Run(_) => "run",
                 Verdict::Reject(_) => "reject",
-                Verdict::Skip(skip) => skip.reason,
+                Verdict::Skip(skip) => skip.reason.as_str(),
             };
             assert_eq!(got, want, "row {index}");
         }

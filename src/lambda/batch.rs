@@ -220,7 +220,7 @@ pub(crate) fn log(message_id: &str, handled: &Handled, waited: Option<time::Dura
             done.detail.as_str(),
             done.task.as_ref().map(ToString::to_string),
         ),
-        Outcome::Skipped(skip) => ("skipped", skip.reason, skip.detail.as_str(), None),
+        Outcome::Skipped(skip) => ("skipped", skip.reason.as_str(), skip.detail.as_str(), None),
         Outcome::Rejected(reason) => ("rejected", "rejected", reason.as_str(), None),
         Outcome::Deferred(deferral) => ("deferred", deferral.reason.metric(), deferral.detail.as_str(), None),
     };
@@ -281,7 +281,7 @@ where
             "job": job, "outcome": "done", "detail": done.detail, "task": done.task.map(|task| task.0),
         })),
         Outcome::Skipped(skip) => Ok(json!({
-            "job": job, "outcome": "skipped", "reason": skip.reason, "detail": skip.detail,
+            "job": job, "outcome": "skipped", "reason": skip.reason.as_str(), "detail": skip.detail,
         })),
         Outcome::Rejected(reason) if queue.can_reject() => match queue.reject(body, &reason).await {
             Ok(()) => Ok(json!({ "job": job, "outcome": "rejected", "detail": reason })),

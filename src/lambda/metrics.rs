@@ -147,14 +147,14 @@ fn embed(mut fields: Map<String, Value>, metrics: Vec<Value>, function: &str, no
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intake::policy::Skip;
+    use crate::intake::skip::{Skip, SkipReason};
 
     #[test]
     fn one_line_that_cloudwatch_reads() {
         let mut metrics = Metrics::default();
         let handled = Handled {
             job: None,
-            outcome: Outcome::Skipped(Skip::new("labels", "not offered")),
+            outcome: Outcome::Skipped(Skip::new(SkipReason::Labels, "not offered")),
             notice: None,
         };
         metrics.count(&handled, OffsetDateTime::UNIX_EPOCH);

@@ -6,7 +6,7 @@ use crate::{
     error::{CallError, Class},
     fargate::usage::Usage,
     ids::JobId,
-    intake::{payload::Job, policy::Skip},
+    intake::{payload::Job, skip::Skip},
     ports::{Started, TaskArn},
 };
 

@@ -14,7 +14,7 @@ use crate::{
     ids::JobId,
     intake::{
         notice::{What, Word},
-        policy::Skip,
+        skip::{Skip, SkipReason},
     },
     lambda::outcome::{Deferral, Done, Outcome, Reason, Wait},
     ports::{Checks, Clock, FindTasks, JobStatus, Page, Queue, RunJob, Runs, Target, Written},
@@ -128,7 +128,7 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
             What::Started if others_wait => return Ok(later("others of its kind still wait")),
             What::Started => {}
             _ if !waits => {
-                return Ok(Outcome::Skipped(Skip::new("word", "the job does not wait any more")));
+                return Ok(Outcome::Skipped(Skip::new(SkipReason::Word, "the job does not wait any more")));
             }
             _ => {}
         }
@@ -145,7 +145,7 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
             Put::Told => Done::new("Told", page.title).into(),
             Put::Stands => Done::nothing("it stands there already, or nothing does").into(),
             Put::Dropped => Done::new("AuthorDropped", "more than a process may write in a minute").into(),
-            Put::Refused(why) => Outcome::Skipped(Skip::new("word", why)),
+            Put::Refused(why) => Outcome::Skipped(Skip::new(SkipReason::Word, why)),
         })
     }
 

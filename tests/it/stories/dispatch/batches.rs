@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 use gha_fargate_runners::{
-    intake::policy::Skip,
+    intake::skip::{Skip, SkipReason},
     lambda::{
         batch,
         outcome::{Handled, Outcome},
@@ -101,7 +101,7 @@ async fn a_panic_is_one_records_failure() {
     let batch = RawValue::from_string(world.deliver(&bodies).to_string()).expect("JSON");
     let handle = async |body: String, _| {
         assert_eq!(body, "good", "a bug");
-        let skip = Skip::new("test", "nothing to do");
+        let skip = Skip::new(SkipReason::Event, "nothing to do");
         Handled { job: None, outcome: Outcome::Skipped(skip), notice: None }
     };
     let (answer, metrics) = batch::invoke(&batch, &fleet.dispatcher.queue, &world.clock(), handle).await;
