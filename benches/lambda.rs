@@ -55,7 +55,8 @@ fn main() {
 
 /// The artefacts as they are deployed, and the empty function.
 fn build() {
-    let functions = ["--bin", "dispatch", "--bin", "webhook", "--bin", "reconcile"];
+    let functions = ["dispatch", "webhook", "reconcile", "author"].map(|name| ["--bin", name]).concat();
+    let functions = [["--no-default-features"].as_slice(), &functions].concat();
     let empty = ["--bin", "empty", "--features", "bench"];
     for what in [functions.as_slice(), &empty] {
         let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
@@ -78,7 +79,7 @@ fn artefacts() -> Vec<(&'static str, u64, u64)> {
         std::io::Write::write_all(&mut zip, &binary).expect("memory");
         (name, binary.len() as u64, zip.finish().expect("memory").len() as u64)
     };
-    ["empty", "dispatch", "webhook", "reconcile"].map(artefact).to_vec()
+    ["empty", "dispatch", "webhook", "reconcile", "author"].map(artefact).to_vec()
 }
 
 struct Bench {
