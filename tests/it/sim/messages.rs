@@ -58,6 +58,8 @@ pub struct Event {
     pub runner: Option<(u64, Arc<str>)>,
     /// The job's status, when it is one that GitHub has added since.
     pub status_since: Option<&'static str>,
+    /// When the job was given its runner; before that GitHub says when it was queued.
+    pub started_at: Option<Ms>,
     /// Deliveries of it so far.
     tries: u8,
 }
@@ -92,7 +94,9 @@ impl World {
         }
         let it = self.github.job(job);
         let (runner, status_since) = (it.and_then(|it| it.runner.clone()), it.and_then(|it| it.status_since));
-        let (name, event) = (action_name(action), Event { job, action, runner, status_since, tries: 1 });
+        let started_at = it.and_then(|it| it.started_at).map(moment);
+        let (name, event) =
+            (action_name(action), Event { job, action, runner, status_since, started_at, tries: 1 });
         let sent = self.deliveries.sent(&guid, "workflow_job", Some(name), event, NO_ANSWER, now);
         self.travel(sent, job, action, 1);
     }

@@ -90,9 +90,10 @@ pub fn payload(world: &World, event: &Event) -> String {
     format!(
         "{{\"action\":\"{action}\",\"workflow_job\":{{\"id\":{job},\"run_id\":{job},\"status\":\"{status}\",\
          \"labels\":[{labels}],\"name\":\"build\",\"workflow_name\":\"ci\",\"created_at\":\"{}\",\
-         \"runner_id\":{runner_id},\"runner_name\":{runner}}},\"repository\":{{\"name\":\"{}\",\"private\":true,\
+         \"started_at\":\"{}\",\"runner_id\":{runner_id},\"runner_name\":{runner}}},\"repository\":{{\"name\":\"{}\",\"private\":true,\
          \"owner\":{{\"login\":\"{ORGANIZATION}\"}}}},\"installation\":{{\"id\":7}}}}",
         rfc3339(plan.at),
+        rfc3339(event.started_at.unwrap_or(plan.at)),
         repository(plan),
     )
 }
