@@ -390,8 +390,16 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
         Ok(files.iter().filter_map(|file| RunnerVersion::of_file(&file.filename)).max())
     }
 
-    async fn group(&self, target: &Target) -> Result<Option<Group>, CallError> {
-        self.read_group(target).await
+    async fn group(&self, target: &Target, group: Option<&RunnerGroup>) -> Result<Option<Group>, CallError> {
+        let id = match group {
+            None => Some(self.runner_group_id),
+            Some(RunnerGroup::Id(id)) => Some(*id),
+            Some(RunnerGroup::Named(name)) => self.find_group(target, name).await?,
+        };
+        match id {
+            Some(id) => self.read_group(target, id).await,
+            None => Ok(None),
+        }
     }
 
     async fn delete_runner(&self, target: &Target, id: RunnerId) -> Result<Deleted, CallError> {

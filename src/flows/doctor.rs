@@ -9,7 +9,7 @@ use time::Duration;
 use crate::{
     error::CallError,
     fargate::tags::TaskTags,
-    flows::{group::gaps, reconcile::Reconciler},
+    flows::{group, reconcile::Reconciler},
     ids::RunnerNames,
     ports::{
         AppAnswer, FindTasks, Github, Held, Inspect, NotHeld, Permissions, Registration, Scope, SeenApp,
@@ -189,7 +189,7 @@ where
         let Some(owner) = owner else { return };
         let target = Target { owner, ..Target::default() };
         hour(github, 0, &target, report).await;
-        self.group(github, &target, report).await;
+        self.groups(github, &target, report).await;
         self.registrations(github, &target, report).await;
     }
 
@@ -343,22 +343,31 @@ where
         report.add("deliveries", Status::Fail, what, found, fix);
     }
 
-    async fn group(&self, github: &G, target: &Target, report: &mut Report) {
+    async fn groups(&self, github: &G, target: &Target, report: &mut Report) {
         let what = "the runner group is as open as the settings say";
-        let Some(found) = report.seen("group", what, github.group(target).await) else { return };
-        let Some(group) = found else {
-            let fix =
-                "RunnerGroupId: the number at the end of the group's address in the organisation's settings";
-            return report.add("group", Status::Fail, what, "there is no such group", fix);
-        };
-        let gaps = gaps(&group, &self.policy, &target.owner);
-        if gaps.is_empty() {
-            let whom =
-                if group.repositories.is_some() { "selected repositories" } else { "all repositories" };
-            report.ok("group", what, format!("{}, {whom}", group.name));
-        }
-        for gap in gaps {
-            report.add("group", Status::Warn, what, gap.found, &gap.fix);
+        let classes = self.document.classes(self.clock.now()).await;
+        // Without a good document the stack's own group is looked at.
+        let classes = report.seen("group", what, classes).flatten();
+        for looked in group::look(github, classes.as_deref(), target).await {
+            let gaps = looked.gaps(&self.policy, &target.owner);
+            match report.seen("group", what, gaps.map_err(Clone::clone)) {
+                Some(Some(gaps)) if gaps.is_empty() => report.ok("group", what, looked.to_string()),
+                Some(Some(gaps)) => {
+                    for gap in gaps {
+                        report.add("group", Status::Warn, what, gap.found, &gap.fix);
+                    }
+                }
+                Some(None) => {
+                    report.add(
+                        "group",
+                        Status::Fail,
+                        what,
+                        "there is no such group",
+                        &looked.where_it_is_set(),
+                    );
+                }
+                None => {}
+            }
         }
     }
 

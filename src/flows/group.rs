@@ -1,8 +1,14 @@
-//! Who may use the fleet's runners: GitHub's runner group decides, and is held against the policy here.
+//! Who may use the fleet's runners: GitHub's runner groups decide, and are held against the policy here.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
-    intake::policy::Policy,
-    ports::{Group, Target},
+    error::CallError,
+    intake::{
+        classes::{Classes, RunnerClass},
+        policy::Policy,
+    },
+    ports::{Github, Group, RunnerGroup, Target},
 };
 
 /// Repositories that are named; of the others their number is enough.
@@ -19,26 +25,128 @@ pub(crate) struct Gap {
     pub(crate) fix: String,
 }
 
-/// The gaps between the group and the policy for jobs of that owner, the widest first.
-pub(crate) fn gaps(group: &Group, policy: &Policy, owner: &str) -> Vec<Gap> {
+/// A group that runners join, as GitHub has it.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    /// Those whose runners do. Without a document there are none.
+    classes: Vec<Arc<RunnerClass>>,
+    found: Result<Option<Group>, CallError>,
+}
+
+/// Looks at the stack's own group and at each that a class names.
+pub(crate) async fn look<G: Github>(github: &G, classes: Option<&Classes>, place: &Target) -> Vec<Looked> {
+    let mut joined: BTreeMap<Option<RunnerGroup>, Vec<Arc<RunnerClass>>> = [(None, Vec::new())].into();
+    for class in classes.iter().flat_map(|classes| &classes.classes) {
+        joined.entry(class.group.clone()).or_default().push(class.clone());
+    }
+    let mut looked: Vec<Looked> = Vec::new();
+    for (group, classes) in joined {
+        let found = github.group(place, group.as_ref()).await;
+        // One may go by its number and by its name.
+        let page = |found: &Result<Option<Group>, CallError>| {
+            found.as_ref().ok()?.as_ref().map(|it| it.page.clone())
+        };
+        match looked.iter_mut().find(|it| page(&found).is_some() && page(&it.found) == page(&found)) {
+            Some(same) => same.classes.extend(classes),
+            None => looked.push(Looked { classes, found }),
+        }
+    }
+    looked
+}
+
+impl Looked {
+    /// The gaps between the group and the policy for jobs of that owner, the widest first; `None`: there is no such group.
+    pub(crate) fn gaps(&self, policy: &Policy, owner: &str) -> Result<Option<Vec<Gap>>, &CallError> {
+        let users = Users { policy, classes: &self.classes };
+        self.found.as_ref().map(|group| group.as_ref().map(|group| gaps(group, &users, owner)))
+    }
+
+    /// What to look at when there is no such group.
+    pub(crate) fn where_it_is_set(&self) -> String {
+        let number = "the number at the end of the group's address in the organisation's settings";
+        match self.classes.iter().find(|class| class.group.is_some()) {
+            Some(class) => {
+                format!("runner_group of the class {} (docs/classes.md): {number}, or its name", class.name)
+            }
+            None => format!("RunnerGroupId: {number}"),
+        }
+    }
+}
+
+/// The group, and who may use it.
+impl fmt::Display for Looked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ok(Some(group)) = &self.found else { return Ok(()) };
+        let whom = if group.repositories.is_some() { "selected repositories" } else { "all repositories" };
+        write!(f, "{}, {whom}", group.name)
+    }
+}
+
+/// Whose jobs start the runners of a group.
+struct Users<'a> {
+    policy: &'a Policy,
+    classes: &'a [Arc<RunnerClass>],
+}
+
+impl Users<'_> {
+    fn takes_public(&self) -> bool {
+        let says = |class: &Arc<RunnerClass>| class.allow_public.unwrap_or(self.policy.allow_public);
+        if self.classes.is_empty() { self.policy.allow_public } else { self.classes.iter().any(says) }
+    }
+
+    fn depends_on_repository(&self, owner: &str) -> bool {
+        let of_classes = |owner| self.classes.iter().all(|class| class.depends_on_repository(owner));
+        self.policy.depends_on_repository(owner) || !self.classes.is_empty() && of_classes(owner)
+    }
+
+    fn have(&self, full_name: &str) -> bool {
+        let Some((owner, repository)) = full_name.split_once('/') else { return false };
+        let target =
+            Target { owner: owner.to_owned(), repository: Some(repository.to_owned()), ..Target::default() };
+        let admits = |class: &Arc<RunnerClass>| class.admits(&target);
+        self.policy.excludes_target(&target).is_none()
+            && (self.classes.is_empty() || self.classes.iter().any(admits))
+    }
+
+    /// Where it is said which repositories.
+    fn list(&self) -> String {
+        let says = self.classes.iter().filter(|class| !class.repositories.is_empty());
+        let names: Vec<&str> = says.map(|class| class.name.as_str()).collect();
+        match names.len() == self.classes.len() && !names.is_empty() {
+            true => format!("AllowedRepositories and class {}", names.join(", ")),
+            false => "AllowedRepositories".to_owned(),
+        }
+    }
+
+    /// Where it is said that public ones have some.
+    fn public_list(&self) -> String {
+        let says = self.classes.iter().find(|class| class.allow_public == Some(true));
+        says.map_or("AllowPublicRepositories".to_owned(), |class| {
+            format!("allow_public_repositories of class {}", class.name)
+        })
+    }
+}
+
+fn gaps(group: &Group, users: &Users<'_>, owner: &str) -> Vec<Gap> {
     let Group { name, page, .. } = group;
     let gap = |wider, found: String, fix: &str| Gap { wider, found, fix: format!("{page}: {fix}") };
+    let (list, public_list) = (users.list(), users.public_list());
     let mut gaps = Vec::new();
-    if group.public && !policy.allow_public {
+    if group.public && !users.takes_public() {
         let found = format!("{name} is open to public repositories, where anybody can open a pull request");
         gaps.push(gap(true, found, "do not allow public repositories"));
     }
     match &group.repositories {
-        None if policy.depends_on_repository(owner) => {
-            let found = format!("{name} is open to all repositories, and AllowedRepositories is not");
-            gaps.push(gap(true, found, "selected repositories, those of AllowedRepositories"));
+        None if users.depends_on_repository(owner) => {
+            let found = format!("{name} is open to all repositories, and {list} is not");
+            gaps.push(gap(true, found, &format!("selected repositories, those of {list}")));
         }
         Some(repositories) => {
             let others: Vec<&str> =
-                repositories.iter().map(String::as_str).filter(|name| !serves(policy, name)).collect();
+                repositories.iter().map(String::as_str).filter(|name| !users.have(name)).collect();
             if let Some(named) = named(&others) {
-                let found = format!("{name} is open to {named}, which AllowedRepositories does not name");
-                gaps.push(gap(true, found, "take them out, or name them in AllowedRepositories"));
+                let found = format!("{name} is open to {named}, which {list} does not name");
+                gaps.push(gap(true, found, &format!("take them out, or name them in {list}")));
             }
         }
         None => {}
@@ -47,18 +155,11 @@ pub(crate) fn gaps(group: &Group, policy: &Policy, owner: &str) -> Vec<Gap> {
         let found = format!("{name} is for selected workflows only: jobs of others start runners, and wait");
         gaps.push(gap(false, found, "workflow access, all workflows"));
     }
-    if !group.public && policy.allow_public {
-        let found = format!("{name} is closed to public repositories, and AllowPublicRepositories is true");
+    if !group.public && users.takes_public() {
+        let found = format!("{name} is closed to public repositories, and {public_list} is true");
         gaps.push(gap(false, found, "allow public repositories, or set it false"));
     }
     gaps
-}
-
-fn serves(policy: &Policy, full_name: &str) -> bool {
-    let Some((owner, repository)) = full_name.split_once('/') else { return false };
-    let target =
-        Target { owner: owner.to_owned(), repository: Some(repository.to_owned()), ..Target::default() };
-    policy.excludes_target(&target).is_none()
 }
 
 fn named(repositories: &[&str]) -> Option<String> {
@@ -134,7 +235,8 @@ mod tests {
             ("workflows", "acme/a", false, "wider: all repositories; narrower: selected workflows"),
         ];
         for (seen, repositories, allow_public, want) in table {
-            let found = gaps(&group(seen), &policy(repositories, allow_public), "acme");
+            let users = Users { policy: &policy(repositories, allow_public), classes: &[] };
+            let found = gaps(&group(seen), &users, "acme");
             let want: Vec<(bool, &str)> = want
                 .split("; ")
                 .filter_map(|it| it.split_once(": "))
@@ -145,6 +247,40 @@ mod tests {
                 assert!(gap.wider == wider && gap.found.contains(text), "{seen} {repositories}: {gap:?}");
                 assert!(gap.fix.starts_with("PAGE: "), "{gap:?}");
             }
+        }
+    }
+    #[test]
+    fn a_class_says_more() {
+        let class = |repositories: &str, allow_public| {
+            let repositories = repositories.split_whitespace().map(RepositoryGlob::new).collect();
+            Arc::new(RunnerClass {
+                name: "big".to_owned(),
+                repositories,
+                allow_public,
+                ..RunnerClass::default()
+            })
+        };
+        let (any, one) = (class("", None), class("acme/a", None));
+        let table = [
+            ("", vec![any.clone()], ""),
+            ("", vec![one.clone()], "all repositories, and AllowedRepositories and class big is not"),
+            ("", vec![one.clone(), any], ""),
+            ("acme/a", vec![one.clone()], ""),
+            (
+                "acme/a acme/b",
+                vec![one.clone()],
+                "open to acme/b, which AllowedRepositories and class big does not",
+            ),
+            ("acme/a acme/b", vec![one.clone(), class("acme/b*", None)], ""),
+            ("public", vec![class("", Some(true))], ""),
+            ("public", vec![class("", Some(false))], "anybody can open"),
+            ("", vec![class("", Some(true))], "allow_public_repositories of class big is true"),
+        ];
+        for (seen, classes, want) in table {
+            let users = Users { policy: &policy("*", false), classes: &classes };
+            let found = gaps(&group(seen), &users, "acme");
+            assert_eq!(found.len(), usize::from(!want.is_empty()), "{seen}: {found:?}");
+            assert!(found.iter().all(|gap| gap.found.contains(want)), "{seen}: {found:?}");
         }
     }
 }

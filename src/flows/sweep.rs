@@ -14,7 +14,7 @@ use crate::{
     flows::{
         chain::Taken,
         course::Course,
-        group::gaps,
+        group,
         patience::{AT_ONCE, patiently},
         reconcile::{Cause, Reconciler},
         redeliver::redeliver,
@@ -92,11 +92,13 @@ where
         let (registered, unlisted) = self.registered(github, deadline, tally).await?;
         if scheduled.minute() < MINUTES_BETWEEN_SWEEPS {
             tally.releases_behind = self.releases_behind(github, &registered).await;
-            tally.group_too_wide = self.group_is_too_wide(github).await;
         }
         // Which pools there are. Without an answer, those that were.
         if let Err(error) = self.document.classes(self.clock.now()).await {
             tally.note(Err(error));
+        }
+        if scheduled.minute() < MINUTES_BETWEEN_SWEEPS {
+            tally.group_too_wide = self.some_group_is_too_wide(github).await;
         }
         let tasks = self.ecs.live_tasks().await?;
         let is_unlisted = |task: &Task| unlisted.contains(&self.key(&target(TaskTags(&task.tags))));
@@ -165,24 +167,32 @@ where
         }
     }
 
-    /// Whether jobs may use runners that the policy lets them start none of: GitHub's runner group decides that. No
+    /// Whether jobs may use runners that the policy lets them start none of: GitHub's runner groups decide that. No
     /// sweep fails for it.
-    async fn group_is_too_wide(&self, github: &G) -> Option<bool> {
+    async fn some_group_is_too_wide(&self, github: &G) -> Option<bool> {
         let owner = self.policy.organization.clone().filter(|_| self.scope == Scope::Org)?;
         let place = Target { owner, ..Target::default() };
-        match github.group(&place).await {
-            Ok(group) => {
-                let gaps = gaps(&group?, &self.policy, &place.owner);
-                for gap in gaps.iter().filter(|gap| gap.wider) {
-                    tracing::error!("the runner group is wider than the policy: {}; {}", gap.found, gap.fix);
+        let (mut is_wide, mut is_sure) = (false, true);
+        for looked in group::look(github, self.document.newest().as_deref(), &place).await {
+            match looked.gaps(&self.policy, &place.owner) {
+                Ok(gaps) => {
+                    for gap in gaps.iter().flatten().filter(|gap| gap.wider) {
+                        tracing::error!(
+                            "the runner group is wider than the policy: {}; {}",
+                            gap.found,
+                            gap.fix
+                        );
+                        is_wide = true;
+                    }
+                    is_sure &= gaps.is_some();
                 }
-                Some(gaps.iter().any(|gap| gap.wider))
-            }
-            Err(error) => {
-                tracing::warn!(%error, "GitHub did not say who may use the runner group");
-                None
+                Err(error) => {
+                    tracing::warn!(%error, "GitHub did not say who may use the runner group");
+                    is_sure = false;
+                }
             }
         }
+        Some(is_wide).filter(|is_wide| *is_wide || is_sure)
     }
 
     /// All registrations of the fleet, in every place where there may be some; and the places that GitHub did not

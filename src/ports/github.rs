@@ -192,9 +192,13 @@ pub trait Github {
         target: &Target,
     ) -> impl Future<Output = Result<Option<RunnerVersion>, CallError>>;
 
-    /// `GET /orgs/{org}/actions/runner-groups/{id}` of the group that runners join, and its `/repositories` where only
-    /// selected ones may use it; `None`: there is no such group.
-    fn group(&self, target: &Target) -> impl Future<Output = Result<Option<Group>, CallError>>;
+    /// `GET /orgs/{org}/actions/runner-groups/{id}` of that group, or of `RUNNER_GROUP_ID`, and its `/repositories` where
+    /// only selected ones may use it; `None`: there is no such group.
+    fn group(
+        &self,
+        target: &Target,
+        group: Option<&RunnerGroup>,
+    ) -> impl Future<Output = Result<Option<Group>, CallError>>;
 
     /// `DELETE {scope}/actions/runners/{id}`.
     fn delete_runner(

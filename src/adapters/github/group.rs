@@ -48,14 +48,22 @@ struct Repository {
 }
 
 impl<S: SecretSource, C: Clock> GitHub<S, C> {
-    /// The number of the group of that name: `GET {scope}/actions/runner-groups`, once. Names are told apart without
-    /// regard to case.
+    /// The number of the group of that name.
     pub(super) async fn group_named(&self, target: &Target, name: &str) -> Result<u64, CallError> {
+        self.find_group(target, name).await?.ok_or_else(|| {
+            let place = self.scope_path(target).unwrap_or_default();
+            let why = format!("GitHub: {place} has no runner group {name:?}, which a class names");
+            CallError::new(Class::NeedsOperator, why)
+        })
+    }
+
+    /// The same, if there is one: `GET {scope}/actions/runner-groups`, once. Names are told apart without regard to case.
+    pub(super) async fn find_group(&self, target: &Target, name: &str) -> Result<Option<u64>, CallError> {
         let place = self.scope_path(target)?;
         let key = (place.clone(), name.to_lowercase());
         let mut known = self.known.groups.lock().await;
         if let Some(id) = known.get(&key) {
-            return Ok(*id);
+            return Ok(Some(*id));
         }
         let need = match &self.scope {
             Scope::Org => Need::OrganizationRunners,
@@ -76,14 +84,11 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
                 break;
             }
         }
-        known.get(&key).copied().ok_or_else(|| {
-            let why = format!("GitHub: {place} has no runner group {name:?}, which a class names");
-            CallError::new(Class::NeedsOperator, why)
-        })
+        Ok(known.get(&key).copied())
     }
 
-    pub(super) async fn read_group(&self, target: &Target) -> Result<Option<Group>, CallError> {
-        let (owner, id) = (segment(&target.owner), self.runner_group_id);
+    pub(super) async fn read_group(&self, target: &Target, id: u64) -> Result<Option<Group>, CallError> {
+        let owner = segment(&target.owner);
         let path = format!("/orgs/{owner}/actions/runner-groups/{id}");
         let call = Call::new("GET", path, Need::OrganizationRunners);
         let reply = self.ask(target, &call, None, |reply| matches!(reply.status, 200 | 404)).await?;

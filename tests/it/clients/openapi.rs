@@ -271,7 +271,7 @@ async fn every_request_is_one_that_github_describes() {
             assert_eq!(github.own_logins().await.expect("its name"), ["octo-runners[bot]"]);
             github.hook().await.expect("its webhook");
             github.sent().await.expect("deliveries");
-            github.group(&organization).await.expect("a group");
+            github.group(&organization, None).await.expect("a group");
             github.hour(0, &organization).await.expect("an hour");
             github.installation(0, "octo-org").await.expect("an installation");
         }

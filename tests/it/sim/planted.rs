@@ -139,8 +139,8 @@ impl Github for FaultyPort {
         self.port.newest_release(target).await
     }
 
-    async fn group(&self, target: &Target) -> Result<Option<Group>, CallError> {
-        self.port.group(target).await
+    async fn group(&self, target: &Target, group: Option<&RunnerGroup>) -> Result<Option<Group>, CallError> {
+        self.port.group(target, group).await
     }
 
     async fn delete_runner(&self, target: &Target, id: RunnerId) -> Result<Deleted, CallError> {

@@ -188,7 +188,7 @@ impl Github for Port {
         Ok(RunnerVersion::read(self.world.borrow().github.newest))
     }
 
-    async fn group(&self, _: &Target) -> Result<Option<Group>, CallError> {
+    async fn group(&self, _: &Target, _: Option<&RunnerGroup>) -> Result<Option<Group>, CallError> {
         // Nor by this.
         Ok(None)
     }

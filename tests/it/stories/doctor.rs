@@ -13,7 +13,11 @@ fn question() -> Question {
 }
 
 async fn examine(world: &World, question: &Question) -> Vec<Value> {
-    let fleet = Fleet::new(world).await;
+    examine_with(world, question, &[]).await
+}
+
+async fn examine_with(world: &World, question: &Question, changes: &[(&str, &str)]) -> Vec<Value> {
+    let fleet = Fleet::with(world, changes).await;
     fleet.reconciler.examine(question).await["checks"].as_array().cloned().expect("checks")
 }
 
@@ -291,6 +295,33 @@ async fn each_fault_fails_its_check_and_no_other() {
         world.take_violations();
         world.finish();
     }
+}
+
+#[tokio::test]
+async fn the_group_of_each_class_is_looked_at() {
+    let classes =
+        r#"{"version": 1, "classes": [{"name": "big", "labels": ["big"], "runner_group": "fargate 7"}]}"#;
+    let world = healthy();
+    let look = async |document| {
+        let checks = examine_with(&world, &question(), &[("RUNNER_CLASSES", document)]).await;
+        let fixes: Vec<String> = checks.iter().map(|check| text(check, "fix")).collect();
+        (wrong(&checks), fixes.concat())
+    };
+    let (found, fix) = look(classes).await;
+    assert_eq!(found, ["group: fail"]);
+    assert!(fix.starts_with("runner_group of the class big"), "{fix}");
+    world.github().groups.insert(7);
+    assert_eq!(look(classes).await.0, [""; 0]);
+    world.app().groups_of_public.extend([7]);
+    let (found, fix) = look(classes).await;
+    assert_eq!(found, ["group: warn"]);
+    assert!(fix.contains("/runner-groups/7: do not allow public"), "{fix}");
+    assert_eq!(
+        look("{").await.0,
+        ["group: unknown"],
+        "no good document, and the stack's own group is in order"
+    );
+    world.finish();
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use super::{LABELS, Op, Story};
 use crate::http::{OWNER, PAT_SECRET, Service};
 use crate::model::{bus::Secrets, github::Scope};
+use serde_json::json;
 use time::Duration;
 
 #[tokio::test]
@@ -401,5 +402,35 @@ async fn once_an_hour_a_sweep_holds_the_runner_group_against_the_policy() {
         story.world.advance(Duration::minutes(5));
     }
     assert_eq!(story.count(Op::GetGroup), 0);
+    story.end();
+}
+
+/// Each class may name a group of its own, by its number or its name.
+#[tokio::test]
+async fn the_groups_that_classes_name_are_held_against_the_policy_too() {
+    let rows = json!([
+        {"name": "usual", "labels": ["fargate"]},
+        {"name": "big", "labels": ["big"], "runner_group": "fargate 7"},
+        {"name": "gpu", "labels": ["gpu"], "runner_group": 5, "repositories": [format!("{OWNER}/models")]},
+        {"name": "a100", "labels": ["a100"], "runner_group": "Fargate 5", "repositories": [format!("{OWNER}/models")]},
+    ]);
+    let document = json!({"version": 1, "classes": rows}).to_string();
+    let story = Story::with(&[("RUNNER_CLASSES", &document)]).await;
+    story.world.github().groups.extend([5, 7]);
+    // The first sweep of an hour looks.
+    let hour = story.fleet.now().replace_minute(0).expect("a minute") + Duration::hours(1);
+    let mut hours = 0;
+    let mut too_wide = async || {
+        story.world.set_now(hour + Duration::hours(hours));
+        hours += 1;
+        story.world.take_calls();
+        story.sweep().await.get("RunnerGroupTooWide")
+    };
+    assert_eq!(too_wide().await, 1, "group 5 is open to all repositories, and its classes are not");
+    assert_eq!(story.count(Op::GetGroup), 4, "the stack's, and each that is named, as it is named");
+    story.world.app().groups_of_selected.insert(5, vec![format!("{OWNER}/models")]);
+    assert_eq!(too_wide().await, 0);
+    story.world.app().groups_of_public.insert(7);
+    assert_eq!(too_wide().await, 1, "group 7 is open to public repositories");
     story.end();
 }
