@@ -8,7 +8,7 @@ import unittest
 from test_policies import TEMPLATE
 
 ROOT = TEMPLATE.parent
-PINNED = re.compile(r"^([a-z0-9._-]+)(?:\[[a-z,]+\])?==([^\s;\\]+)", re.MULTILINE)
+PINNED = re.compile(r"^([a-z0-9._-]+)(?:\[[a-z,-]+\])?==([^\s;\\]+)", re.MULTILINE)
 # Tokens of GitHub's, keys of AWS's and private keys, each at its full length.
 SECRETS = re.compile(rb"\bgh[opusr]_[A-Za-z0-9]{36}|\bAKIA(?!EXAMPLE)[A-Z0-9]{16}|PRIVATE KEY-----\\?n?\s*[A-Za-z0-9+/=]{48}")
 
