@@ -24,7 +24,7 @@ import image_checks
 import role_checks
 import runner_checks
 import web
-from finding import FUNCTIONS, Absent, Seen, check
+from finding import Absent, Seen, check
 from github import Refused, wanted
 from stack import Failure, Stack, is_usable, outputs, parameters, why
 
@@ -64,10 +64,10 @@ def denied_action(error):
 
 
 def functions_own(seen):
-    if seen.parameters.get("Mode") == "container-minted" or any(it not in seen.outputs for it in FUNCTIONS.values()):
+    if seen.parameters.get("Mode") == "container-minted" or "reconcile" not in seen.functions():
         return []
     try:
-        question = {"webhook_url": seen.outputs["WebhookUrl"], "wants": wanted(seen.parameters)}
+        question = {"webhook_url": seen.outputs.get("WebhookUrl"), "wants": wanted(seen.parameters)}
         answer = seen.stack.invoke(seen.outputs["ReconcileFunctionName"], {"doctor": question})
         return answer["checks"]
     except (Failure, KeyError, TypeError) as error:
@@ -77,10 +77,10 @@ def functions_own(seen):
 
 def table(report):
     """For people: a line a check, and its fix below it."""
-    marks = {"ok": "ok     ", "warn": "warn   ", "fail": "FAIL   ", "unknown": "unknown"}
+    marks = {"ok": "ok     ", "warn": "warn   ", "fail": "FAIL   "}
     lines = []
     for found in report:
-        lines.append(f"{marks[found['status']]}  {found['what']}" + (f": {found['found']}" if found.get("found") else ""))
+        lines.append(f"{marks.get(found['status'], 'unknown')}  {found['what']}" + (f": {found['found']}" if found.get("found") else ""))
         if found.get("fix") and found["status"] != "ok":
             lines.extend(textwrap.wrap(f"fix: {found['fix']}", 118, initial_indent=" " * 9, subsequent_indent=" " * 14,
                                        break_long_words=False, break_on_hyphens=False))

@@ -29,6 +29,10 @@ class Seen:
     def client(self, service):
         return self.stack.session.client(service, config=LIMITS)
 
+    def functions(self):
+        """Those that the stack has: not all stacks have all, and a release before had fewer."""
+        return [name for name, output in FUNCTIONS.items() if output in self.outputs]
+
     def function(self, name):
         """What Lambda knows of one of the functions."""
         return self.client("lambda").get_function_configuration(FunctionName=self.outputs[FUNCTIONS[name]])

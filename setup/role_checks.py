@@ -33,36 +33,45 @@ def because(result, role):
 
 
 def needs(seen):
-    """(function, role, [(resource, what AWS knows about the request, actions)])"""
+    """(function, role, [(resource, what AWS knows about the request, actions)]), of the functions that the stack has."""
     sqs = seen.client("sqs")
 
-    def queue(output):
+    def queue(output, *actions):
+        """Of a queue that is the stack's own."""
+        if output not in seen.outputs:
+            return []
         asked = {"QueueUrl": seen.outputs[output], "AttributeNames": ["QueueArn"]}
-        return sqs.get_queue_attributes(**asked)["Attributes"]["QueueArn"]
+        return [(sqs.get_queue_attributes(**asked)["Attributes"]["QueueArn"], {}, list(actions))]
 
-    job, lifecycle, dead = queue("JobQueueUrl"), queue("LifecycleQueueUrl"), queue("JobDeadLetterQueueUrl")
-    _, partition, _, region, account, _ = job.split(":")
     definition = seen.client("ecs").describe_task_definition(taskDefinition=seen.families()[0][0])["taskDefinition"]
+    _, partition, _, region, account, _ = definition["taskDefinitionArn"].split(":", 5)
 
     def arn(service, resource):
         return f"arn:{partition}:{service}:{region}:{account}:{resource}"
 
-    cluster = arn("ecs", f"cluster/{seen.outputs['ClusterName']}")
+    here = {"ecs:cluster": arn("ecs", f"cluster/{seen.outputs['ClusterName']}")}
     task = arn("ecs", f"task/{seen.outputs['ClusterName']}/0123456789abcdef")
+    looks = [(None, here, ["ecs:ListTasks"]), (task, {}, ["ecs:DescribeTasks"])]
     receives = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
-    here = {"ecs:cluster": cluster}
     secret = [(seen.outputs["GitHubSecretArn"], {}, ["secretsmanager:GetSecretValue"])] if "GitHubSecretArn" in seen.outputs else []
     passed = [(it, {"iam:PassedToService": "ecs-tasks.amazonaws.com"}, ["iam:PassRole"])
               for it in (definition.get("taskRoleArn"), definition.get("executionRoleArn")) if it]
-    yield "webhook", seen.function("webhook")["Role"], [
-        (seen.outputs["WebhookSecretArn"], {}, ["secretsmanager:GetSecretValue"]),
-        (arn("events", f"event-bus/{seen.outputs['EventBusName']}"), {}, ["events:PutEvents"])]
-    yield "dispatch", seen.function("dispatch")["Role"], [
-        *secret, *passed, (job, {}, receives), (dead, {}, ["sqs:SendMessage"]), (None, here, ["ecs:ListTasks"]),
-        (definition["taskDefinitionArn"], here, ["ecs:RunTask"]), (task, {"ecs:CreateAction": "RunTask"}, ["ecs:TagResource"])]
-    yield "reconcile", seen.function("reconcile")["Role"], [
-        *secret, (lifecycle, {}, receives), (job, {}, ["sqs:SendMessage"]), (None, here, ["ecs:ListTasks"]),
-        (task, {}, ["ecs:StopTask", "ecs:TagResource", "ecs:DescribeTasks"])]
+    tells = queue("AuthorQueueUrl", "sqs:SendMessage")
+    announces = [*queue("JobQueueUrl", "sqs:SendMessage"), *queue("JobDeadLetterQueueUrl", "sqs:SendMessage")]
+    document = seen.parameters.get("RunnerClasses", "")
+    reads = [(f"arn:{partition}:s3:::{document[5:]}", {}, ["s3:GetObject"])] if document.startswith("s3://") else []
+    starts = [*passed, (definition["taskDefinitionArn"], here, ["ecs:RunTask"]),
+              (task, {"ecs:CreateAction": "RunTask"}, ["ecs:TagResource"])]
+    of_function = {
+        "webhook": lambda: [(seen.outputs["WebhookSecretArn"], {}, ["secretsmanager:GetSecretValue"]),
+                            (arn("events", f"event-bus/{seen.outputs['EventBusName']}"), {}, ["events:PutEvents"]), *reads],
+        "dispatch": lambda: [*secret, *starts, *looks, *tells, *reads, *announces, *queue("JobQueueUrl", *receives)],
+        "reconcile": lambda: [*secret, *looks, *tells, *reads, *announces, *queue("LifecycleQueueUrl", *receives),
+                              (task, {}, ["ecs:StopTask", "ecs:TagResource"])],
+        "author": lambda: [*secret, *looks, *tells, *queue("AuthorQueueUrl", *receives)],
+    }
+    for name in seen.functions():
+        yield name, seen.function(name)["Role"], of_function[name]()
 
 
 CHECKS = [roles_may]

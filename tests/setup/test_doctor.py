@@ -21,6 +21,7 @@ from world import BINARIES, CREDENTIALS, KEY, ORGANIZATION, STACK, GitHub, Local
 
 import deep
 import doctor
+import finding
 import flow_checks
 import github_checks
 import image_checks
@@ -188,7 +189,9 @@ class Doctor(unittest.TestCase):
     def test_a_role_that_may_not(self):
         iam = self.aws.client("iam")
         for function, action in (("dispatch", "ecs:RunTask"), ("webhook", "events:PutEvents"), ("reconcile", "ecs:StopTask"),
-                                 ("dispatch", "iam:PassRole"), ("reconcile", "secretsmanager:GetSecretValue")):
+                                 ("dispatch", "iam:PassRole"), ("reconcile", "secretsmanager:GetSecretValue"),
+                                 ("reconcile", "ecs:ListTasks"), ("dispatch", "sqs:ChangeMessageVisibility"),
+                                 ("author", "sqs:ReceiveMessage"), ("author", "ecs:DescribeTasks")):
             with self.subTest(action=action):
                 role = Seen(self.stack, self.outputs, {}).function(function)["Role"].rsplit("/", 1)[-1]
                 policy = iam.get_role_policy(RoleName=role, PolicyName=function)["PolicyDocument"]
@@ -219,6 +222,16 @@ class Doctor(unittest.TestCase):
         self.assertEqual(found["found"], name)
         cloudwatch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="mended")
         self.mended()
+        alarm = {"AlarmName": "x", "StateValue": "OK", "AlarmActions": []}
+        for alarms, status, found, fix in (([], "fail", "none of this stack", "make deploy"),
+                                           ([alarm], "warn", "they tell nobody", "make deploy with AlarmTopicArn"),
+                                           ([alarm | {"ActionsEnabled": False}], "warn", "switched off: x", "aws cloudwatch enable-alarm-actions")):
+            with self.subTest(found=found):
+                seen = mock.Mock()
+                seen.client.return_value = mock.Mock(**{"describe_alarms.return_value": {"MetricAlarms": alarms}})
+                said = doctor.one(flow_checks.alarms_tell_somebody, seen)[0]
+                self.assertEqual((said["status"], said["found"]), (status, found))
+                self.assertTrue(said["fix"].startswith(fix), said["fix"])
 
     def test_dead_letters(self):
         sqs, url = self.aws.client("sqs"), self.outputs["JobDeadLetterQueueUrl"]
@@ -253,6 +266,89 @@ class Doctor(unittest.TestCase):
                 # A family is its newest active revision; the local AWS's is its newest.
                 ecs.register_task_definition(**again)
                 self.mended()
+
+    def test_a_cluster_that_is_none_or_lacks_its_providers(self):
+        ecs, name = self.aws.client("ecs"), self.outputs["ClusterName"]
+        ecs.put_cluster_capacity_providers(cluster=name, capacityProviders=[], defaultCapacityProviderStrategy=[])
+        self.mended(by=self.tells("cluster: fail", f"aws ecs put-cluster-capacity-providers --cluster {name}"))
+        gone = Seen(self.stack, self.outputs | {"ClusterName": "another"}, {})
+        said = doctor.one(runner_checks.cluster_is_there, gone)[0]
+        self.assertEqual((said["status"], said["found"]), ("fail", "another: none"))
+        carry_out(self.aws.client, said["fix"])
+        self.addCleanup(ecs.delete_cluster, cluster="another")
+        self.assertEqual([it["status"] for it in doctor.one(runner_checks.cluster_is_there, gone)], ["ok"])
+
+    def test_subnets_that_are_not_enough(self):
+        ec2, network = self.aws.client("ec2"), doctor.Seen(self.stack, self.outputs, {}).variables()
+        ids = network["SUBNET_IDS"].split(",")
+        known = ec2.describe_subnets(SubnetIds=ids)["Subnets"]
+        missing = ClientError({"Error": {"Code": "InvalidSubnetID.NotFound", "Message": "x"}}, "DescribeSubnets")
+        table = [(known, "ok", "", ""), (known[:1], "warn", "one", "SubnetIds in several zones"),
+                 ([known[0] | {"AvailableIpAddressCount": 3}, *known[1:]], "warn", f"{known[0]['SubnetId']}: 3", "larger SubnetIds"),
+                 (missing, "fail", "NotFound", "SubnetIds that exist")]
+        for answer, status, found, fix in table:
+            with self.subTest(status=status, found=found):
+                fault = {"side_effect": answer} if answer is missing else {"return_value": {"Subnets": answer}}
+                seen = mock.Mock(**{"variables.return_value": network})
+                seen.client.return_value = mock.Mock(**{f"describe_subnets.{what}": it for what, it in fault.items()})
+                said, = doctor.one(runner_checks.subnets_have_room, seen)
+                self.assertEqual(said["status"], status, said)
+                self.assertIn(found, said["found"])
+                self.assertIn(fix, said["fix"])
+
+    def test_an_internet_gateway_without_public_addresses(self):
+        functions, name = self.aws.client("lambda"), self.outputs["DispatchFunctionName"]
+        variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables | {"ASSIGN_PUBLIC_IP": "DISABLED"}})
+        found = self.tells("way-out: fail", "make deploy with AssignPublicIp=ENABLED")
+        self.assertIn("runners have no public address", found["found"])
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables | {"ASSIGN_PUBLIC_IP": "ENABLED"}})
+        self.mended()
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
+
+    def test_a_group_that_lets_somebody_in(self):
+        ec2 = self.aws.client("ec2")
+        group = doctor.Seen(self.stack, self.outputs, {}).variables()["SECURITY_GROUP_IDS"]
+        rule = [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+        ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=rule)
+        self.tells("security-groups: warn", "remove them")
+        ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=rule)
+        self.mended()
+
+    def test_a_rule_that_is_gone(self):
+        events, bus, name = self.aws.client("events"), self.outputs["EventBusName"], "trigger-jit-self-hosted-runner"
+        rule = events.describe_rule(Name=name, EventBusName=bus)
+        targets = events.list_targets_by_rule(Rule=name, EventBusName=bus)["Targets"]
+        events.remove_targets(Rule=name, EventBusName=bus, Ids=[it["Id"] for it in targets])
+        events.delete_rule(Name=name, EventBusName=bus)
+        found = self.tells("rules: fail", "make repair")
+        self.assertIn(f"there is no such rule on the bus {bus}", found["found"])
+        events.put_rule(Name=name, EventBusName=bus, EventPattern=rule["EventPattern"])
+        events.put_targets(Rule=name, EventBusName=bus, Targets=targets)
+        self.mended()
+
+    def test_a_function_that_failed_and_a_release_that_does_not_say(self):
+        for answer, looks, status, found, fix in (
+                ({"State": "Failed"}, flow_checks.functions_run, "fail", "Failed, last update Successful", "make deploy"),
+                ({"LastUpdateStatus": "Failed"}, flow_checks.functions_run, "fail", "Active, last update Failed", "make deploy"),
+                ({}, flow_checks.code_is_of_one_release, "warn", "does not say what was deployed", "make deploy")):
+            with self.subTest(answer=answer):
+                seen = Seen(self.stack, {it: self.outputs[it] for it in self.outputs if it != "Release"}, {})
+                real = seen.function
+                with mock.patch.object(seen, "function", lambda name, real=real, more=answer: real(name) | more):
+                    said = doctor.one(looks, seen)[0]
+                self.assertEqual(said["status"], status, said)
+                self.assertIn(found, said["found"])
+                self.assertEqual(said["fix"], fix)
+
+    def test_a_stack_with_fewer_functions_is_looked_at_as_far_as_it_goes(self):
+        """A release before had no author; dispatch may be all that there is."""
+        for left_out in ({"AuthorFunctionName", "AuthorQueueUrl"}, set(finding.FUNCTIONS.values()) - {"DispatchFunctionName"}):
+            seen = Seen(self.stack, {name: it for name, it in self.outputs.items() if name not in left_out}, {})
+            for looks in (flow_checks.functions_run, flow_checks.code_is_of_one_release, flow_checks.messages_reach_functions,
+                          role_checks.roles_may):
+                with self.subTest(left_out=left_out, looks=looks.__name__):
+                    self.assertEqual([it["status"] for it in doctor.one(looks, seen)], ["ok"])
 
     def test_no_way_out(self):
         ec2 = self.aws.client("ec2")
