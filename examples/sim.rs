@@ -11,8 +11,8 @@ mod model;
 mod sim;
 
 use sim::{
-    chance::Chance, explore, lambda::History, plan::Plan, planted, rates::Rates, scenarios, shrink,
-    world::Settings,
+    chance::Chance, explore, lambda::History, older::Older, plan::Plan, planted, rates::Rates, scenarios,
+    shrink, world::Settings,
 };
 
 const USAGE: &str = "\
@@ -25,6 +25,8 @@ Simulates a fleet, and checks that no job is lost, doubled or left behind.
   --apps N       how many Apps there are to ask GitHub as (1)
   --faults N     how much goes wrong, in percent of the usual (100)
   --rate NAME=N  how often one thing goes wrong (tests/it/sim/rates.rs has the names); may be given several times
+  --older NAME   that function is of the release before: webhook, dispatch, reconcile; or turns: of each every other
+                 process; may be given several times
   --tell N       what happens to job N, too; may be given several times
   --plot FILE    jobs waiting and runners live over time, as SVG (sim.svg)
   --exhaustive   every two things that can go wrong in small histories, instead of a long one
@@ -41,6 +43,7 @@ struct Arguments {
     apps: usize,
     faults: u32,
     rates: Rates,
+    older: Older,
     tell: BTreeSet<u64>,
     plot: Option<String>,
     planted: bool,
@@ -63,6 +66,7 @@ fn arguments() -> Result<Arguments, String> {
         apps: 1,
         faults: 100,
         rates: Rates::default(),
+        older: Older::None,
         tell: BTreeSet::new(),
         plot: Some("sim.svg".to_owned()),
         planted: false,
@@ -83,6 +87,10 @@ fn arguments() -> Result<Arguments, String> {
             "--rate" => {
                 let setting = value()?;
                 arguments.rates.set(&setting).ok_or(format!("no rate: {setting}\n\n{USAGE}"))?;
+            }
+            "--older" => {
+                let name = value()?;
+                arguments.older.add(&name).ok_or(format!("no function: {name}\n\n{USAGE}"))?;
             }
             "--tell" => drop(arguments.tell.insert(number(value()?)?)),
             "--plot" => arguments.plot = Some(value()?),
@@ -129,6 +137,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
         apps: arguments.apps,
         faults: arguments.faults,
         rates: arguments.rates.clone(),
+        older: arguments.older,
         ..Settings::default()
     };
     let plan = Plan::Seeded { seed, jobs, per_hour, from: 1 };

@@ -33,6 +33,7 @@ use super::{
     chance::Chance,
     forms::{self, is_replacement},
     messages::{Event, Message, Which},
+    older::Known,
     plan::Plan,
     planted::{FaultyPort, Planted},
     ports::Port,
@@ -95,7 +96,7 @@ pub struct History {
 
 impl History {
     pub fn new(plan: Plan, chance: Chance, settings: Settings, seed: u64) -> Self {
-        let planted = settings.planted;
+        let (planted, older) = (settings.planted, settings.older);
         let (scope, ahead) = (settings.scope.clone(), settings.rates.ahead);
         let (capacity, max_runners, pool_size) = (settings.capacity, settings.max_runners, settings.pool);
         let world = Rc::new(RefCell::new(World::new(plan, chance, settings, seed)));
@@ -128,9 +129,11 @@ impl History {
         let dispatch = DispatchConfig::read(environment).expect("settings of dispatch");
         let reconcile = ReconcileConfig::read(environment).expect("settings of reconcile");
         let (outside, counter) = (world.clone(), Rc::new(Cell::new(0)));
+        let (before, processes) = (Rc::new(Known::of_the_release_before()), Cell::new(0));
         let start = move || {
-            let [webhook, dispatcher, reconciler] = ahead.map(|ahead| FaultyPort {
-                port: Port::new(&outside, ahead),
+            let is_older = older.draw(&processes);
+            let [webhook, dispatcher, reconciler] = [0, 1, 2].map(|at| FaultyPort {
+                port: Port::new(&outside, ahead[at], is_older[at].then(|| before.clone())),
                 planted,
                 counter: counter.clone(),
             });
@@ -254,12 +257,14 @@ impl History {
                 Which::Jobs => {
                     let dispatcher = &flows.dispatcher;
                     let batch = &dispatcher.budget().await;
-                    let handle = |body, receives| dispatcher.handle(body, receives, batch);
+                    let read = |body: String| dispatcher.clock.body(&body);
+                    let handle = |body, receives| dispatcher.handle(read(body), receives, batch);
                     batch::process(&records, &flows.queue, &dispatcher.clock, handle).await
                 }
                 Which::Lifecycle => {
                     let reconciler = &flows.reconciler;
-                    let handle = |body, _receives| reconciler.handle(body, deadline);
+                    let read = |body: String| reconciler.clock.body(&body);
+                    let handle = |body, _receives| reconciler.handle(read(body), deadline);
                     batch::process(&records, &flows.queue, &reconciler.clock, handle).await
                 }
             };

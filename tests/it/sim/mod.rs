@@ -17,6 +17,7 @@
 //! | [`ports`] | the library's ports, each call a point where the process can die or the answer be lost |
 //! | [`lambda`] | the functions, their invocations, and the loop |
 //! | [`check`] | what must hold at every step, and at the end |
+//! | [`older`] | functions of the release before beside this one's |
 //! | [`planted`] | faults planted on purpose, each of which the checks must catch |
 //! | [`scenarios`], [`explore`] | small plans, and all histories near them |
 //! | [`shrink`] | the shortest history that still fails, as a story |
@@ -30,6 +31,7 @@ pub mod forms;
 pub mod jobs;
 pub mod lambda;
 pub mod messages;
+pub mod older;
 pub mod plan;
 pub mod planted;
 pub mod ports;

@@ -26,6 +26,7 @@ use time::OffsetDateTime;
 
 use super::{
     calls::{Reply, Request},
+    older::Known as Older,
     world::{Shared, app_id},
 };
 use crate::model::github::Scope;
@@ -37,6 +38,8 @@ pub struct Port {
     /// How far its clock is ahead.
     ahead: time::Duration,
     known: Rc<Known>,
+    /// What it knows, if it is of the release before.
+    older: Option<Rc<Older>>,
 }
 
 /// What the process knows of the Apps.
@@ -78,13 +81,22 @@ impl Future for Calling {
     }
 }
 
+macro_rules! answer {
+    ($call:expr, $pattern:pat => $value:expr) => {
+        match $call.await? {
+            $pattern => Ok($value),
+            _ => unreachable!("an answer of another call"),
+        }
+    };
+}
+
 impl Port {
     /// Those of a process that has just begun.
-    pub fn new(world: &Shared, ahead: i64) -> Self {
+    pub fn new(world: &Shared, ahead: i64, older: Option<Rc<Older>>) -> Self {
         let ids = (0..world.borrow().settings.apps).map(app_id).collect();
         let known = Known { ids, sharing: Sharing::default(), limited: RefCell::default() };
         let ahead = time::Duration::milliseconds(ahead);
-        Port { world: world.clone(), ahead, known: Rc::new(known) }
+        Port { world: world.clone(), ahead, known: Rc::new(known), older }
     }
 
     /// Where the target's runners are registered.
@@ -95,6 +107,25 @@ impl Port {
             (ports::Scope::Repo, None) => Err(CallError::new(Class::Invalid, "the repository is not known")),
             (ports::Scope::Enterprise(slug), _) => Ok(Scope::enterprise(slug)),
         }
+    }
+
+    /// A message that it reads or writes.
+    pub fn body(&self, body: &str) -> String {
+        self.older.as_ref().map_or_else(|| body.to_owned(), |older| older.body(body))
+    }
+
+    /// Tags that it writes.
+    fn tags(&self, tags: &[(String, String)]) -> Vec<(String, String)> {
+        self.older.as_ref().map_or_else(|| tags.to_vec(), |older| older.tags(tags))
+    }
+
+    /// Tasks, as it sees them.
+    async fn tasks(&self, request: Request) -> Result<Vec<Task>, CallError> {
+        let tasks = answer!(self.call(request), Reply::Tasks(tasks) => tasks)?;
+        Ok(match &self.older {
+            Some(older) => tasks.into_iter().map(|task| older.task(task)).collect(),
+            None => tasks,
+        })
     }
 
     fn call(&self, request: Request) -> impl Future<Output = Result<Reply, CallError>> + use<> {
@@ -134,15 +165,6 @@ impl Port {
         }
         answer
     }
-}
-
-macro_rules! answer {
-    ($call:expr, $pattern:pat => $value:expr) => {
-        match $call.await? {
-            $pattern => Ok($value),
-            _ => unreachable!("an answer of another call"),
-        }
-    };
 }
 
 impl Clock for Port {
@@ -225,29 +247,34 @@ impl Deliveries for Port {
 
 impl FindTasks for Port {
     async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
-        answer!(self.call(Request::LiveTasks), Reply::Tasks(tasks) => tasks)
+        self.tasks(Request::LiveTasks).await
     }
 
     async fn tasks_started_by(&self, started_by: &str) -> Result<Vec<Task>, CallError> {
-        answer!(self.call(Request::TasksStartedBy(started_by.to_owned())), Reply::Tasks(tasks) => tasks)
+        self.tasks(Request::TasksStartedBy(started_by.to_owned())).await
     }
 
     async fn ended_tasks(&self, started_by: Option<&str>) -> Result<Vec<Task>, CallError> {
-        answer!(self.call(Request::EndedTasks(started_by.map(str::to_owned))), Reply::Tasks(tasks) => tasks)
+        self.tasks(Request::EndedTasks(started_by.map(str::to_owned))).await
     }
 
     async fn some_tasks(&self, ended: bool) -> Result<Vec<Task>, CallError> {
-        answer!(self.call(Request::SomeTasks { ended }), Reply::Tasks(tasks) => tasks)
+        self.tasks(Request::SomeTasks { ended }).await
     }
 
     async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {
-        answer!(self.call(Request::Describe(arn.clone())), Reply::Task(task) => *task)
+        let task = answer!(self.call(Request::Describe(arn.clone())), Reply::Task(task) => *task)?;
+        Ok(match &self.older {
+            Some(older) => task.map(|task| older.task(task)),
+            None => task,
+        })
     }
 }
 
 impl StartTasks for Port {
     async fn run_task(&self, request: &TaskRequest) -> Result<RunTask, CallError> {
-        answer!(self.call(Request::RunTask(Box::new(request.clone()))), Reply::RunTask(ran) => ran)
+        let request = TaskRequest { tags: self.tags(&request.tags), ..request.clone() };
+        answer!(self.call(Request::RunTask(Box::new(request))), Reply::RunTask(ran) => ran)
     }
 
     async fn task_count(&self) -> Result<u32, CallError> {
@@ -261,7 +288,7 @@ impl TendTasks for Port {
     }
 
     async fn tag(&self, arn: &TaskArn, tags: &[(String, String)]) -> Result<(), CallError> {
-        answer!(self.call(Request::TagTask(arn.clone(), tags.to_vec())), Reply::Done => ())
+        answer!(self.call(Request::TagTask(arn.clone(), self.tags(tags))), Reply::Done => ())
     }
 }
 
@@ -271,7 +298,7 @@ impl Queue for Port {
     }
 
     async fn reject(&self, body: &str, reason: &str) -> Result<(), CallError> {
-        let request = Request::Reject { body: body.to_owned(), reason: reason.to_owned() };
+        let request = Request::Reject { body: self.body(body), reason: reason.to_owned() };
         answer!(self.call(request), Reply::Done => ())
     }
 
@@ -284,7 +311,7 @@ impl Queue for Port {
     }
 
     async fn announce(&self, body: &str, delay: Duration) -> Result<(), CallError> {
-        answer!(self.call(Request::Announce(body.to_owned(), delay)), Reply::Done => ())
+        answer!(self.call(Request::Announce(self.body(body), delay)), Reply::Done => ())
     }
 }
 
@@ -296,6 +323,6 @@ impl SecretSource for Port {
 
 impl Bus for Port {
     async fn put(&self, detail: &str) -> Result<(), CallError> {
-        answer!(self.call(Request::PutEvents(detail.to_owned())), Reply::Done => ())
+        answer!(self.call(Request::PutEvents(self.body(detail))), Reply::Done => ())
     }
 }

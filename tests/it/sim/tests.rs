@@ -7,6 +7,7 @@ use super::{
     chance::{Chance, Key, Point},
     explore,
     lambda::History,
+    older::{Known, Older},
     plan::{Job, Plan},
     planted,
     rates::{Rates, Spells},
@@ -131,6 +132,41 @@ fn what_goes_wrong_often_breaks_nothing_either() {
         let world = history.world.borrow();
         assert!(world.stats.ran > 250, "only {} jobs ran", world.stats.ran);
         assert!(world.checks.violations.is_empty(), "seed {seed}: {:?}", world.checks.violations);
+    }
+}
+
+/// While a stack is updated, and back again: each function may be of the release before, and any two may differ.
+#[test]
+fn functions_of_two_releases_keep_the_promise_together() {
+    let [webhook, dispatch, reconcile] =
+        [[true, false, false], [false, true, false], [false, false, true]].map(Older::These);
+    for (seed, older) in [webhook, dispatch, reconcile, Older::ByTurns].into_iter().enumerate() {
+        let seed = seed as u64 + 1;
+        let settings = Settings { older, faults: 300, ..Settings::default() };
+        let plan = Plan::Seeded { seed, jobs: 300, per_hour: 3_600, from: 1 };
+        let mut history = History::new(plan, Chance::seeded(seed), settings, seed);
+        history.run(|_| {});
+        let world = history.world.borrow();
+        assert!(world.stats.ran > 250, "only {} jobs ran", world.stats.ran);
+        assert!(world.checks.violations.is_empty(), "{older:?}: {:?}", world.checks.violations);
+    }
+}
+
+#[test]
+fn the_release_before_neither_writes_nor_sees_what_was_added_since() {
+    let known = Known::of_the_release_before();
+    let tags = [("gha:runner-id", "7"), ("gha:failures", "1"), ("gha:later", "x")];
+    let tags = tags.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(known.tags(&tags), tags[..1]);
+    let announced =
+        r#"{"replacement":{"attempt":2,"job_id":1,"labels":["x"],"owner":"acme","repository_id":3}}"#;
+    let seen = r#"{"replacement":{"attempt":2,"job_id":1,"labels":["x"],"owner":"acme"}}"#;
+    assert_eq!(known.body(announced), seen);
+    let event = r#"{"detail":{"action":"queued","workflow_job":{"id":1,"run_attempt":2}},"detail-type":"workflow_job"}"#;
+    let seen = r#"{"detail":{"action":"queued","workflow_job":{"id":1}},"detail-type":"workflow_job"}"#;
+    assert_eq!(known.body(event), seen);
+    for other in [r#"{"detail":{"taskArn":"x"},"detail-type":"ECS Task State Change"}"#, "no JSON"] {
+        assert_eq!(known.body(other), other);
     }
 }
 

@@ -5,6 +5,7 @@ use time::{Duration, OffsetDateTime, macros::datetime};
 use super::{
     Ms,
     messages::{Action, Event},
+    older::Older,
     plan::{self, LABELS, LEGACY},
     world::World,
 };
@@ -83,6 +84,11 @@ pub fn payload(world: &World, event: &Event) -> String {
     let job = event.job;
     let plan = &world.books.job(job).expect("an event is about a job").plan;
     let labels = labels(plan).iter().map(|label| format!("\"{label}\"")).collect::<Vec<_>>().join(",");
+    // Which the release before passes over.
+    let id = match world.settings.older {
+        Older::None => String::new(),
+        _ => format!("\"id\":{},", plan.repository),
+    };
     let (runner_id, runner) = match &event.runner {
         Some((id, name)) => (*id, format!("\"{name}\"")),
         None => (0, "null".to_owned()),
@@ -90,7 +96,8 @@ pub fn payload(world: &World, event: &Event) -> String {
     format!(
         "{{\"action\":\"{action}\",\"workflow_job\":{{\"id\":{job},\"run_id\":{job},\"status\":\"{status}\",\
          \"labels\":[{labels}],\"name\":\"build\",\"workflow_name\":\"ci\",\"created_at\":\"{}\",\
-         \"started_at\":\"{}\",\"runner_id\":{runner_id},\"runner_name\":{runner}}},\"repository\":{{\"name\":\"{}\",\"private\":true,\
+         \"started_at\":\"{}\",\"runner_id\":{runner_id},\"runner_name\":{runner}}},\
+         \"repository\":{{{id}\"name\":\"{}\",\"private\":true,\
          \"owner\":{{\"login\":\"{ORGANIZATION}\"}}}},\"installation\":{{\"id\":7}}}}",
         rfc3339(plan.at),
         rfc3339(event.started_at.unwrap_or(plan.at)),

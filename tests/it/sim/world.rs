@@ -17,6 +17,7 @@ use super::{
     chance::{Chance, Digest, Odds, Point, hash},
     check::{Checks, Kind},
     messages::{Event, Letter, Message, Which},
+    older::Older,
     plan::{self, Plan},
     planted::Planted,
     rates::{Rates, Spells},
@@ -49,6 +50,8 @@ pub struct Settings {
     pub faults: u32,
     /// And how often, where it is not the usual.
     pub rates: Rates,
+    /// Which functions are of the release before.
+    pub older: Older,
     /// A rule of the protocol that the flows break.
     pub planted: Planted,
     /// Whether the history is told, and not only counted.
@@ -71,6 +74,7 @@ impl Default for Settings {
             apps: 1,
             faults: 100,
             rates: Rates::default(),
+            older: Older::None,
             planted: Planted::Nothing,
             telling: false,
             tell_only: BTreeSet::new(),

@@ -8,6 +8,7 @@ mod cut_points;
 mod dispatch;
 mod doctor;
 mod forged;
+mod formats;
 mod placeholder;
 mod reconcile;
 mod secrecy;

@@ -37,9 +37,9 @@ const SIGNATURES: &str = include_str!("../../fixtures/signatures/github.txt");
 /// How long GitHub waits for an answer ("Handling webhook deliveries": respond within 10 seconds).
 const GITHUB_WAITS: std::time::Duration = std::time::Duration::from_secs(10);
 
-type FrontDoor = Webhook<EventBus, Secret, WorldClock>;
+pub type FrontDoor = Webhook<EventBus, Secret, WorldClock>;
 
-fn front_door(world: &World) -> FrontDoor {
+pub fn front_door(world: &World) -> FrontDoor {
     front_door_with(world, &[])
 }
 
@@ -82,7 +82,7 @@ fn post(event: &str, signature: &str, body: &str) -> Request {
 }
 
 /// Signed here, where the body is made here.
-fn signed(event: &str, body: &str) -> Request {
+pub fn signed(event: &str, body: &str) -> Request {
     let key = hmac::Key::new(hmac::HMAC_SHA256, WEBHOOK_SECRET.as_bytes());
     let signature = hmac::sign(&key, body.as_bytes());
     let digits: String = signature.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
