@@ -33,6 +33,7 @@ CLOSED = {"FunctionSubnetIds": "subnet-0123456789abcdef0", "FunctionSecurityGrou
 MODES |= {"closed network": CLOSED, "closed network, container-minted": CLOSED | {"Mode": "container-minted"}}
 MODES |= {"what there is": THERE | {"GitHubSecretArn": TOKEN, "WarmPoolSize": "2"}, "dispatch alone": THERE | {
     "GitHubSecretArn": TOKEN, "FrontDoor": "none", "EnableReconcile": "false", "WebhookSecretArn": TOKEN}}
+MODES |= {"runner classes": {"GitHubSecretArn": TOKEN, "RunnerClasses": "s3://acme-settings/runners/classes.json"}}
 QUEUES = ["JobQueue", "JobDeadLetterQueue", "LifecycleQueue", "LifecycleDeadLetterQueue", "AuthorQueue"]
 RULES = ["JobQueuedRule", "JobLifecycleRule", "TaskStoppedRule", "SweepRule"]
 ROLES = ["WebhookRole", "DispatchRole", "ReconcileRole", "AuthorRole", "TaskRole", "ExecutionRole", "ImageRole", "ImageWeeklyRole", "DockerInfrastructureRole"]

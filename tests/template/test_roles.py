@@ -74,8 +74,11 @@ def calls(stack):
     here = {"ecs:cluster": stack.arn("Cluster")}
     task = ARN.format("ecs", f"task/{cluster}/0123")
     minted = stack.holds("DispatcherMinted")
-    pool = {"ReconcileRole"} if stack.holds("WarmPool") else set()
-    arm64 = {"DispatchRole"} if stack.holds("Arm64") else set()
+    classes = stack.holds("HasClasses")
+    pool = {"ReconcileRole"} if stack.holds("WarmPool") or classes else set()
+    # Classes name task definitions of their own, and may have pools.
+    of_classes = {"DispatchRole", "ReconcileRole"} if classes else set()
+    arm64 = of_classes | ({"DispatchRole"} if stack.holds("Arm64") else set())
     to_tasks = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
     both = {"DispatchRole", "ReconcileRole"}
     ask = both | {"AuthorRole"}
@@ -96,8 +99,9 @@ def calls(stack):
            {"ExecutionRole"} if stack.holds("CreateAccessTokenSecret") else set())
     yield "run_task", "ecs:RunTask", f"{run}:7", here, {"DispatchRole"} | pool
     yield "run_task ARM64", "ecs:RunTask", f"{run}-arm64:7", here, arm64
-    yield "run_task Docker", "ecs:RunTask", f"{run}-docker:7", here, {"DispatchRole"} if stack.holds("DockerClass") else set()
-    yield "run_task of another family", "ecs:RunTask", f"{run}-other:7", here, set()
+    yield "run_task Docker", "ecs:RunTask", f"{run}-docker:7", here, of_classes | ({"DispatchRole"} if stack.holds("DockerClass") else set())
+    yield "run_task of another family", "ecs:RunTask", ARN.format("ecs", "task-definition/other:7"), here, set()
+    yield "run_task of a class", "ecs:RunTask", f"{run}-gpu:7", here, of_classes
     yield "run_task elsewhere", "ecs:RunTask", f"{run}:7", {"ecs:cluster": "other"}, set()
     yield "run_task, its tags", "ecs:TagResource", task, {"ecs:CreateAction": "RunTask"}, both
     yield "tag_resource", "ecs:TagResource", task, {}, {"ReconcileRole"}
@@ -126,6 +130,10 @@ def calls(stack):
            both if stack.creates("JobDeadLetterQueue") else set())
     yield "send_message, an interruption", "sqs:SendMessage", stack.arn("AuthorQueue"), {}, asked
     yield "send_message, an event", "sqs:SendMessage", stack.arn("LifecycleQueue"), {}, set()
+    in_s3 = stack.parameters["RunnerClasses"].startswith("s3://")
+    yield ("get_object, the classes", "s3:GetObject", "arn:aws:s3:::acme-settings/runners/classes.json", {},
+           {"WebhookRole", *both} if in_s3 else set())
+    yield "get_object beside them", "s3:GetObject", "arn:aws:s3:::acme-settings/runners/other.json", {}, set()
     logs = {"WebhookRole": "WebhookLogGroup", "DispatchRole": "DispatchLogGroup", "ReconcileRole": "ReconcileLogGroup",
             "AuthorRole": "AuthorLogGroup", "ExecutionRole": "RunnerLogGroup", "ImageRole": "ImageLogGroup"}
     for role, group in logs.items():
