@@ -6,6 +6,7 @@ It uses your AWS credentials, as the AWS CLI would, to read the stack's outputs 
 import hashlib
 import hmac
 import json
+import os
 import sys
 import urllib.request
 import uuid
@@ -17,9 +18,10 @@ from local_aws import request
 
 
 def main(stack):
-    outputs = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]["Outputs"]
+    aws = boto3.Session(region_name=os.environ.get("AWS_REGION"))
+    outputs = aws.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]["Outputs"]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in outputs}
-    secret = boto3.client("secretsmanager").get_secret_value(SecretId=outputs["WebhookSecretName"])["SecretString"]
+    secret = aws.client("secretsmanager").get_secret_value(SecretId=outputs["WebhookSecretName"])["SecretString"]
     body = json.dumps({"zen": "Keep it logically awesome.", "hook_id": 1}).encode()
     status, answer = request("POST", outputs["WebhookUrl"], body, {
         "Content-Type": "application/json",

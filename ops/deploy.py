@@ -336,7 +336,9 @@ def send(stack, parameters, architecture_, tags, root=ROOT, run=None):
 
 def run_here(command_):
     tools = os.pathsep.join([str(ROOT / ".venv" / "deploy" / "bin"), os.environ["PATH"]])
-    subprocess.run(command_, cwd=ROOT, env=os.environ | {"PATH": tools}, check=True)
+    # SAM is told as boto3 is.
+    region = {"AWS_DEFAULT_REGION": stacks.region()} if stacks.region() else {}
+    subprocess.run(command_, cwd=ROOT, env=os.environ | {"PATH": tools} | region, check=True)
 
 
 def command(stack, parameters, architecture_, template, tags):

@@ -28,8 +28,13 @@ class Failure(Exception):
     """It cannot go on; the message is for the operator, and says what to do."""
 
 
+def region():
+    """Where to: as the AWS CLI has it, which reads AWS_REGION first. boto3 alone does not; None: what it reads."""
+    return os.environ.get("AWS_REGION") or None
+
+
 def client(service):
-    return boto3.client(service, config=Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 3}))
+    return boto3.client(service, region_name=region(), config=Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 3}))
 
 
 def code(error):
@@ -147,7 +152,7 @@ class Stack:
 
     def __init__(self, name, session=None):
         self.name = name
-        self.session = session or boto3.Session()
+        self.session = session or boto3.Session(region_name=region())
         if not self.session.region_name:
             raise Failure("no Region is set; way on: export AWS_REGION=eu-west-1 (or the one that you want), and again")
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import unittest
+from unittest import mock
 
 from botocore.exceptions import ClientError
 from local import ROOT, STACK, LocalStack, wait_until
@@ -167,11 +168,20 @@ class NoCredentials(unittest.TestCase):
         return done.stderr, time.monotonic() - began
 
     def test_it_says_so_at_once(self):
-        said, seconds = self.run_deploy(AWS_REGION="eu-west-1", AWS_DEFAULT_REGION="eu-west-1")
+        # The documents set this one, as for the AWS CLI; boto3 by itself reads another.
+        said, seconds = self.run_deploy(AWS_REGION="eu-west-1")
         self.assertIn("deploy FAILED: no AWS credentials", said)
         self.assertNotIn("Traceback", said)
         # A second, on a machine with nothing else to do.
         self.assertLess(seconds, 15)
+
+    def test_sam_deploys_to_the_same_region(self):
+        for given, told in (({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "us-east-1"}, "eu-west-1"),
+                            ({"AWS_REGION": "", "AWS_DEFAULT_REGION": "us-east-1"}, "us-east-1")):
+            with mock.patch.dict(os.environ, given), mock.patch.object(deploying.subprocess, "run") as run:
+                deploying.run_here(["sam", "deploy"])
+                self.assertEqual(run.call_args.kwargs["env"]["AWS_DEFAULT_REGION"], told)
+                self.assertEqual(stacks.client("sts").meta.region_name, told)
 
     def test_no_region(self):
         self.assertIn("deploy FAILED: no Region", self.run_deploy()[0])

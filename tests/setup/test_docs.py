@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -11,6 +12,10 @@ from pathlib import Path
 import yaml
 
 from world import BINARIES, CREDENTIALS, ROOT, LocalAws
+
+sys.path.append(str(ROOT / "tests" / "template"))
+
+from policies import Stack  # noqa: E402
 
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "events" / "README.md"]
 # Of GitHub's own pages beside the repository.
@@ -99,6 +104,31 @@ class Commands(unittest.TestCase):
                         AWS_SHARED_CREDENTIALS_FILE=os.devnull)
         self.assertEqual(told.returncode, 2)
         self.assertIn("there is no stack gha-fargate-runners in us-east-1; way on: make setup", told.stderr)
+
+    def test_setup_is_run_as_it_stands_there(self):
+        """Without credentials, so that it ends at its first step; from there on, test_setup.py has its own GitHub."""
+        nobody = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "AWS_CONFIG_FILE": os.devnull,
+                  "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_EC2_METADATA_DISABLED": "true"}
+        for path in (ROOT / "README.md", ROOT / "docs" / "install.md"):
+            lines = [line.split("#")[0].strip() for block in blocks(path, "sh") for line in block.splitlines()]
+            command, = [line for line in lines if line.startswith("make setup")]
+            block = "\n".join(line for line in lines if line.startswith(("export", "make setup")))
+            # The README leaves that to install.md.
+            says = "setup: no AWS credentials" if "AWS_REGION" in block else "setup: no Region is set; way on: export AWS_REGION="
+            with self.subTest(document=path.name, command=command):
+                told = subprocess.run(["bash", "-ec", block], cwd=ROOT, capture_output=True, text=True, env=nobody)
+                self.assertIn(says, told.stderr)
+
+    def test_parameters_that_are_shown_are_ones_that_the_stack_takes(self):
+        shown = [given for path in DOCUMENTS
+                 for given in re.findall(r'make deploy PARAMETERS="([^"…]+)"', path.read_text().replace("\\\n", " "))]
+        self.assertGreaterEqual(len(shown), 2)
+        for given in shown:
+            with self.subTest(given=given):
+                parameters = {"Organization": "acme"} | dict(pair.split("=", 1) for pair in shlex.split(given))
+                # Stands for what everybody fills in.
+                parameters = {name: value for name, value in parameters.items() if value != "..."}
+                self.assertEqual(Stack(ROOT / "template.yaml", **parameters).refusals(), [])
 
     def test_help_lists_what_the_readme_names(self):
         told = make("help").stdout
