@@ -51,7 +51,9 @@ def app_name(organization, suffix=""):
 class GitHub:
     def __init__(self, host):
         self.host = host.rstrip("/")
-        self.api = "https://api.github.com" if self.host == "https://github.com" else f"{self.host}/api/v3"
+        name = self.host.removeprefix("https://")
+        # With data residency the API has a name of its own, as at github.com; a server has it below its own.
+        self.api = f"https://api.{name}" if name == "github.com" or name.endswith(".ghe.com") else f"{self.host}/api/v3"
         if self.host.startswith("http://"):  # a stand-in on this machine, as template.yaml takes one
             self.api = self.host
 

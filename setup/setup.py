@@ -155,7 +155,7 @@ class Setup:
 
     def take_existing_app(self, arn):
         if not self.options.app_id:
-            raise Failure("KEY needs APP_ID beside it: the number on the App's settings page")
+            raise Failure("KEY needs APP_ID beside it; way on: APP_ID=(the number on the App's settings page)")
         try:
             app = self.github.app(self.options.app_id, pathlib.Path(self.options.key).read_text())
         except (OSError, UnicodeDecodeError):

@@ -1,13 +1,16 @@
 """From an empty account to the first runner, through a real browser; each failure with its way on; and killed anywhere,
 and run again."""
 
+import html
 import json
 import os
 import pathlib
 import re
 import tempfile
 import unittest
-from urllib.parse import parse_qs, urlsplit
+from contextlib import closing
+from http.client import HTTPConnection
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from browser import Browser, missing
 from world import BINARIES, KEY, ORGANIZATION, ROOT, STACK, GitHub, LocalAws, ProcessList, Run, free_port, request
@@ -238,6 +241,37 @@ class WhileTheAppIsMade(WithAStack):
         make_app(browser)
         self.finish(run, browser)
 
+    def test_a_browser_on_another_machine_and_this_terminal(self):
+        run, browser = self.begin()
+        run.type(self.made_elsewhere(run))
+        run.says("its key is in Secrets Manager")
+        browser.open(run.page())
+        self.finish(run, browser)
+
+    def test_a_browser_on_another_machine_and_this_page(self):
+        run, browser = self.begin()
+        browser.type("input[name=address]", self.made_elsewhere(run))
+        browser.click("#paste")
+        browser.sees("Install the App")
+        self.finish(run, browser)
+
+    @staticmethod
+    def made_elsewhere(run):
+        """The address at which a browser ends that does not reach the page: it sends GitHub the page's form, and confirms the name."""
+        def post(path, **fields):
+            with closing(HTTPConnection(place.netloc, timeout=30)) as connection:
+                connection.request("POST", path, urlencode(fields), {"Content-Type": "application/x-www-form-urlencoded"})
+                answer = connection.getresponse()
+                return answer.read().decode(), answer.headers.get("Location")
+
+        page = html.unescape(request("GET", run.page())[1].decode())
+        action, manifest = re.search(r'action="([^"]+)"><input type="hidden" name="manifest" value="(.*?)"><button', page).groups()
+        place = urlsplit(action)
+        form, _ = post(f"{place.path}?{place.query}", manifest=manifest)
+        number = re.search(r"name=form value=(\d+)", form)[1]
+        _, address = post(f"/organizations/{ORGANIZATION}/settings/apps", form=number, name="acme-fargate-runners")
+        return address
+
     @staticmethod
     def state(browser):
         form = re.search(r'action="([^"]+state=[^"]+)"', browser.source())[1]
@@ -365,6 +399,14 @@ class WhileItIsInstalled(WithAStack):
 
 
 class WhatIsThereAlready(WithAStack):
+    def test_an_enterprise_server(self):
+        """Its API is below /api/v3, and its pages are not."""
+        self.begin_github("--app-private-key", str(KEY), "--app-id", "99", "--installation", f"4={ORGANIZATION}")
+        output = self.setup("--no-wait", "--app-id", "99", "--key", str(KEY), program="local_enterprise.py").ends()
+        for told in (f"organisation acme at {self.github.url}", "its webhook leads to the stack", "installed for acme",
+                     "a registration was made, and removed"):
+            self.assertIn(told, output)
+
     def test_an_app_of_yours(self):
         self.begin_github("--app-private-key", str(KEY), "--app-id", "99", "--installation", f"4={ORGANIZATION}")
         output = self.setup("--no-wait", "--app-id", "99", "--key", str(KEY)).ends()

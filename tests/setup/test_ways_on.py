@@ -1,0 +1,134 @@
+"""Every failure of setup has its sentence and its way on, also where no browser is in it; and each GitHub its addresses."""
+
+import argparse
+import ast
+import unittest
+from unittest import mock
+
+from world import KEY, ROOT
+
+import deep
+import setup
+from github import App, GitHub, Refused
+from setup import Setup
+from stack import Failure
+from web import Answer
+
+SECRETS = {"GitHubSecretArn": "arn:github", "WebhookSecretArn": "arn:webhook", "WebhookUrl": "https://webhook.test/"}
+APP = App(7, "acme-fargate-runners", "https://github.com/apps/acme-fargate-runners", mock.Mock(), "pem")
+
+
+def begun(github="https://github.com", **options):
+    """Setup, with AWS and GitHub played by mocks."""
+    given = {"org": "acme", "stack": "runners", "github": github, "app_id": None, "key": None, "code": False, "new_app": False,
+             "yes": True, "no_wait": True, "no_browser": True} | options
+    with mock.patch.object(setup, "Stack"):
+        begun = Setup(argparse.Namespace(**given))
+    begun.stack.name, begun.outputs, begun.parameters, begun.app = "runners", SECRETS, {}, APP
+    begun.hook_secret, begun.page, real = "secret", mock.Mock(), begun.github
+    begun.github = mock.Mock(wraps=real, host=real.host, api=real.api)
+    return begun
+
+
+def refused(status):
+    return Refused("GET /app", Answer(status, {}, b"{}"))
+
+
+class WaysOn(unittest.TestCase):
+    def fails(self, does, *told):
+        with self.assertRaises(Failure) as failure:
+            does()
+        for text in ("way on: ", *told):
+            self.assertIn(text, str(failure.exception))
+
+    def test_every_sentence_has_one(self):
+        tree = ast.parse((ROOT / "setup" / "setup.py").read_text())
+        raised = [node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+                  and getattr(node.exc.func, "id", "") == "Failure"]
+        texts = ["".join(part.value for part in ast.walk(it) if isinstance(part, ast.Constant) and isinstance(part.value, str))
+                 for it in raised if not isinstance(it.args[0], ast.Name)]  # the stack's own sentence: tests/ops
+        self.assertGreater(len(texts), 15)
+        for text in texts:
+            with self.subTest(text=text):
+                self.assertIn("way on: ", text)
+
+    def test_an_app_of_somebody_else(self):
+        run = begun()
+        run.github.convert = mock.Mock(return_value=(APP, "other"))
+        self.fails(lambda: run.convert("code"), "belongs to other and not to acme, so its key was thrown away", "delete that App")
+        run.github.convert.side_effect = refused(404)
+        self.assertIsNone(run.convert("code"))
+        run.github.convert.side_effect = refused(500)
+        self.fails(lambda: run.convert("code"), "500", "again in a few minutes")
+
+    def test_credentials_that_github_does_not_know(self):
+        run = begun()
+        run.stack.read_secret.return_value = '{"app_id": 7, "private_key": "pem"}'
+        run.github.app = mock.Mock(side_effect=refused(401))
+        self.fails(run.find_or_make_app, "is not there any more, or has another key", "NEW_APP=1")
+        run = begun(app_id=8, key=str(KEY))
+        run.github.app = mock.Mock(side_effect=refused(401))
+        self.fails(run.find_or_make_app, "the key is not one of App 8", "generate a new key")
+
+    def test_a_stack_without_a_secret_for_an_app(self):
+        run = begun()
+        run.stack.unusable.return_value = ""
+        run.stack.settled.return_value = {"Outputs": [], "Parameters": [{"ParameterKey": "Organization", "ParameterValue": "acme"}]}
+        self.fails(run.deploy, "container-minted", "Mode=dispatcher-minted")
+
+    def test_a_webhook_that_cannot_be_set(self):
+        run = begun()
+        run.stack.read_secret.return_value = "secret"
+        run.github.set_hook = mock.Mock(side_effect=refused(404))
+        self.fails(run.point_hook_here, "the App's webhook cannot be set", SECRETS["WebhookUrl"])
+
+    def test_an_installation_that_will_not_do(self):
+        run, all_ = begun(), {"organization_self_hosted_runners": "write", "actions": "read", "metadata": "read"}
+        self.fails(lambda: run.look_at_installation({"suspended_at": "now", "html_url": "PAGE"}), "suspended", "unsuspend it at PAGE")
+        for lacks, named in (("organization_self_hosted_runners", "Self-hosted runners: write"), ("actions", "Actions: read")):
+            granted = {name: access for name, access in all_.items() if name != lacks}
+            self.fails(lambda: run.look_at_installation({"permissions": granted}), named, "/permissions", "and again")
+        run.look_at_installation({"permissions": all_})
+
+    def test_a_proof_that_fails(self):
+        run = begun()
+        with mock.patch.object(setup.web, "send", return_value=Answer(401, {}, b'{"message": "wrong"}')):
+            self.fails(run.ping, "a signed ping with 401: wrong", "/aws/lambda/runners/webhook")
+        with mock.patch.object(setup, "DELIVERY_SECONDS", 0):
+            for status, why in ((401, "the secrets differ"), (0, "it gets no answer"), (503, "the webhook's log says why")):
+                run.github.deliveries = mock.Mock(return_value=[{"id": 1, "event": "ping", "status_code": status}])
+                run.github.redeliver = mock.Mock()
+                self.fails(run.github_reaches_us, why, "/advanced")
+        for status, fix in ((404, "a runner group 1, open to the App"), (403, "Self-hosted runners: read and write"), (500, "githubstatus")):
+            run.github.mint_and_delete = mock.Mock(side_effect=refused(status))
+            self.fails(lambda: run.mint(4), "no runner can be registered", fix)
+
+
+class Addresses(unittest.TestCase):
+    def test_each_github_has_its_own(self):
+        for host, api in (("https://github.com", "https://api.github.com"), ("https://acme.ghe.com", "https://api.acme.ghe.com"),
+                          ("https://github.acme.test/", "https://github.acme.test/api/v3"), ("http://127.0.0.1:7", "http://127.0.0.1:7")):
+            with self.subTest(host=host):
+                github, people = GitHub(host), host.rstrip("/")
+                self.assertEqual((github.api, deep.of_api(github.api)), (api, people))
+                self.assertEqual(github.new_app_url("acme", "s"), f"{people}/organizations/acme/settings/apps/new?state=s")
+                self.assertEqual(github.approvals("acme"), f"{people}/organizations/acme/settings/installations")
+
+    def test_the_stack_is_told_of_it(self):
+        for host, told in (("https://github.com", {}), ("https://github.acme.test", {"GitHubApiUrl": "https://github.acme.test/api/v3"})):
+            run = begun(github=host)
+            run.stack.settled.return_value, run.stack.unusable.return_value = None, ""
+            run.stack.deploy.side_effect = Failure("enough")
+            with self.assertRaisesRegex(Failure, "enough"):
+                run.deploy()
+            self.assertEqual(run.stack.deploy.call_args[0][0], {"Organization": "acme"} | told)
+
+    def test_no_key_travels_in_the_clear(self):
+        for host in ("http://github.acme.test", "github.acme.test", "https://github.acme.test/x", "https://a b"):
+            with self.subTest(host=host), mock.patch("sys.argv", ["setup", "--org", "acme", "--github", host]), \
+                    mock.patch("sys.stderr"), self.assertRaises(SystemExit):
+                setup.options()
+
+
+if __name__ == "__main__":
+    unittest.main()
