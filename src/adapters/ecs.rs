@@ -202,12 +202,12 @@ impl TendTasks for Ecs {
         }
     }
 
-    async fn tag(&self, arn: &TaskArn, tags: &[(String, String)]) -> Result<(), CallError> {
+    async fn tag(&self, arn: &TaskArn, tags: &[(String, String)]) -> Result<bool, CallError> {
         let tagged =
             self.client.tag_resource().resource_arn(&arn.0).set_tags(Some(sdk_tags(tags))).send().await;
         match tagged {
-            Ok(_) => Ok(()),
-            Err(error) if is_gone(&error) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(error) if is_gone(&error) => Ok(false),
             Err(error) => Err(call_error(&error, "ecs:TagResource", true)),
         }
     }

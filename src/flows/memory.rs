@@ -5,11 +5,13 @@ use std::{cell::RefCell, collections::BTreeMap};
 use crate::{
     flows::{drought::Drought, quota::Ledger, watch::Watch},
     ids::{JobId, Purpose},
-    ports::Target,
+    ports::{Target, Task},
 };
 
 /// A few megabytes.
 const MOST: usize = 20_000;
+/// The same of tasks, which are larger.
+const MOST_TASKS: usize = 2_000;
 
 /// What a process remembers: of chains only what never changes, whose runner a job that is over got, and where a job
 /// lives.
@@ -20,17 +22,28 @@ pub struct Memory {
     pub(crate) ledger: Ledger,
     runners: RefCell<BTreeMap<JobId, Purpose>>,
     places: RefCell<BTreeMap<JobId, Target>>,
+    /// Which job runs on a task never changes.
+    tasks: RefCell<BTreeMap<JobId, Task>>,
 }
 
 impl Memory {
     /// The job is over, and ran on that runner.
     pub(crate) fn ran(&self, job: JobId, runner: &Purpose) {
-        remember(&self.runners, job, runner);
+        remember(&self.runners, job, runner, MOST);
     }
 
     /// The job lives there.
     pub(crate) fn lives(&self, job: JobId, place: &Target) {
-        remember(&self.places, job, place);
+        remember(&self.places, job, place, MOST);
+    }
+
+    /// The job runs on that task, whose tags say so.
+    pub(crate) fn tagged(&self, job: JobId, task: Task) {
+        remember(&self.tasks, job, &task, MOST_TASKS);
+    }
+
+    pub(crate) fn task_of(&self, job: JobId) -> Option<Task> {
+        self.tasks.borrow().get(&job).cloned()
     }
 
     pub(crate) fn runner(&self, job: JobId) -> Option<Purpose> {
@@ -43,12 +56,12 @@ impl Memory {
 }
 
 /// Ids grow: the lowest are the oldest jobs'.
-fn remember<T: Clone + PartialEq>(what: &RefCell<BTreeMap<JobId, T>>, job: JobId, it: &T) {
+fn remember<T: Clone + PartialEq>(what: &RefCell<BTreeMap<JobId, T>>, job: JobId, it: &T, most: usize) {
     let mut known = what.borrow_mut();
     if known.get(&job) != Some(it) {
         known.insert(job, it.clone());
     }
-    if known.len() > MOST {
+    if known.len() > most {
         known.pop_first();
     }
 }

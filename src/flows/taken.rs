@@ -102,7 +102,10 @@ where
         ];
         let id = job.target.repository_id.map(|id| (tags::RAN_REPOSITORY_ID.to_owned(), id.to_string()));
         ran.extend(id);
-        self.ecs.tag(&task.arn, &ran).await?;
+        if self.ecs.tag(&task.arn, &ran).await? {
+            let tags = task.tags.clone().into_iter().chain(ran).collect();
+            self.memory.tagged(job.id, Task { tags, ..task.clone() });
+        }
         let (run, sender) = (job.run_id.map(|run| run.0), job.sender.as_deref());
         let task = task.arn.0.as_str();
         tracing::info!(
@@ -144,7 +147,7 @@ where
         )
     }
 
-    /// The runner's task, live or ended.
+    /// The runner's task, live or ended; one that this process has tagged with the job as it was then.
     async fn task_of(
         &self,
         event: &WorkflowJob,
@@ -159,6 +162,9 @@ where
                 event.runner_id.is_some() && tags.runner_id().is_some_and(|id| Some(id) != event.runner_id);
             tags.runner_name() == Some(&name) && !is_other
         };
+        if let Some(known) = self.memory.task_of(event.job.id).filter(named) {
+            return Ok(Some(known));
+        }
         let live = self.ecs.tasks_started_by(&started_by).await?.into_iter().find(named);
         // Of a task that is gone, only that another's runner was taken matters.
         if live.is_some() || (purpose.job() == Some(event.job.id) && !is_new) {

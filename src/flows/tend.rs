@@ -341,7 +341,8 @@ where
             let id = of_task.repository_id().map(|id| (tags::RAN_REPOSITORY_ID.to_owned(), id.to_string()));
             ran.extend(id);
         }
-        self.ecs.tag(&task.arn, &ran).await
+        self.ecs.tag(&task.arn, &ran).await?;
+        Ok(())
     }
 
     async fn spend(&self, runner: &Runner) -> Result<Deleted, CallError> {

@@ -104,6 +104,6 @@ pub trait TendTasks {
     /// StopTask. A task that is stopped already, or forgotten, is a success.
     fn stop(&self, arn: &TaskArn, reason: &str) -> impl Future<Output = Result<(), CallError>>;
 
-    /// TagResource. A task that is gone is a success.
-    fn tag(&self, arn: &TaskArn, tags: &[(String, String)]) -> impl Future<Output = Result<(), CallError>>;
+    /// TagResource; whether the task was there to be tagged.
+    fn tag(&self, arn: &TaskArn, tags: &[(String, String)]) -> impl Future<Output = Result<bool, CallError>>;
 }

@@ -66,6 +66,7 @@ pub enum Reply {
     Task(Box<Option<Task>>),
     RunTask(RunTask),
     Count(u32),
+    Tagged(bool),
     Done,
 }
 
@@ -459,11 +460,7 @@ impl World {
                 self.stop_task(number_of(&arn));
                 Reply::Done
             }
-            Request::TagTask(arn, tags) => {
-                // Refused when the task is stopped: a success all the same.
-                let _ = self.ecs.tag(&arn.0, &tags, self.time());
-                Reply::Done
-            }
+            Request::TagTask(arn, tags) => Reply::Tagged(self.ecs.tag(&arn.0, &tags, self.time()).is_ok()),
             Request::Defer(source, delay) => {
                 let (which, handle, _) = receipt(&source);
                 let timeout = whole_seconds(delay);

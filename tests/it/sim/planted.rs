@@ -235,7 +235,7 @@ impl TendTasks for FaultyPort {
         if self.is(Planted::NoStop) { Ok(()) } else { self.port.stop(arn, reason).await }
     }
 
-    async fn tag(&self, arn: &TaskArn, tags: &[(String, String)]) -> Result<(), CallError> {
+    async fn tag(&self, arn: &TaskArn, tags: &[(String, String)]) -> Result<bool, CallError> {
         self.port.tag(arn, tags).await
     }
 }

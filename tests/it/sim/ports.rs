@@ -287,8 +287,8 @@ impl TendTasks for Port {
         answer!(self.call(Request::StopTask(arn.clone())), Reply::Done => ())
     }
 
-    async fn tag(&self, arn: &TaskArn, tags: &[(String, String)]) -> Result<(), CallError> {
-        answer!(self.call(Request::TagTask(arn.clone(), self.tags(tags))), Reply::Done => ())
+    async fn tag(&self, arn: &TaskArn, tags: &[(String, String)]) -> Result<bool, CallError> {
+        answer!(self.call(Request::TagTask(arn.clone(), self.tags(tags))), Reply::Tagged(tagged) => tagged)
     }
 }
 
