@@ -22,6 +22,11 @@ use crate::{
 const UNTIL_LISTED: Duration = Duration::seconds(timing::LAG.as_secs().cast_signed());
 /// A share that was used up a moment ago is not counted again: thousands of jobs that wait for it ask nobody.
 const USED_UP_FOR: Duration = Duration::seconds(10);
+/// Batches that may be at work at the same time (`DispatchMaxConcurrency`, as it is by default): none sees what the others
+/// start, so each takes its part of the places that are free.
+const BATCHES: u32 = 5;
+/// Until the next try where others may have the rest: what they have started is listed by then.
+const CROWDED: std::time::Duration = std::time::Duration::from_secs(2);
 /// Between two tries, jitter taken off: then there may be room again.
 const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(120);
 const LONGEST_URGENT_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
@@ -98,7 +103,38 @@ impl Ledger {
 
 /// Runners by whose they are, as one batch counts them.
 #[derive(Debug, Default)]
-pub(crate) struct Census(OnceCell<Result<RefCell<BTreeMap<Whose, u32>>, CallError>>);
+pub(crate) struct Census(OnceCell<Result<Counts, CallError>>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Those that ECS lists.
+    listed: BTreeMap<Whose, u32>,
+    /// Those that this process has started, or is about to start, and ECS does not list.
+    own: RefCell<BTreeMap<Whose, u32>>,
+}
+
+/// Whether there is a place under a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Some,
+    /// Those that are left may be other batches'.
+    Crowded,
+    None,
+}
+
+impl Counts {
+    /// Each batch takes a fifth of what is free, rounded up: five are never over by more than four.
+    fn room(&self, limit: &Limit) -> Room {
+        let listed = self.listed.get(&limit.whose).copied().unwrap_or_default();
+        let own = self.own.borrow().get(&limit.whose).copied().unwrap_or_default();
+        let free = limit.most.saturating_sub(listed);
+        match () {
+            () if own >= free => Room::None,
+            () if own >= free.div_ceil(BATCHES) => Room::Crowded,
+            () => Room::Some,
+        }
+    }
+}
 
 impl Census {
     /// Takes a place under each of the limits, or none at all: then the message comes back.
@@ -113,27 +149,29 @@ impl Census {
         let limits = limits(plan, per_repository);
         let over = |limit: &Limit| Err(deferred(limit, is_urgent(plan)));
         if limits.is_empty() {
-            return Ok(Share { counts: None, whose: Vec::new() });
+            return Ok(Share { own: None, whose: Vec::new() });
         }
         if let Some(limit) = limits.iter().find(|limit| ledger.is_used_up(limit, now)) {
             return over(limit);
         }
         let counted = self.0.get_or_init(|| async {
             let tasks = ecs.live_tasks().await?;
-            Ok(RefCell::new(count(&tasks, &ledger.started.borrow(), now)))
+            Ok(count(&tasks, &ledger.started.borrow(), now))
         });
         let counts = counted.await.as_ref().map_err(|error| Outcome::from(error.clone()))?;
-        let of = |limit: &Limit| counts.borrow().get(&limit.whose).copied().unwrap_or_default();
-        if let Some(limit) = limits.iter().find(|limit| of(limit) >= limit.most) {
+        if let Some(limit) = limits.iter().find(|limit| counts.room(limit) == Room::None) {
             ledger.note_used_up(limit, now);
             return over(limit);
+        }
+        if let Some(limit) = limits.iter().find(|limit| counts.room(limit) == Room::Crowded) {
+            return Err(crowded(limit));
         }
         let class = plan.class().map(|class| class.name.to_lowercase());
         let whose = all_of(class, repository(&plan.target));
         for whose in &whose {
-            *counts.borrow_mut().entry(whose.clone()).or_default() += 1;
+            *counts.own.borrow_mut().entry(whose.clone()).or_default() += 1;
         }
-        Ok(Share { counts: Some(counts), whose })
+        Ok(Share { own: Some(&counts.own), whose })
     }
 }
 
@@ -146,19 +184,22 @@ fn deferred(limit: &Limit, urgent: bool) -> Outcome {
     })
 }
 
+fn crowded(limit: &Limit) -> Outcome {
+    let detail = format!("{}; what is left may be taken by now", limit.what);
+    Outcome::Deferred(Deferral { reason: Reason::Quota, wait: Wait::About(CROWDED), detail })
+}
+
 /// A place under the limits; kept, unless it is given back.
 #[derive(Debug)]
 pub(crate) struct Share<'a> {
-    counts: Option<&'a RefCell<BTreeMap<Whose, u32>>>,
+    own: Option<&'a RefCell<BTreeMap<Whose, u32>>>,
     whose: Vec<Whose>,
 }
 
 impl Share<'_> {
     pub(crate) fn give_back(self) {
-        for (counts, whose) in
-            self.counts.iter().flat_map(|counts| self.whose.iter().map(move |it| (counts, it)))
-        {
-            if let Some(count) = counts.borrow_mut().get_mut(whose) {
+        for (own, whose) in self.own.iter().flat_map(|own| self.whose.iter().map(move |it| (own, it))) {
+            if let Some(count) = own.borrow_mut().get_mut(whose) {
                 *count = count.saturating_sub(1);
             }
         }
@@ -184,7 +225,7 @@ fn count(
     listed: &[Task],
     started: &BTreeMap<TaskArn, (OffsetDateTime, Whose)>,
     now: OffsetDateTime,
-) -> BTreeMap<Whose, u32> {
+) -> Counts {
     let known: BTreeSet<&TaskArn> = listed.iter().map(|task| &task.arn).collect();
     let of_task = |task: &Task| {
         let tags = TaskTags(&task.tags);
@@ -194,11 +235,17 @@ fn count(
     let unlisted = started.iter().filter(|(arn, (at, _))| !known.contains(arn) && now - *at < UNTIL_LISTED);
     let unlisted =
         unlisted.flat_map(|(_, (_, (class, repository)))| all_of(class.clone(), repository.clone()));
-    let mut counts = BTreeMap::new();
-    for whose in listed.iter().filter(|task| task.live).flat_map(of_task).chain(unlisted) {
-        *counts.entry(whose).or_default() += 1;
+    Counts {
+        listed: tally(listed.iter().filter(|task| task.live).flat_map(of_task)),
+        own: RefCell::new(tally(unlisted)),
     }
-    counts
+}
+
+fn tally(all: impl Iterator<Item = Whose>) -> BTreeMap<Whose, u32> {
+    all.fold(BTreeMap::new(), |mut counts, whose| {
+        *counts.entry(whose).or_default() += 1;
+        counts
+    })
 }
 
 #[cfg(test)]
@@ -239,8 +286,29 @@ mod tests {
             (TaskArn("d".into()), (NOW, own.clone())),
             (TaskArn("e".into()), (NOW - UNTIL_LISTED, own.clone())),
         ]);
-        let counts = count(&listed, &started, NOW);
-        let want = [((None, text("acme/app")), 4), ((text("big"), None), 4), (own, 3)];
-        assert_eq!(counts.into_iter().collect::<Vec<_>>(), want);
+        let Counts { listed, own: unlisted } = count(&listed, &started, NOW);
+        let want = [((None, text("acme/app")), 3), ((text("big"), None), 3), (own.clone(), 2)];
+        assert_eq!(listed.into_iter().collect::<Vec<_>>(), want);
+        let want = [((None, text("acme/app")), 1), ((text("big"), None), 1), (own, 1)];
+        assert_eq!(unlisted.into_inner().into_iter().collect::<Vec<_>>(), want);
+    }
+
+    /// However many places are free, and however long ECS does not list what they start.
+    #[test]
+    fn five_batches_are_never_over_by_more_than_four() {
+        let whose: Whose = (Some("big".to_owned()), None);
+        for most in 1..60 {
+            for there in 0..=most {
+                let limit = Limit { whose: whose.clone(), most, what: String::new() };
+                let counts =
+                    Counts { listed: BTreeMap::from([(whose.clone(), there)]), own: RefCell::default() };
+                while counts.room(&limit) == Room::Some {
+                    *counts.own.borrow_mut().entry(whose.clone()).or_default() += 1;
+                }
+                let taken = counts.own.borrow().get(&whose).copied().unwrap_or_default();
+                let all = there + BATCHES * taken;
+                assert!((most..=most + 4).contains(&all), "{all} of {most}");
+            }
+        }
     }
 }

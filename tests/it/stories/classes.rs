@@ -59,6 +59,14 @@ async fn again(world: &World, fleet: &Fleet) -> usize {
     }
 }
 
+/// Where little is free, each batch takes a part of it: until all of it is taken.
+async fn settle(world: &World, fleet: &Fleet) {
+    for _ in 0..10 {
+        world.advance(Duration::seconds(5));
+        again(world, fleet).await;
+    }
+}
+
 fn started_for(world: &World, job: u64) -> Option<Task> {
     world.ecs().live().find(|task| task.started_by == format!("gha-{job}")).cloned()
 }
@@ -284,9 +292,14 @@ async fn a_class_and_a_repository_have_their_shares() {
     world.send(JOB_QUEUE, &bodies);
     let batch = world.receive(JOB_QUEUE, 10);
     let (answer, metrics) = fleet.invoke(&batch).await;
-    assert_eq!(world.acknowledge(JOB_QUEUE, &batch, &answer.expect("a batch never fails")), 4);
-    assert_eq!((metrics.get("Started"), metrics.get("DeferredQuota")), (5, 4));
+    assert_eq!(world.acknowledge(JOB_QUEUE, &batch, &answer.expect("a batch never fails")), 7);
+    assert_eq!((metrics.get("Started"), metrics.get("DeferredQuota")), (2, 7));
     assert_eq!(metrics.get("OldestDeferred"), 0, "as it was set");
+    // Over quota is deferred before anything is minted, and counted once.
+    let calls = world.take_calls();
+    let counted = (calls.count(Op::ListTasks), calls.count(Op::DescribeTasks));
+    assert_eq!((counted, calls.count(Op::Mint), calls.count(Op::RunTask)), ((1, 1), 2, 2));
+    settle(&world, &fleet).await;
     let of = |name: &str| {
         let full = format!("{OWNER}/{name}");
         world
@@ -295,11 +308,9 @@ async fn a_class_and_a_repository_have_their_shares() {
             .filter(|task| task.tags["gha:class"] == "big" && task.tags["gha:repository"] == full)
             .count()
     };
-    assert_eq!((of(REPOSITORY), of("other")), (3, 1));
-    // Over quota is deferred before anything is minted, and counted once.
+    assert!((2..=3).contains(&of(REPOSITORY)) && of(REPOSITORY) + of("other") == 4);
     let calls = world.take_calls();
-    let counted = (calls.count(Op::ListTasks), calls.count(Op::DescribeTasks));
-    assert_eq!((counted, calls.count(Op::Mint), calls.count(Op::RunTask)), ((1, 1), 5, 5));
+    assert_eq!((calls.count(Op::Mint), calls.count(Op::RunTask)), (3, 3));
 
     // Nothing has ended: for a while nobody is asked, and then ECS once for each batch.
     world.advance(Duration::seconds(9));
@@ -319,7 +330,8 @@ async fn a_class_and_a_repository_have_their_shares() {
         world.finish_job(job);
     }
     world.advance(Duration::minutes(3));
-    assert_eq!(again(&world, &fleet).await, 2);
+    again(&world, &fleet).await;
+    settle(&world, &fleet).await;
     assert_eq!(world.ecs().live().filter(|task| task.tags["gha:class"] == "big").count(), 4);
     assert!(world.ecs().live().all(|task| task.tags["gha:attempt"] == "1"));
     world.finish();
@@ -332,7 +344,9 @@ async fn hundreds_of_one_repository_do_not_hold_up_another_s_one() {
     let world = world();
     let fleet = Fleet::with(&world, &[("RUNNER_CLASSES", &document(1, &rows))]).await;
     let bodies: Vec<String> = (0..200).map(|_| queue_in(&world, "noisy", &["fargate"]).1).collect();
-    assert_eq!(dispatch(&world, &fleet, &bodies).await, 190);
+    dispatch(&world, &fleet, &bodies).await;
+    settle(&world, &fleet).await;
+    assert_eq!(world.ecs().live_count(), 10);
     for minute in 0..8 {
         world.advance(Duration::minutes(1));
         world.take_calls();
@@ -367,11 +381,12 @@ async fn a_share_is_kept_while_ecs_lists_nothing_yet() {
     let fleet = Fleet::with(&world, &[("RUNNER_CLASSES", &document(1, &rows))]).await;
     let bodies: Vec<String> = (0..40).map(|_| world.queued(world.queue_job(&["big"]))).collect();
     dispatch(&world, &fleet, &bodies).await;
-    for _ in 0..3 {
-        assert_eq!(world.ecs().live_count(), 12);
+    for _ in 0..12 {
+        assert!(world.ecs().live_count() <= 12, "{}", world.ecs().live_count());
         world.advance(Duration::minutes(3));
         again(&world, &fleet).await;
     }
+    assert_eq!(world.ecs().live_count(), 12);
     world.finish();
 }
 
@@ -383,6 +398,7 @@ async fn high_priority_overtakes() {
     let fleet = Fleet::with(&world, &[("RUNNER_CLASSES", &document(1, &rows))]).await;
     let bodies: Vec<String> = (0..30).map(|_| world.queued(world.queue_job(&["big"]))).collect();
     dispatch(&world, &fleet, &bodies).await;
+    settle(&world, &fleet).await;
     assert_eq!(world.ecs().live_count(), 9, "a tenth is kept");
     let (urgent, body) = queue_in(&world, "release", &["big", "priority=high"]);
     let (back, body_of_back) = queue_in(&world, "release", &["big", "priority=normal"]);
@@ -397,7 +413,8 @@ async fn a_repository_has_its_share_without_a_document() {
     let fleet = Fleet::with(&world, &[("MAX_RUNNERS_PER_REPOSITORY", "2")]).await;
     let mut bodies: Vec<String> = (0..4).map(|_| world.queued(world.queue_job(&["fargate"]))).collect();
     bodies.push(queue_in(&world, "other", &["fargate"]).1);
-    assert_eq!(dispatch(&world, &fleet, &bodies).await, 2);
+    dispatch(&world, &fleet, &bodies).await;
+    settle(&world, &fleet).await;
     assert_eq!(world.ecs().live_count(), 3);
     assert_eq!(world.imbalances().len(), 1, "two jobs wait: {:?}", world.imbalances());
     // Where ECS does not say, nobody is started beyond the share.
