@@ -38,9 +38,38 @@ impl Usage {
     }
 }
 
+/// What a task is stopped for. StopTask deletes its tags, and keeps the reason: whose cost it is goes in there.
+pub fn stop_reason(why: &str, repository: Option<&str>, class: Option<&str>) -> String {
+    match (repository, class) {
+        (Some(repository), Some(class)) => format!("{why} ({repository}, class {class})"),
+        (Some(repository), None) => format!("{why} ({repository})"),
+        (None, _) => why.to_owned(),
+    }
+}
+
+/// Repository and class, out of such a reason.
+pub fn whose(stop_reason: &str) -> Option<(&str, Option<&str>)> {
+    let (_, whose) = stop_reason.strip_suffix(')')?.rsplit_once(" (")?;
+    Some(match whose.split_once(", class ") {
+        Some((repository, class)) => (repository, Some(class)),
+        None => (whose, None),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whose_cost_it_is_outlives_the_tags() {
+        for (repository, class) in [("acme/app", Some("big")), ("acme", Some("big")), ("acme/app", None)] {
+            assert_eq!(
+                whose(&stop_reason("idle (for long)", Some(repository), class)),
+                Some((repository, class))
+            );
+        }
+        assert_eq!(whose(&stop_reason("idle", None, None)), None);
+    }
 
     #[test]
     fn seconds_are_rounded_up_and_a_minute_at_least() {

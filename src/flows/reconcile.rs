@@ -14,6 +14,7 @@ use crate::{
         fleet::{Fleet, Network},
         stop::{Lost, Stop},
         tags::TaskTags,
+        usage::whose,
     },
     flows::{
         chain::{Chain, Taken},
@@ -408,18 +409,26 @@ impl<'a> Cause<'a> {
 /// What the task is billed for, and whose cost that is.
 fn used(task: &Task) -> Option<Used> {
     let (tags, usage) = (TaskTags(&task.tags), *task.usage.clone()?);
+    // One that this system has stopped has no tags any more.
+    let told =
+        task.stop.as_ref().and_then(|stop| whose(stop.reason.as_deref()?)).filter(|_| tags.0.is_empty());
+    Some(Used {
+        task: task.arn.clone(),
+        usage,
+        repository: payer(tags).or_else(|| Some(told?.0.to_owned())),
+        class: tags.class().or_else(|| told?.1).map(str::to_owned),
+        job: tags.ran_job(),
+    })
+}
+
+/// Where the job is from that the task ran, or else the one that it was started for.
+pub(crate) fn payer(tags: TaskTags<'_>) -> Option<String> {
     let started_for = || {
         let (owner, name) = tags.repository()?;
         Some(name.map_or_else(|| owner.to_owned(), |name| format!("{owner}/{name}")))
     };
     let ran_in = tags.ran_repository().map(|(owner, name)| format!("{owner}/{name}"));
-    Some(Used {
-        task: task.arn.clone(),
-        usage,
-        repository: ran_in.or_else(started_for),
-        class: tags.class().map(str::to_owned),
-        job: tags.ran_job(),
-    })
+    ran_in.or_else(started_for)
 }
 
 /// The runner after that attempt.

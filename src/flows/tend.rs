@@ -2,12 +2,15 @@
 
 use crate::{
     error::CallError,
-    fargate::tags::{self, TaskTags},
+    fargate::{
+        tags::{self, TaskTags},
+        usage::stop_reason,
+    },
     flows::{
         chain::Debt,
         course::Course,
         pools::key_of,
-        reconcile::{Cause, Reconciler, replacement},
+        reconcile::{Cause, Reconciler, payer, replacement},
     },
     ids::{Purpose, started_by},
     intake::payload::Replacement,
@@ -369,7 +372,11 @@ where
 
     async fn stop(&self, runner: &Runner, why: &str) -> Result<(), CallError> {
         match &runner.task {
-            Some(task) if task.live => self.ecs.stop(&task.arn, why).await,
+            Some(task) if task.live => {
+                let tags = TaskTags(&task.tags);
+                let reason = stop_reason(why, payer(tags).as_deref(), tags.class());
+                self.ecs.stop(&task.arn, &reason).await
+            }
             _ => Ok(()),
         }
     }
