@@ -128,7 +128,7 @@ impl Plan {
 
     /// The runner group that its class names.
     pub(crate) fn group(&self) -> Option<&RunnerGroup> {
-        self.class()?.group.as_ref()
+        self.class()?.group_for(&self.target, &self.labels)
     }
 
     /// What the task competes for.

@@ -75,6 +75,8 @@ pub struct RunnerClass {
     pub public_ip: Option<bool>,
     /// The runner group that its runners join.
     pub group: Option<RunnerGroup>,
+    /// And those of jobs that overtake: GitHub gives them to no others.
+    pub high_priority_group: Option<RunnerGroup>,
     /// Runners at a time.
     pub max_runners: Option<u32>,
     /// Runners at a time for one repository.
@@ -294,6 +296,12 @@ impl RunnerClass {
         let stands_back = || labels.iter().flat_map(|label| parts(label.as_ref())).any(|part| part == NORMAL);
         full_name(target).is_some_and(|name| self.high_priority.iter().any(|glob| glob.has(&name)))
             && !stands_back()
+    }
+
+    /// The runner group of a runner for that job, where the class says so.
+    pub fn group_for<S: AsRef<str>>(&self, target: &Target, labels: &[S]) -> Option<&RunnerGroup> {
+        let its_own = self.high_priority_group.as_ref().filter(|_| self.is_urgent(target, labels));
+        its_own.or(self.group.as_ref())
     }
 
     /// Runners at a time for jobs that do not overtake: a tenth is kept for those that do.

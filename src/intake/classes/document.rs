@@ -158,7 +158,8 @@ fn class(mut row: Table<'_>, version: u64) -> RunnerClass {
         subnets: row.ids("subnet_ids", "subnet-", MOST_SUBNETS),
         security_groups: row.ids("security_group_ids", "sg-", MOST_SECURITY_GROUPS),
         public_ip: row.take("assign_public_ip", "true or false"),
-        group: group(&mut row),
+        group: group(&mut row, "runner_group"),
+        high_priority_group: group(&mut row, "high_priority_runner_group"),
         max_runners: row.number("max_runners", 1, u32::MAX),
         max_runners_per_repository: row.number("max_runners_per_repository", 1, u32::MAX),
         repositories: row.globs("repositories"),
@@ -269,15 +270,15 @@ fn largest_size(row: &mut Table<'_>, size: Option<Size>, disk: Option<u32>) -> L
     largest
 }
 
-fn group(row: &mut Table<'_>) -> Option<RunnerGroup> {
+fn group(row: &mut Table<'_>, field: &str) -> Option<RunnerGroup> {
     let form = "should be the number or the name of a runner group";
-    match row.take::<Value>("runner_group", "")? {
+    match row.take::<Value>(field, "")? {
         Value::Number(number) => match number.as_u64().filter(|id| *id > 0) {
             Some(id) => return Some(RunnerGroup::Id(id)),
-            None => row.wrong("runner_group", form),
+            None => row.wrong(field, form),
         },
         Value::String(name) if !name.trim().is_empty() => return Some(RunnerGroup::Named(name)),
-        _ => row.wrong("runner_group", form),
+        _ => row.wrong(field, form),
     }
     None
 }

@@ -24,7 +24,7 @@ fn whole() -> Value {
         "capacity": ["FARGATE_SPOT", "FARGATE", "gpu-machines"], "subnet_ids": ["subnet-0a"],
         "security_group_ids": ["sg-0a"], "assign_public_ip": false, "runner_group": "builders", "max_runners": 50,
         "max_runners_per_repository": 10, "repositories": ["acme/*"], "high_priority_repositories": ["acme/release"],
-        "allow_public_repositories": false, "idle_timeout_seconds": 600,
+        "high_priority_runner_group": 7, "allow_public_repositories": false, "idle_timeout_seconds": 600,
         "pool": {"size": 2, "schedule": [{"days": ["mon"], "from": "07:00", "to": "18:30", "size": 9}]},
     }]})
 }
@@ -39,7 +39,12 @@ fn every_field() {
     assert_eq!((class.default_disk, class.idle_timeout), (Some(50), Some(600)));
     let named = Capacity::Named("gpu-machines".to_owned());
     assert_eq!(class.capacity, [Capacity::FargateSpot, Capacity::Fargate, named]);
-    assert_eq!(class.group, Some(RunnerGroup::Named("builders".to_owned())));
+    let repository =
+        |name: &str| Target { owner: "acme".into(), repository: Some(name.into()), ..Target::default() };
+    let builders = Some(&RunnerGroup::Named("builders".to_owned()));
+    assert_eq!(class.group_for(&repository("app"), &["big"]), builders);
+    assert_eq!(class.group_for(&repository("release"), &["big"]), Some(&RunnerGroup::Id(7)));
+    assert_eq!(class.group_for(&repository("release"), &["big", "priority=normal"]), builders);
     assert_eq!((class.max_runners, class.max_runners_per_repository), (Some(50), Some(10)));
     assert_eq!((class.allow_public, class.public_ip), (Some(false), Some(false)));
     let pool = class.pool.as_ref().expect("a pool");
@@ -103,6 +108,11 @@ fn every_mistake_of_what_is_optional_has_its_place() {
         ("/classes/0/assign_public_ip", json!("no"), "classes[0].assign_public_ip: should be true or false"),
         ("/classes/0/runner_group", json!(0), "classes[0].runner_group: should be the number or the name"),
         ("/classes/0/runner_group", json!(" "), "classes[0].runner_group: should be the number or the name"),
+        (
+            "/classes/0/high_priority_runner_group",
+            json!(0),
+            "classes[0].high_priority_runner_group: should be the number",
+        ),
         ("/classes/0/max_runners", json!(0), "classes[0].max_runners: should be a whole number of 1 or more"),
         (
             "/classes/0/max_runners_per_repository",
