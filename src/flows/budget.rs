@@ -12,6 +12,9 @@ use crate::{
     ports::StartTasks,
 };
 
+/// While no good document of classes was seen, jobs come back after so long at most.
+const UNTIL_A_GOOD_ONE: Duration = Duration::from_secs(60);
+
 /// What the records of one batch share.
 #[derive(Debug)]
 pub struct Budget {
@@ -61,7 +64,13 @@ impl Budget {
     pub(crate) fn classes(&self) -> Result<Option<&Classes>, Outcome> {
         match &self.classes {
             Ok(classes) => Ok(classes.as_deref()),
-            Err(error) => Err(error.clone().into()),
+            // Another function may have seen a good one, and there may be one at any moment.
+            Err(error) => match Outcome::from(error.clone()) {
+                Outcome::Deferred(it) => {
+                    Err(Outcome::Deferred(Deferral { wait: Wait::BackoffUpTo(UNTIL_A_GOOD_ONE), ..it }))
+                }
+                outcome => Err(outcome),
+            },
         }
     }
 
