@@ -11,8 +11,17 @@ mod model;
 mod sim;
 
 use sim::{
-    chance::Chance, explore, lambda::History, older::Older, plan::Plan, planted, rates::Rates, scenarios,
-    shrink, world::Settings,
+    chance::Chance,
+    explore,
+    lambda::History,
+    older::Older,
+    plan::Plan,
+    planted,
+    rates::Rates,
+    scenarios,
+    scenes::{self, Size},
+    shrink,
+    world::Settings,
 };
 
 const USAGE: &str = "\
@@ -27,6 +36,8 @@ Simulates a fleet, and checks that no job is lost, doubled or left behind.
   --rate NAME=N  how often one thing goes wrong (tests/it/sim/rates.rs has the names); may be given several times
   --older NAME   that function is of the release before: webhook, dispatch, reconcile; or turns: of each every other
                  process; may be given several times
+  --scene NAME   a history with runner classes, and what it must show (all, or one of tests/it/sim/scenes.rs)
+  --small        the scene as the tests have it, in seconds
   --tell N       what happens to job N, too; may be given several times
   --plot FILE    jobs waiting and runners live over time, as SVG (sim.svg)
   --exhaustive   every two things that can go wrong in small histories, instead of a long one
@@ -44,6 +55,8 @@ struct Arguments {
     faults: u32,
     rates: Rates,
     older: Older,
+    scene: Option<String>,
+    small: bool,
     tell: BTreeSet<u64>,
     plot: Option<String>,
     planted: bool,
@@ -67,6 +80,8 @@ fn arguments() -> Result<Arguments, String> {
         faults: 100,
         rates: Rates::default(),
         older: Older::None,
+        scene: None,
+        small: false,
         tell: BTreeSet::new(),
         plot: Some("sim.svg".to_owned()),
         planted: false,
@@ -92,6 +107,8 @@ fn arguments() -> Result<Arguments, String> {
                 let name = value()?;
                 arguments.older.add(&name).ok_or(format!("no function: {name}\n\n{USAGE}"))?;
             }
+            "--scene" => arguments.scene = Some(value()?),
+            "--small" => arguments.small = true,
             "--tell" => drop(arguments.tell.insert(number(value()?)?)),
             "--plot" => arguments.plot = Some(value()?),
             "--exhaustive" => arguments.exhaustive = true,
@@ -116,6 +133,9 @@ fn main() -> ExitCode {
     }
     if arguments.exhaustive {
         return exhaust();
+    }
+    if let Some(name) = &arguments.scene {
+        return play(name, &arguments);
     }
     if arguments.costs {
         let loads: &[(u64, u64)] = match arguments.per_hour {
@@ -199,6 +219,47 @@ fn tell(arguments: &Arguments, settings: &Settings, jobs: &BTreeSet<u64>) -> Str
     history.run(|_| {});
     let world = history.world.borrow();
     world.lines.iter().map(|(at, _, line)| format!("\n  {:>10.1} {line}", *at as f64 / 1_000.0)).collect()
+}
+
+fn play(name: &str, arguments: &Arguments) -> ExitCode {
+    let mut failures = 0;
+    let size = if arguments.small { Size::Small } else { Size::Full };
+    for scene in scenes::all(size).into_iter().filter(|scene| name == "all" || name == scene.name) {
+        let (name, began) = (scene.name, Instant::now());
+        let settings = Settings {
+            stop_at_violation: false,
+            apps: arguments.apps,
+            faults: arguments.faults,
+            rates: arguments.rates.clone(),
+            telling: !arguments.tell.is_empty(),
+            tell_only: arguments.tell.clone(),
+            ..Settings::default()
+        };
+        let (history, findings) = scene.play(arguments.seed, settings);
+        let world = history.world.borrow();
+        for (at, _, line) in &world.lines {
+            println!("  {:>10.1} {line}", *at as f64 / 1_000.0);
+        }
+        let hours = world.now / sim::HOUR;
+        println!(
+            "{name}: {} jobs in {hours} hours, {:.1} s",
+            world.stats.jobs,
+            began.elapsed().as_secs_f64()
+        );
+        let counts = ["Started", "Replaced", "Retired"]
+            .map(|name| world.stats.metrics.get(name).copied().unwrap_or_default());
+        println!("  runners started {}, replaced {}, retired {}", counts[0], counts[1], counts[2]);
+        for finding in &findings {
+            println!("{finding}");
+        }
+        for violation in &world.checks.violations {
+            println!("  {}, job {}: {}", violation.kind, violation.job, violation.text);
+        }
+        println!("  {} digest={:016x}", world.verdict(), world.digest.0);
+        failures +=
+            findings.iter().filter(|finding| !finding.holds()).count() + world.checks.violations.len();
+    }
+    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn exhaust() -> ExitCode {

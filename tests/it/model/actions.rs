@@ -1,6 +1,6 @@
 //! What GitHub Actions is made of: scopes, registrations and jobs.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use time::OffsetDateTime;
 
@@ -51,6 +51,8 @@ pub struct Runner {
     pub name: Arc<str>,
     pub scope: Arc<Scope>,
     pub group: u64,
+    /// The repositories that its group is for, if not for all.
+    pub open_to: Option<Arc<BTreeSet<String>>>,
     pub labels: Arc<Labels>,
     pub online: bool,
     pub busy: bool,
@@ -93,7 +95,13 @@ impl Runner {
     }
 
     pub(super) fn may_run(&self, job: &Job) -> bool {
-        self.is_idle() && self.labels.cover(&job.labels) && self.scope.covers(job)
+        self.is_idle() && self.labels.cover(&job.labels) && self.lets_in(job)
+    }
+
+    /// Its scope and its group let the job in.
+    pub(super) fn lets_in(&self, job: &Job) -> bool {
+        let name = || format!("{}/{}", job.place.owner, job.place.repository).to_lowercase();
+        self.scope.covers(job) && self.open_to.as_ref().is_none_or(|these| these.contains(&name()))
     }
 }
 

@@ -27,6 +27,8 @@ pub const PAGE: usize = 100;
 pub struct Github {
     /// The runner groups there are, besides GitHub's own.
     pub groups: BTreeSet<u64>,
+    /// Of those, the ones that are for some repositories alone, `owner/name` in lower case.
+    pub open_to: BTreeMap<u64, Arc<BTreeSet<String>>>,
     /// The runner's newest release.
     pub newest: &'static str,
     /// The release that runners connect with.
@@ -105,6 +107,7 @@ impl Github {
             name: name.into(),
             scope,
             group,
+            open_to: self.open_to.get(&group).cloned(),
             labels: self.labels.read(labels),
             online: false,
             busy: false,
@@ -441,7 +444,7 @@ impl Github {
             .flat_map(|(runner, sets)| sets.iter().map(move |(wanted, jobs)| (runner, wanted, jobs)))
             .filter(|(runner, wanted, _)| runner.labels.cover(wanted))
             .flat_map(move |(runner, _, jobs)| {
-                jobs.iter().copied().filter(|job| runner.scope.covers(&self.jobs[job])).take(of_each)
+                jobs.iter().copied().filter(|job| runner.lets_in(&self.jobs[job])).take(of_each)
             })
     }
 

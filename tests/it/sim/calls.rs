@@ -6,12 +6,14 @@ use gha_fargate_runners::{
     error::{CallError, Class},
     fargate::request::TaskRequest,
     ids::{RunnerId, RunnerNames},
-    ports::{Deleted, Delivery, JitConfig, JobState, Minted, Registration, RunTask, Source, Task, TaskArn},
+    ports::{
+        Deleted, Delivery, Fetched, JitConfig, JobState, Minted, Registration, RunTask, Source, Task, TaskArn,
+    },
 };
 
 use super::{
     MINUTE, Ms, SECOND,
-    chance::{Odds, Point},
+    chance::{CALLS, Odds, Point},
     check::Kind,
     forms::{as_delivery, as_request, as_runner, as_state, as_task, number_after, receipt, unacceptable},
     messages::Which,
@@ -30,7 +32,7 @@ use crate::model::{
 /// A request.
 #[derive(Clone)]
 pub enum Request {
-    Mint { scope: Scope, name: String, labels: Vec<String> },
+    Mint { scope: Scope, name: String, labels: Vec<String>, group: u64 },
     FindRunner(Scope, String),
     GetRunner(Scope, u64),
     ListRunners(Scope, u32),
@@ -45,13 +47,14 @@ pub enum Request {
     LiveTasks,
     EndedTasks(Option<String>),
     SomeTasks { ended: bool },
-    StopTask(TaskArn),
+    StopTask(TaskArn, String),
     TagTask(TaskArn, Vec<(String, String)>),
     Defer(Source, Duration),
     Reject { body: String, reason: String },
     Announce(String, Duration),
     PutEvents(String),
     Wait(Duration),
+    GetObject(Option<String>),
 }
 
 /// An answer.
@@ -67,6 +70,7 @@ pub enum Reply {
     RunTask(RunTask),
     Count(u32),
     Tagged(bool),
+    Object(Fetched),
     Done,
 }
 
@@ -172,13 +176,14 @@ impl Request {
             Request::LiveTasks => Point::LiveTasks,
             Request::EndedTasks(_) | Request::SomeTasks { ended: true } => Point::EndedTasks,
             Request::SomeTasks { ended: false } => Point::LiveTasks,
-            Request::StopTask(_) => Point::StopTask,
+            Request::StopTask(..) => Point::StopTask,
             Request::TagTask(..) => Point::TagTask,
             Request::Defer(..) => Point::Defer,
             Request::Reject { .. } => Point::Reject,
             Request::Announce(..) => Point::Announce,
             Request::PutEvents(_) => Point::PutEvents,
             Request::Wait(_) => Point::Wait,
+            Request::GetObject(_) => Point::GetObject,
         }
     }
 }
@@ -205,6 +210,7 @@ fn is_read(point: Point) -> bool {
             | CountTasks
             | LiveTasks
             | EndedTasks
+            | GetObject
     )
 }
 
@@ -229,9 +235,11 @@ impl World {
         }
         let point = request.point();
         let job = self.subject(&request);
-        self.stats.calls[point as usize] += 1;
-        if let Some(by) = self.invoked.get(&self.current) {
-            self.stats.calls_by[*by][point as usize] += 1;
+        if (point as usize) < CALLS {
+            self.stats.calls[point as usize] += 1;
+            if let Some(by) = self.invoked.get(&self.current) {
+                self.stats.calls_by[*by][point as usize] += 1;
+            }
         }
         let mut odds: Vec<Odds> = if is_read(point) { READ.to_vec() } else { WRITE.to_vec() };
         if is_github(point) {
@@ -242,7 +250,8 @@ impl World {
         } else if is_ecs(point) && self.is_out_hourly(2, 1, 8) {
             odds.insert(0, (REFUSED, 80_000));
         }
-        if is_read(point) {
+        // S3 shows what was written last.
+        if is_read(point) && point != Point::GetObject {
             odds.push((LATE_COPY, self.settings.rates.late_copy));
         } else if is_ecs(point) {
             odds.push((DISGUISED, self.settings.rates.disguised_throttle));
@@ -309,7 +318,7 @@ impl World {
             Request::TasksStartedBy(started_by) | Request::EndedTasks(Some(started_by)) => {
                 started_by.strip_prefix("gha-").and_then(|job| job.parse().ok()).unwrap_or(0)
             }
-            Request::Describe(arn) | Request::StopTask(arn) | Request::TagTask(arn, _) => {
+            Request::Describe(arn) | Request::StopTask(arn, _) | Request::TagTask(arn, _) => {
                 self.books.task(number_of(arn)).map_or(0, |task| task.job)
             }
             Request::RunTask(request) => {
@@ -326,6 +335,7 @@ impl World {
             | Request::CountTasks
             | Request::EndedTasks(None)
             | Request::SomeTasks { .. }
+            | Request::GetObject(_)
             | Request::Wait(_)
             | Request::LiveTasks => 0,
         }
@@ -397,7 +407,9 @@ impl World {
         let lag = if late { self.takes(MINUTE, self.settings.rates.lag, 22, self.last_call) } else { 0 };
         let sight = Sight::at(self.time() - time::Duration::milliseconds(lag as i64));
         Ok(match request {
-            Request::Mint { scope, name, labels } => Reply::Minted(self.mint(&scope, &name, &labels, job)),
+            Request::Mint { scope, name, labels, group } => {
+                Reply::Minted(self.mint(&scope, &name, group, &labels, job))
+            }
             Request::FindRunner(scope, name) => {
                 Reply::Runner(self.github.show_named(&scope, &name, sight).map(as_runner))
             }
@@ -456,8 +468,8 @@ impl World {
                 self.stats.calls[point as usize] += 2 * tasks.len() as u64 / 100;
                 Reply::Tasks(tasks)
             }
-            Request::StopTask(arn) => {
-                self.stop_task(number_of(&arn));
+            Request::StopTask(arn, reason) => {
+                self.stop_task(number_of(&arn), &reason);
                 Reply::Done
             }
             Request::TagTask(arn, tags) => Reply::Tagged(self.ecs.tag(&arn.0, &tags, self.time()).is_ok()),
@@ -485,6 +497,7 @@ impl World {
                 Reply::Done
             }
             Request::Wait(_) => Reply::Done,
+            Request::GetObject(known) => Reply::Object(self.document(known.as_deref())),
             Request::PutEvents(detail) => {
                 let which = match detail.contains("\"action\":\"queued\"") {
                     true => Which::Jobs,
@@ -529,7 +542,8 @@ impl World {
         };
         let odds = [(1, if out { 95_000 } else { 50 })];
         let is_new = self.ecs.is_new(&asked, now);
-        let is_dry = is_new && self.decide(job, Point::Supply, &odds) == 1;
+        let is_dry =
+            is_new && (self.decide(job, Point::Supply, &odds) == 1 || self.has_no_instance(provider));
         self.ecs.supply.insert(provider.to_owned(), if is_dry { Supply::Dry } else { Supply::Plenty });
         let answer = self.ecs.run_task(&asked, now);
         let arn = |number| TaskArn(self.ecs.arn(number).unwrap_or_default().to_owned());
@@ -584,11 +598,12 @@ impl World {
             it.task = Some(number);
         }
         self.check_start(number);
+        self.note_launch(number);
         self.launch(number);
     }
 
-    fn mint(&mut self, scope: &Scope, name: &str, labels: &[String], job: u64) -> Minted {
-        match self.github.mint(scope, name, 1, labels, self.time()) {
+    fn mint(&mut self, scope: &Scope, name: &str, group: u64, labels: &[String], job: u64) -> Minted {
+        match self.github.mint(scope, name, group, labels, self.time()) {
             Err(MintError::NameTaken) => Minted::NameTaken,
             Err(error) => panic!("a mint that GitHub refuses: {error:?}"),
             Ok(id) => {
@@ -622,11 +637,11 @@ impl World {
         }
     }
 
-    pub fn stop_task(&mut self, id: u64) {
+    pub fn stop_task(&mut self, id: u64, reason: &str) {
         let Some(task) = self.ecs.task(id).filter(|task| task.is_live()) else { return };
         let arn = task.arn.clone();
         let (job, registration) = self.books.task(id).map_or((0, 0), |it| (it.job, it.registration));
-        self.ecs.stop(CLUSTER, &arn, "", self.time()).expect("it is there");
+        self.ecs.stop(CLUSTER, &arn, reason, self.time()).expect("it is there");
         tell!(self, job, "task {id} is stopped");
         if let Some(busy) = self.github.runner(registration).and_then(|it| it.job) {
             self.violation(

@@ -52,12 +52,14 @@ pub enum Point {
     Unlisted,
     Unheard,
     HeldBack,
+    /// A call too, which is in no table.
+    GetObject,
 }
 
-/// How many points are calls.
+/// How many points are calls that are counted.
 pub const CALLS: usize = Point::Wait as usize + 1;
 /// How many points there are.
-pub const POINTS: u8 = Point::HeldBack as u8 + 1;
+pub const POINTS: u8 = Point::GetObject as u8 + 1;
 
 /// The name of a decision: the job that it is about (0 for none), the point, and the how manieth there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

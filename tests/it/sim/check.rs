@@ -202,8 +202,10 @@ impl World {
             let Some(its) = self.books.task(task.number) else { continue };
             let Some(useless_since) = self.useless_since(task, its) else { continue };
             let begin = moment(task.started_at.unwrap_or(task.created_at));
+            let of_its_class = task.tags.get("gha:idle-timeout").and_then(|seconds| seconds.parse().ok());
+            let idle_timeout = of_its_class.map_or(IDLE_TIMEOUT, |seconds: Ms| seconds * SECOND);
             // Seen by the first sweep that begins after the time-out and lists it; gone by the next but one.
-            let due = useless_since.max(begin + IDLE_TIMEOUT).max(moment(task.listed_from)) + SECOND;
+            let due = useless_since.max(begin + idle_timeout).max(moment(task.listed_from)) + SECOND;
             let seen = self.checks.sweeps_since(due) >= 2 && now > due + GRACE;
             if (seen || now > due + LEAKED_AFTER) && !its.leaked {
                 leaked.push((task.number, its.job, now - due));
@@ -233,7 +235,9 @@ impl World {
         }
         let own = self.github.job(registration.job)?;
         // With a pool, a runner of its labels that nobody else needs is one of it.
-        if self.settings.pool > 0 && runner.labels.stored().eq(POOL_LABELS) {
+        if self.settings.pool > 0 && runner.labels.stored().eq(POOL_LABELS)
+            || self.is_of_a_class_s_pool(runner)
+        {
             return None;
         }
         match own.status {

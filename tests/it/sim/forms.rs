@@ -53,7 +53,7 @@ pub fn as_task(task: &ecs::Task) -> Task {
     Task {
         arn: TaskArn(task.arn.clone()),
         live: task.is_live(),
-        on_instance: false,
+        on_instance: !task.launch.provider().starts_with("FARGATE"),
         created_at: Some(task.created_at),
         started_at: task.started_at,
         tags: task.tags.clone(),

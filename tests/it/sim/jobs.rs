@@ -176,6 +176,7 @@ impl World {
             choice => return self.lose(job, registration, choice == 2),
         }
         tell!(self, job, "job {job} runs on {name}");
+        self.note_acquired(job, registration);
         let Some(it) = self.books.job(job) else { return };
         let (takes, waited) = (it.plan.takes, self.now - it.queued_at);
         let hour = (self.now / HOUR) as usize;

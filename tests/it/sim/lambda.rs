@@ -3,7 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     pin::Pin,
     rc::Rc,
@@ -31,6 +31,7 @@ use ring::hmac;
 use super::{
     Ms, SECOND,
     chance::Chance,
+    classes::COMMON,
     forms::{self, is_replacement},
     messages::{Event, Message, Which},
     older::Known,
@@ -76,6 +77,8 @@ struct Invocation {
     future: Pin<Box<dyn Future<Output = Answer>>>,
     trigger: Trigger,
     began: Ms,
+    /// The process that it has.
+    process: usize,
 }
 
 enum Trigger {
@@ -83,11 +86,23 @@ enum Trigger {
     Webhook { delivery: u64, answer_lost: bool },
 }
 
+impl Trigger {
+    /// Which function it is for.
+    fn function(&self) -> usize {
+        match self {
+            Trigger::Batch(which, _) => *which as usize,
+            Trigger::Webhook { .. } => 2,
+        }
+    }
+}
+
 /// One history, from the first job to the last.
 pub struct History {
     pub world: Shared,
-    /// What they remember, each remembers for itself.
-    processes: [Rc<Flows>; PROCESSES],
+    /// What they remember, each remembers for itself. Of each, there is one of every function.
+    processes: Vec<Rc<Flows>>,
+    /// Those of each function that are at work. Where there are no classes, one may have several invocations.
+    at_work: [BTreeSet<usize>; 3],
     /// A cold start.
     start: Box<dyn Fn() -> Rc<Flows>>,
     invocations: BTreeMap<u64, Invocation>,
@@ -100,6 +115,7 @@ impl History {
         let (planted, older) = (settings.planted, settings.older);
         let (scope, ahead) = (settings.scope.clone(), settings.rates.ahead);
         let (capacity, max_runners, pool_size) = (settings.capacity, settings.max_runners, settings.pool);
+        let has_classes = settings.classes.is_some();
         let world = Rc::new(RefCell::new(World::new(plan, chance, settings, seed)));
         let environment = |name: &str| {
             let value = match name {
@@ -108,13 +124,15 @@ impl History {
                 "SUBNET_IDS" => "subnet-1",
                 "SECURITY_GROUP_IDS" => "sg-1",
                 "CAPACITY" => capacity,
-                "RUNNER_LABELS" => "self-hosted,linux,x64,fargate",
+                "RUNNER_LABELS" => return Some(COMMON.join(",")),
                 "ORGANIZATION" => ORGANIZATION,
                 "RUNNER_SCOPE" => match &scope {
                     Scope::Org => "org",
                     Scope::Repo => "repo",
                     Scope::Enterprise(slug) => return Some(format!("enterprise/{slug}")),
                 },
+                "RUNNER_CLASSES" if has_classes => "s3://settings/classes.json",
+                "ALLOWED_REPOSITORIES" if has_classes => "acme/app-*",
                 // Named in full, so that a sweep looks there also when no task is alive.
                 "ALLOWED_REPOSITORIES" => REPOSITORIES,
                 "GITHUB_SECRET_ARN" => "arn:aws:secretsmanager:eu-central-1:1:secret:github-AbCdEf",
@@ -138,6 +156,12 @@ impl History {
                 planted,
                 counter: counter.clone(),
             });
+            let document = |port: &FaultyPort| match has_classes {
+                true => Document::at(Box::new(port.port.clone()), &COMMON.map(str::to_owned)),
+                false => Document::default(),
+            };
+            let documents = [&webhook, &dispatcher, &reconciler].map(document);
+            let [of_webhook, of_dispatch, of_reconcile] = documents;
             Rc::new(Flows {
                 queue: dispatcher.clone(),
                 dispatcher: Dispatcher {
@@ -149,7 +173,7 @@ impl History {
                     policy: dispatch.policy.clone(),
                     fleet: dispatch.fleet.clone(),
                     network: dispatch.network.clone(),
-                    document: Document::default(),
+                    document: of_dispatch,
                     max_runners_per_repository: dispatch.max_runners_per_repository,
                     max_runners: dispatch.max_runners,
                     max_attempts: dispatch.max_attempts,
@@ -169,7 +193,7 @@ impl History {
                     clock: reconciler.port.clone(),
                     queue: reconciler,
                     policy: reconcile.policy.clone(),
-                    document: Document::default(),
+                    document: of_reconcile,
                     cluster: reconcile.cluster.clone(),
                     scope: scope.clone(),
                     idle_timeout: reconcile.idle_timeout,
@@ -182,14 +206,15 @@ impl History {
                     bus: webhook,
                     check_runs: false,
                     policy: dispatch.policy.clone(),
-                    document: Document::default(),
+                    document: of_webhook,
                     known: RefCell::default(),
                 },
             })
         };
         History {
             world,
-            processes: std::array::from_fn(|_| start()),
+            processes: std::iter::repeat_with(&start).take(PROCESSES).collect(),
+            at_work: Default::default(),
             start: Box::new(start),
             invocations: BTreeMap::new(),
             last: 0,
@@ -230,7 +255,7 @@ impl History {
                 body: message.body.body.to_string(),
             })
             .collect();
-        let flows = self.process(self.last + 1).clone();
+        let (process, flows) = self.process(which as usize);
         let (now, time_out) = {
             let world = &mut *self.world.borrow_mut();
             for message in &messages {
@@ -275,7 +300,7 @@ impl History {
                 metrics: report.metrics,
             }
         });
-        self.invoke(future, Trigger::Batch(which, messages), time_out);
+        self.invoke(future, Trigger::Batch(which, messages), time_out, process);
     }
 
     fn webhook(&mut self, event: &Event, delivery: u64, answer_lost: bool) {
@@ -290,23 +315,38 @@ impl History {
         let headers = [("x-hub-signature-256", hex.as_str()), ("x-github-event", "workflow_job")];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let request = Request { method: "POST".to_owned(), headers, body, ..Request::default() };
-        let flows = self.process(self.last + 1).clone();
+        let (process, flows) = self.process(2);
         let future: Pin<Box<dyn Future<Output = Answer>>> =
             Box::pin(async move { Answer::Webhook(flows.webhook.answer(&request).await.status) });
-        self.invoke(future, Trigger::Webhook { delivery, answer_lost }, WEBHOOK_TIME_OUT);
+        let trigger = Trigger::Webhook { delivery, answer_lost };
+        self.invoke(future, trigger, WEBHOOK_TIME_OUT, process);
     }
 
-    /// The process that takes that invocation; now and then a new one.
-    fn process(&mut self, invocation: u64) -> &Rc<Flows> {
+    /// The process that takes the next invocation; now and then a new one.
+    fn process(&mut self, function: usize) -> (usize, Rc<Flows>) {
+        let invocation = self.last + 1;
         let lives_on = self.world.borrow().settings.faults == 0;
-        let process = &mut self.processes[invocation as usize % PROCESSES];
-        if !lives_on && invocation.is_multiple_of(LIFE) {
-            *process = (self.start)();
+        let process = match self.world.borrow().settings.classes {
+            // What is kept count of is kept by each for itself, so it matters that none has two at a time.
+            Some(_) => (0..).find(|process| !self.at_work[function].contains(process)).expect("one more"),
+            None => invocation as usize % PROCESSES,
+        };
+        if process == self.processes.len() {
+            self.processes.push((self.start)());
         }
-        process
+        if !lives_on && invocation.is_multiple_of(LIFE) {
+            self.processes[process] = (self.start)();
+        }
+        (process, self.processes[process].clone())
     }
 
-    fn invoke(&mut self, future: Pin<Box<dyn Future<Output = Answer>>>, trigger: Trigger, time_out: Ms) {
+    fn invoke(
+        &mut self,
+        future: Pin<Box<dyn Future<Output = Answer>>>,
+        trigger: Trigger,
+        time_out: Ms,
+        process: usize,
+    ) {
         self.last += 1;
         let id = self.last;
         let began = {
@@ -323,7 +363,8 @@ impl History {
             world.after(time_out, Ev::TimeOut(id));
             world.now
         };
-        self.invocations.insert(id, Invocation { future, trigger, began });
+        self.at_work[trigger.function()].insert(process);
+        self.invocations.insert(id, Invocation { future, trigger, began, process });
         self.poll(id);
     }
 
@@ -339,6 +380,7 @@ impl History {
     }
 
     fn finish(&mut self, invocation: Invocation, answer: Answer) {
+        self.at_work[invocation.trigger.function()].remove(&invocation.process);
         let world = &mut *self.world.borrow_mut();
         let now = world.now;
         world.stats.lambda_ms += now - invocation.began;
@@ -375,7 +417,8 @@ impl History {
 
     fn kill(&mut self, id: u64, why: &str) {
         let Some(invocation) = self.invocations.remove(&id) else { return };
-        self.processes[id as usize % PROCESSES] = (self.start)();
+        self.processes[invocation.process] = (self.start)();
+        self.at_work[invocation.trigger.function()].remove(&invocation.process);
         let world = &mut *self.world.borrow_mut();
         world.invoked.remove(&id);
         world.stats.killed += 1;

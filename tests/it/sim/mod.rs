@@ -11,6 +11,7 @@
 //! | [`books`] | what is known of jobs, registrations and tasks besides what the model knows |
 //! | [`world`] | the clock, the events to come, and what is done about each |
 //! | [`jobs`], [`tasks`], [`messages`] | what jobs, tasks and messages do |
+//! | [`classes`] | runner classes: their document, their instances, and what is measured of them |
 //! | [`text`] | facts as texts: times, labels, ARNs, payloads |
 //! | [`calls`] | what a call of a port does to the world, and what it answers |
 //! | [`forms`] | facts in the library's own types |
@@ -19,6 +20,7 @@
 //! | [`check`] | what must hold at every step, and at the end |
 //! | [`older`] | functions of the release before beside this one's |
 //! | [`planted`] | faults planted on purpose, each of which the checks must catch |
+//! | [`scenes`] | what classes promise, tried in long histories |
 //! | [`scenarios`], [`explore`] | small plans, and all histories near them |
 //! | [`shrink`] | the shortest history that still fails, as a story |
 //! | [`report`] | the table, the plot and the costs |
@@ -26,6 +28,7 @@ pub mod books;
 pub mod calls;
 pub mod chance;
 pub mod check;
+pub mod classes;
 pub mod explore;
 pub mod forms;
 pub mod jobs;
@@ -38,6 +41,7 @@ pub mod ports;
 pub mod rates;
 pub mod report;
 pub mod scenarios;
+pub mod scenes;
 pub mod shrink;
 pub mod tasks;
 #[cfg(test)]

@@ -4,13 +4,27 @@ use super::{HOUR, MINUTE, Ms, SECOND, chance::hash};
 
 /// The label sets of the workflows. Some are parts of others: GitHub gives a job to any runner that has all of its
 /// labels, so a job of the second set may take a runner of any.
-pub const LABELS: [&[&str]; 5] = [
+pub const LABELS: [&[&str]; 10] = [
     &["self-hosted", "linux", "x64", "fargate"],
     &["self-hosted", "fargate"],
     &["self-hosted", "fargate", "cpu=2", "ram=8"],
     &["self-hosted", "fargate", "spot"],
     &["self-hosted", "linux", "x64", "fargate", "on-demand"],
+    // Those choose a runner class.
+    &["self-hosted", "big"],
+    &["self-hosted", "big", "priority=high"],
+    &["self-hosted", "small", "cpu=1"],
+    &["self-hosted", "docker"],
+    &["self-hosted", "season"],
 ];
+
+// Some of those.
+pub const SPOT: u8 = 3;
+pub const BIG: u8 = 5;
+pub const BIG_URGENT: u8 = 6;
+pub const SMALL: u8 = 7;
+pub const DOCKER: u8 = 8;
+pub const SEASON: u8 = 9;
 
 /// Whether a runner of label set `runner` may get a job of label set `job`.
 pub fn covers(runner: u8, job: u8) -> bool {
@@ -72,9 +86,8 @@ impl Plan {
     pub fn next(&self, after: Option<&Job>) -> Option<Job> {
         match self {
             Plan::These(jobs) => {
-                let index = after.map_or(0, |after| {
-                    jobs.iter().position(|job| job.number == after.number).map_or(jobs.len(), |i| i + 1)
-                });
+                // In the order of their numbers.
+                let index = after.map_or(0, |after| jobs.partition_point(|job| job.number <= after.number));
                 jobs.get(index).copied()
             }
             Plan::Seeded { seed, jobs, per_hour, from } => {

@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
+    fmt,
     future::Future,
     pin::Pin,
     rc::Rc,
@@ -10,15 +11,16 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::LocalBoxFuture;
 use gha_fargate_runners::{
     adapters::github::share::{At, Failure, Shared as Sharable, Sharing},
     error::{CallError, Class},
     fargate::request::TaskRequest,
     ids::{JobId, RunnerId, RunnerVersion},
     ports::{
-        self, Bus, Clock, Deleted, Deliveries, DeliveryPage, FindTasks, Github, Group, JobState, Minted,
-        Queue, Registration, RunTask, RunnerGroup, SecretSource, Source, StartTasks, Target, Task, TaskArn,
-        TendTasks, Timer,
+        self, Bus, Clock, Deleted, Deliveries, DeliveryPage, DocumentSource, Fetched, FindTasks, Github,
+        Group, JobState, Minted, Queue, Registration, RunTask, RunnerGroup, SecretSource, Source, StartTasks,
+        Target, Task, TaskArn, TendTasks, Timer,
     },
 };
 use secrecy::SecretString;
@@ -186,11 +188,15 @@ impl Github for Port {
         target: &Target,
         name: &str,
         labels: &[String],
-        _: Option<&RunnerGroup>,
+        group: Option<&RunnerGroup>,
     ) -> Result<Minted, CallError> {
-        let request =
-            Request::Mint { scope: self.scope(target)?, name: name.to_owned(), labels: labels.to_vec() };
-        answer!(self.ask(target, request), Reply::Minted(minted) => minted)
+        let group = match group {
+            Some(RunnerGroup::Id(id)) => *id,
+            // GitHub's own.
+            _ => 1,
+        };
+        let (scope, name, labels) = (self.scope(target)?, name.to_owned(), labels.to_vec());
+        answer!(self.ask(target, Request::Mint { scope, name, labels, group }), Reply::Minted(minted) => minted)
     }
 
     async fn find_runner(&self, target: &Target, name: &str) -> Result<Option<Registration>, CallError> {
@@ -283,8 +289,8 @@ impl StartTasks for Port {
 }
 
 impl TendTasks for Port {
-    async fn stop(&self, arn: &TaskArn, _: &str) -> Result<(), CallError> {
-        answer!(self.call(Request::StopTask(arn.clone())), Reply::Done => ())
+    async fn stop(&self, arn: &TaskArn, reason: &str) -> Result<(), CallError> {
+        answer!(self.call(Request::StopTask(arn.clone(), reason.to_owned())), Reply::Done => ())
     }
 
     async fn tag(&self, arn: &TaskArn, tags: &[(String, String)]) -> Result<bool, CallError> {
@@ -324,5 +330,18 @@ impl SecretSource for Port {
 impl Bus for Port {
     async fn put(&self, detail: &str) -> Result<(), CallError> {
         answer!(self.call(Request::PutEvents(self.body(detail))), Reply::Done => ())
+    }
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Port")
+    }
+}
+
+impl DocumentSource for Port {
+    fn fetch<'a>(&'a self, known: Option<&'a str>) -> LocalBoxFuture<'a, Result<Fetched, CallError>> {
+        let call = self.call(Request::GetObject(known.map(str::to_owned)));
+        Box::pin(async move { answer!(call, Reply::Object(fetched) => fetched) })
     }
 }

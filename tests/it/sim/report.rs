@@ -147,6 +147,7 @@ const POINT_LIST: [Point; 20] = [
 
 impl World {
     pub fn count(&mut self, metrics: &Metrics) {
+        self.note_used(metrics);
         for metric in SHOWN {
             let count = metrics.get(metric);
             if count > 0 {

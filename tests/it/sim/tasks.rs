@@ -94,7 +94,7 @@ impl World {
         if let Some(task) = self.books.task_mut(id) {
             task.boot = boot;
         }
-        let start_up = self.takes(25 * SECOND, 75 * SECOND, 7, id);
+        let start_up = self.takes(25 * SECOND, 75 * SECOND, 7, id) + self.provisioning(id);
         let ending = match boot {
             1 => Ending::Failed,
             CANNOT_PULL => Ending::CannotPull,
@@ -170,6 +170,7 @@ impl World {
         self.ecs.stopped(id, ending.code(), ending.reason(), ending.exit(), self.time());
         self.ecs.take_changes();
         tell!(self, job, "task {id} stops: {}", self.stop_code(id));
+        self.note_end(id);
         if let Some(busy) = self.github.runner(registration).map(|runner| runner.job) {
             self.github.disconnect(registration, self.time());
             if let Some(busy) = busy {

@@ -5,6 +5,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
     rc::Rc,
+    sync::Arc,
 };
 
 use gha_fargate_runners::ports::Scope;
@@ -16,6 +17,7 @@ use super::{
     calls::Call,
     chance::{Chance, Digest, Odds, Point, hash},
     check::{Checks, Kind},
+    classes::{Seen, Setup},
     messages::{Event, Letter, Message, Which},
     older::Older,
     plan::{self, Plan},
@@ -52,6 +54,8 @@ pub struct Settings {
     pub rates: Rates,
     /// Which functions are of the release before.
     pub older: Older,
+    /// The runner classes, if there is a document.
+    pub classes: Option<Arc<Setup>>,
     /// A rule of the protocol that the flows break.
     pub planted: Planted,
     /// Whether the history is told, and not only counted.
@@ -75,6 +79,7 @@ impl Default for Settings {
             faults: 100,
             rates: Rates::default(),
             older: Older::None,
+            classes: None,
             planted: Planted::Nothing,
             telling: false,
             tell_only: BTreeSet::new(),
@@ -169,6 +174,8 @@ pub struct World {
     pub lines: Vec<(Ms, u64, String)>,
     pub stats: Stats,
     pub checks: Checks,
+    /// What is measured of classes.
+    pub seen: Seen,
     pub(super) plan: Plan,
     pub(super) last_job: Option<plan::Job>,
     pub arrivals_over: Option<Ms>,
@@ -190,7 +197,12 @@ pub(crate) use tell;
 
 impl World {
     pub fn new(plan: Plan, chance: Chance, settings: Settings, seed: u64) -> Self {
-        let ecs = ecs(!settings.unlimited);
+        let ecs = ecs(!settings.unlimited, settings.classes.as_deref());
+        let mut github = Github::new();
+        for (group, repositories) in settings.classes.iter().flat_map(|setup| setup.groups.clone()) {
+            github.groups.insert(group);
+            github.open_to.insert(group, Arc::new(repositories));
+        }
         let mut limits = if settings.unlimited { Limits::default() } else { Limits::github() };
         limits.requests_an_hour = limits.requests_an_hour.map(|_| ENTERPRISE_REQUESTS_AN_HOUR);
         let mut world = World {
@@ -199,7 +211,7 @@ impl World {
             heap: BinaryHeap::new(),
             settings,
             chance,
-            github: Github::new(),
+            github,
             deliveries: Deliveries::default(),
             last_guid: 0,
             limits,
@@ -216,6 +228,7 @@ impl World {
             lines: Vec::new(),
             stats: Stats::default(),
             checks: Checks::default(),
+            seen: Seen::default(),
             plan,
             last_job: None,
             arrivals_over: None,
@@ -412,6 +425,7 @@ impl World {
         if (self.now / MINUTE).is_multiple_of(5) {
             self.check_all();
         }
+        self.note_minute();
         let Some(over) = self.arrivals_over else { return };
         if !self.chance.is_calm() && !self.chance.is_scripted() && self.now > over + 40 * MINUTE {
             self.chance.be_calm();
@@ -426,7 +440,7 @@ impl World {
 
     /// Nothing is left of any job.
     fn books_are_closed(&self) -> bool {
-        let pool = self.settings.pool as usize;
+        let pool = self.pool();
         self.sqs.len(Which::Jobs.queue()) == 0
             && self.github.runners().len() == pool
             && self.ecs.unstopped().len() == pool
@@ -444,10 +458,13 @@ impl World {
 }
 
 /// A cluster, and what runs in it. Tasks that are asked to stop do so when the simulator says so.
-fn ecs(throttle_launches: bool) -> Ecs {
+fn ecs(throttle_launches: bool, classes: Option<&Setup>) -> Ecs {
     let mut ecs = Ecs::new();
     ecs.clusters.insert(text::CLUSTER.to_owned());
     ecs.definitions.insert(text::TASK_DEFINITION.to_owned(), (1, vec!["runner".to_owned()]));
+    for family in classes.into_iter().flat_map(|classes| &classes.definitions) {
+        ecs.definitions.insert((*family).to_owned(), (1, vec!["runner".to_owned()]));
+    }
     (ecs.stop_takes, ecs.throttle_launches) = (None, throttle_launches);
     ecs
 }

@@ -171,7 +171,7 @@ impl Aws {
             Call::Describe => self.starter.describe(&arn).await.map(drop),
             Call::TaskCount => self.starter.task_count().await.map(drop),
             Call::Stop => self.tasks.stop(&arn, "idle").await,
-            Call::Tag => self.tasks.tag(&arn, &[("gha:ran-job".to_owned(), "1".to_owned())]).await,
+            Call::Tag => self.tasks.tag(&arn, &[("gha:ran-job".to_owned(), "1".to_owned())]).await.map(drop),
             Call::Defer => {
                 let queue_arn = "arn:aws:sqs:us-east-1:123456789012:jobs".to_owned();
                 let source = Source { queue_arn, receipt_handle: "AQEB".to_owned() };
