@@ -78,14 +78,14 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
                     true => self.interrupted(&interrupted).await.unwrap_or_else(Outcome::from),
                     false => skip(SkipReason::Rerun, "RERUN_INTERRUPTED is 0"),
                 };
-                (interrupted.job_id, interrupted.target(), outcome)
+                (interrupted.job_id, interrupted.place.target(), outcome)
             }
             Ok(Notice::Word(word)) => {
                 let outcome = match self.check_runs {
                     true => self.word(&word).await.unwrap_or_else(Outcome::from),
                     false => skip(SkipReason::Word, "CHECK_RUNS is not true"),
                 };
-                (word.job_id, word.target(), outcome)
+                (word.job_id, word.place.target(), outcome)
             }
         };
         let job = Replacement::new(job, Attempt::FIRST, place).into_job();
@@ -101,7 +101,7 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
                 "only an App can tell its own re-runs from a person's",
             )));
         }
-        let mut seen = Seen { target: told.target(), job: None, run: None, known: told.known() };
+        let mut seen = Seen { target: told.place.target(), job: None, run: None, known: told.known() };
         let mut case = Case::default();
         loop {
             match rerun(&case) {

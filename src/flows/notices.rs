@@ -114,7 +114,7 @@ mod tests {
             assert_eq!(what, want, "row {index}");
             assert!(!told.unwrap_or_default().contains("arn:aws"), "the log's words are for operators");
         }
-        let own = Job { head_sha: None, ..job(&["fargate"], 11) };
-        assert_eq!(of(&own, &deferred(Reason::NoCapacity), &offered, NOON), None);
+        let nowhere = Job { target: Target::default(), ..job(&["fargate"], 11) };
+        assert_eq!(of(&nowhere, &deferred(Reason::NoCapacity), &offered, NOON), None);
     }
 }

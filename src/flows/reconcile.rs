@@ -26,7 +26,7 @@ use crate::{
     ids::{Attempt, JobId, Purpose, RunId, is_ours, started_by},
     intake::{
         lifecycle::{self, Lifecycle, StoppedTask},
-        notice::Interrupted,
+        notice::{Interrupted, What, Word},
         payload::{Action, Job, Replacement, WorkflowJob},
         policy::Policy,
         skip::{Skip, SkipReason},
@@ -333,9 +333,24 @@ where
             );
             tracing::error!(job = job.0, "{reason}");
             self.queue.reject(&replacement.to_body(), &reason).await?;
+            self.tell_given_up(replacement).await;
             return Ok(Done::new("Rejected", reason));
         }
         self.announce_anyway(replacement, why).await
+    }
+
+    /// Whatever comes of that, the job is in the dead-letter queue. Why the last one stopped is for operators.
+    async fn tell_given_up(&self, replacement: Replacement) {
+        let why = format!(
+            "{} runners were started for it, and each ended before it had the job",
+            self.max_attempts
+        );
+        let word = Word::new(What::GivenUp, why, &replacement.into_job()).filter(|_| self.queue.can_tell());
+        if let Some(word) = word
+            && let Err(error) = self.queue.tell(&word.to_body(), Duration::ZERO).await
+        {
+            tracing::warn!(%error, "the author of a job that was given up is not told");
+        }
     }
 
     /// How the installation is to be mended, when it is its fault and not the job's.

@@ -14,12 +14,9 @@ use crate::{
 /// How long before its end a container of Fargate Spot got its SIGTERM, where ECS does not say: "a two-minute warning".
 const WARNING: time::Duration = time::Duration::minutes(2);
 
-/// A runner was taken back by Fargate Spot, and a job ran on it.
-// What a later release adds is passed over: while functions are updated, both are at work.
+/// Where a job lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interrupted {
-    /// The job.
-    pub job_id: JobId,
+pub struct Place {
     /// The organisation's (or user's) login.
     pub owner: String,
     /// The repository's name.
@@ -30,6 +27,44 @@ pub struct Interrupted {
     /// The App's installation, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installation_id: Option<InstallationId>,
+}
+
+impl Place {
+    /// `None` where it is not known of which repository it is.
+    fn of(target: Target) -> Option<Self> {
+        Some(Place {
+            owner: target.owner,
+            repository: target.repository?,
+            repository_id: target.repository_id,
+            installation_id: target.installation,
+        })
+    }
+
+    /// The same for a port.
+    pub fn target(&self) -> Target {
+        Target {
+            owner: self.owner.clone(),
+            repository: Some(self.repository.clone()),
+            repository_id: self.repository_id,
+            installation: self.installation_id,
+        }
+    }
+
+    fn check(&self) -> Result<(), Unreadable> {
+        check_name(&self.owner).map_err(|what| Unreadable(format!("owner {what}")))?;
+        check_name(&self.repository).map_err(|what| Unreadable(format!("repository {what}")))
+    }
+}
+
+/// A runner was taken back by Fargate Spot, and a job ran on it.
+// What a later release adds is passed over: while functions are updated, both are at work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interrupted {
+    /// The job.
+    pub job_id: JobId,
+    /// Where the job lives.
+    #[serde(flatten)]
+    pub place: Place,
     /// This job's interruption, and those of jobs of the same attempt that have been seen since: ECS forgets a task an
     /// hour after its end, and a run may go on for days.
     pub taken_back: Vec<TakenBack>,
@@ -56,10 +91,7 @@ impl Interrupted {
         };
         Some(Interrupted {
             job_id: job,
-            owner: place.owner,
-            repository: place.repository?,
-            repository_id: place.repository_id,
-            installation_id: place.installation,
+            place: Place::of(place)?,
             taken_back: vec![of(interruption(stop, now))],
         })
     }
@@ -80,16 +112,6 @@ impl Interrupted {
         serde_json::json!({ "interrupted": self }).to_string()
     }
 
-    /// Where the job lives.
-    pub fn target(&self) -> Target {
-        Target {
-            owner: self.owner.clone(),
-            repository: Some(self.repository.clone()),
-            repository_id: self.repository_id,
-            installation: self.installation_id,
-        }
-    }
-
     /// The interruptions that are known.
     pub fn known(&self) -> Interruptions {
         let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).ok();
@@ -106,10 +128,12 @@ pub fn interruption(stop: &Stop, now: OffsetDateTime) -> Interruption {
 
 /// What a job's author is told of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum What {
     /// It can get no runner.
     Rejected,
+    /// One runner after the other was started for it, and each died.
+    GivenUp,
     /// Its labels read like a slip of the pen.
     Slip,
     /// It waits for longer than it should.
@@ -120,7 +144,7 @@ pub enum What {
     Interrupted,
 }
 
-/// A word about a job.
+/// A word about a job. What is not said of the job, as in this system's own messages, GitHub is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Word {
     /// What is told.
@@ -129,6 +153,20 @@ pub struct Word {
     pub why: String,
     /// The job.
     pub job_id: JobId,
+    /// The job, as far as its payload said.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub about: Option<About>,
+    /// Its page at GitHub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<String>,
+    /// Where the job lives.
+    #[serde(flatten)]
+    pub place: Place,
+}
+
+/// What is to be known of a job that somebody is told of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
     /// Its run.
     pub run_id: RunId,
     /// Of which attempt at that it is.
@@ -139,54 +177,36 @@ pub struct Word {
     pub labels: Vec<String>,
     /// The commit.
     pub head_sha: String,
-    /// Its page at GitHub.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub page: Option<String>,
-    /// The organisation's (or user's) login.
-    pub owner: String,
-    /// The repository's name.
-    pub repository: String,
-    /// The repository's id, if it is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repository_id: Option<RepositoryId>,
-    /// The App's installation, if it is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub installation_id: Option<InstallationId>,
 }
 
-impl Word {
-    /// A word about that job; `None` for one of whose commit nothing is known, as from this system's own messages.
-    pub fn new(what: What, why: impl Into<String>, job: &Job) -> Option<Self> {
-        Some(Word {
-            what,
-            why: why.into(),
-            job_id: job.id,
+impl About {
+    fn of(job: &Job) -> Option<Self> {
+        Some(About {
             run_id: job.run_id?,
             run_attempt: job.run_attempt?,
             name: job.name.clone()?,
             labels: job.labels.clone(),
             head_sha: job.head_sha.clone()?,
+        })
+    }
+}
+
+impl Word {
+    /// A word about that job; `None` where it is not known of which repository it is.
+    pub fn new(what: What, why: impl Into<String>, job: &Job) -> Option<Self> {
+        Some(Word {
+            what,
+            why: why.into(),
+            job_id: job.id,
+            about: About::of(job),
             page: job.page.clone(),
-            owner: job.target.owner.clone(),
-            repository: job.target.repository.clone()?,
-            repository_id: job.target.repository_id,
-            installation_id: job.target.installation,
+            place: Place::of(job.target.clone())?,
         })
     }
 
     /// The message's body.
     pub fn to_body(&self) -> String {
         serde_json::json!({ "word": self }).to_string()
-    }
-
-    /// Where the job lives.
-    pub fn target(&self) -> Target {
-        Target {
-            owner: self.owner.clone(),
-            repository: Some(self.repository.clone()),
-            repository_id: self.repository_id,
-            installation: self.installation_id,
-        }
     }
 }
 
@@ -206,21 +226,18 @@ pub fn read(body: &str) -> Result<Notice, Unreadable> {
         interrupted: Option<Interrupted>,
         word: Option<Box<Word>>,
     }
-    let names = |owner: &str, repository: &str| {
-        check_name(owner).map_err(|what| Unreadable(format!("owner {what}")))?;
-        check_name(repository).map_err(|what| Unreadable(format!("repository {what}")))
-    };
     match payload::read_json(body, "")? {
         Shape { interrupted: Some(interrupted), .. } => {
-            names(&interrupted.owner, &interrupted.repository)?;
+            interrupted.place.check()?;
             match interrupted.known().contains_key(&interrupted.job_id) {
                 true => Ok(Notice::Interrupted(interrupted)),
                 false => Err(Unreadable("interrupted.taken_back has not the job itself".to_owned())),
             }
         }
         Shape { word: Some(word), .. } => {
-            names(&word.owner, &word.repository)?;
-            let is_fit = is_sha(&word.head_sha) && word.page.as_deref().is_none_or(is_page);
+            word.place.check()?;
+            let has_sha = word.about.as_ref().is_none_or(|about| is_sha(&about.head_sha));
+            let is_fit = has_sha && word.page.as_deref().is_none_or(is_page);
             if is_fit {
                 Ok(Notice::Word(word))
             } else {

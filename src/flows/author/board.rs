@@ -13,7 +13,7 @@ use crate::{
     error::{CallError, Class},
     ids::JobId,
     intake::{
-        notice::{What, Word},
+        notice::{About, What, Word},
         skip::{Skip, SkipReason},
     },
     lambda::outcome::{Deferral, Done, Outcome, Reason, Wait},
@@ -109,18 +109,24 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
     /// A word about a job, for the check of all jobs that are in the same case.
     pub(super) async fn word(&self, word: &Word) -> Result<Outcome, CallError> {
         let _turn = self.board.turn.lock().await;
-        let target = word.target();
-        let place =
-            Place { target: &target, sha: &word.head_sha, name: page::name(&word.name, &word.labels) };
+        let target = word.place.target();
+        let Some(about) = self.about(word, &target).await? else {
+            return Ok(Outcome::Skipped(Skip::new(
+                SkipReason::Word,
+                "GitHub does not say which job it is about",
+            )));
+        };
+        let About { run_id, run_attempt, name, labels, head_sha } = &about;
+        let place = Place { target: &target, sha: head_sha, name: page::name(name, labels) };
         let now = self.clock.now();
         if self.board.has_told(&place, word, now) {
             return Ok(Done::nothing("told already").into());
         }
-        let group = match self.github.jobs_of(&target, word.run_id, word.run_attempt).await? {
-            Some(jobs) => of_a_kind(word, jobs),
+        let group = match self.github.jobs_of(&target, *run_id, *run_attempt).await? {
+            Some(jobs) => of_a_kind(word.job_id, &about, jobs),
             // It is not to be seen: then it is about that job alone.
             None if word.what == What::Started => Vec::new(),
-            None => vec![(word.job_id, word.name.clone())],
+            None => vec![(word.job_id, name.clone())],
         };
         let waits = group.iter().any(|(job, _)| *job == word.job_id);
         let others_wait = group.iter().any(|(job, _)| *job != word.job_id);
@@ -136,7 +142,7 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
             What::Started => Vec::new(),
             _ => group.iter().map(|(_, name)| name.clone()).collect(),
         };
-        let page = page::of(word.what, &word.why, &word.labels, &names, word.page.clone());
+        let page = page::of(word.what, &word.why, labels, &names, word.page.clone());
         let put = self.put(&place, &page, word.what == What::Started).await?;
         if put != Put::Dropped {
             self.board.note(&place, word, group.into_iter().map(|(job, _)| job).collect(), now);
@@ -147,6 +153,18 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
             Put::Dropped => Done::new("AuthorDropped", "more than a process may write in a minute").into(),
             Put::Refused(why) => Outcome::Skipped(Skip::new(SkipReason::Word, why)),
         })
+    }
+
+    /// The job, which GitHub is asked for where the message does not say.
+    async fn about(&self, word: &Word, target: &Target) -> Result<Option<About>, CallError> {
+        if word.about.is_some() {
+            return Ok(word.about.clone());
+        }
+        let job = self.github.run_job(target, word.job_id).await?;
+        Ok(job.and_then(|job| {
+            let (run_id, run_attempt, head_sha) = (job.run, job.attempt, job.head_sha?);
+            Some(About { run_id, run_attempt, name: job.name, labels: job.labels, head_sha })
+        }))
     }
 
     /// The author of a job that was interrupted. Whatever comes of it, the job's own message is done.
@@ -201,12 +219,12 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
 }
 
 /// The jobs of the same matrix, and with the same labels, that wait for a runner.
-fn of_a_kind(word: &Word, jobs: Vec<RunJob>) -> Vec<(JobId, String)> {
+fn of_a_kind(own: JobId, about: &About, jobs: Vec<RunJob>) -> Vec<(JobId, String)> {
     let is_of_a_kind = |job: &RunJob| {
-        job.id == word.job_id
+        job.id == own
             || (matrix(&job.name).is_some()
-                && matrix(&job.name) == matrix(&word.name)
-                && job.labels == word.labels)
+                && matrix(&job.name) == matrix(&about.name)
+                && job.labels == about.labels)
     };
     let waits = |job: &RunJob| job.status == JobStatus::Queued && is_of_a_kind(job);
     jobs.into_iter().filter(waits).map(|job| (job.id, job.name)).collect()

@@ -38,6 +38,13 @@ pub(crate) fn of(what: What, why: &str, labels: &[String], jobs: &[String], link
              it after a day. Cancel the run, and mend `runs-on:`.",
             true,
         ),
+        What::GivenUp => (
+            State::Failed,
+            "No runner came up for it",
+            "Those who run this fleet find the job among the dead letters, and can have it served once that is mended. Until \
+             then it waits, and GitHub fails it after a day.",
+            false,
+        ),
         What::Slip => (
             State::Neutral,
             "No fleet may have such labels",
@@ -71,17 +78,21 @@ pub(crate) fn of(what: What, why: &str, labels: &[String], jobs: &[String], link
         summary += &format!("\n**Labels:** {}\n", shown.join(" "));
     }
     if !jobs.is_empty() {
-        summary += &format!("\n**Jobs:** {}\n\n", jobs.len());
-        let lines = jobs.iter().take(MOST_JOBS).map(|job| format!("- {}\n", code(job)));
-        summary.extend(lines);
-        if jobs.len() > MOST_JOBS {
-            summary += &format!("- and {} more\n", jobs.len() - MOST_JOBS);
-        }
+        summary += &listed(jobs);
     }
     if helps {
         summary += &format!("\n{LABELS}");
     }
     Page { state, title: title.to_owned(), summary, link }
+}
+
+fn listed(jobs: &[String]) -> String {
+    let mut list = format!("\n**Jobs:** {}\n\n", jobs.len());
+    list.extend(jobs.iter().take(MOST_JOBS).map(|job| format!("- {}\n", code(job))));
+    if jobs.len() > MOST_JOBS {
+        list += &format!("- and {} more\n", jobs.len() - MOST_JOBS);
+    }
+    list
 }
 
 /// Text from outside, as code: GitHub makes no mention, link, emphasis, image or heading of what is in there, since
@@ -112,7 +123,8 @@ mod tests {
     use expect_test::expect;
     use proptest::prelude::*;
 
-    const ALL: [What; 5] = [What::Rejected, What::Slip, What::Waiting, What::Started, What::Interrupted];
+    const ALL: [What; 6] =
+        [What::Rejected, What::GivenUp, What::Slip, What::Waiting, What::Started, What::Interrupted];
 
     /// What is left without the code.
     fn frame(text: &str) -> String {

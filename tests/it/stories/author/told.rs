@@ -6,7 +6,7 @@ use time::Duration;
 use super::*;
 use crate::http::{APP_SECRET, DEAD_LETTERS, PAT};
 use crate::log::Log;
-use crate::model::checks::CheckRun;
+use crate::model::{checks::CheckRun, ecs::Supply};
 
 const TOLD: (&str, &str) = ("CHECK_RUNS", "true");
 
@@ -233,4 +233,51 @@ async fn an_interruption_is_read_where_it_was() {
         ("Runner for test (self-hosted, fargate)", Some("neutral"))
     );
     assert!(check.summary.contains("it runs again&#44; on demand"), "{}", check.summary);
+}
+
+/// One runner after the other died: reconcile, which gives the job up, knows neither its name nor its commit.
+#[tokio::test]
+async fn a_job_that_is_given_up_says_so_at_once() {
+    let story = Story::with(&[TOLD, ("MAX_ATTEMPTS", "2")]).await;
+    let (_, payloads) = queue(&story.world, &["test"], &LABELS);
+    story.dispatch(&payloads).await;
+    for _ in 0..2 {
+        story.world.boot();
+        let task = story.world.ecs().live().next().map(|task| task.number).expect("a task");
+        story.world.kill_task(task, "EssentialContainerExited", "a reason for operators", Some(139));
+        story.tell_stopped(task).await;
+        story.world.advance(Duration::minutes(1));
+        story.dispatch_again().await;
+    }
+    assert_eq!((story.world.letters(DEAD_LETTERS).len(), story.words()), (1, 1));
+    story.rest().await;
+    let check = &story.checks()[0];
+    assert_eq!(
+        (check.name.as_str(), check.conclusion.as_deref(), check.title.as_str()),
+        ("Runner for test (self-hosted, fargate)", Some("failure"), "No runner came up for it")
+    );
+    assert!(check.summary.contains("2 runners were started for it"), "{}", check.summary);
+    assert!(!check.summary.contains("operators") && !check.summary.contains("139"), "{}", check.summary);
+}
+
+/// What was redriven and waits again: its message is this system's own, too.
+#[tokio::test]
+async fn a_replacement_that_waits_says_so() {
+    let story = Story::with(&[TOLD]).await;
+    let (_, payloads) = queue(&story.world, &["test"], &LABELS);
+    story.dispatch(&payloads).await;
+    story.world.boot();
+    let task = story.world.ecs().live().next().map(|task| task.number).expect("a task");
+    story.world.kill_task(task, "EssentialContainerExited", "x", Some(139));
+    story.tell_stopped(task).await;
+    for capacity in ["FARGATE_SPOT", "FARGATE"] {
+        story.world.ecs().supply.insert(capacity.to_owned(), Supply::Dry);
+    }
+    story.dispatch_again().await;
+    story.world.advance(Duration::minutes(16));
+    assert_eq!(story.dispatch_again().await, 1);
+    story.rest().await;
+    let check = &story.checks()[0];
+    assert_eq!(check.status, "in_progress");
+    assert!(check.summary.contains("Fargate has no capacity"), "{}", check.summary);
 }
