@@ -22,6 +22,7 @@ use sim::{
     scenes::{self, Size},
     shrink,
     world::Settings,
+    wrong_reruns,
 };
 
 const USAGE: &str = "\
@@ -32,6 +33,7 @@ Simulates a fleet, and checks that no job is lost, doubled or left behind.
   --per-hour N   jobs an hour, on average (2000)
   --pool N       WARM_POOL_SIZE (0)
   --apps N       how many Apps there are to ask GitHub as (1)
+  --author       the function author is there: jobs that went with their runner run again (see --rate spot=N)
   --faults N     how much goes wrong, in percent of the usual (100)
   --rate NAME=N  how often one thing goes wrong (tests/it/sim/rates.rs has the names); may be given several times
   --older NAME   that function is of the release before: webhook, dispatch, reconcile; or turns: of each every other
@@ -52,6 +54,7 @@ struct Arguments {
     per_hour: Option<u64>,
     pool: u32,
     apps: usize,
+    author: bool,
     faults: u32,
     rates: Rates,
     older: Older,
@@ -77,6 +80,7 @@ fn arguments() -> Result<Arguments, String> {
         per_hour: None,
         pool: 0,
         apps: 1,
+        author: false,
         faults: 100,
         rates: Rates::default(),
         older: Older::None,
@@ -98,6 +102,7 @@ fn arguments() -> Result<Arguments, String> {
             "--per-hour" => arguments.per_hour = Some(number(value()?)?),
             "--pool" => arguments.pool = number(value()?)? as u32,
             "--apps" => arguments.apps = number(value()?)? as usize,
+            "--author" => arguments.author = true,
             "--faults" => arguments.faults = number(value()?)? as u32,
             "--rate" => {
                 let setting = value()?;
@@ -155,6 +160,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
         stop_at_violation: false,
         pool: arguments.pool,
         apps: arguments.apps,
+        author: arguments.author,
         faults: arguments.faults,
         rates: arguments.rates.clone(),
         older: arguments.older,
@@ -264,7 +270,7 @@ fn play(name: &str, arguments: &Arguments) -> ExitCode {
 
 fn exhaust() -> ExitCode {
     let mut failures = 0;
-    for scenario in scenarios::all(true) {
+    for scenario in scenarios::all(true).into_iter().chain(wrong_reruns::scenarios(true)) {
         let began = Instant::now();
         let (histories, failing) = explore::shortest(&scenario);
         println!("{histories:>8} histories, {:>5.1} s: {}", began.elapsed().as_secs_f64(), scenario.name);
@@ -288,6 +294,17 @@ fn plant() -> ExitCode {
             }
         }
     }
-    println!("{} planted, {} caught", planted::ALL.len(), planted::ALL.len() - missed);
+    for (wrong, name) in wrong_reruns::ALL {
+        println!("{name}:");
+        match wrong_reruns::catch(wrong) {
+            Some(failing) => println!("{}", failing.story()),
+            None => {
+                missed += 1;
+                println!("    NOT CAUGHT");
+            }
+        }
+    }
+    let planted = planted::ALL.len() + wrong_reruns::ALL.len();
+    println!("{planted} planted, {} caught", planted - missed);
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -425,13 +425,18 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
         Ok(Some(job.into()))
     }
 
-    async fn is_own_rerun(&self, target: &Target, run: RunId) -> Result<bool, CallError> {
+    async fn is_own_rerun(
+        &self,
+        target: &Target,
+        run: RunId,
+        attempt: Option<u32>,
+    ) -> Result<bool, CallError> {
         let own = self.own_logins().await?;
         if own.is_empty() {
             return Ok(false);
         }
-        let asked_by = self.run(target, run).await?.and_then(|run| run.asked_by);
-        Ok(asked_by.is_some_and(|login| own.contains(&login)))
+        let run = self.run(target, run).await?;
+        Ok(run.is_some_and(|run| run.may_be_of(&own, attempt)))
     }
 }
 

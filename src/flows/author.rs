@@ -107,9 +107,10 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
             match rerun(&case) {
                 Step::LookJob => {
                     seen.job = self.github.run_job(&seen.target, told.job_id).await?;
-                    case.lot = Some(rerun::lot(seen.job.as_ref(), seen.known[&told.job_id]));
+                    case.lot =
+                        Some(rerun::lot(seen.job.as_ref(), seen.known[&told.job_id], self.clock.now()));
                 }
-                Step::LookRun => case.course = Some(self.look_run(&mut seen).await?),
+                Step::LookRun => case.course = Some(self.look_run(told.job_id, &mut seen).await?),
                 Step::LookOthers => self.look_others(told.job_id, &mut seen, &mut case).await?,
                 step @ (Step::RerunFailed | Step::RerunJob) => {
                     match self.ask(step, told.job_id, &seen).await {
@@ -130,13 +131,13 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
         seen.job.as_ref().map(|job| (job.run, job.attempt))
     }
 
-    async fn look_run(&self, seen: &mut Seen) -> Result<Course, CallError> {
+    async fn look_run(&self, job: JobId, seen: &mut Seen) -> Result<Course, CallError> {
         let Some((run, attempt)) = Self::of(seen) else { return Ok(Course::Unsaid) };
         seen.run = self.github.run(&seen.target, run).await?;
         let own = self.github.own_logins().await?;
         let asked_by = seen.run.as_ref().and_then(|run| run.asked_by.as_ref());
         let is_own = asked_by.is_some_and(|login| own.contains(login));
-        Ok(rerun::course(seen.run.as_ref(), attempt, is_own, self.clock.now()))
+        Ok(rerun::course(seen.run.as_ref(), attempt, is_own, seen.known[&job], self.clock.now()))
     }
 
     /// The jobs of the attempt; and of each that did not end well, whether its runner was taken back, as long as ECS

@@ -302,7 +302,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             (Some(github), Some(run))
                 if may_be_spot && job.run_attempt != Some(1) && self.queue.can_tell() =>
             {
-                github.is_own_rerun(&job.target, run).await
+                github.is_own_rerun(&job.target, run, job.run_attempt).await
             }
             _ => Ok(false),
         }

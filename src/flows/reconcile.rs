@@ -231,6 +231,7 @@ where
             self.ended_after_a_job(tags, cause).await?
         } else {
             let runner = self.stopped_runner(&task, &stopped.stop).await?;
+            self.tell_of_untold(&runner, &stop).await?;
             self.tend(&runner, Heard::Stopped, cause, &Course::default()).await?
         };
         Ok(done.with_task(stopped.arn.clone()).with_usage(used(&task)).into())
@@ -295,6 +296,22 @@ where
         match interrupted.and_then(|stop| Interrupted::new(job, place, stop, self.clock.now())) {
             Some(interrupted) => self.queue.tell(&interrupted.to_body(), Duration::ZERO).await,
             None => Ok(()),
+        }
+    }
+
+    /// Nobody had told which job ran on a runner that was taken back, and its registration is spent: was it its own?
+    /// Of another's, GitHub's event that it is over leads to the task.
+    async fn tell_of_untold(&self, runner: &Runner, stop: &Stop) -> Result<(), CallError> {
+        let is_untold =
+            runner.life == Life::Astray && stop.lost() == Lost::Interrupted && self.queue.can_tell();
+        let own = runner.purpose.as_ref().filter(|_| is_untold);
+        let (Some(purpose), Some(github)) = (own, &self.github) else { return Ok(()) };
+        let Some(job) = purpose.job() else { return Ok(()) };
+        let name = self.policy.names.of(purpose);
+        let state = github.job(&runner.place, job).await?;
+        match state.is_some_and(|state| state.runner_name == Some(name) && !state.succeeded) {
+            true => self.tell_interrupted(job, runner.place.clone(), Some(stop)).await,
+            false => Ok(()),
         }
     }
 

@@ -63,6 +63,14 @@ pub struct Run {
     pub asked_by: Option<String>,
 }
 
+impl Run {
+    /// Whether one of these asked for that attempt, as far as GitHub shows it yet.
+    pub fn may_be_of(&self, logins: &[String], attempt: Option<u32>) -> bool {
+        self.asked_by.as_ref().is_some_and(|login| logins.contains(login))
+            || attempt.is_some_and(|attempt| self.attempt < attempt)
+    }
+}
+
 /// The answer to a request that something be run again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rerun {

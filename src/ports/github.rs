@@ -211,9 +211,14 @@ pub trait Github {
     /// or it has moved, or we may not see it.
     fn job(&self, target: &Target, job: JobId) -> impl Future<Output = Result<Option<JobState>, CallError>>;
 
-    /// Whether the newest attempt at a run was asked for by this system itself. Asked only where there is an author's
-    /// queue.
-    fn is_own_rerun(&self, _target: &Target, _run: RunId) -> impl Future<Output = Result<bool, CallError>> {
+    /// Whether the newest attempt at a run was asked for by this system itself; or may have been, where GitHub does not
+    /// show the `attempt` yet that a job is of. Asked only where there is an author's queue.
+    fn is_own_rerun(
+        &self,
+        _target: &Target,
+        _run: RunId,
+        _attempt: Option<u32>,
+    ) -> impl Future<Output = Result<bool, CallError>> {
         async { Ok(false) }
     }
 }

@@ -30,6 +30,9 @@ const ALONE: Duration = Duration::minutes(4);
 /// since none is put off for longer than a quarter of an hour.
 const UNSURE: Duration = Duration::minutes(20);
 
+/// What GitHub does not show so long after the interruption is gone; before, its answer may be older than the job.
+const YOUNG: Duration = Duration::minutes(5);
+
 /// When Fargate Spot took a runner back: from the SIGTERM until its task had stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interruption {
@@ -85,6 +88,8 @@ pub enum Course {
 pub enum Others {
     /// GitHub does not say.
     Unsaid,
+    /// One is not over, as far as GitHub shows.
+    AtWork,
     /// There is none, or all were interrupted.
     Interrupted,
     /// And some were cancelled by their matrix's fail-fast, because one was interrupted.
@@ -205,6 +210,8 @@ table! {
         (_, _, None, _)                             => LookOthers;
     "GitHub runs nothing again before the whole attempt is over.":
         (_, Some(Course::AtWork), ..)               => Later;
+    "The run is over, and a job of it is not: what GitHub shows of the two is not of one moment.":
+        (_, _, Some(Others::AtWork), _)             => Later;
     "What cannot be seen may be a user's failure.":
         (_, _, Some(Others::Unsaid), _)             => End(LeftToAuthor("GitHub does not list the attempt's jobs"));
     "A person, or a concurrency group, cancelled the run.":
@@ -221,8 +228,10 @@ table! {
 }
 
 /// What became of the job.
-pub fn lot(job: Option<&RunJob>, interruption: Interruption) -> Lot {
-    let Some(job) = job else { return Lot::Unsaid };
+pub fn lot(job: Option<&RunJob>, interruption: Interruption, now: OffsetDateTime) -> Lot {
+    let Some(job) = job else {
+        return if is_young(interruption, now) { Lot::AtWork } else { Lot::Unsaid };
+    };
     if job.status != JobStatus::Completed {
         return Lot::AtWork;
     }
@@ -234,11 +243,16 @@ pub fn lot(job: Option<&RunJob>, interruption: Interruption) -> Lot {
     }
 }
 
+fn is_young(interruption: Interruption, now: OffsetDateTime) -> bool {
+    now - interruption.to < YOUNG
+}
+
 /// A job that ended before its runner got its SIGTERM did so by itself. One that is cancelled long after its runner was gone
 /// was so by a person, who saw that it hung.
 fn is_interrupted(job: &RunJob, interruption: Interruption) -> bool {
     let Some(at) = job.completed_at else { return false };
-    let began = at >= interruption.from - SLACK;
+    // Without slack: a failure that is the user's own is never run again, and what goes with its runner takes a second to.
+    let began = at >= interruption.from;
     match job.conclusion {
         Some(Conclusion::Failed) => began,
         Some(Conclusion::Cancelled) => began && at <= interruption.to + SLACK,
@@ -247,8 +261,16 @@ fn is_interrupted(job: &RunJob, interruption: Interruption) -> bool {
 }
 
 /// The run, for a job of that attempt. `is_own`: its newest attempt was asked for by us.
-pub fn course(run: Option<&Run>, attempt: u32, is_own: bool, now: OffsetDateTime) -> Course {
-    let Some(run) = run else { return Course::Unsaid };
+pub fn course(
+    run: Option<&Run>,
+    attempt: u32,
+    is_own: bool,
+    interruption: Interruption,
+    now: OffsetDateTime,
+) -> Course {
+    let Some(run) = run else {
+        return if is_young(interruption, now) { Course::AtWork } else { Course::Unsaid };
+    };
     match run {
         _ if run.attempt > attempt => Course::Newer,
         _ if !run.over => Course::AtWork,
@@ -274,6 +296,9 @@ pub fn turn(job: JobId, known: &Interruptions, unsure: bool, run: &Run, now: Off
 /// The jobs of the attempt, but for this one.
 pub fn others(job: JobId, jobs: Option<&[RunJob]>, known: &Interruptions) -> Others {
     let Some(jobs) = jobs else { return Others::Unsaid };
+    if jobs.iter().any(|job| job.status != JobStatus::Completed) {
+        return Others::AtWork;
+    }
     let interrupted = |job: &RunJob| known.get(&job.id).is_some_and(|it| is_interrupted(job, *it));
     let causes: Vec<&RunJob> = jobs.iter().filter(|job| interrupted(job)).collect();
     let bad = jobs.iter().filter(|it| !matches!(it.conclusion, None | Some(Conclusion::Well)));

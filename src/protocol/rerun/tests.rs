@@ -31,6 +31,7 @@ fn cases() -> Vec<Case> {
     ];
     let all = [
         Others::Unsaid,
+        Others::AtWork,
         Others::Interrupted,
         Others::FailFast,
         Others::Cancelled,
@@ -68,7 +69,7 @@ fn what_holds_in_every_case() {
                 // Nothing is run again after a user's own failure, nor what somebody cancelled.
                 assert!(!matches!(
                     case.others,
-                    None | Some(Others::Unsaid | Others::Cancelled | Others::Mixed)
+                    None | Some(Others::Unsaid | Others::AtWork | Others::Cancelled | Others::Mixed)
                 ));
                 assert!(step == RerunJob || case.others != Some(Others::Failed), "{case:?}");
             }
@@ -112,27 +113,27 @@ fn no_row_can_be_dropped() {
     let cases = cases();
     let whole = count(cases.iter().map(rerun));
     expect![[r#"
-        126 × LookJob
-        14 × LookRun
+        144 × LookJob
+        16 × LookRun
         6 × LookOthers
         3 × RerunFailed
         2 × RerunJob
-        1026 × Later
-        882 × End(Reran)
-        126 × End(Settled("GitHub shows no such job"))
-        14 × End(Settled("GitHub shows no such run"))
-        14 × End(Settled("a newer attempt is there"))
-        126 × End(Settled("the job ended well"))
-        126 × End(Settled("the job failed by itself"))
-        126 × End(Settled("the job was cancelled"))
+        1176 × Later
+        1008 × End(Reran)
+        144 × End(Settled("GitHub shows no such job"))
+        16 × End(Settled("GitHub shows no such run"))
+        16 × End(Settled("a newer attempt is there"))
+        144 × End(Settled("the job ended well"))
+        144 × End(Settled("the job failed by itself"))
+        144 × End(Settled("the job was cancelled"))
         8 × End(Settled("the run was cancelled"))
         4 × End(LeftToAuthor("GitHub does not list the attempt's jobs"))
-        882 × End(LeftToAuthor("GitHub does not run it again"))
-        14 × End(LeftToAuthor("it was run again before, and interrupted again"))
+        1008 × End(LeftToAuthor("GitHub does not run it again"))
+        16 × End(LeftToAuthor("it was run again before, and interrupted again"))
         1 × End(LeftToAuthor("other jobs failed by themselves, and several were interrupted"))
-        14 × End(LeftToAuthor("the run has had 50 attempts"))
-        14 × End(LeftToAuthor("the run is older than 30 days"))
-        882 × End(Denied)
+        16 × End(LeftToAuthor("the run has had 50 attempts"))
+        16 × End(LeftToAuthor("the run is older than 30 days"))
+        1008 × End(Denied)
     "#]]
     .assert_eq(&whole);
     for (dropped, Row { when, .. }) in rerun_rows().iter().enumerate() {
@@ -165,6 +166,8 @@ fn job(id: u64, name: &str, conclusion: Option<Conclusion>, seconds: i64) -> Run
 
 /// Taken back at noon, gone half a minute later.
 const TAKEN: Interruption = Interruption { from: NOON, to: datetime!(2026-11-24 12:00:30 UTC) };
+const SOON: OffsetDateTime = datetime!(2026-11-24 12:01 UTC);
+const LATER: OffsetDateTime = datetime!(2026-11-24 13:00 UTC);
 
 #[test]
 fn lots() {
@@ -175,7 +178,9 @@ fn lots() {
         (Some(Failed), 10, Lot::Interrupted),
         // GitHub notices late, when nobody told it.
         (Some(Failed), 900, Lot::Interrupted),
-        (Some(Failed), -90, Lot::ByItself),
+        // Its runner was taken back while it ended.
+        (Some(Failed), -1, Lot::ByItself),
+        (Some(Failed), 0, Lot::Interrupted),
         // Its runner reported it so.
         (Some(Cancelled), 20, Lot::Interrupted),
         // It hung, and somebody cancelled it.
@@ -183,11 +188,13 @@ fn lots() {
         (Some(Cancelled), -90, Lot::Cancelled),
     ];
     for (conclusion, seconds, want) in table {
-        assert_eq!(lot(Some(&job(1, "test", conclusion, seconds)), TAKEN), want, "{conclusion:?} {seconds}");
+        let job = job(1, "test", conclusion, seconds);
+        assert_eq!(lot(Some(&job), TAKEN, LATER), want, "{conclusion:?} {seconds}");
     }
-    assert_eq!(lot(None, TAKEN), Lot::Unsaid);
+    assert_eq!(lot(None, TAKEN, LATER), Lot::Unsaid);
+    assert_eq!(lot(None, TAKEN, SOON), Lot::AtWork, "the answer may be older than the job");
     let untold = RunJob { completed_at: None, ..job(1, "test", Some(Failed), 0) };
-    assert_eq!(lot(Some(&untold), TAKEN), Lot::ByItself, "when in doubt, it is the user's");
+    assert_eq!(lot(Some(&untold), TAKEN, LATER), Lot::ByItself, "when in doubt, it is the user's");
 }
 
 #[test]
@@ -200,8 +207,9 @@ fn courses() {
         updated_at: Some(NOON),
         asked_by: None,
     };
-    let at = |run: &Run, is_own| course(Some(run), 1, is_own, NOON + Duration::hours(1));
-    assert_eq!(course(None, 1, false, NOON), Course::Unsaid);
+    let at = |run: &Run, is_own| course(Some(run), 1, is_own, TAKEN, LATER);
+    assert_eq!(course(None, 1, false, TAKEN, LATER), Course::Unsaid);
+    assert_eq!(course(None, 1, false, TAKEN, SOON), Course::AtWork);
     assert_eq!(at(&run, false), Course::Over);
     assert_eq!(at(&run, true), Course::Again);
     assert_eq!(at(&Run { cancelled: true, ..run.clone() }, false), Course::Cancelled);
@@ -210,7 +218,7 @@ fn courses() {
     let old = Run { created_at: Some(NOON - Duration::days(31)), ..run.clone() };
     assert_eq!(at(&old, false), Course::TooOld);
     let often = Run { attempt: 50, ..run.clone() };
-    assert_eq!(course(Some(&often), 50, false, NOON), Course::TooOften);
+    assert_eq!(course(Some(&often), 50, false, TAKEN, LATER), Course::TooOften);
 }
 
 #[test]
@@ -258,7 +266,8 @@ fn the_rest_of_an_attempt() {
             Others::Mixed,
         ),
         // Its runner went after it.
-        (vec![own(), job(2, b, Some(Failed), -300)], Others::Failed),
+        (vec![own(), job(2, b, Some(Failed), -1)], Others::Failed),
+        (vec![own(), job(2, b, None, 0)], Others::AtWork),
     ];
     for (index, (jobs, want)) in table.into_iter().enumerate() {
         assert_eq!(others(JobId(1), Some(&jobs), &known), want, "row {index}");

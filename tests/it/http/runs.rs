@@ -10,7 +10,7 @@ use super::{
     lock,
     server::{Asked, Reply, Shared},
 };
-use crate::model::app::Identity;
+use crate::model::{app::Identity, past::Sight};
 
 /// Where a call goes, in whose repository.
 pub struct Route {
@@ -105,18 +105,16 @@ fn rerun(shared: &Shared, route: &Route, asked: &Asked, now: OffsetDateTime) -> 
 }
 
 fn json_run(github: &crate::model::github::Github, id: u64) -> Value {
-    let Some(run) = github.run(id) else { return Value::Null };
-    let jobs = github.jobs_of(id, run.attempt);
-    let ended = jobs.iter().filter_map(|job| job.completed_at).max();
+    let Some(run) = github.show_run(id, Sight::newest()) else { return Value::Null };
     json!({
         "id": id,
         "name": "CI",
         "run_attempt": run.attempt,
-        "status": if github.is_over(id) { "completed" } else { "in_progress" },
-        "conclusion": github.conclusion_of(id),
+        "status": if run.over { "completed" } else { "in_progress" },
+        "conclusion": run.conclusion,
         "head_sha": "e3103f8eb03e1ad7f2331c5446b23c070fc54055",
         "created_at": rfc3339(run.created_at),
-        "updated_at": rfc3339(ended.unwrap_or(run.created_at)),
-        "triggering_actor": {"login": run.asked_by.last()},
+        "updated_at": rfc3339(run.ended_at.unwrap_or(run.created_at)),
+        "triggering_actor": {"login": run.asked_by},
     })
 }

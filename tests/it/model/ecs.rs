@@ -160,6 +160,7 @@ impl Ecs {
             created_at: now,
             listed_from: now + self.list_lag,
             started_at: None,
+            stopping_at: None,
             stopped_at: None,
             stop_code: None,
             stopped_reason: None,
@@ -454,6 +455,18 @@ impl Ecs {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Fargate Spot takes the task back: its containers get their SIGTERM, and it will stop before long.
+    pub fn take_back(&mut self, number: u64, reason: &str, now: OffsetDateTime) {
+        if let Some(task) = self.tasks.get_mut(&number).filter(|task| task.is_live()) {
+            self.past.changes(number, Some(task), now);
+            self.live.remove(&number);
+            task.desired_stopped = true;
+            task.stopping_at = Some(now);
+            task.stop_code = Some("SpotInterruption".to_owned());
+            task.stopped_reason = Some(reason.to_owned());
         }
     }
 

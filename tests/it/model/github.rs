@@ -58,6 +58,8 @@ pub struct Github {
     past_jobs: Past<Job>,
     /// Those of several jobs, or of several attempts.
     pub(super) runs: BTreeMap<u64, super::runs::Run>,
+    /// How a job is numbered that runs again at that attempt; `None`: like any other.
+    pub number_again: Option<fn(u64, u32) -> u64>,
     /// In the order in which they were made.
     pub checks: Vec<super::checks::CheckRun>,
     pub statuses: Vec<super::checks::Status>,
@@ -350,8 +352,11 @@ impl Github {
 
     /// `GET /repos/{owner}/{repo}/actions/jobs/{id}`.
     pub fn show_job(&self, owner: &str, repository: &str, id: u64, sight: Sight) -> Option<&Job> {
-        let job = self.past_jobs.shown(id, sight).unwrap_or_else(|| self.jobs.get(&id));
-        job.filter(|job| job.place.is(owner, repository))
+        self.seen_job(id, sight).filter(|job| job.place.is(owner, repository))
+    }
+
+    pub(super) fn seen_job(&self, id: u64, sight: Sight) -> Option<&Job> {
+        self.past_jobs.shown(id, sight).unwrap_or_else(|| self.jobs.get(&id))
     }
 
     /// Before a change of a job.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use time::{Duration, OffsetDateTime};
+use time::{Duration, OffsetDateTime, PrimitiveDateTime};
 
 /// How far a copy lags behind at most.
 pub const KEPT: Duration = Duration::minutes(5);
@@ -17,6 +17,11 @@ pub struct Sight {
 impl Sight {
     pub fn at(at: OffsetDateTime) -> Self {
         Sight { at }
+    }
+
+    /// As it is.
+    pub fn newest() -> Self {
+        Sight { at: PrimitiveDateTime::MAX.assume_utc() }
     }
 }
 

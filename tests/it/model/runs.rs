@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use time::{Duration, OffsetDateTime};
 
-use super::github::{Github, Job, JobStatus};
+use super::{
+    github::{Github, Job, JobStatus},
+    past::Sight,
+};
 
 /// A run of several jobs, or of several attempts. Every other job is a run by itself.
 #[derive(Debug, Clone)]
@@ -14,10 +17,18 @@ pub struct Run {
     /// All that there ever was.
     pub jobs: BTreeSet<u64>,
     pub created_at: OffsetDateTime,
-    /// Who asked for each attempt.
+    /// Who asked for each attempt, and when.
     pub asked_by: Vec<String>,
+    pub began: Vec<OffsetDateTime>,
     /// A person cancelled it.
     pub cancelled: bool,
+}
+
+impl Run {
+    fn first(jobs: BTreeSet<u64>, by: &str, now: OffsetDateTime) -> Run {
+        let (asked_by, began) = (vec![by.to_owned()], vec![now]);
+        Run { attempt: 1, jobs, created_at: now, asked_by, began, cancelled: false }
+    }
 }
 
 /// Why GitHub runs nothing again.
@@ -48,7 +59,20 @@ impl NoRerun {
     }
 }
 
-fn is_bad(job: &Job) -> bool {
+/// A run, as GitHub shows it.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    pub attempt: u32,
+    pub over: bool,
+    pub conclusion: Option<&'static str>,
+    pub created_at: OffsetDateTime,
+    /// When the newest attempt's last job ended.
+    pub ended_at: Option<OffsetDateTime>,
+    pub asked_by: String,
+}
+
+/// Whether it is one of those that `rerun-failed-jobs` runs again.
+pub fn is_bad(job: &Job) -> bool {
     job.status == JobStatus::Completed
         && !matches!(job.conclusion.as_deref(), Some("success" | "skipped" | "neutral"))
 }
@@ -65,14 +89,16 @@ impl Github {
     ) -> Vec<u64> {
         let jobs: Vec<u64> =
             names.iter().map(|_| self.queue_job(0, owner, repository, labels, now)).collect();
-        let run = jobs[0];
-        for (job, name) in jobs.iter().zip(names) {
-            self.in_run(*job, run, 1, name);
-        }
-        let asked_by = vec![by.to_owned()];
-        let all = jobs.iter().copied().collect();
-        self.runs.insert(run, Run { attempt: 1, jobs: all, created_at: now, asked_by, cancelled: false });
+        self.make_run(&jobs, names, by, now);
         jobs
+    }
+
+    /// These jobs are one run from now on.
+    pub fn make_run(&mut self, jobs: &[u64], names: &[impl AsRef<str>], by: &str, now: OffsetDateTime) {
+        for (job, name) in jobs.iter().zip(names) {
+            self.in_run(*job, jobs[0], 1, name.as_ref());
+        }
+        self.runs.insert(jobs[0], Run::first(jobs.iter().copied().collect(), by, now));
     }
 
     /// The runs of several jobs, or of several attempts.
@@ -84,35 +110,44 @@ impl Github {
     pub fn run(&self, id: u64) -> Option<Run> {
         self.runs.get(&id).cloned().or_else(|| {
             let job = self.job(id).filter(|job| job.run == id)?;
-            let (jobs, asked_by) = (BTreeSet::from([id]), vec!["octocat".to_owned()]);
-            Some(Run { attempt: 1, jobs, created_at: job.created_at, asked_by, cancelled: false })
+            Some(Run::first(BTreeSet::from([id]), "octocat", job.created_at))
         })
     }
 
-    /// The jobs of an attempt: those that ran in it, and those that ended well before.
-    pub fn jobs_of(&self, id: u64, attempt: u32) -> Vec<&Job> {
-        let Some(run) = self.run(id) else { return Vec::new() };
-        let all: Vec<&Job> = run.jobs.iter().filter_map(|job| self.job(*job)).collect();
-        let counts = |job: &&Job| job.run_attempt == attempt || (job.run_attempt < attempt && !is_bad(job));
-        all.into_iter().filter(counts).collect()
-    }
-
-    pub fn is_over(&self, id: u64) -> bool {
-        let attempt = self.run(id).map_or(1, |run| run.attempt);
-        self.jobs_of(id, attempt).iter().all(|job| job.status == JobStatus::Completed)
-    }
-
-    /// `conclusion` of the newest attempt.
-    pub fn conclusion_of(&self, id: u64) -> Option<&'static str> {
-        let run = self.run(id).filter(|_| self.is_over(id))?;
-        let jobs = self.jobs_of(id, run.attempt);
+    /// `GET …/actions/runs/{id}`.
+    pub fn show_run(&self, id: u64, sight: Sight) -> Option<Shown> {
+        let run = self.run(id)?;
+        let attempt = run.began.iter().filter(|began| **began <= sight.at).count().max(1);
+        let jobs = self.show_jobs_of(id, attempt as u32, sight);
+        let over = jobs.iter().all(|job| job.status == JobStatus::Completed);
         let has = |what: &str| jobs.iter().any(|job| job.conclusion.as_deref() == Some(what));
-        Some(match () {
+        let conclusion = match () {
             () if run.cancelled => "cancelled",
             () if has("failure") || has("timed_out") => "failure",
             () if has("cancelled") => "cancelled",
             () => "success",
+        };
+        Some(Shown {
+            attempt: attempt as u32,
+            over,
+            conclusion: over.then_some(conclusion),
+            created_at: run.created_at,
+            ended_at: jobs.iter().filter_map(|job| job.completed_at).max().filter(|_| over),
+            asked_by: run.asked_by[attempt - 1].clone(),
         })
+    }
+
+    /// `GET …/actions/runs/{id}/attempts/{n}/jobs`: those that ran in the attempt, and those that ended well before.
+    pub fn show_jobs_of(&self, id: u64, attempt: u32, sight: Sight) -> Vec<&Job> {
+        let jobs = self.run(id).map(|run| run.jobs).unwrap_or_default();
+        let all = jobs.into_iter().filter_map(|job| self.seen_job(job, sight));
+        let counts = |job: &&Job| job.run_attempt == attempt || (job.run_attempt < attempt && !is_bad(job));
+        all.filter(counts).collect()
+    }
+
+    /// The jobs of an attempt: those that ran in it, and those that ended well before.
+    pub fn jobs_of(&self, id: u64, attempt: u32) -> Vec<&Job> {
+        self.show_jobs_of(id, attempt, Sight::newest())
     }
 
     /// A person cancels the run: whatever is not over.
@@ -121,8 +156,13 @@ impl Github {
         for job in jobs {
             self.cancel(job, now);
         }
-        if let Some(run) = self.runs.get_mut(&id) {
-            run.cancelled = true;
+        self.call_cancelled(id);
+    }
+
+    /// A person cancels the run; what becomes of its jobs is another matter.
+    pub fn call_cancelled(&mut self, id: u64) {
+        if let Some(run) = self.run(id) {
+            self.runs.insert(id, Run { cancelled: true, ..run });
         }
     }
 
@@ -150,7 +190,7 @@ impl Github {
     fn may_rerun(&self, id: u64, now: OffsetDateTime) -> Result<Run, NoRerun> {
         let run = self.run(id).ok_or(NoRerun::NotFound)?;
         match run {
-            _ if !self.is_over(id) => Err(NoRerun::Running),
+            _ if !self.show_run(id, Sight::newest()).is_some_and(|run| run.over) => Err(NoRerun::Running),
             _ if now - run.created_at > Duration::days(30) => Err(NoRerun::TooOld),
             _ if run.attempt >= 50 => Err(NoRerun::TooOften),
             run => Ok(run),
@@ -167,12 +207,14 @@ impl Github {
     ) -> Vec<u64> {
         run.attempt += 1;
         run.asked_by.push(by.to_owned());
+        run.began.push(now);
         run.cancelled = false;
         let mut new = Vec::new();
         for job in again {
             let Some(job) = self.job(*job).cloned() else { continue };
             let labels: Vec<&str> = job.labels.written().iter().map(|label| &**label).collect();
-            let queued = self.queue_job(0, &job.place.owner, &job.place.repository, &labels, now);
+            let number = self.number_again.map_or(0, |number| number(job.id, run.attempt));
+            let queued = self.queue_job(number, &job.place.owner, &job.place.repository, &labels, now);
             self.in_run(queued, id, run.attempt, &job.name);
             run.jobs.insert(queued);
             new.push(queued);

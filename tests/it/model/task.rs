@@ -117,6 +117,8 @@ pub struct Task {
     /// ListTasks shows it from then on.
     pub listed_from: OffsetDateTime,
     pub started_at: Option<OffsetDateTime>,
+    /// When its container got its SIGTERM, if that was long before.
+    pub stopping_at: Option<OffsetDateTime>,
     pub stopped_at: Option<OffsetDateTime>,
     /// `EssentialContainerExited`, `TaskFailedToStart`, `SpotInterruption`, `UserInitiated`, …
     pub stop_code: Option<String>,

@@ -52,8 +52,8 @@ pub struct Books {
     /// By number, from `first`; `None` for numbers left out of the history.
     jobs: Vec<Option<Job>>,
     first: u64,
-    /// Those that are not served, by number.
-    takers: BTreeMap<u64, Job>,
+    /// Those that are not in the plan, by number.
+    others: BTreeMap<u64, Job>,
     /// By GitHub's id, from 1.
     registrations: Vec<Registration>,
     /// By ECS's number, from 1.
@@ -64,8 +64,8 @@ impl Books {
     pub fn open(&mut self, plan: plan::Job) {
         let is_owed = !plan.is_taker();
         let job = Job { plan, queued_at: plan.at, is_heard: true, is_owed, rejected: false, started: 0 };
-        if plan.is_taker() {
-            self.takers.insert(plan.number, job);
+        if plan::origin(plan.number) != plan.number {
+            self.others.insert(plan.number, job);
             return;
         }
         if self.jobs.is_empty() {
@@ -80,12 +80,12 @@ impl Books {
 
     pub fn job(&self, number: u64) -> Option<&Job> {
         let own = number.checked_sub(self.first).and_then(|index| self.jobs.get(index as usize)?.as_ref());
-        own.or_else(|| self.takers.get(&number))
+        own.or_else(|| self.others.get(&number))
     }
 
     pub fn job_mut(&mut self, number: u64) -> Option<&mut Job> {
-        if plan::is_taker(number) {
-            return self.takers.get_mut(&number);
+        if plan::origin(number) != number {
+            return self.others.get_mut(&number);
         }
         self.jobs.get_mut(number.checked_sub(self.first)? as usize)?.as_mut()
     }

@@ -7,7 +7,8 @@ use gha_fargate_runners::{
     fargate::request::TaskRequest,
     ids::{RunnerId, RunnerNames},
     ports::{
-        Deleted, Delivery, Fetched, JitConfig, JobState, Minted, Registration, RunTask, Source, Task, TaskArn,
+        Deleted, Delivery, Fetched, JitConfig, JobState, Minted, Registration, Rerun, Run, RunJob, RunTask,
+        Source, Task, TaskArn,
     },
 };
 
@@ -17,6 +18,7 @@ use super::{
     check::Kind,
     forms::{as_delivery, as_request, as_runner, as_state, as_task, number_after, receipt, unacceptable},
     messages::Which,
+    runs::OfRun,
     tasks::Ending,
     text::CLUSTER,
     world::{Ev, MAX_ATTEMPTS, Todo, World, app_id, tell},
@@ -53,6 +55,8 @@ pub enum Request {
     Reject { body: String, reason: String },
     Announce(String, Duration),
     PutEvents(String),
+    OfRun(OfRun),
+    Tell(String, Duration),
     Wait(Duration),
     GetObject(Option<String>),
 }
@@ -68,6 +72,10 @@ pub enum Reply {
     Tasks(Vec<Task>),
     Task(Box<Option<Task>>),
     RunTask(RunTask),
+    RunJob(Option<RunJob>),
+    Run(Option<Run>),
+    RunJobs(Option<Vec<RunJob>>),
+    Rerun(Rerun),
     Count(u32),
     Tagged(bool),
     Object(Fetched),
@@ -182,6 +190,8 @@ impl Request {
             Request::Reject { .. } => Point::Reject,
             Request::Announce(..) => Point::Announce,
             Request::PutEvents(_) => Point::PutEvents,
+            Request::OfRun(it) => it.point(),
+            Request::Tell(..) => Point::Tell,
             Request::Wait(_) => Point::Wait,
             Request::GetObject(_) => Point::GetObject,
         }
@@ -190,6 +200,7 @@ impl Request {
 
 pub fn is_github(point: Point) -> bool {
     point as u8 <= Point::Redeliver as u8
+        || matches!(point, Point::GetRun | Point::ListRunJobs | Point::Rerun)
 }
 
 pub fn is_ecs(point: Point) -> bool {
@@ -211,6 +222,8 @@ fn is_read(point: Point) -> bool {
             | LiveTasks
             | EndedTasks
             | GetObject
+            | GetRun
+            | ListRunJobs
     )
 }
 
@@ -325,9 +338,12 @@ impl World {
                 request.started_by.strip_prefix("gha-").and_then(|job| job.parse().ok()).unwrap_or(0)
             }
             Request::Defer(source, _) => receipt(source).2,
-            Request::Announce(body, _) | Request::Reject { body, .. } => number_after(body, "\"job_id\":")
-                .or_else(|| number_after(body, "\"workflow_job\":{\"id\":"))
-                .unwrap_or(0),
+            Request::OfRun(it) => it.subject(),
+            Request::Announce(body, _) | Request::Tell(body, _) | Request::Reject { body, .. } => {
+                number_after(body, "\"job_id\":")
+                    .or_else(|| number_after(body, "\"workflow_job\":{\"id\":"))
+                    .unwrap_or(0)
+            }
             Request::PutEvents(detail) => number_after(detail, "\"workflow_job\":{\"id\":").unwrap_or(0),
             Request::Redeliver(id) => self.deliveries.get(*id).map_or(0, |it| it.payload.job),
             Request::ListRunners(..)
@@ -496,6 +512,12 @@ impl World {
                 self.send(Which::Jobs, body.into(), job, delay);
                 Reply::Done
             }
+            Request::OfRun(it) => self.of_run(it, sight),
+            Request::Tell(body, delay) => {
+                tell!(self, job, "the function author is told of job {job}");
+                self.send(Which::Author, body.into(), job, whole_seconds(delay));
+                Reply::Done
+            }
             Request::Wait(_) => Reply::Done,
             Request::GetObject(known) => Reply::Object(self.document(known.as_deref())),
             Request::PutEvents(detail) => {
@@ -599,6 +621,7 @@ impl World {
         }
         self.check_start(number);
         self.note_launch(number);
+        self.check_capacity(number);
         self.launch(number);
     }
 

@@ -54,12 +54,21 @@ pub enum Point {
     HeldBack,
     /// A call too, which is in no table.
     GetObject,
+    // Calls about runs, and what becomes of those.
+    GetRun,
+    ListRunJobs,
+    Rerun,
+    Tell,
+    Matrix,
+    Failure,
+    TakenBack,
+    Person,
 }
 
-/// How many points are calls that are counted.
-pub const CALLS: usize = Point::Wait as usize + 1;
 /// How many points there are.
-pub const POINTS: u8 = Point::GetObject as u8 + 1;
+pub const POINTS: u8 = Point::Person as u8 + 1;
+/// As many counts have room for every call.
+pub const CALLS: usize = POINTS as usize;
 
 /// The name of a decision: the job that it is about (0 for none), the point, and the how manieth there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

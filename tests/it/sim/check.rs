@@ -25,6 +25,10 @@ pub enum Kind {
     Limit,
     /// A runner is stopped, or its registration deleted, while it runs a job.
     Killed,
+    /// A job runs again that should not, or on Spot.
+    RunAgain,
+    /// A job that went with its runner does not run again.
+    Forgotten,
 }
 
 impl fmt::Display for Kind {
@@ -35,6 +39,8 @@ impl fmt::Display for Kind {
             Kind::Leaked => "leaked",
             Kind::Limit => "a limit broken",
             Kind::Killed => "killed",
+            Kind::RunAgain => "run again",
+            Kind::Forgotten => "forgotten",
         })
     }
 }
@@ -50,7 +56,7 @@ pub struct Violation {
 #[derive(Debug, Default)]
 pub struct Checks {
     pub violations: Vec<Violation>,
-    pub counts: [u64; 5],
+    pub counts: [u64; 7],
     /// Milliseconds for which tasks have lived past their bound.
     pub leaked_ms: u64,
     /// Until when something that is no job's fault let no runner live.

@@ -65,7 +65,7 @@ pub fn as_task(task: &ecs::Task) -> Task {
             exit_code: task.exit_code.map(i64::from),
             container_reason: None,
             image: None,
-            stopping_at: task.stopped_at,
+            stopping_at: task.stopping_at.or(task.stopped_at),
             stopped_at: task.stopped_at,
         }),
         usage: task.usage().map(|(from, until)| {
@@ -125,7 +125,8 @@ pub fn source(which: Which, receipt_handle: &str, job: u64) -> Source {
 /// Queue, receipt handle and job.
 pub fn receipt(source: &Source) -> (Which, &str, u64) {
     let (handle, job) = source.receipt_handle.rsplit_once('/').unwrap_or_default();
-    let which = if handle.starts_with("jobs/") { Which::Jobs } else { Which::Lifecycle };
+    let of = |which: &Which| handle.split('/').next() == Some(which.queue());
+    let which = Which::ALL.into_iter().find(of).unwrap_or(Which::Lifecycle);
     (which, handle, job.parse().unwrap_or_default())
 }
 

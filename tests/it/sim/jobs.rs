@@ -5,7 +5,6 @@ use super::{
     chance::Point,
     messages::Action,
     plan,
-    tasks::Ending,
     text::{ORGANIZATION, labels, repository},
     world::{Ev, World, tell},
 };
@@ -22,6 +21,7 @@ impl World {
         let number = job.number;
         self.add(job);
         self.stats.jobs += 1;
+        let siblings = self.add_siblings(job);
         self.stats.peak_waiting = self.stats.peak_waiting.max(self.github.queued_count() as u64);
         if let Some(after) = job.cancelled_after {
             self.after(after, Ev::Cancel(number));
@@ -45,9 +45,12 @@ impl World {
                 self.after(time, Ev::Approve(number));
             }
         }
+        for sibling in siblings {
+            self.queue(sibling);
+        }
     }
 
-    fn add(&mut self, job: plan::Job) {
+    pub(super) fn add(&mut self, job: plan::Job) {
         let now = self.time();
         self.github.queue_job(job.number, ORGANIZATION, &repository(&job), &labels(&job), now);
         self.books.open(job);
@@ -75,7 +78,7 @@ impl World {
     }
 
     /// The job waits for a runner.
-    fn queue(&mut self, job: u64) {
+    pub(super) fn queue(&mut self, job: u64) {
         if let Some(it) = self.books.job_mut(job) {
             it.queued_at = self.now;
         }
@@ -96,17 +99,24 @@ impl World {
         }
     }
 
+    /// A person cancels the job's run: whatever of it is not over.
     pub(super) fn cancel(&mut self, job: u64) {
+        for job in self.cancelled_with(job) {
+            self.cancel_alone(job);
+        }
+    }
+
+    pub(super) fn cancel_alone(&mut self, job: u64) {
         let Some(it) = self.github.job(job) else { return };
         match (it.status, it.runner.as_ref().map(|(id, _)| *id)) {
             (JobStatus::Completed, _) => {}
             (JobStatus::Queued | JobStatus::Waiting, _) => {
                 tell!(self, job, "job {job} is cancelled while it waits");
-                self.complete(job);
+                self.complete_as(job, "cancelled");
             }
             (JobStatus::InProgress, Some(registration)) => {
                 tell!(self, job, "job {job} is cancelled while it runs");
-                self.finish(job, registration);
+                self.finish(job, registration, Some("cancelled"));
             }
             (JobStatus::InProgress, None) => {}
         }
@@ -114,8 +124,12 @@ impl World {
 
     /// The job is over, by whichever way.
     pub(super) fn complete(&mut self, job: u64) {
+        self.complete_as(job, "success");
+    }
+
+    pub(super) fn complete_as(&mut self, job: u64, conclusion: &str) {
         let runner = self.github.job(job).and_then(|it| it.runner.as_ref().map(|(id, _)| *id));
-        if !self.github.complete(job, "success", self.time()) {
+        if !self.github.complete(job, conclusion, self.time()) {
             return;
         }
         if let Some(task) = runner.and_then(|id| self.books.task_of(id)) {
@@ -123,6 +137,9 @@ impl World {
         }
         self.open -= 1;
         self.send_event(job, Action::Completed);
+        if conclusion != "success" {
+            self.ended_badly(job, conclusion);
+        }
     }
 
     /// The jobs that the runner may get, the oldest first: of each label set a few are choice enough, and the one that
@@ -192,22 +209,29 @@ impl World {
         }
         self.send_event(job, Action::InProgress);
         self.after(takes, Ev::Finish(job, registration));
+        self.may_be_taken_back(job, registration, takes);
     }
 
-    pub(super) fn finish(&mut self, job: u64, registration: u64) {
+    /// The job ends, and its runner in order. `None`: as it does by itself.
+    pub(super) fn finish(&mut self, job: u64, registration: u64, conclusion: Option<&str>) {
         if self.github.runner(registration).is_none_or(|runner| runner.job != Some(job) || !runner.online) {
+            return;
+        }
+        if self.runs.is_on_its_way_out(job) {
             return;
         }
         let task = self.books.task_of(registration);
         tell!(self, job, "job {job} is over");
         self.stats.ran += 1;
-        self.complete(job);
+        let conclusion = conclusion.unwrap_or_else(|| self.conclusion_by_itself(job));
+        self.complete_as(job, conclusion);
         let Some(task) = task else { return };
         let owner = self.books.task(task).map_or(0, |task| task.job);
         match self.decide(owner, Point::Exit, &[(1, 30)]) {
             0 => {
                 let delay = self.takes(SECOND, 3 * SECOND, 3, task);
-                self.after(delay, Ev::End(task, Ending::Exited(0)));
+                let ending = self.runs.ending_after_its_job(registration);
+                self.after(delay, Ev::End(task, ending));
             }
             _ => tell!(self, job, "task {task} does not go although its runner is spent"),
         }

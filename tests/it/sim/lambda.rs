@@ -13,12 +13,14 @@ use std::{
 use gha_fargate_runners::{
     config::{DispatchConfig, ReconcileConfig},
     flows::{
+        author::{Author, Board},
         dispatch::Dispatcher,
         document::Document,
         memory::Memory,
         reconcile::{Pool, Reconciler},
         webhook::Webhook,
     },
+    ids::RunnerNames,
     intake::request::Request,
     lambda::{
         batch::{self, Record},
@@ -48,6 +50,7 @@ pub const WEBHOOK_SECRET: &str = "It's a Secret to Everybody";
 const DISPATCH_TIME_OUT: Ms = 30 * SECOND;
 const RECONCILE_TIME_OUT: Ms = 120 * SECOND;
 const WEBHOOK_TIME_OUT: Ms = 10 * SECOND;
+const AUTHOR_TIME_OUT: Ms = 30 * SECOND;
 
 /// Processes of Lambda that are warm at a time, and invocations until one of them is new: far fewer than in Lambda, where one
 /// lives for hours, so that what a process remembers is forgotten now and then. Where nothing goes wrong, it lives on.
@@ -58,12 +61,14 @@ const LIFE: u64 = 101;
 const SWEEP_COUNTS: [&str; 5] = ["Retired", "Replaced", "Redelivered", "Settled", "LeftToNextSweep"];
 
 type Dispatch = Dispatcher<FaultyPort, FaultyPort, FaultyPort, Port>;
+type Authors = Author<FaultyPort, FaultyPort, FaultyPort, Port>;
 type Reconcile = Reconciler<FaultyPort, FaultyPort, FaultyPort, FaultyPort, Port>;
 
 /// The project's own flows.
 struct Flows {
     dispatcher: Dispatch,
     reconciler: Reconcile,
+    author: Authors,
     webhook: Webhook<FaultyPort, Port, Port>,
     queue: FaultyPort,
 }
@@ -164,6 +169,7 @@ impl History {
             let [of_webhook, of_dispatch, of_reconcile] = documents;
             Rc::new(Flows {
                 queue: dispatcher.clone(),
+                author: author(&dispatcher),
                 dispatcher: Dispatcher {
                     github: Some(dispatcher.clone()),
                     ecs: dispatcher.clone(),
@@ -270,11 +276,16 @@ impl History {
                         "reconcile hears that the job was taken"
                     }
                     (Which::Lifecycle, _) => "reconcile hears that the job is over",
+                    (Which::Author, _) => "author hears that the runner was taken back of job",
                 };
                 let again = if message.receive_count > 1 { " again" } else { "" };
                 tell!(world, message.body.job, "{what}{again}{}", about(message.body.job));
             }
-            let time_out = if which == Which::Jobs { DISPATCH_TIME_OUT } else { RECONCILE_TIME_OUT };
+            let time_out = match which {
+                Which::Jobs => DISPATCH_TIME_OUT,
+                Which::Lifecycle => RECONCILE_TIME_OUT,
+                Which::Author => AUTHOR_TIME_OUT,
+            };
             (world.now, time_out)
         };
         let deadline = time(now + time_out);
@@ -292,6 +303,11 @@ impl History {
                     let read = |body: String| reconciler.clock.body(&body);
                     let handle = |body, _receives| reconciler.handle(read(body), deadline);
                     batch::process(&records, &flows.queue, &reconciler.clock, handle).await
+                }
+                Which::Author => {
+                    let author = &flows.author;
+                    let handle = |body, _receives| author.handle(body);
+                    batch::process(&records, &flows.queue, &author.clock, handle).await
                 }
             };
             let failed = report.response.batch_item_failures;
@@ -358,6 +374,7 @@ impl History {
                 Trigger::Batch(Which::Lifecycle, messages) if messages.iter().any(is_sweep) => 2,
                 Trigger::Batch(Which::Lifecycle, _) => 1,
                 Trigger::Webhook { .. } => 3,
+                Trigger::Batch(Which::Author, _) => 4,
             };
             world.invoked.insert(id, by);
             world.after(time_out, Ev::TimeOut(id));
@@ -424,11 +441,30 @@ impl History {
         world.stats.killed += 1;
         if let Trigger::Batch(which, messages) = &invocation.trigger {
             for message in messages {
-                let function = if *which == Which::Jobs { "dispatch" } else { "reconcile" };
+                let function = match which {
+                    Which::Jobs => "dispatch",
+                    Which::Lifecycle => "reconcile",
+                    Which::Author => "author",
+                };
                 tell!(world, message.body.job, "{function}: {why}");
             }
             world.freed(*which);
         }
+    }
+}
+
+/// Whoever looks after authors, with the ports that dispatch has.
+fn author(ports: &FaultyPort) -> Authors {
+    Author {
+        github: ports.clone(),
+        ecs: ports.clone(),
+        queue: ports.clone(),
+        clock: ports.port.clone(),
+        names: RunnerNames::default(),
+        reruns: true,
+        check_runs: false,
+        board: Board::default(),
+        said_at: Cell::default(),
     }
 }
 

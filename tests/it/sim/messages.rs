@@ -18,14 +18,18 @@ use crate::model::{deliveries::Delivery, sqs};
 pub enum Which {
     Jobs,
     Lifecycle,
+    Author,
 }
 
 impl Which {
+    pub const ALL: [Which; 3] = [Which::Jobs, Which::Lifecycle, Which::Author];
+
     /// Its name.
     pub fn queue(self) -> &'static str {
         match self {
             Which::Jobs => "jobs",
             Which::Lifecycle => "lifecycle",
+            Which::Author => "author",
         }
     }
 }
@@ -67,8 +71,8 @@ pub struct Event {
 /// What GitHub's log says of a delivery as long as nothing has answered.
 const NO_ANSWER: u16 = 504;
 
-/// How many functions may run at a time: `DispatchMaxConcurrency`, and the lifecycle queue's.
-const CONCURRENCY: [u32; 2] = [5, 5];
+/// How many functions may run at a time: `DispatchMaxConcurrency`, the lifecycle queue's, and the author's.
+const CONCURRENCY: [u32; 3] = [5, 5, 2];
 
 /// A webhook that is delivered again and again comes through in the end: the world allows the job to run.
 const MOST_FAILURES: u8 = 4;

@@ -12,6 +12,7 @@
 //! | [`world`] | the clock, the events to come, and what is done about each |
 //! | [`jobs`], [`tasks`], [`messages`] | what jobs, tasks and messages do |
 //! | [`classes`] | runner classes: their document, their instances, and what is measured of them |
+//! | [`runs`], [`wrong_reruns`] | runs of several jobs, jobs that run again, and faults planted in that |
 //! | [`text`] | facts as texts: times, labels, ARNs, payloads |
 //! | [`calls`] | what a call of a port does to the world, and what it answers |
 //! | [`forms`] | facts in the library's own types |
@@ -40,6 +41,7 @@ pub mod planted;
 pub mod ports;
 pub mod rates;
 pub mod report;
+pub mod runs;
 pub mod scenarios;
 pub mod scenes;
 pub mod shrink;
@@ -48,6 +50,7 @@ pub mod tasks;
 mod tests;
 pub mod text;
 pub mod world;
+pub mod wrong_reruns;
 
 /// Milliseconds since the history began.
 pub type Ms = u64;

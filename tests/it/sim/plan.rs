@@ -54,7 +54,22 @@ pub struct Job {
 pub const TAKERS: u64 = 1 << 40;
 
 pub fn is_taker(number: u64) -> bool {
-    number >= TAKERS
+    number & TAKERS != 0
+}
+
+/// The siblings of a job of the plan have its number and so many times this.
+pub const SIBLINGS: u64 = 1 << 44;
+/// And a job that runs again, that of the first attempt and so many times this.
+pub const ATTEMPTS: u64 = 1 << 48;
+
+/// The number of the job of the plan that it comes from.
+pub fn origin(number: u64) -> u64 {
+    number % TAKERS
+}
+
+/// The number of a job when it runs again.
+pub fn again(number: u64, attempt: u32) -> u64 {
+    number % ATTEMPTS + u64::from(attempt) * ATTEMPTS
 }
 
 /// The repository that is not served.
@@ -65,6 +80,19 @@ impl Job {
     pub fn taker(&self, at: Ms) -> Job {
         let number = TAKERS + self.number;
         Job { number, at, repository: LEGACY, unique: false, cancelled_after: None, ..*self }
+    }
+
+    /// Another of the same matrix.
+    pub fn sibling(&self, nth: u64) -> Job {
+        let number = self.number + nth * SIBLINGS;
+        let takes = 15 * SECOND + hash(&[number, self.takes]) % (20 * MINUTE);
+        Job { number, takes, cancelled_after: None, ..*self }
+    }
+
+    /// The same once more.
+    pub fn again(&self, number: u64, at: Ms) -> Job {
+        let takes = 15 * SECOND + hash(&[number, self.takes]) % (20 * MINUTE);
+        Job { number, at, takes, cancelled_after: None, ..*self }
     }
 
     pub fn is_taker(&self) -> bool {

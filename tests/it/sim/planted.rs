@@ -6,7 +6,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 use gha_fargate_runners::{
     error::{CallError, Class},
     fargate::request::TaskRequest,
-    ids::{Attempt, JobId, Purpose, RunnerId, RunnerNames, RunnerVersion},
+    ids::{Attempt, JobId, Purpose, RunId, RunnerId, RunnerNames, RunnerVersion},
     intake::payload::{self, Message},
     ports::{
         Bus, Deleted, Deliveries, DeliveryPage, FindTasks, Github, Group, JobState, JobStatus, Minted, Queue,
@@ -14,7 +14,7 @@ use gha_fargate_runners::{
     },
 };
 
-use super::{explore, ports::Port, scenarios, shrink::Failing};
+use super::{explore, ports::Port, scenarios, shrink::Failing, wrong_reruns::WrongRerun};
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +46,8 @@ pub enum Planted {
     TakenIsDone,
     /// A stopped task is taken for one that has run its job whenever it exited with 0.
     GoneWhenStopped,
+    /// What runs again, and what does not.
+    Reruns(WrongRerun),
     /// Jobs that were taken are not told from jobs that wait: whatever was queued once is started.
     AlwaysQueued,
 }
@@ -77,7 +79,7 @@ pub struct FaultyPort {
 }
 
 impl FaultyPort {
-    fn is(&self, planted: Planted) -> bool {
+    pub(super) fn is(&self, planted: Planted) -> bool {
         self.planted == planted
     }
 
@@ -162,6 +164,16 @@ impl Github for FaultyPort {
             return Ok(state.map(|state| JobState { status: JobStatus::Queued, runner_name: None, ..state }));
         }
         Ok(state)
+    }
+
+    async fn is_own_rerun(
+        &self,
+        target: &Target,
+        run: RunId,
+        attempt: Option<u32>,
+    ) -> Result<bool, CallError> {
+        let own = self.port.is_own_rerun(target, run, attempt).await?;
+        Ok(own && !self.is(Planted::Reruns(WrongRerun::SpotAgain)))
     }
 }
 
@@ -271,6 +283,17 @@ impl Queue for FaultyPort {
             }
         }
         self.port.announce(body, delay).await
+    }
+
+    fn can_tell(&self) -> bool {
+        self.port.can_tell()
+    }
+
+    async fn tell(&self, body: &str, delay: Duration) -> Result<(), CallError> {
+        match self.is(Planted::Reruns(WrongRerun::NobodyTells)) {
+            true => Ok(()),
+            false => self.port.tell(body, delay).await,
+        }
     }
 }
 

@@ -16,11 +16,11 @@ use gha_fargate_runners::{
     adapters::github::share::{At, Failure, Shared as Sharable, Sharing},
     error::{CallError, Class},
     fargate::request::TaskRequest,
-    ids::{JobId, RunnerId, RunnerVersion},
+    ids::{JobId, RunId, RunnerId, RunnerVersion},
     ports::{
         self, Bus, Clock, Deleted, Deliveries, DeliveryPage, DocumentSource, Fetched, FindTasks, Github,
-        Group, JobState, Minted, Queue, Registration, RunTask, RunnerGroup, SecretSource, Source, StartTasks,
-        Target, Task, TaskArn, TendTasks, Timer,
+        Group, JobState, Minted, Queue, Registration, Rerun, Run, RunJob, RunTask, RunnerGroup, Runs,
+        SecretSource, Source, StartTasks, Target, Task, TaskArn, TendTasks, Timer,
     },
 };
 use secrecy::SecretString;
@@ -29,6 +29,7 @@ use time::OffsetDateTime;
 use super::{
     calls::{Reply, Request},
     older::Known as Older,
+    runs::{OURSELVES, OfRun},
     world::{Shared, app_id},
 };
 use crate::model::github::Scope;
@@ -229,6 +230,16 @@ impl Github for Port {
         let (owner, repository) = (target.owner.clone(), target.repository.clone());
         answer!(self.ask(target, Request::GetJob { owner, repository, job: job.0 }), Reply::Job(state) => state)
     }
+
+    async fn is_own_rerun(
+        &self,
+        target: &Target,
+        run: RunId,
+        attempt: Option<u32>,
+    ) -> Result<bool, CallError> {
+        let (run, own) = (self.run(target, run).await?, self.own_logins().await?);
+        Ok(run.is_some_and(|run| run.may_be_of(&own, attempt)))
+    }
 }
 
 impl Deliveries for Port {
@@ -318,6 +329,47 @@ impl Queue for Port {
 
     async fn announce(&self, body: &str, delay: Duration) -> Result<(), CallError> {
         answer!(self.call(Request::Announce(self.body(body), delay)), Reply::Done => ())
+    }
+
+    fn can_tell(&self) -> bool {
+        self.world.borrow().settings.author
+    }
+
+    async fn tell(&self, body: &str, delay: Duration) -> Result<(), CallError> {
+        answer!(self.call(Request::Tell(body.to_owned(), delay)), Reply::Done => ())
+    }
+}
+
+impl Runs for Port {
+    async fn run_job(&self, target: &Target, job: JobId) -> Result<Option<RunJob>, CallError> {
+        let request = Request::OfRun(OfRun::Job(target.repository.clone().unwrap_or_default(), job.0));
+        answer!(self.ask(target, request), Reply::RunJob(job) => job)
+    }
+
+    async fn run(&self, target: &Target, run: RunId) -> Result<Option<Run>, CallError> {
+        answer!(self.ask(target, Request::OfRun(OfRun::Run(run.0))), Reply::Run(run) => run)
+    }
+
+    async fn jobs_of(
+        &self,
+        target: &Target,
+        run: RunId,
+        attempt: u32,
+    ) -> Result<Option<Vec<RunJob>>, CallError> {
+        answer!(self.ask(target, Request::OfRun(OfRun::Jobs(run.0, attempt))), Reply::RunJobs(jobs) => jobs)
+    }
+
+    async fn rerun_failed(&self, target: &Target, run: RunId) -> Result<Rerun, CallError> {
+        answer!(self.ask(target, Request::OfRun(OfRun::RerunFailed(run.0))), Reply::Rerun(rerun) => rerun)
+    }
+
+    async fn rerun_job(&self, target: &Target, job: JobId) -> Result<Rerun, CallError> {
+        answer!(self.ask(target, Request::OfRun(OfRun::RerunJob(job.0))), Reply::Rerun(rerun) => rerun)
+    }
+
+    async fn own_logins(&self) -> Result<Vec<String>, CallError> {
+        // Asked for once in a process's life.
+        Ok(vec![OURSELVES.to_owned()])
     }
 }
 

@@ -55,6 +55,14 @@ pub struct Rates {
     pub no_addresses: Spells,
     /// Of calls of ECS that change something: throttled, and it looks like a mistake of ours.
     pub disguised_throttle: u32,
+    /// Of jobs: they are the first of a matrix of two to four, half of those with fail-fast.
+    pub matrix: u32,
+    /// Of jobs: they fail by themselves.
+    pub user_failure: u32,
+    /// Of jobs that run on Spot: their runner is taken back.
+    pub spot: u32,
+    /// Of jobs that did not end well: a person has the run's failed jobs run again, within the hour.
+    pub person: u32,
     /// How far the functions' clocks are ahead, in milliseconds: webhook, dispatch, reconcile.
     pub ahead: [i64; 3],
 }
@@ -86,6 +94,10 @@ impl Default for Rates {
             registry_down: Spells::Never,
             no_addresses: Spells::Never,
             disguised_throttle: 0,
+            matrix: 0,
+            user_failure: 0,
+            spot: 0,
+            person: 0,
             ahead: [0; 3],
         }
     }
@@ -155,6 +167,10 @@ impl Rates {
             "late_webhook" => &mut self.late_webhook,
             "unheard" => &mut self.unheard,
             "disguised_throttle" => &mut self.disguised_throttle,
+            "matrix" => &mut self.matrix,
+            "user_failure" => &mut self.user_failure,
+            "spot" => &mut self.spot,
+            "person" => &mut self.person,
             _ => return None,
         })
     }

@@ -1,6 +1,10 @@
 //! What was measured: the table, the plot.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    ops::{Index, IndexMut},
+};
 
 use gha_fargate_runners::lambda::metrics::Metrics;
 
@@ -33,9 +37,9 @@ pub struct Stats {
     pub peak_waiting: u64,
     /// Milliseconds that functions ran.
     pub lambda_ms: u64,
-    pub calls: [u64; CALLS],
+    pub calls: Calls,
     /// The same by who makes them ([`BY`]).
-    pub calls_by: [[u64; CALLS]; BY.len()],
+    pub calls_by: [Calls; BY.len()],
     /// Since when nothing was minted any more.
     pub last_mint: Ms,
     /// From queued to taken, in hundredths of a second.
@@ -44,8 +48,32 @@ pub struct Stats {
     samples: Vec<(Ms, u32, u32)>,
 }
 
+/// How many calls there were, by [`Point`].
+#[derive(Debug)]
+pub struct Calls([u64; CALLS]);
+
+impl Default for Calls {
+    fn default() -> Self {
+        Calls([0; CALLS])
+    }
+}
+
+impl Index<usize> for Calls {
+    type Output = u64;
+
+    fn index(&self, point: usize) -> &u64 {
+        &self.0[point]
+    }
+}
+
+impl IndexMut<usize> for Calls {
+    fn index_mut(&mut self, point: usize) -> &mut u64 {
+        &mut self.0[point]
+    }
+}
+
 /// Who makes calls.
-pub const BY: [&str; 4] = ["dispatch", "reconcile", "sweep", "webhook"];
+pub const BY: [&str; 5] = ["dispatch", "reconcile", "sweep", "webhook", "author"];
 
 /// The counts of the flows' own metrics that the table shows.
 const SHOWN: [&str; 12] = [
@@ -122,7 +150,7 @@ impl Stats {
     }
 }
 
-const POINT_LIST: [Point; 20] = [
+const POINT_LIST: [Point; 24] = [
     Point::Mint,
     Point::FindRunner,
     Point::GetRunner,
@@ -143,6 +171,10 @@ const POINT_LIST: [Point; 20] = [
     Point::Reject,
     Point::Announce,
     Point::PutEvents,
+    Point::GetRun,
+    Point::ListRunJobs,
+    Point::Rerun,
+    Point::Tell,
 ];
 
 impl World {
@@ -186,6 +218,11 @@ impl World {
         row("most jobs waiting", stats.peak_waiting.to_string());
         row("GitHub calls a job", format!("{:.2}", stats.github_calls() as f64 / jobs));
         row("ECS calls a job", format!("{:.2}", stats.ecs_calls() as f64 / jobs));
+        if self.settings.author {
+            for (name, count) in self.runs.counts() {
+                row(name, count.to_string());
+            }
+        }
         let [requests, points, registrations] = self.limits.most_used();
         for (hour, ran) in stats.ran_by_hour.iter().enumerate() {
             row(&format!("jobs that began in hour {}", hour + 1), ran.to_string());
@@ -201,13 +238,17 @@ impl World {
     /// `lost=0 doubled=0 leaked=0 killed=0`.
     pub fn verdict(&self) -> String {
         let count = |kind: Kind| self.checks.counts[kind as usize];
-        format!(
+        let mut verdict = format!(
             "lost={} doubled={} leaked={} killed={}",
             count(Kind::Lost) + count(Kind::Limit),
             count(Kind::Doubled),
             count(Kind::Leaked),
             count(Kind::Killed)
-        )
+        );
+        if self.settings.author {
+            let _ = write!(verdict, " again={} forgotten={}", count(Kind::RunAgain), count(Kind::Forgotten));
+        }
+        verdict
     }
 }
 
@@ -227,8 +268,9 @@ pub fn costs(loads: &[(u64, u64)], apps: usize) -> String {
         let world = history.world.borrow();
         let stats = &world.stats;
         let a_job = |count: u64| count as f64 / jobs as f64;
-        let writes =
-            stats.calls_of(|point| matches!(point, Point::Mint | Point::DeleteRunner | Point::Redeliver));
+        let writes = stats.calls_of(|point| {
+            matches!(point, Point::Mint | Point::DeleteRunner | Point::Redeliver | Point::Rerun)
+        });
         let github = a_job(stats.github_calls());
         let points = github + 4.0 * a_job(writes);
         let mints = a_job(stats.calls[Point::Mint as usize]);

@@ -126,10 +126,7 @@ impl Failing {
         let mut renumbered = self.clone();
         let numbers: Vec<u64> = renumbered.jobs.iter().map(|job| job.number).collect();
         let served = |number: u64| numbers.iter().position(|it| *it == number).map_or(0, |i| i as u64 + 1);
-        let new = |number: u64| match plan::is_taker(number) {
-            true => plan::TAKERS + served(number - plan::TAKERS),
-            false => served(number),
-        };
+        let new = |number: u64| number - plan::origin(number) + served(plan::origin(number));
         renumbered.jobs.iter_mut().for_each(|job| job.number = new(job.number));
         renumbered.script =
             self.script.iter().map(|(key, choice)| (Key { job: new(key.job), ..*key }, *choice)).collect();
@@ -199,6 +196,12 @@ pub fn describe(key: &Key, choice: u8) -> String {
         Point::Assign => "goes to another",
         Point::Acquire if choice == 2 => "is lost by the runner, and its registration with it",
         Point::Acquire => "is lost by the runner",
+        Point::Matrix => {
+            ["", "is a matrix with fail-fast", "is a matrix"].get(usize::from(choice)).copied().unwrap_or("?")
+        }
+        Point::Failure => "fails by itself",
+        Point::TakenBack => super::runs::TAKEN_BACK.get(usize::from(choice)).copied().unwrap_or("?"),
+        Point::Person => "is run again by a person",
         Point::Taker => "is there: a job that is not served takes its runner",
         Point::Silence => "is there: GitHub does not say what it knows",
         Point::Status => "is one that nobody knows",
@@ -222,14 +225,14 @@ pub fn describe(key: &Key, choice: u8) -> String {
 
 /// Looks for a short history that fails like the long one of that seed did.
 pub fn from_seed(seed: u64, per_hour: u64, settings: &Settings, violation: &Violation) -> Option<Failing> {
-    let all = Plan::Seeded { seed, jobs: violation.job.max(1) + 3_000, per_hour, from: 1 };
+    let all = Plan::Seeded { seed, jobs: plan::origin(violation.job).max(1) + 3_000, per_hour, from: 1 };
     let mut jobs = Vec::new();
     let mut last = None;
     while let Some(job) = all.next(last.as_ref()) {
         jobs.push(job);
         last = Some(job);
     }
-    let index = usize::try_from(violation.job.saturating_sub(1)).unwrap_or(0);
+    let index = usize::try_from(plan::origin(violation.job).saturating_sub(1)).unwrap_or(0);
     for (before, after) in [(100, 20), (400, 100), (3_000, 1_000), (20_000, 3_000)] {
         let window: Vec<Job> =
             jobs.iter().skip(index.saturating_sub(before)).take(before + after).copied().collect();

@@ -46,7 +46,7 @@ impl Ending {
     }
 
     /// `stoppedReason`.
-    fn reason(self) -> &'static str {
+    pub fn reason(self) -> &'static str {
         match self {
             Ending::Failed => "ResourceInitializationError: unable to pull secrets or registry auth",
             Ending::CannotPull => {
@@ -174,6 +174,7 @@ impl World {
         if let Some(busy) = self.github.runner(registration).map(|runner| runner.job) {
             self.github.disconnect(registration, self.time());
             if let Some(busy) = busy {
+                self.goes_with_its_runner(busy, ending);
                 // GitHub waits about ten minutes for a runner to come back.
                 self.after(10 * MINUTE, Ev::Notice(busy));
             }
@@ -186,9 +187,15 @@ impl World {
                 self.after(delay, event.clone());
                 self.after(delay + 3 * SECOND, event);
             }
-            2 => tell!(self, job, "the event that task {id} has stopped never comes"),
+            2 => {
+                tell!(self, job, "the event that task {id} has stopped never comes");
+                self.runs.stops_unheard(registration);
+            }
             3 => self.after(12 * MINUTE, event),
-            _ => self.after(70 * MINUTE, event),
+            _ => {
+                self.after(70 * MINUTE, event);
+                self.runs.stops_unheard(registration);
+            }
         }
     }
 

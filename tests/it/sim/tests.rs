@@ -13,6 +13,7 @@ use super::{
     rates::{Rates, Spells},
     scenarios::{self, first, job},
     world::Settings,
+    wrong_reruns,
 };
 
 #[test]
@@ -255,5 +256,52 @@ fn every_planted_fault_is_caught() {
         let failing = planted::catch(fault).unwrap_or_else(|| panic!("not caught: {name}"));
         println!("{name}:\n{}", failing.story());
         assert!(failing.jobs.len() <= 2, "{name}: no short history");
+    }
+}
+
+#[test]
+fn what_goes_with_its_runner_runs_again_once() {
+    for scenario in wrong_reruns::scenarios(false) {
+        let (tried, failing) = explore::shortest(&scenario);
+        println!("{tried} histories: {}", scenario.name);
+        if let Some(failing) = failing {
+            panic!("{}:\n{}", scenario.name, failing.story());
+        }
+    }
+    let rates =
+        Rates { spot: 20_000, user_failure: 20_000, matrix: 30_000, person: 20_000, ..Rates::default() };
+    let settings = Settings { author: true, rates, ..Settings::default() };
+    let plan = Plan::Seeded { seed: 7, jobs: 150, per_hour: 3_600, from: 1 };
+    let mut history = History::new(plan, Chance::seeded(7), settings, 7);
+    history.run(|_| {});
+    let world = history.world.borrow();
+    assert!(world.checks.violations.is_empty(), "{:?}", world.checks.violations);
+    let counts = world.runs.counts();
+    assert!(counts.iter().all(|(_, count)| *count > 10), "{counts:?}");
+}
+
+/// Where nothing is interrupted, whoever looks after authors asks nobody anything.
+#[test]
+fn nothing_is_asked_where_nothing_is_interrupted() {
+    let calls = |author| {
+        let rates = Rates { user_failure: 10_000, matrix: 20_000, person: 10_000, ..Rates::default() };
+        let settings = Settings { author, rates, ..Settings::default() };
+        let plan = Plan::Seeded { seed: 1, jobs: 200, per_hour: 2_000, from: 1 };
+        let mut history = History::new(plan, Chance::seeded(1), settings, 1);
+        history.run(|_| {});
+        let world = history.world.borrow();
+        (world.stats.github_calls() + world.stats.ecs_calls()) as f64 / world.stats.jobs as f64
+    };
+    let (without, with) = (calls(false), calls(true));
+    println!("calls a job: {without:.3} without, {with:.3} with");
+    assert!(with <= without * 1.02, "{without} {with}");
+}
+
+#[test]
+fn every_fault_in_what_runs_again_is_caught() {
+    for (wrong, name) in wrong_reruns::ALL {
+        let failing = wrong_reruns::catch(wrong).unwrap_or_else(|| panic!("not caught: {name}"));
+        println!("{name}:\n{}", failing.story());
+        assert!(failing.script.len() <= 4, "{name}: no short history");
     }
 }

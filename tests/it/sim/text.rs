@@ -42,7 +42,7 @@ pub fn labels(job: &plan::Job) -> Vec<String> {
     let mut labels: Vec<String> =
         LABELS[usize::from(job.labels)].iter().map(|label| (*label).to_owned()).collect();
     if job.unique {
-        labels.push(format!("run={}", job.number));
+        labels.push(format!("run={}", plan::origin(job.number)));
     }
     labels
 }
@@ -93,8 +93,9 @@ pub fn payload(world: &World, event: &Event) -> String {
         Some((id, name)) => (*id, format!("\"{name}\"")),
         None => (0, "null".to_owned()),
     };
+    let run = world.run_of(job);
     format!(
-        "{{\"action\":\"{action}\",\"workflow_job\":{{\"id\":{job},\"run_id\":{job},\"status\":\"{status}\",\
+        "{{\"action\":\"{action}\",\"workflow_job\":{{\"id\":{job},\"run_id\":{run},\"status\":\"{status}\",\
          \"labels\":[{labels}],\"name\":\"build\",\"workflow_name\":\"ci\",\"created_at\":\"{}\",\
          \"started_at\":\"{}\",\"runner_id\":{runner_id},\"runner_name\":{runner}}},\
          \"repository\":{{{id}\"name\":\"{}\",\"private\":true,\

@@ -24,6 +24,7 @@ use super::{
     planted::Planted,
     rates::{Rates, Spells},
     report::Stats,
+    runs::{self, RunEv},
     tasks::Ending,
     text,
 };
@@ -56,6 +57,8 @@ pub struct Settings {
     pub older: Older,
     /// The runner classes, if there is a document.
     pub classes: Option<Arc<Setup>>,
+    /// Whether somebody looks after the authors of jobs.
+    pub author: bool,
     /// A rule of the protocol that the flows break.
     pub planted: Planted,
     /// Whether the history is told, and not only counted.
@@ -80,6 +83,7 @@ impl Default for Settings {
             rates: Rates::default(),
             older: Older::None,
             classes: None,
+            author: false,
             planted: Planted::Nothing,
             telling: false,
             tell_only: BTreeSet::new(),
@@ -136,6 +140,8 @@ pub enum Ev {
     /// GitHub gives a job its own status again.
     SayStatus(u64),
     Requeue(u64),
+    /// What becomes of a run.
+    Run(RunEv),
     Sweep,
     Sample,
 }
@@ -160,10 +166,11 @@ pub struct World {
     pub(super) last_guid: u64,
     pub limits: Limits,
     pub books: Books,
+    pub runs: runs::Books,
     pub ecs: Ecs,
     pub sqs: Sqs<Letter>,
-    pub running: [u32; 2],
-    pub(super) poll_at: [Option<Ms>; 2],
+    pub running: [u32; Which::ALL.len()],
+    pub(super) poll_at: [Option<Ms>; Which::ALL.len()],
     pub calls: BTreeMap<u64, Call>,
     pub last_call: u64,
     /// The invocation that is being polled.
@@ -216,10 +223,11 @@ impl World {
             last_guid: 0,
             limits,
             books: Books::default(),
+            runs: runs::Books::default(),
             ecs,
             sqs: sqs(),
-            running: [0; 2],
-            poll_at: [None; 2],
+            running: [0; Which::ALL.len()],
+            poll_at: [None; Which::ALL.len()],
             calls: BTreeMap::new(),
             last_call: 0,
             current: 0,
@@ -236,6 +244,7 @@ impl World {
             over: false,
             seed,
         };
+        world.github.number_again = Some(plan::again);
         match world.plan.next(None) {
             Some(job) => {
                 // A history that is only the end of a long one begins where it does.
@@ -396,7 +405,7 @@ impl World {
                 }
             }
             Ev::Acquired(job, registration) => self.acquired(job, registration),
-            Ev::Finish(job, registration) => self.finish(job, registration),
+            Ev::Finish(job, registration) => self.finish(job, registration, None),
             Ev::End(task, ending) => self.end(task, ending),
             Ev::Say(registration, untrue) => {
                 self.github.say_of_runner(registration, untrue, self.time());
@@ -405,13 +414,14 @@ impl World {
             Ev::Notice(job) => {
                 tell!(self, job, "GitHub notices that the runner of job {job} is gone, and fails the job");
                 self.stats.failed += 1;
-                self.complete(job);
+                self.complete_unheard(job);
             }
             Ev::Requeue(job) => {
                 if self.github.job(job).is_some_and(|it| it.status == JobStatus::Queued) {
                     self.after(SECOND, Ev::AssignJob(job));
                 }
             }
+            Ev::Run(event) => self.run_goes_on(event),
             Ev::Sweep => self.schedule_sweep(),
             Ev::Sample => self.sample(),
         }
@@ -430,10 +440,12 @@ impl World {
         if !self.chance.is_calm() && !self.chance.is_scripted() && self.now > over + 40 * MINUTE {
             self.chance.be_calm();
         }
-        if self.open == 0 && self.books_are_closed() {
+        let waits_for_author = || self.settings.author && !self.forgotten().is_empty();
+        if self.open == 0 && self.books_are_closed() && !waits_for_author() {
             self.over = true;
         } else if self.now > over.max(self.checks.ill_until) + 5 * HOUR {
             self.check_end();
+            self.check_forgotten();
             self.over = true;
         }
     }
@@ -442,6 +454,7 @@ impl World {
     fn books_are_closed(&self) -> bool {
         let pool = self.pool();
         self.sqs.len(Which::Jobs.queue()) == 0
+            && self.sqs.len(Which::Author.queue()) == 0
             && self.github.runners().len() == pool
             && self.ecs.unstopped().len() == pool
             && self.sqs.messages(Which::Lifecycle.queue()).all(|message| message.body.job == 0)
@@ -479,6 +492,9 @@ fn sqs() -> Sqs<Letter> {
         queue.retention = time::Duration::days(1);
         queue.redrive = Some((DEAD_LETTERS.to_owned(), 1000));
     }
+    let author = sqs.create(Which::Author.queue());
+    author.visibility_timeout = time::Duration::seconds(180);
+    author.retention = time::Duration::days(14);
     sqs
 }
 
@@ -509,5 +525,6 @@ fn fingerprint(event: &Ev) -> (u64, u64, u64) {
         Ev::Sample => (20, 0, 0),
         Ev::Elsewhere(job) => (24, *job, 0),
         Ev::Approve(job) => (21, *job, 0),
+        Ev::Run(event) => event.fingerprint(),
     }
 }

@@ -332,3 +332,40 @@ async fn a_renamed_repository_is_found() {
     story.rest().await;
     assert_eq!(story.attempts(job), 2);
 }
+
+/// GitHub's runner group let a job in that this fleet does not serve: whether that runs again is not for us to say.
+#[tokio::test]
+async fn a_job_that_is_not_served_is_left_alone() {
+    let allowed = format!("{OWNER}/{REPOSITORY}");
+    let story = Story::with(&[("ALLOWED_REPOSITORIES", &allowed)]).await;
+    let now = story.world.now();
+    let own = story.world.github().queue_run((OWNER, REPOSITORY), &["own"], &LABELS, PERSON, now)[0];
+    let batch = story.world.deliver(&[story.world.queued(own)]);
+    story.world.acknowledge(JOB_QUEUE, &batch, &story.fleet.dispatch(&batch).await);
+    story.world.boot();
+    let runner = story.world.github().runners().next().expect("a runner").id;
+    story.world.github().cancel(own, now);
+    let other = story.world.github().queue_run((OWNER, "legacy"), &["other"], &LABELS, PERSON, now)[0];
+    assert!(story.world.github().assign(other, runner, now));
+    let event = story.world.payload(other, "in_progress").to_string();
+    let batch = story.world.deliver_to(LIFECYCLE_QUEUE, &[event]);
+    story.world.acknowledge(LIFECYCLE_QUEUE, &batch, &story.fleet.reconcile(&batch).await);
+    story.interrupt(other, "failure").await;
+    assert!(story.world.letters(AUTHOR_QUEUE).is_empty(), "{:?}", story.world.letters(AUTHOR_QUEUE));
+    assert_eq!(story.attempts(other), 1);
+}
+
+/// Nobody had told that the job began, and its runner had told GitHub how it ended.
+#[tokio::test]
+async fn a_job_whose_beginning_was_missed_runs_again_as_well() {
+    let story = Story::begin().await;
+    let now = story.world.now();
+    let job = story.world.github().queue_run((OWNER, REPOSITORY), &["test"], &LABELS, PERSON, now)[0];
+    let batch = story.world.deliver(&[story.world.queued(job)]);
+    story.world.acknowledge(JOB_QUEUE, &batch, &story.fleet.dispatch(&batch).await);
+    story.world.boot();
+    story.world.assign();
+    story.interrupt(job, "failure").await;
+    story.rest().await;
+    assert_eq!((story.attempts(job), story.asked()), (2, 1));
+}
