@@ -159,6 +159,9 @@ where
             // Minted, and not started yet or never: without a task, only the name leads to it.
             let purpose = Purpose::Job(job.id, Attempt::FIRST);
             if let Some(found) = github.find_runner(&job.target, &self.policy.names.of(&purpose)).await? {
+                if found.online {
+                    return Ok(not_shown("the job's runner is up, and ECS does not show its task yet"));
+                }
                 runners.push(Runner {
                     life: Life::Minted,
                     past: false,

@@ -708,6 +708,9 @@ impl World {
         if reason.is_empty() || started < MAX_ATTEMPTS {
             let text = format!("rejected after {started} runners: {reason:?} {body}");
             self.violation(Kind::Lost, job, text);
+        } else if self.all_runners_die() {
+            let text = "rejected, while all runners die whatever the job".to_owned();
+            self.violation(Kind::Lost, job, text);
         }
         if let Some(it) = self.books.job_mut(job) {
             it.rejected = true;

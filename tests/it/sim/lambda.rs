@@ -38,7 +38,7 @@ use super::{
     messages::{Event, Message, Which},
     older::Known,
     plan::Plan,
-    planted::{FaultyPort, Planted},
+    planted::{FaultyPort, Function, Planted},
     ports::Port,
     text::{CLUSTER, ORGANIZATION, REPOSITORIES, TASK_DEFINITION, payload, time},
     world::{Ev, MAX_ATTEMPTS, Settings, Shared, Todo, World, tell},
@@ -156,8 +156,14 @@ impl History {
         let (before, processes) = (Rc::new(Known::of_the_release_before()), Cell::new(0));
         let start = move || {
             let is_older = older.draw(&processes);
-            let [webhook, dispatcher, reconciler] = [0, 1, 2].map(|at| FaultyPort {
-                port: Port::new(&outside, ahead[at], is_older[at].then(|| before.clone())),
+            let functions = [Function::Webhook, Function::Dispatch, Function::Reconcile];
+            let [webhook, dispatcher, reconciler] = functions.map(|function| FaultyPort {
+                port: Port::new(
+                    &outside,
+                    ahead[function as usize],
+                    is_older[function as usize].then(|| before.clone()),
+                ),
+                function,
                 planted,
                 counter: counter.clone(),
             });

@@ -20,7 +20,7 @@
 //! | [`lambda`] | the functions, their invocations, and the loop |
 //! | [`check`] | what must hold at every step, and at the end |
 //! | [`older`] | functions of the release before beside this one's |
-//! | [`planted`] | faults planted on purpose, each of which the checks must catch |
+//! | [`planted`], [`faults`] | faults planted on purpose, each of which the checks must catch |
 //! | [`scenes`] | what classes promise, tried in long histories |
 //! | [`scenarios`], [`explore`] | small plans, and all histories near them |
 //! | [`shrink`] | the shortest history that still fails, as a story |
@@ -31,6 +31,7 @@ pub mod chance;
 pub mod check;
 pub mod classes;
 pub mod explore;
+pub mod faults;
 pub mod forms;
 pub mod jobs;
 pub mod lambda;

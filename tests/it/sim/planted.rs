@@ -9,12 +9,18 @@ use gha_fargate_runners::{
     ids::{Attempt, JobId, Purpose, RunId, RunnerId, RunnerNames, RunnerVersion},
     intake::payload::{self, Message},
     ports::{
-        Bus, Deleted, Deliveries, DeliveryPage, FindTasks, Github, Group, JobState, JobStatus, Minted, Queue,
+        Bus, Deleted, Deliveries, DeliveryPage, FindTasks, Github, Group, JobState, Minted, Queue,
         Registration, RunTask, RunnerGroup, Source, StartTasks, Target, Task, TaskArn, TendTasks,
     },
 };
 
-use super::{explore, ports::Port, scenarios, shrink::Failing, wrong_reruns::WrongRerun};
+use super::{
+    explore::{self, Scenario},
+    ports::Port,
+    scenarios,
+    shrink::Failing,
+    wrong_reruns::WrongRerun,
+};
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,10 +56,58 @@ pub enum Planted {
     Reruns(WrongRerun),
     /// Jobs that were taken are not told from jobs that wait: whatever was queued once is started.
     AlwaysQueued,
+    /// The webhook is answered although the event bus took nothing.
+    AnsweredAnyway,
+    /// What is given up is not written to the dead-letter queue.
+    NotRejected,
+    /// start: a waiting runner of the job is no reason to start none.
+    CrewUnseen,
+    /// start: the job at the end of the chain is not announced.
+    NotForwarded,
+    /// start: runners that died are not counted.
+    DeathsForgotten,
+    /// start: each counts for two and more.
+    DeathsCountTwice,
+    /// debt: what GitHub does not show is owed nothing.
+    UnsaidIsNobody,
+    /// debt: a job that took another's runner ends the chain.
+    ChainNotFollowed,
+    /// tend: an idle runner is retired, and the job that waits for one gets none.
+    IdleNotReplaced,
+    /// tend: the same of one that died before it took a job,
+    DeadNotReplaced,
+    /// of one whose registration is spent and whose task lives,
+    SpentNotReplaced,
+    /// of one of which nobody told what it ran,
+    AstrayNotReplaced,
+    /// and of one that another job has.
+    TakenNotReplaced,
+    /// tend: a registration without a task is not handed back.
+    NotHandedBack,
+    /// tend: an idle runner that nobody needs is left.
+    IdleIsLeft,
+    /// tend: that GitHub says of a job that it runs is no reason to leave its runner alone.
+    AtWorkIsOver,
+    /// A runner that has just come up is retired at once.
+    UnsettledIsIdle,
+    /// outbreak: that all runners die is not seen.
+    OutbreakUnseen,
+    /// A replacement has other labels than the job.
+    WrongLabels,
+    /// A replacement is announced as the attempt that it replaces.
+    WrongJob,
+}
+
+/// The functions, which have the same ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Function {
+    Webhook,
+    Dispatch,
+    Reconcile,
 }
 
 /// All of them, and what each is called.
-pub const ALL: [(Planted, &str); 14] = [
+pub const ALL: [(Planted, &str); 34] = [
     (Planted::AckBeforeRunTask, "acknowledged before RunTask"),
     (Planted::IgnoreFailures, "failures[] not read"),
     (Planted::NoClientToken, "no clientToken"),
@@ -68,12 +122,33 @@ pub const ALL: [(Planted, &str); 14] = [
     (Planted::TakenIsDone, "409 taken for done"),
     (Planted::GoneWhenStopped, "a stopped task's registration not looked at"),
     (Planted::AlwaysQueued, "the job's status not looked at"),
+    (Planted::AnsweredAnyway, "a webhook answered whose event is on no bus"),
+    (Planted::NotRejected, "given up, and no dead letter"),
+    (Planted::CrewUnseen, "start: a runner that waits for the job not seen"),
+    (Planted::NotForwarded, "start: the end of the chain not announced"),
+    (Planted::DeathsForgotten, "start: runners that died not counted"),
+    (Planted::DeathsCountTwice, "start: runners that died counted twice"),
+    (Planted::UnsaidIsNobody, "debt: a job that GitHub does not show owed nothing"),
+    (Planted::ChainNotFollowed, "debt: the chain not followed"),
+    (Planted::IdleNotReplaced, "tend: an idle runner retired, its job without another"),
+    (Planted::DeadNotReplaced, "tend: a runner that died not replaced"),
+    (Planted::SpentNotReplaced, "tend: a runner without its registration not replaced"),
+    (Planted::AstrayNotReplaced, "tend: a runner that ran what nobody knows not replaced"),
+    (Planted::TakenNotReplaced, "tend: a runner that another job took not replaced"),
+    (Planted::NotHandedBack, "tend: a registration without a task not handed back"),
+    (Planted::IdleIsLeft, "tend: an idle runner that nobody needs left"),
+    (Planted::AtWorkIsOver, "tend: a job at work taken for over"),
+    (Planted::UnsettledIsIdle, "a runner that has just come up retired at once"),
+    (Planted::OutbreakUnseen, "outbreak: not seen"),
+    (Planted::WrongLabels, "a replacement with other labels"),
+    (Planted::WrongJob, "a replacement under the name of the one before"),
 ];
 
 /// The ports, with the fault in front of them.
 #[derive(Clone)]
 pub struct FaultyPort {
     pub port: Port,
+    pub function: Function,
     pub planted: Planted,
     pub counter: Rc<Cell<u64>>,
 }
@@ -126,7 +201,8 @@ impl Github for FaultyPort {
 
     async fn runner(&self, target: &Target, id: RunnerId) -> Result<Option<Registration>, CallError> {
         let runner = self.port.runner(target, id).await?;
-        Ok(runner.filter(|_| !self.is(Planted::GoneWhenStopped)))
+        let runner = runner.filter(|_| !self.is(Planted::GoneWhenStopped));
+        Ok(runner.map(|it| Registration { busy: it.busy || self.crew_is_unseen(), ..it }))
     }
 
     async fn runners(&self, target: &Target, page: u32) -> Result<(Vec<Registration>, bool), CallError> {
@@ -151,6 +227,9 @@ impl Github for FaultyPort {
         {
             self.port.stop(&arn, "").await?;
         }
+        if self.leaves(id.0) {
+            return Ok(Deleted::Busy);
+        }
         let deleted = self.port.delete_runner(target, id).await?;
         Ok(match deleted {
             Deleted::Busy if self.is(Planted::BusyIsDeleted) => Deleted::Spent,
@@ -159,11 +238,7 @@ impl Github for FaultyPort {
     }
 
     async fn job(&self, target: &Target, job: JobId) -> Result<Option<JobState>, CallError> {
-        let state = self.port.job(target, job).await?;
-        if self.is(Planted::AlwaysQueued) {
-            return Ok(state.map(|state| JobState { status: JobStatus::Queued, runner_name: None, ..state }));
-        }
-        Ok(state)
+        Ok(self.said(job, self.port.job(target, job).await?))
     }
 
     async fn is_own_rerun(
@@ -205,7 +280,8 @@ impl FindTasks for FaultyPort {
     }
 
     async fn tasks_started_by(&self, started_by: &str) -> Result<Vec<Task>, CallError> {
-        self.port.tasks_started_by(started_by).await
+        let tasks = self.port.tasks_started_by(started_by).await?;
+        Ok(tasks.into_iter().map(|task| self.shown(task)).collect())
     }
 
     async fn ended_tasks(&self, started_by: Option<&str>) -> Result<Vec<Task>, CallError> {
@@ -213,11 +289,12 @@ impl FindTasks for FaultyPort {
     }
 
     async fn some_tasks(&self, ended: bool) -> Result<Vec<Task>, CallError> {
-        self.port.some_tasks(ended).await
+        let tasks = self.port.some_tasks(ended).await?;
+        Ok(tasks.into_iter().filter(|_| !self.is(Planted::OutbreakUnseen)).collect())
     }
 
     async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {
-        self.port.describe(arn).await
+        Ok(self.port.describe(arn).await?.map(|task| self.shown(task)))
     }
 }
 
@@ -228,6 +305,7 @@ impl StartTasks for FaultyPort {
         if self.is(Planted::NoClientToken) {
             request.client_token = format!("{}-{}", request.client_token, self.count());
         }
+        self.counted(&mut request);
         match self.port.run_task(&request).await {
             Err(_) if self.is(Planted::AckBeforeRunTask) => Ok(pretended()),
             Err(error) if self.is(Planted::IgnoreFailures) && error.class == Class::NoCapacity => {
@@ -258,7 +336,7 @@ impl Queue for FaultyPort {
     }
 
     async fn reject(&self, body: &str, reason: &str) -> Result<(), CallError> {
-        self.port.reject(body, reason).await
+        if self.is(Planted::NotRejected) { Ok(()) } else { self.port.reject(body, reason).await }
     }
 
     fn can_reject(&self) -> bool {
@@ -282,7 +360,10 @@ impl Queue for FaultyPort {
                 self.port.delete_runner(&target, RunnerId(id)).await?;
             }
         }
-        self.port.announce(body, delay).await
+        match self.announced(body, delay) {
+            Some((body, delay)) => self.port.announce(&body, delay).await,
+            None => Ok(()),
+        }
     }
 
     fn can_tell(&self) -> bool {
@@ -299,15 +380,19 @@ impl Queue for FaultyPort {
 
 impl Bus for FaultyPort {
     async fn put(&self, detail: &str) -> Result<(), CallError> {
-        self.port.put(detail).await
+        match self.port.put(detail).await {
+            Err(_) if self.is(Planted::AnsweredAnyway) => Ok(()),
+            put => put,
+        }
     }
 }
 
 /// The shortest history in which the fault shows.
 pub fn catch(planted: Planted) -> Option<Failing> {
-    scenarios::all(false).into_iter().find_map(|mut scenario| {
+    let of_depth = |depth| move |scenario| Scenario { depth, ..scenario };
+    let worst = scenarios::worse().into_iter().map(of_depth(0));
+    worst.chain(scenarios::all(false).into_iter().map(of_depth(1))).find_map(|mut scenario| {
         scenario.settings.planted = planted;
-        scenario.depth = 1;
         explore::shortest(&scenario).1
     })
 }

@@ -3,10 +3,11 @@
 use gha_fargate_runners::ports::Scope;
 
 use super::{
-    MINUTE, SECOND,
+    HOUR, MINUTE, SECOND,
     chance::{Key, Point},
     explore::Scenario,
     plan::Job,
+    rates::{Rates, Spells},
     world::Settings,
 };
 
@@ -77,6 +78,59 @@ pub fn all(deep: bool) -> Vec<Scenario> {
     all
 }
 
+/// Those in which several things go wrong in any case, and with which planted faults are caught.
+pub fn worse() -> Vec<Scenario> {
+    let nth = |job, point, nth, choice| (Key { job, point, nth }, choice);
+    let (dry, twice) = (first(1, Point::Supply, 1), first(1, Point::Bus, 3));
+    let always: Vec<_> = (0..60).map(|time| nth(1, Point::Boot, time, 2)).collect();
+    let more = Job { unique: true, ..job(1, 0) };
+    let taken = first(1, Point::Assign, 1);
+    vec![
+        new("its runner is lost with its registration", 1, vec![job(1, 0)], &[first(1, Point::Acquire, 2)]),
+        new("every runner of it dies", 0, vec![job(1, 0)], &always),
+        new(
+            "its runner dies, and GitHub says nothing",
+            0,
+            vec![job(1, 0)],
+            &[first(1, Point::Silence, 1), first(1, Point::Boot, 2)],
+        ),
+        new(
+            "it is given the runner of one with more labels, and they are slow to say so",
+            1,
+            vec![more, Job { takes: 20 * MINUTE, ..job(2, 1) }],
+            &[taken, first(1, Point::StoppedEvent, 2)],
+        ),
+        new(
+            "another's runner is taken, and dies",
+            1,
+            vec![more, job(2, 1)],
+            &[taken, first(1, Point::Boot, 6)],
+        ),
+        new(
+            "its runner seems idle when it is swept",
+            0,
+            vec![Job { takes: 33 * MINUTE + 38 * SECOND, ..job(1, 0) }],
+            &[nth(1, Point::Seems, 1, 1)],
+        ),
+        new(
+            "a job is cancelled in the moment in which its runner gets another, and GitHub shows that late",
+            1,
+            vec![Job { cancelled_after: Some(29_450), ..job(1, 0) }, job(2, 0)],
+            &[first(2, Point::Seems, 1)],
+        ),
+        with_rates(
+            Rates { broken: Spells::During { from: 0, until: 2 * HOUR }, ..Rates::default() },
+            new("all runners die", 0, (1..=4).map(|number| job(number, 0)).collect(), &[]),
+        ),
+        new(
+            "Spot was dry, its runner taken, and its event comes again before the next one is up",
+            1,
+            vec![job(1, 0), Job { takes: MINUTE, ..job(2, 1) }],
+            &[dry, taken, twice, nth(1, Point::Boot, 1, 5)],
+        ),
+    ]
+}
+
 /// A plan, and what goes wrong in any case.
 pub fn new(name: &'static str, depth: usize, jobs: Vec<Job>, given: &[(Key, u8)]) -> Scenario {
     Scenario { name, jobs, given: given.iter().copied().collect(), depth, settings: Settings::default() }
@@ -88,6 +142,11 @@ fn elsewhere(job: Job) -> Job {
 
 fn with_scope(scope: Scope, mut scenario: Scenario) -> Scenario {
     scenario.settings.scope = scope;
+    scenario
+}
+
+fn with_rates(rates: Rates, mut scenario: Scenario) -> Scenario {
+    scenario.settings.rates = rates;
     scenario
 }
 
