@@ -42,10 +42,6 @@ fn life(world: &World, name: &str, job: JobId) -> Life {
 }
 
 impl FaultyPort {
-    fn in_dispatch(&self, planted: Planted) -> bool {
-        self.is(planted) && self.function == Function::Dispatch
-    }
-
     fn in_reconcile(&self, planted: Planted) -> bool {
         self.is(planted) && self.function == Function::Reconcile
     }
@@ -72,11 +68,6 @@ impl FaultyPort {
                     && state.runner_name.as_deref().is_some_and(anothers) =>
             {
                 Some(JobState { runner_name: Some(names.of(&Purpose::Job(job, Attempt(1)))), ..state })
-            }
-            Some(state)
-                if self.in_reconcile(Planted::AtWorkIsOver) && state.status == JobStatus::InProgress =>
-            {
-                Some(JobState { status: JobStatus::Completed, ..state })
             }
             state => state,
         }
@@ -105,7 +96,6 @@ impl FaultyPort {
     pub(super) fn announced(&self, body: &str, delay: Duration) -> Option<(String, Duration)> {
         let Ok(Message::Replacement(next)) = read(body) else { return Some((body.to_owned(), delay)) };
         let dropped = match self.planted {
-            Planted::NotForwarded => self.function == Function::Dispatch,
             Planted::NotHandedBack => next.registered,
             Planted::IdleNotReplaced => self.follows(&next) == Life::Idle,
             Planted::DeadNotReplaced => self.follows(&next) == Life::Dead,
@@ -142,10 +132,5 @@ impl FaultyPort {
     pub(super) fn leaves(&self, id: u64) -> bool {
         self.in_reconcile(Planted::IdleIsLeft)
             && self.port.world.borrow().github.runner(id).is_some_and(|it| it.online && !it.busy)
-    }
-
-    /// No runner of the job's is seen to wait.
-    pub(super) fn crew_is_unseen(&self) -> bool {
-        self.in_dispatch(Planted::CrewUnseen)
     }
 }

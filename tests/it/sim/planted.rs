@@ -60,10 +60,6 @@ pub enum Planted {
     AnsweredAnyway,
     /// What is given up is not written to the dead-letter queue.
     NotRejected,
-    /// start: a waiting runner of the job is no reason to start none.
-    CrewUnseen,
-    /// start: the job at the end of the chain is not announced.
-    NotForwarded,
     /// start: runners that died are not counted.
     DeathsForgotten,
     /// start: each counts for two and more.
@@ -86,8 +82,6 @@ pub enum Planted {
     NotHandedBack,
     /// tend: an idle runner that nobody needs is left.
     IdleIsLeft,
-    /// tend: that GitHub says of a job that it runs is no reason to leave its runner alone.
-    AtWorkIsOver,
     /// A runner that has just come up is retired at once.
     UnsettledIsIdle,
     /// outbreak: that all runners die is not seen.
@@ -107,7 +101,7 @@ pub enum Function {
 }
 
 /// All of them, and what each is called.
-pub const ALL: [(Planted, &str); 34] = [
+pub const ALL: [(Planted, &str); 31] = [
     (Planted::AckBeforeRunTask, "acknowledged before RunTask"),
     (Planted::IgnoreFailures, "failures[] not read"),
     (Planted::NoClientToken, "no clientToken"),
@@ -124,8 +118,6 @@ pub const ALL: [(Planted, &str); 34] = [
     (Planted::AlwaysQueued, "the job's status not looked at"),
     (Planted::AnsweredAnyway, "a webhook answered whose event is on no bus"),
     (Planted::NotRejected, "given up, and no dead letter"),
-    (Planted::CrewUnseen, "start: a runner that waits for the job not seen"),
-    (Planted::NotForwarded, "start: the end of the chain not announced"),
     (Planted::DeathsForgotten, "start: runners that died not counted"),
     (Planted::DeathsCountTwice, "start: runners that died counted twice"),
     (Planted::UnsaidIsNobody, "debt: a job that GitHub does not show owed nothing"),
@@ -137,7 +129,6 @@ pub const ALL: [(Planted, &str); 34] = [
     (Planted::TakenNotReplaced, "tend: a runner that another job took not replaced"),
     (Planted::NotHandedBack, "tend: a registration without a task not handed back"),
     (Planted::IdleIsLeft, "tend: an idle runner that nobody needs left"),
-    (Planted::AtWorkIsOver, "tend: a job at work taken for over"),
     (Planted::UnsettledIsIdle, "a runner that has just come up retired at once"),
     (Planted::OutbreakUnseen, "outbreak: not seen"),
     (Planted::WrongLabels, "a replacement with other labels"),
@@ -201,8 +192,7 @@ impl Github for FaultyPort {
 
     async fn runner(&self, target: &Target, id: RunnerId) -> Result<Option<Registration>, CallError> {
         let runner = self.port.runner(target, id).await?;
-        let runner = runner.filter(|_| !self.is(Planted::GoneWhenStopped));
-        Ok(runner.map(|it| Registration { busy: it.busy || self.crew_is_unseen(), ..it }))
+        Ok(runner.filter(|_| !self.is(Planted::GoneWhenStopped)))
     }
 
     async fn runners(&self, target: &Target, page: u32) -> Result<(Vec<Registration>, bool), CallError> {
