@@ -64,13 +64,7 @@ impl Budget {
     pub(crate) fn classes(&self) -> Result<Option<&Classes>, Outcome> {
         match &self.classes {
             Ok(classes) => Ok(classes.as_deref()),
-            // Another function may have seen a good one, and there may be one at any moment.
-            Err(error) => match Outcome::from(error.clone()) {
-                Outcome::Deferred(it) => {
-                    Err(Outcome::Deferred(Deferral { wait: Wait::BackoffUpTo(UNTIL_A_GOOD_ONE), ..it }))
-                }
-                outcome => Err(outcome),
-            },
+            Err(error) => Err(until_a_good_one(error)),
         }
     }
 
@@ -105,6 +99,16 @@ impl Budget {
     /// GitHub's rate limit was met.
     pub(crate) fn no_mints_until(&self, until: OffsetDateTime) {
         self.no_mints_until.set(Some(until));
+    }
+}
+
+/// Another function may have seen a good document, and there may be one at any moment.
+pub(crate) fn until_a_good_one(error: &CallError) -> Outcome {
+    match Outcome::from(error.clone()) {
+        Outcome::Deferred(it) => {
+            Outcome::Deferred(Deferral { wait: Wait::BackoffUpTo(UNTIL_A_GOOD_ONE), ..it })
+        }
+        outcome => outcome,
     }
 }
 

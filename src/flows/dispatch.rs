@@ -14,7 +14,7 @@ use crate::{
         tags::TaskTags,
     },
     flows::{
-        budget::{Budget, Slot},
+        budget::{Budget, Slot, until_a_good_one},
         chain::Debt,
         document::Document,
         eyes::Eyes,
@@ -224,7 +224,12 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         budget: &Budget,
     ) -> Outcome {
         let choice = match verdict {
-            Verdict::Skip(skip) => return Outcome::Skipped(skip),
+            Verdict::Skip(skip) => {
+                return match self.document.doubt().filter(|_| skip.reason == SkipReason::Labels) {
+                    Some(error) => until_a_good_one(&error),
+                    None => Outcome::Skipped(skip),
+                };
+            }
             Verdict::Reject(reason) => return Outcome::Rejected(reason),
             Verdict::Run(choice) => choice,
         };

@@ -38,8 +38,10 @@ struct Known {
     good: Option<Arc<Classes>>,
     mark: Option<String>,
     asked_at: Option<OffsetDateTime>,
-    /// Why the newest one is not the one that counts.
+    /// Why the newest one is not the one that counts, or is not known.
     wrong: Option<CallError>,
+    /// The newest one that was read has mistakes.
+    refused: bool,
 }
 
 impl Document {
@@ -81,7 +83,12 @@ impl Document {
             self.known.borrow_mut().asked_at = Some(now);
             let mark = self.known.borrow().mark.clone();
             match source.fetch(mark.as_deref()).await {
-                Ok(Fetched::Same) => {}
+                Ok(Fetched::Same) => {
+                    let mut known = self.known.borrow_mut();
+                    if !known.refused {
+                        known.wrong = None;
+                    }
+                }
                 Ok(Fetched::New { text, mark }) => {
                     self.known.borrow_mut().mark = mark;
                     self.take(&text);
@@ -94,6 +101,12 @@ impl Document {
     /// The newest good one that was seen, without asking.
     pub(crate) fn newest(&self) -> Option<Arc<Classes>> {
         self.known.borrow().good.clone()
+    }
+
+    /// Why classes may be in force that this process has not seen: there may have been a good document between the last
+    /// one that it knows and the newest, which is refused or cannot be read. Then nobody's labels are for certain not ours.
+    pub(crate) fn doubt(&self) -> Option<CallError> {
+        self.known.borrow().wrong.clone()
     }
 
     /// How many mistakes were told of since this was asked last: each is counted once.
@@ -120,8 +133,10 @@ impl Document {
                 }
                 known.good = Some(Arc::new(classes));
                 known.wrong = None;
+                known.refused = false;
             }
             Err(mistakes) => {
+                self.known.borrow_mut().refused = true;
                 let goes_on = self.known.borrow().good.as_ref().map(|good| good.version);
                 let then = match goes_on {
                     Some(version) => format!("version {version} goes on"),
@@ -224,10 +239,12 @@ mod tests {
             assert_eq!(version(&document, seconds), Ok(2));
         }
         assert_eq!(document.new_mistakes(), 1, "once");
+        assert!(document.doubt().is_some());
         *place.there.borrow_mut() = None;
         assert_eq!((version(&document, 210), document.new_mistakes()), (Ok(2), 0));
         place.holds(&text(4, "big"), "d");
         assert_eq!(version(&document, 260), Ok(4));
+        assert_eq!(document.doubt(), None);
         let marks: Vec<_> = place.asked.borrow().iter().flatten().cloned().collect();
         assert_eq!(marks, ["a", "b", "c", "c", "c", "c"], "what is known is not sent again");
     }

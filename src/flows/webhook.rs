@@ -248,9 +248,11 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
             is_label && slip::find(&event.job.labels, &self.policy.offered).is_some()
         };
         let excluded = match self.document.classes(self.clock.now()).await {
-            Ok(classes) => self.policy.excludes(&event, classes.as_deref()),
+            Ok(classes) if self.document.doubt().is_none() => {
+                self.policy.excludes(&event, classes.as_deref())
+            }
             // Which labels are served, dispatch finds out.
-            Err(_) => self.policy.excludes_target(&event.job.target),
+            _ => self.policy.excludes_target(&event.job.target),
         };
         if let Some(skip) = excluded.filter(|skip| !is_on_ours && !is_slip(skip)) {
             return Ok(Answer::new(202, "Skipped", format!("skipped: {}", skip.detail)));

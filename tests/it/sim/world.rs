@@ -414,6 +414,8 @@ impl World {
             Ev::Notice(job) => {
                 tell!(self, job, "GitHub notices that the runner of job {job} is gone, and fails the job");
                 self.stats.failed += 1;
+                // It had one.
+                self.seen.ran_on.entry(job).or_insert(self.now);
                 self.complete_unheard(job);
             }
             Ev::Requeue(job) => {

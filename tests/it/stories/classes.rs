@@ -246,6 +246,25 @@ async fn a_bad_document_under_load_loses_and_misroutes_nothing() {
     world.finish();
 }
 
+/// This process was idle while a class was added; when it is asked again, the newest document is a bad one.
+#[tokio::test]
+async fn a_class_that_a_process_has_missed_is_waited_for() {
+    let world = world();
+    world.put_object(PLACE, &document(1, &json!([{"name": "usual", "labels": ["fargate"]}])));
+    let fleet = Fleet::with(&world, &[IN_S3]).await;
+    dispatch(&world, &fleet, &[world.queued(world.queue_job(&["fargate"]))]).await;
+    world.advance(Duration::hours(1));
+    world.put_object(PLACE, "<html>");
+    let job = world.queue_job(&["big"]);
+    world.send(JOB_QUEUE, &[world.queued(job)]);
+    assert_eq!(again(&world, &fleet).await, 1, "it may be of a class that came and is not seen");
+    world.put_object(PLACE, &document(3, &three()));
+    world.advance(Duration::minutes(2));
+    assert_eq!(again(&world, &fleet).await, 0);
+    assert_eq!(started_for(&world, job).expect("a task").tags["gha:class"], "big");
+    world.finish();
+}
+
 #[tokio::test]
 async fn without_a_good_document_jobs_wait_and_none_is_rejected() {
     let bad = document(1, &json!([{"name": "big", "labels": ["big"], "max_runners": 0}]));
