@@ -99,7 +99,7 @@ pub(crate) struct Chain<'a, G, E> {
     pub(crate) ecs: &'a E,
     /// What the tags of all tasks say, where somebody has read them.
     pub(crate) taken: Option<&'a Taken>,
-    /// Since when the message that asks is on its queue.
+    /// Since when a runner is asked for.
     pub(crate) asked_at: Option<OffsetDateTime>,
     pub(crate) memory: &'a Memory,
     pub(crate) names: &'a RunnerNames,
@@ -172,7 +172,7 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
     /// The chain leads on to a job that nobody knows the place of, by a runner that was taken then: does it end there?
     fn without_a_place(&self, since: Option<OffsetDateTime>) -> Option<Debt> {
         let since = since?;
-        // The message waited here while its job took the runner: whose that was, nobody else will settle.
+        // The message was to come, or waited here, while its job took the runner: whose that was, nobody else will settle.
         if self.asked_at.is_some_and(|asked_at| since > asked_at) {
             return Some(Debt::Unclear);
         }

@@ -63,7 +63,8 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
     /// Who the runner of that job is owed to, to the end of the chain.
     pub(crate) async fn debt(&self, job: &Job) -> Result<Debt, CallError> {
         let own = Replacement::new(job.id, job.attempt, job.target.clone());
-        let debt = self.chain(job.asked_at).debt(own).await?;
+        // An event is on its way for a while, or comes again hours later: its job may take a runner before it is here.
+        let debt = self.chain(job.created_at.or(job.asked_at)).debt(own).await?;
         if debt == Debt::Unsaid && job.target.repository.is_some() {
             tracing::warn!(
                 job = job.id.0,

@@ -494,22 +494,33 @@ async fn a_job_that_was_never_heard_of_is_made_good_once() {
 }
 
 /// B's message waited for two hours: meanwhile B ran on A's runner, and ECS has forgotten whose that was and where A lives.
+/// Or B took it while the event was still on its way.
 #[tokio::test]
 async fn a_message_that_waited_while_its_job_took_a_runner_settles_the_debt_however_late() {
-    let story = Story::begin().await;
-    let a = story.start_job().await;
-    story.world.boot();
-    let b = story.world.queue_job(&LABELS);
-    story.world.send(JOB_QUEUE, &[story.world.queued(b)]);
-    let _never_handled = story.world.receive(JOB_QUEUE, 10);
-    story.world.advance(Duration::minutes(1));
-    story.assign(b, story.runner_of(story.task()));
-    story.world.advance(Duration::minutes(10));
-    story.world.finish_job(b);
-    story.world.advance(Duration::minutes(120));
-    for _ in 0..3 {
-        story.dispatch_announced().await;
+    for on_its_way in [false, true] {
+        let story = Story::begin().await;
+        let a = story.start_job().await;
+        story.world.boot();
+        let b = story.world.queue_job(&LABELS);
+        let event = story.world.queued(b);
+        story.world.advance(Duration::minutes(1));
+        if on_its_way {
+            story.assign(b, story.runner_of(story.task()));
+            story.world.advance(Duration::minutes(1));
+        }
+        story.world.send(JOB_QUEUE, &[event]);
+        let _never_handled = story.world.receive(JOB_QUEUE, 10);
+        story.world.advance(Duration::minutes(1));
+        if !on_its_way {
+            story.assign(b, story.runner_of(story.task()));
+        }
+        story.world.advance(Duration::minutes(10));
+        story.world.finish_job(b);
+        story.world.advance(Duration::minutes(120));
+        for _ in 0..3 {
+            story.dispatch_announced().await;
+        }
+        story.runs_in_the_end(a).await;
+        story.end();
     }
-    story.runs_in_the_end(a).await;
-    story.end();
 }
