@@ -286,8 +286,8 @@ class Demo:
         self.deliver(payload_of(job, "in_progress", runner_id=runner, runner_name=name))
         tagged = wait_until("the tag of the job that runs", lambda: (it := self.tasks()[job.id, 1])["tags"].get("gha:ran-job") and it,
                             SETTLE_SECONDS)
-        self.github.call("POST", "/_world/jobs", {"id": job.id, "status": "completed", "conclusion": "failure"})
-        self.let_die(tagged, INTERRUPTED, SIGTERM_EXIT_CODE)
+        over = {"id": job.id, "status": "completed", "conclusion": "failure"}
+        self.let_die(tagged, INTERRUPTED, SIGTERM_EXIT_CODE, then=lambda: self.github.call("POST", "/_world/jobs", over))
         again = wait_until("GitHub's second attempt", self.second_attempt, SETTLE_SECONDS)
         say(f"author: asked GitHub to run {job.name} again; GitHub: attempt {again['run_attempt']}, job {again['id']}")
         new = replace(job, id=again["id"], story=AGAIN, capacity="FARGATE")
@@ -334,9 +334,10 @@ class Demo:
         pages = self.logs.get_paginator("filter_log_events").paginate(logGroupName=f"/aws/lambda/{STACK}/{function}")
         return [event["message"] for page in pages for event in page["events"]]
 
-    def let_die(self, task, story, exit_code=None):
-        """ECS's part: the task stops before its runner has taken a job, and ECS says so on the default bus."""
+    def let_die(self, task, story, exit_code=None, then=lambda: None):
+        """ECS's part: the task stops, whatever comes of it `then`, and ECS says so on the default bus."""
         self.ecs.stop_task(cluster=self.stack["ClusterName"], task=task["taskArn"])
+        then()
         event = json.loads((ROOT / "tests" / "fixtures" / "ecs" / "task-stopped.json").read_text())
         detail, container = event["detail"], event["detail"]["containers"][0]
         # RunTask's overrides are in it, and in them the runner's configuration.
