@@ -245,8 +245,22 @@ mod tests {
         place.holds(&text(4, "big"), "d");
         assert_eq!(version(&document, 260), Ok(4));
         assert_eq!(document.doubt(), None);
+        *place.there.borrow_mut() = None;
+        assert_eq!((version(&document, 310), document.doubt().is_some()), (Ok(4), true));
+        place.holds(&text(4, "big"), "d");
+        assert_eq!(
+            (version(&document, 360), document.doubt()),
+            (Ok(4), None),
+            "the same, and it can be read"
+        );
+        place.holds(&text(5, "cpu=2"), "e");
+        assert_eq!((version(&document, 410), document.doubt().is_some()), (Ok(4), true));
+        *place.there.borrow_mut() = None;
+        assert_eq!(version(&document, 460), Ok(4));
+        place.holds(&text(5, "cpu=2"), "e");
+        assert_eq!((version(&document, 510), document.doubt().is_some()), (Ok(4), true), "the same bad one");
         let marks: Vec<_> = place.asked.borrow().iter().flatten().cloned().collect();
-        assert_eq!(marks, ["a", "b", "c", "c", "c", "c"], "what is known is not sent again");
+        assert_eq!(marks[..6], ["a", "b", "c", "c", "c", "c"], "what is known is not sent again");
     }
 
     /// A batch's records ask at the same time, and none may take it that there are no classes.
