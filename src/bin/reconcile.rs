@@ -95,7 +95,7 @@ async fn reconcile() -> Result<(), Error> {
             return Ok(reconciler.examine(&question).await);
         }
         let deadline = OffsetDateTime::from(event.context.deadline());
-        let handle = |body, _receives| reconciler.handle(body, deadline);
+        let handle = |body, received| reconciler.handle(body, received, deadline);
         let (answer, metrics) = batch::invoke(&event.payload, &reconciler.queue, &SystemClock, handle).await;
         function::print_metrics(&metrics, function, &ALWAYS);
         answer

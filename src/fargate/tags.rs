@@ -112,6 +112,12 @@ impl<'a> TaskTags<'a> {
         self.text(LABELS).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
     }
 
+    /// The same, if they are surely all of them, as they were.
+    pub fn all_labels(self) -> Option<Vec<String>> {
+        let is_whole = |text: &str| text.chars().count() < MAX_VALUE && !text.contains('_');
+        self.text(LABELS).filter(|text| is_whole(text)).map(|_| self.labels())
+    }
+
     /// Whether [`LABELS`] are these, in whatever order and case.
     pub fn has_labels(self, labels: &[String]) -> bool {
         let set = |text: &str| -> BTreeSet<String> {

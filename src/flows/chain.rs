@@ -22,8 +22,9 @@ use crate::{
     },
 };
 
-/// Links of one chain that GitHub is asked for at most; where the tasks' tags tell, nobody is asked.
-const MOST_ASKED: usize = 4;
+/// Links of one chain that GitHub is asked for at most: two jobs that took each other's runners are found out, and most
+/// chains that are longer are much longer. Where the tasks' tags tell, nobody is asked.
+const MOST_ASKED: usize = 2;
 /// The same in a sweep, which has read all tags: it remembers the answers, and decides of runners that cost money.
 const MOST_ASKED_BY_SWEEP: usize = 16;
 

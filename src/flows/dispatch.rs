@@ -109,6 +109,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             },
             Ok(Message::WorkflowJob(mut event)) => {
                 event.job.asked_at = asked_at;
+                self.memory.lives(event.job.id, &event.job.target);
                 let outcome = match budget.classes() {
                     Ok(classes) => {
                         let verdict = self.policy.judge(&event, self.clock.now(), classes);

@@ -22,6 +22,8 @@ pub struct Memory {
     pub(crate) ledger: Ledger,
     runners: RefCell<BTreeMap<JobId, Purpose>>,
     places: RefCell<BTreeMap<JobId, Target>>,
+    /// Jobs whose own runner another job was given.
+    givers: RefCell<BTreeMap<JobId, ()>>,
     /// Which job runs on a task never changes.
     tasks: RefCell<BTreeMap<JobId, Task>>,
 }
@@ -35,6 +37,17 @@ impl Memory {
     /// The job lives there.
     pub(crate) fn lives(&self, job: JobId, place: &Target) {
         remember(&self.places, job, place, MOST);
+    }
+
+    /// A job was given the runner of that job, its own or another's.
+    pub(crate) fn gave(&self, owner: JobId, job: JobId) {
+        if owner != job {
+            remember(&self.givers, owner, &(), MOST);
+        }
+    }
+
+    pub(crate) fn has_given(&self, job: JobId) -> bool {
+        self.givers.borrow().contains_key(&job)
     }
 
     /// The job runs on that task, whose tags say so.

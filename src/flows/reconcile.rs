@@ -31,7 +31,10 @@ use crate::{
         policy::Policy,
         skip::{Skip, SkipReason},
     },
-    lambda::outcome::{Deferral, Done, Handled, Outcome, Reason, Used, Wait},
+    lambda::{
+        batch::Received,
+        outcome::{Deferral, Done, Handled, Outcome, Reason, Used, Wait},
+    },
     ports::{
         Deliveries, FindTasks, Github, JobState, JobStatus, Queue, Scope, StartTasks, Target, Task,
         TendTasks, Timer,
@@ -100,19 +103,25 @@ where
     Q: Queue,
     C: Timer,
 {
-    /// One message. A sweep stops by itself before `deadline`, and leaves the rest to the next.
-    pub async fn handle(&self, body: String, deadline: OffsetDateTime) -> Handled {
+    /// One message. `received` is `None` when it did not come from SQS. A sweep stops by itself before `deadline`, and
+    /// leaves the rest to the next.
+    pub async fn handle(
+        &self,
+        body: String,
+        received: Option<Received>,
+        deadline: OffsetDateTime,
+    ) -> Handled {
         let (job, outcome) = match lifecycle::read(&body) {
             Err(unreadable) => (None, Ok(Outcome::Rejected(unreadable.to_string()))),
             Ok(Lifecycle::Other(what)) => (None, Ok(skip(SkipReason::Event, what))),
-            Ok(Lifecycle::Job(event)) => (Some(event.job.clone()), self.job(&event).await),
+            Ok(Lifecycle::Job(event)) => (Some(event.job.clone()), self.job(&event, received).await),
             Ok(Lifecycle::TaskStopped(task)) => (None, self.task_stopped(&task).await),
             Ok(Lifecycle::Sweep { scheduled }) => (None, self.sweep(scheduled, deadline).await),
         };
         Handled { job, outcome: outcome.unwrap_or_else(Outcome::from), notice: None }
     }
 
-    async fn job(&self, event: &WorkflowJob) -> Result<Outcome, CallError> {
+    async fn job(&self, event: &WorkflowJob, received: Option<Received>) -> Result<Outcome, CallError> {
         self.memory.lives(event.job.id, &event.job.target);
         if let (Action::Completed, Some(runner)) =
             (event.action, event.runner_name.as_deref().and_then(|name| self.policy.names.read(name)))
@@ -128,7 +137,7 @@ where
                 {
                     Ok(skip(SkipReason::Runner, "the job ran; its runner goes by itself"))
                 }
-                Some(purpose) => self.taken(event, &purpose).await,
+                Some(purpose) => self.taken(event, &purpose, received).await,
             },
             (Action::Completed, None) => match self.excludes(event).await? {
                 Some(excluded) => Ok(Outcome::Skipped(excluded)),

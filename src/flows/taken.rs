@@ -1,11 +1,12 @@
 //! A job runs, or ran, on one of our runners. GitHub gives a job to any runner that has all of its labels: the job and
 //! the runner need not be the pair that was started together, and the job need not be one that this fleet serves.
 
+use time::Duration;
+
 use crate::{
     error::CallError,
     fargate::tags::{self, TaskTags},
     flows::{
-        chain::Debt,
         course::Course,
         reconcile::{Cause, Reconciler, replacement, replacement_delay},
     },
@@ -14,7 +15,10 @@ use crate::{
         payload::{Action, Job, WorkflowJob},
         skip::{Skip, SkipReason},
     },
-    lambda::outcome::{Deferral, Done, Outcome, Reason, Wait},
+    lambda::{
+        batch::Received,
+        outcome::{Deferral, Done, Outcome, Reason, Wait},
+    },
     ports::{Deliveries, FindTasks, Github, Queue, StartTasks, Task, TendTasks, Timer},
     protocol::{
         books::{Runner, target},
@@ -34,12 +38,23 @@ where
 {
     /// Tags the runner's task with the job that it really runs, and sees to it that the one that the runner was started
     /// for is not left without.
-    pub(crate) async fn taken(&self, event: &WorkflowJob, purpose: &Purpose) -> Result<Outcome, CallError> {
+    pub(crate) async fn taken(
+        &self,
+        event: &WorkflowJob,
+        purpose: &Purpose,
+        received: Option<Received>,
+    ) -> Result<Outcome, CallError> {
         let job = &event.job;
         let age = event.started_at.map(|started_at| self.clock.now() - started_at);
-        let is_young = |than: std::time::Duration| age.is_some_and(|age| age < than);
-        let is_new = event.action == Action::InProgress && is_young(timing::LAG);
-        let Some(task) = self.task_of(event, purpose, is_new).await? else {
+        let is_new = event.action == Action::InProgress && age.is_some_and(|age| age < timing::LAG);
+        let waited = received.and_then(|it| it.sent_at).map_or(Duration::ZERO, |at| self.clock.now() - at);
+        let serves_another = purpose.job() != Some(job.id);
+        // The first time, the runner's task was tagged.
+        let again = event.action == Action::InProgress && received.is_some_and(|it| it.times > 1);
+        if again && serves_another && waited >= timing::SECOND_LOOK && self.own_is_used(job).await? {
+            return Ok(own_is_used());
+        }
+        let Some(task) = self.task_of(event, purpose, is_new, waited).await? else {
             if is_new {
                 return Ok(too_early(timing::LAG, "ECS does not show the runner's task yet"));
             }
@@ -48,14 +63,10 @@ where
         let of_task = TaskTags(&task.tags);
         if let Some(owner) = purpose.job() {
             self.memory.lives(owner, &target(of_task));
+            self.memory.gave(owner, job.id);
         }
         let heard = of_task.ran_job() == Some(job.id);
-        let owner = match *purpose {
-            Purpose::Job(owner, _) if owner == job.id => None,
-            Purpose::Job(owner, attempt) => Some((owner, attempt)),
-            Purpose::Pool { .. } => None,
-        };
-        let serves_another = purpose.job() != Some(job.id);
+        let owner = whose(purpose).filter(|_| serves_another);
         let is_equal = owner.is_some() && of_task.has_labels(&job.labels);
         let excluded = self.excludes(event).await?;
         // Labels like the runner's own were let in when it was started, whatever the classes are by now.
@@ -82,13 +93,7 @@ where
         }
         // One of the two events takes the second look.
         if serves_another && is_served && (event.action == Action::InProgress || !heard) {
-            let owner = owner.filter(|_| is_equal);
-            let may_be_late = owner.is_some() && !is_older(job, &task);
-            let wait = if may_be_late { timing::LATE_LOOK } else { timing::SECOND_LOOK };
-            if is_young(wait) {
-                return Ok(too_early(wait, "whether the job has a runner of its own shows later"));
-            }
-            return self.look_again(job, owner, &task).await;
+            return self.look_again(job, age, owner.filter(|_| is_equal), &task).await;
         }
         Ok(self.told(event, purpose, &task, excluded.filter(|_| serves_another)))
     }
@@ -153,6 +158,7 @@ where
         event: &WorkflowJob,
         purpose: &Purpose,
         is_new: bool,
+        waited: Duration,
     ) -> Result<Option<Task>, CallError> {
         let (name, started_by) = (self.policy.names.of(purpose), purpose.started_by());
         // A name may have been given to two registrations, one after the other.
@@ -165,16 +171,44 @@ where
         if let Some(known) = self.memory.task_of(event.job.id).filter(named) {
             return Ok(Some(known));
         }
+        // Of a job that has been over for a while, the task most likely is as well.
+        let is_over = event.action == Action::Completed && waited > timing::ENDING;
+        if is_over && let Some(ended) = self.ended_task(&started_by, named).await? {
+            return Ok(Some(ended));
+        }
         let live = self.ecs.tasks_started_by(&started_by).await?.into_iter().find(named);
         // Of a task that is gone, only that another's runner was taken matters.
-        if live.is_some() || (purpose.job() == Some(event.job.id) && !is_new) {
+        if live.is_some() || is_over || (purpose.job() == Some(event.job.id) && !is_new) {
             return Ok(live);
         }
         // The event comes late.
-        Ok(self.ecs.ended_tasks(Some(&started_by)).await?.into_iter().find(named))
+        self.ended_task(&started_by, named).await
     }
 
-    /// Whoever is at the end of the chain that begins with the runner's owner needs another.
+    async fn ended_task(
+        &self,
+        started_by: &str,
+        named: impl FnMut(&Task) -> bool,
+    ) -> Result<Option<Task>, CallError> {
+        Ok(self.ecs.ended_tasks(Some(started_by)).await?.into_iter().find(named))
+    }
+
+    /// Whether the job's own runner was started, and stands by no more: another job has had it, or it is gone.
+    async fn own_is_used(&self, job: &Job) -> Result<bool, CallError> {
+        if self.memory.has_given(job.id) {
+            return Ok(true);
+        }
+        // By now, it most likely is gone.
+        let started_by = started_by(job.id);
+        if !self.ecs.ended_tasks(Some(&started_by)).await?.is_empty() {
+            return Ok(true);
+        }
+        let own = self.ecs.tasks_started_by(&started_by).await?;
+        let stands_by = |task: &Task| task.live && !TaskTags(&task.tags).ran_a_job();
+        Ok(!own.is_empty() && !own.iter().any(stands_by))
+    }
+
+    /// Whoever is at the end of the chain that begins with the runner's owner needs another: dispatch follows it.
     async fn replace_taken(
         &self,
         owner: JobId,
@@ -182,20 +216,12 @@ where
         tags: TaskTags<'_>,
     ) -> Result<(), CallError> {
         let mut next = replacement(owner, attempt, tags.labels(), tags);
-        if let Some(github) = &self.github {
-            let chain = self.chain(github, None);
-            match chain.debt(next.clone()).await? {
-                Debt::To(end) => next = end,
-                Debt::OnItsOwn { .. } | Debt::HeldBack | Debt::ToNobody(_) => return Ok(()),
-                // A tag cannot hold every label; the registration can, while there is one.
-                Debt::Unsaid | Debt::Unclear | Debt::TooLong => {
-                    if let Some(id) = tags.runner_id()
-                        && let Some(runner) = github.runner(&target(tags), id).await?
-                    {
-                        next.labels = runner.labels;
-                    }
-                }
-            }
+        // A tag cannot hold every label; the registration can, while there is one.
+        if tags.all_labels().is_none()
+            && let (Some(github), Some(id)) = (&self.github, tags.runner_id())
+            && let Some(runner) = github.runner(&target(tags), id).await?
+        {
+            next.labels = runner.labels;
         }
         // That it was taken is no failure of the runner's, so it does not count against MAX_ATTEMPTS. But each costs one:
         // who takes them again and again gets four an hour in the end.
@@ -206,14 +232,24 @@ where
         self.queue.announce(&next.to_body(), delay).await
     }
 
-    /// The job's own message was heard by now, if it ever is. `owner` is whose runner it got, if that one could make use
-    /// of the job's own.
+    /// Whether the job has brought a runner of its own, as the one that it got has to be followed by another. `owner` is
+    /// whose that is, if that one could make use of the job's own.
     async fn look_again(
         &self,
         job: &Job,
+        age: Option<Duration>,
         owner: Option<(JobId, Attempt)>,
         task: &Task,
     ) -> Result<Outcome, CallError> {
+        if self.memory.has_given(job.id) {
+            return Ok(own_is_used());
+        }
+        // The job's own message was heard by then, if it ever is.
+        let may_be_late = owner.is_some() && !is_older(job, task);
+        let wait = if may_be_late { timing::LATE_LOOK } else { timing::SECOND_LOOK };
+        if age.is_some_and(|age| age < wait) {
+            return Ok(too_early(wait, "whether the job has a runner of its own shows later"));
+        }
         let of_task = TaskTags(&task.tags);
         let own = self.ecs.tasks_started_by(&started_by(job.id)).await?;
         let Some((owner, attempt)) = owner else {
@@ -226,10 +262,7 @@ where
             return Ok(skip(SkipReason::Task, "the runner's task says so already"));
         };
         if !own.is_empty() || !self.ecs.ended_tasks(Some(&started_by(job.id))).await?.is_empty() {
-            return Ok(skip(
-                SkipReason::Runner,
-                "the job's own runner serves the owner of the one that it got",
-            ));
+            return Ok(own_is_used());
         }
         let name = self.policy.names.of(&Purpose::Job(job.id, Attempt::FIRST));
         if github.find_runner(&job.target, &name).await?.is_some() {
@@ -280,6 +313,14 @@ where
     }
 }
 
+/// The job that the runner was started for, and which of its attempts it is.
+fn whose(purpose: &Purpose) -> Option<(JobId, Attempt)> {
+    match *purpose {
+        Purpose::Job(owner, attempt) => Some((owner, attempt)),
+        Purpose::Pool { .. } => None,
+    }
+}
+
 /// Whether the job was queued so long before the runner was started that its own message came before, if any did.
 fn is_older(job: &Job, task: &Task) -> bool {
     job.created_at
@@ -289,6 +330,10 @@ fn is_older(job: &Job, task: &Task) -> bool {
 
 fn too_early(after: std::time::Duration, detail: &str) -> Outcome {
     Outcome::Deferred(Deferral { reason: Reason::TooEarly, wait: Wait::For(after), detail: detail.into() })
+}
+
+fn own_is_used() -> Outcome {
+    skip(SkipReason::Runner, "the job's own runner serves, or served, the owner of the one that it got")
 }
 
 fn skip(reason: SkipReason, detail: &str) -> Outcome {

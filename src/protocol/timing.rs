@@ -74,6 +74,8 @@ pub const BOOT: Duration = minutes(10);
 pub const BOOT_ON_INSTANCE: Duration = minutes(30);
 /// A runner that was given a job shows as busy, and the event that says which is through its queue, in this time.
 pub const SETTLED: Duration = minutes(2);
+/// When a job has been over for so long, its task most likely is as well.
+pub const ENDING: Duration = seconds(15);
 /// How long after its start a job that took another's runner is looked at again: by then its own message was heard,
 /// if it ever is, and its own runner shows whether it found work.
 pub const SECOND_LOOK: Duration = seconds(150);

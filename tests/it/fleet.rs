@@ -148,7 +148,7 @@ impl Fleet {
 
     /// The same with so much time, and what was counted.
     pub async fn reconcile_until(&self, event: &Value, deadline: OffsetDateTime) -> (Value, Metrics) {
-        let handle = |body, _| self.reconciler.handle(body, deadline);
+        let handle = |body, received| self.reconciler.handle(body, received, deadline);
         let (answer, metrics) = batch::invoke(&raw(event), &self.reconciler.queue, &self.clock, handle).await;
         (answer.expect("a batch never fails"), metrics)
     }

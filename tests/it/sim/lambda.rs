@@ -307,7 +307,7 @@ impl History {
                 Which::Lifecycle => {
                     let reconciler = &flows.reconciler;
                     let read = |body: String| reconciler.clock.body(&body);
-                    let handle = |body, _receives| reconciler.handle(read(body), deadline);
+                    let handle = |body, received| reconciler.handle(read(body), received, deadline);
                     batch::process(&records, &flows.queue, &reconciler.clock, handle).await
                 }
                 Which::Author => {

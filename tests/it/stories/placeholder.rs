@@ -63,7 +63,7 @@ async fn reconcile_waits_too_and_says_for_what() {
     assert!(world.github().cancel(job, now));
     let cancelled = world.payload(job, "completed").to_string();
     let deadline = now + Duration::minutes(2);
-    match fleet.reconciler.handle(cancelled.clone(), deadline).await.outcome {
+    match fleet.reconciler.handle(cancelled.clone(), None, deadline).await.outcome {
         Outcome::Deferred(deferral) => {
             assert_eq!(deferral.reason, Reason::NeedsOperator);
             assert!(deferral.detail.contains(MISSING), "{}", deferral.detail);
@@ -72,7 +72,7 @@ async fn reconcile_waits_too_and_says_for_what() {
     }
     set_up(&world);
     world.advance(Duration::seconds(31));
-    let outcome = fleet.reconciler.handle(cancelled, deadline + Duration::seconds(31)).await.outcome;
+    let outcome = fleet.reconciler.handle(cancelled, None, deadline + Duration::seconds(31)).await.outcome;
     assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
     world.finish();
 }
