@@ -22,7 +22,7 @@ from local_aws import request
 sys.path.append(str(ROOT / "tests" / "template"))
 from policies import Stack  # noqa: E402
 
-FUNCTIONS = {f"{name}FunctionName": f"{name}Function" for name in ("Webhook", "Dispatch", "Reconcile")}
+FUNCTIONS = {f"{name}FunctionName": f"{name}Function" for name in ("Webhook", "Dispatch", "Reconcile", "Author")}
 LATE_SECONDS = 10
 ORDINARY = ("self-hosted", "fargate")
 

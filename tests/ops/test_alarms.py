@@ -106,13 +106,14 @@ class Alarms(Story):
         self.firing(what="it can again")
 
     def functions_that_do_not_start(self):
-        for key, alarm in (("DispatchFunctionName", "DispatchErrors"), ("ReconcileFunctionName", "ReconcileErrors")):
-            self.set(key, MAX_ATTEMPTS="many")
+        for function, setting in (("Dispatch", "MAX_ATTEMPTS"), ("Reconcile", "MAX_ATTEMPTS"), ("Author", "RERUN_INTERRUPTED")):
+            key, good = f"{function}FunctionName", {"MAX_ATTEMPTS": "5", "RERUN_INTERRUPTED": "1"}[setting]
+            self.set(key, **{setting: "many"})
             self.assertTrue(self.invoke(key, {"Records": []}))
-            self.firing(alarm, what="a setting is wrong")
-            self.set(key, MAX_ATTEMPTS="5")
+            self.firing(f"{function}Errors", what="a setting is wrong")
+            self.set(key, **{setting: good})
             self.later(5)
-            self.assertFalse(self.sweep() if alarm == "ReconcileErrors" else self.dispatch(self.job()))
+            self.assertFalse(self.invoke(key, {"Records": []}))
             self.firing(what="it is mended")
 
     def jobs_that_wait(self):
