@@ -98,12 +98,18 @@ impl ExitReason {
         )
     }
 
-    /// Whether the runner ended before it could take a job, so that the job it was started for is owed another.
-    /// An idle one is not among them: it had its time, and jobs that were cancelled leave such runners.
+    /// Whether the runner ended before it had a job, as far as `runner-init` says: somebody may be owed another. A
+    /// container that was killed by a signal says nothing.
     pub fn owes_a_runner(self) -> bool {
-        let lost =
-            matches!(self, ExitReason::Unavailable | ExitReason::NoJob | ExitReason::StoppedUnregistered);
-        lost || self.needs_operator()
+        let unused = matches!(
+            self,
+            ExitReason::Unavailable
+                | ExitReason::Idle
+                | ExitReason::NoJob
+                | ExitReason::StoppedUnregistered
+                | ExitReason::Ended(129..)
+        );
+        unused || self.needs_operator()
     }
 }
 
@@ -161,6 +167,9 @@ mod tests {
             all().filter(|reason| of(*reason)).map(ExitReason::code).collect()
         };
         assert_eq!(codes(ExitReason::needs_operator), [7, 80, 81, 85, 126, 127]);
-        assert_eq!(codes(ExitReason::owes_a_runner), [7, 80, 81, 82, 85, 87, 88, 126, 127]);
+        let (said, killed): (Vec<u8>, Vec<u8>) =
+            codes(ExitReason::owes_a_runner).into_iter().partition(|code| *code <= 128);
+        assert_eq!(said, [7, 80, 81, 82, 84, 85, 87, 88, 126, 127]);
+        assert_eq!(killed, (129..=255).collect::<Vec<u8>>());
     }
 }

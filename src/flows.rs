@@ -15,6 +15,7 @@ mod drought;
 mod eyes;
 mod group;
 mod hands;
+mod hidden;
 mod notices;
 mod patience;
 mod plan;

@@ -10,3 +10,4 @@ pub mod start;
 mod table;
 pub mod tend;
 pub mod timing;
+pub mod told;

@@ -61,10 +61,10 @@ impl Stop {
         format!("{} ({}), exit code {exit_code}{container}{image}", part(&self.reason), part(&self.code))
     }
 
-    /// Whether it certainly never registered a runner, by what ECS alone knows: for container-minted runners,
-    /// whose registration this system cannot look at.
-    pub fn never_registered(&self) -> bool {
-        !self.started || self.exit().is_some_and(ExitReason::owes_a_runner)
+    /// Whether it had no job, or may have had none, by what ECS alone knows: for container-minted runners, whose
+    /// registration this system cannot look at.
+    pub fn owes_a_runner(&self) -> bool {
+        !self.started || self.exit().is_none_or(ExitReason::owes_a_runner)
     }
 
     /// How the installation is to be mended, when it is its fault and not the job's: the next task would end the
@@ -89,9 +89,10 @@ impl Stop {
         cannot_pull.then_some("the image cannot be pulled: check its name, the registry and the way to it")
     }
 
-    /// Whether the job may have had a part in it: its containers started, and it is not plainly the installation's fault.
+    /// Whether the job may have had a part in it: its containers started, and it is plainly neither the installation's
+    /// fault nor GitHub's.
     pub fn may_be_the_job_s(&self) -> bool {
-        self.started && self.fix().is_none()
+        self.started && self.fix().is_none() && self.exit() != Some(ExitReason::Unavailable)
     }
 
     /// Whether its container says that the job was over before it.

@@ -46,6 +46,9 @@ pub const RAN_REPOSITORY: &str = "gha:ran-repository";
 /// That repository's id.
 pub const RAN_REPOSITORY_ID: &str = "gha:ran-repository-id";
 
+/// The job that the task was started for is over (container-minted only, where GitHub cannot be asked).
+pub const JOB_IS_OVER: &str = "gha:job-is-over";
+
 /// The value of [`RAN_JOB`] when the runner runs a job that nobody told of.
 pub const UNKNOWN_JOB: &str = "unknown";
 
@@ -174,6 +177,11 @@ impl<'a> TaskTags<'a> {
     /// [`RAN_REPOSITORY_ID`].
     pub fn ran_repository_id(self) -> Option<RepositoryId> {
         self.number(RAN_REPOSITORY_ID).map(RepositoryId)
+    }
+
+    /// [`JOB_IS_OVER`].
+    pub fn job_is_over(self) -> bool {
+        self.0.contains_key(JOB_IS_OVER)
     }
 
     /// Whether the runner is known to have run a job.

@@ -2,13 +2,19 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use crate::{flows::chain::Taken, ids::JobId, ids::RunnerId, protocol::books::Runner};
+use crate::{
+    flows::chain::Taken,
+    ids::{JobId, RunnerId},
+    protocol::{books::Runner, told::Told},
+};
 
 /// What the steps of one sweep share.
 #[derive(Debug, Default)]
 pub(crate) struct Course {
     /// Which job got whose runner, where the tags of all tasks were read.
     pub(crate) taken: Option<Taken>,
+    /// What the tags of all tasks tell, where GitHub cannot be asked.
+    pub(crate) told: Option<Told>,
     /// Runners of the warm pools that wait or come, by the class.
     pub(crate) pools: RefCell<BTreeMap<Option<String>, u32>>,
     /// How many those are to be at the most, all pools together.
@@ -19,7 +25,12 @@ pub(crate) struct Course {
 
 impl Course {
     pub(crate) fn new(taken: Option<Taken>, pools: BTreeMap<Option<String>, u32>, most: u32) -> Self {
-        Course { taken, pools: RefCell::new(pools), most, announced: RefCell::default() }
+        Course { taken, pools: RefCell::new(pools), most, ..Course::default() }
+    }
+
+    /// Of a sweep that GitHub cannot be asked in.
+    pub(crate) fn by_tags(told: Told) -> Self {
+        Course { told: Some(told), ..Course::default() }
     }
 
     /// One job gets one runner from a sweep. A step that is repeated after a rate limit may announce again.

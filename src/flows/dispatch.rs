@@ -17,14 +17,14 @@ use crate::{
         budget::{Budget, Slot, until_a_good_one},
         chain::Debt,
         document::Document,
-        eyes::Eyes,
+        eyes::{self, Eyes},
         hands::{discard, run_task, spend_by_name},
         memory::Memory,
         notices,
         plan::Plan,
         quota::Share,
     },
-    ids::{Attempt, Purpose, RunnerId, started_by},
+    ids::{Attempt, JobId, Purpose, RunnerId, started_by},
     intake::{
         classes::{Choice, Classes},
         labels::CapacityLabel,
@@ -365,13 +365,13 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         Ok(Eyes { github: self.github()?, ecs: &self.ecs, memory, names, now: self.clock.now() })
     }
 
-    /// The attempt, if a task of it lives.
-    async fn task_of(&self, plan: &Plan) -> Result<Option<Attempt>, CallError> {
-        let tasks = self.ecs.tasks_started_by(&plan.purpose.started_by()).await?;
+    /// The attempt, this or a later one, of which a task lives.
+    async fn task_of(&self, job: JobId, from: Attempt) -> Result<Option<Attempt>, CallError> {
+        let tasks = self.ecs.tasks_started_by(&started_by(job)).await?;
         let its = tasks.iter().filter(|task| task.live);
         let mut purposes = its.filter_map(|task| TaskTags(&task.tags).purpose(&self.policy.names));
         Ok(purposes.find_map(|it| match it {
-            Purpose::Job(_, attempt) if it == plan.purpose => Some(attempt),
+            Purpose::Job(_, attempt) if attempt >= from => Some(attempt),
             _ => None,
         }))
     }
@@ -395,9 +395,11 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 });
                 seen.debt = Some(debt);
             }
-            Look::Tasks => case.crew = Some(self.task_of(plan).await?),
+            Look::Tasks => case.crew = Some(self.task_of(job.id, case.attempt).await?),
             Look::Crew => case.crew = Some(self.eyes()?.crew(&plan.target, job.id, case.attempt).await?),
-            Look::Stopped => case.ended = Some(self.eyes()?.stopped(job.id).await?),
+            Look::Stopped => {
+                case.ended = Some(eyes::stopped(&self.ecs, &self.policy.names, job.id).await?);
+            }
             Look::Holder => {
                 let (life, id) = self.eyes()?.holder(&plan.target, &plan.purpose).await?;
                 case.now.name = Name::Taken(Some(life));

@@ -99,27 +99,6 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
         Ok(None)
     }
 
-    /// The attempts of that job whose tasks have ended, as far as ECS shows them.
-    pub(crate) async fn stopped(&self, job: JobId) -> Result<BTreeMap<Attempt, Past>, CallError> {
-        let mut ended = BTreeMap::new();
-        for task in self.ecs.ended_tasks(Some(&crate::ids::started_by(job))).await? {
-            let tags = TaskTags(&task.tags);
-            if let Some(Purpose::Job(of, attempt)) = tags.purpose(self.names)
-                && of == job
-            {
-                let how = match (tags.ran_a_job(), tags.ran_job()) {
-                    (false, _) => Ended::Idle,
-                    (true, Some(ran)) if ran != job => Ended::RanAnother,
-                    (true, _) => Ended::RanAJob,
-                };
-                let is_failure = how == Ended::Idle && task.stop.is_some_and(|stop| stop.may_be_the_job_s());
-                let failures = tags.failures() + u32::from(is_failure);
-                ended.entry(attempt).or_insert(Past { how, failures });
-            }
-        }
-        Ok(ended)
-    }
-
     /// Who holds that name. Its task is looked for only if its runner is not up.
     pub(crate) async fn holder(
         &self,
@@ -166,4 +145,29 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
         }
         Ok(Former::Useless)
     }
+}
+
+/// The attempts of that job whose tasks have ended, as far as ECS shows them.
+pub(crate) async fn stopped<E: FindTasks>(
+    ecs: &E,
+    names: &RunnerNames,
+    job: JobId,
+) -> Result<BTreeMap<Attempt, Past>, CallError> {
+    let mut ended = BTreeMap::new();
+    for task in ecs.ended_tasks(Some(&crate::ids::started_by(job))).await? {
+        let tags = TaskTags(&task.tags);
+        if let Some(Purpose::Job(of, attempt)) = tags.purpose(names)
+            && of == job
+        {
+            let how = match (tags.ran_a_job(), tags.ran_job()) {
+                (false, _) => Ended::Idle,
+                (true, Some(ran)) if ran != job => Ended::RanAnother,
+                (true, _) => Ended::RanAJob,
+            };
+            let is_failure = how == Ended::Idle && task.stop.is_some_and(|stop| stop.may_be_the_job_s());
+            let failures = tags.failures() + u32::from(is_failure);
+            ended.entry(attempt).or_insert(Past { how, failures });
+        }
+    }
+    Ok(ended)
 }

@@ -1,11 +1,14 @@
 //! What a process remembers, so that it asks once. A process that remembers nothing asks again.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use crate::{
     flows::{drought::Drought, quota::Ledger, watch::Watch},
     ids::{JobId, Purpose},
-    ports::{Target, Task},
+    ports::{Target, Task, TaskArn},
 };
 
 /// A few megabytes.
@@ -26,6 +29,8 @@ pub struct Memory {
     givers: RefCell<BTreeMap<JobId, ()>>,
     /// Which job runs on a task never changes.
     tasks: RefCell<BTreeMap<JobId, Task>>,
+    /// Tasks that have ended, and were followed up.
+    followed: RefCell<BTreeSet<TaskArn>>,
 }
 
 impl Memory {
@@ -57,6 +62,24 @@ impl Memory {
 
     pub(crate) fn task_of(&self, job: JobId) -> Option<Task> {
         self.tasks.borrow().get(&job).cloned()
+    }
+
+    /// Another runner was announced after that task, or its job given up.
+    pub(crate) fn follow(&self, task: &TaskArn) {
+        let mut followed = self.followed.borrow_mut();
+        if followed.len() < MOST_TASKS {
+            followed.insert(task.clone());
+        }
+    }
+
+    /// Whether that was so; of those that ECS has forgotten, nobody asks again.
+    pub(crate) fn is_followed(&self, task: &TaskArn) -> bool {
+        self.followed.borrow().contains(task)
+    }
+
+    pub(crate) fn forget_all_but(&self, ended: &[Task]) {
+        let shown: BTreeSet<&TaskArn> = ended.iter().map(|task| &task.arn).collect();
+        self.followed.borrow_mut().retain(|arn| shown.contains(arn));
     }
 
     pub(crate) fn runner(&self, job: JobId) -> Option<Purpose> {

@@ -128,6 +128,9 @@ where
         {
             self.memory.ran(event.job.id, &runner);
         }
+        if let Some(later) = self.write_down_the_end(event).await? {
+            return Ok(later);
+        }
         match (event.action, event.runner_name.as_deref()) {
             (Action::InProgress | Action::Completed, Some(runner)) => match self.policy.names.read(runner) {
                 None => Ok(skip(SkipReason::Runner, "the job runs on a runner of another fleet")),
@@ -244,7 +247,9 @@ where
         } else {
             let runner = self.stopped_runner(&task, &stopped.stop).await?;
             self.tell_of_untold(&runner, &stop).await?;
-            self.tend(&runner, Heard::Stopped, cause, &Course::default()).await?
+            let done = self.tend(&runner, Heard::Stopped, cause, &Course::default()).await?;
+            self.note_followed(&task, &done);
+            done
         };
         Ok(done.with_task(stopped.arn.clone()).with_usage(used(&task)).into())
     }
@@ -255,8 +260,8 @@ where
         let tags = TaskTags(&task.tags);
         let (Some(github), Some(id)) = (&self.github, tags.runner_id()) else {
             // StopTask deletes a task's tags: whoever stopped it has closed its books, or the sweep will.
-            let is_never = stop.never_registered() && !task.tags.is_empty();
-            let reg = if is_never { Reg::Never } else { Reg::Hidden };
+            let is_unused = stop.owes_a_runner() && !task.tags.is_empty();
+            let reg = if is_unused { Reg::Unused } else { Reg::Hidden };
             return Ok(of(life(reg, life::Task::Ended)));
         };
         let registration = github.runner(&target(tags), id).await?;

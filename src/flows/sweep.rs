@@ -61,7 +61,7 @@ where
         }
         let mut tally = Tally::default();
         let Some(github) = &self.github else {
-            self.stop_stuck(deadline, &mut tally).await?;
+            self.keep_books_by_tags(deadline, &mut tally).await?;
             return Ok(tally.into_outcome());
         };
         // Runners that cost money first; failed deliveries get a third of the time, or what is left.
@@ -301,35 +301,18 @@ where
         }
     }
 
-    async fn see_to(&self, runner: &Runner, course: &Course) -> Result<Done, CallError> {
+    pub(crate) async fn see_to(&self, runner: &Runner, course: &Course) -> Result<Done, CallError> {
         let why = match runner.life {
             Life::Starting => "its runner never connected",
             Life::Spent => "its registration is spent",
-            Life::Unregistered => "it did not start in time",
+            Life::Unused => "it did not start in time",
             Life::Hidden => "it is older than any job",
             _ => "idle past IDLE_TIMEOUT_SECONDS",
         };
         // What never started died of nothing that the job had a part in.
         let unstarted = Stop::default();
-        let stop = Some(&unstarted).filter(|_| runner.life == Life::Unregistered);
+        let stop = Some(&unstarted).filter(|_| runner.life == Life::Unused);
         let cause = Cause { stop, task: runner.task.as_ref(), why };
         self.tend(runner, Heard::Swept { past: runner.past }, cause, course).await
-    }
-
-    /// What ECS alone tells.
-    async fn stop_stuck(&self, deadline: OffsetDateTime, tally: &mut Tally) -> Result<(), CallError> {
-        let tasks = self.ecs.live_tasks().await?;
-        for runner in books::stuck(&tasks, &self.policy.names, self.clock.now(), self.idle_timeout) {
-            if self.clock.now() + timing::ONE_STEP > deadline {
-                tally.left += 1;
-                continue;
-            }
-            let tended = self.see_to(&runner, &Course::default()).await;
-            if let Ok(done) = &tended {
-                tally.add(done);
-            }
-            tally.note(tended.map(drop));
-        }
-        Ok(())
     }
 }

@@ -259,7 +259,7 @@ where
             };
         };
         let Some(github) = &self.github else {
-            return Ok(skip(SkipReason::Task, "the runner's task says so already"));
+            return self.look_again_by_tags(job, (owner, attempt), task, &own).await;
         };
         if !own.is_empty() || !self.ecs.ended_tasks(Some(&started_by(job.id))).await?.is_empty() {
             return Ok(own_is_used());

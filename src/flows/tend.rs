@@ -103,7 +103,8 @@ where
             return Ok((owed, None));
         }
         let Some(own) = own else { return Ok((Owed::ToNobody, None)) };
-        let chain = self.chain(self.github()?, course.taken.as_ref());
+        let Some(github) = &self.github else { return self.look_at_tags(runner, own, course).await };
+        let chain = self.chain(github, course.taken.as_ref());
         let debt = chain.debt(own.clone()).await?;
         let is_this = |attempt| runner.purpose == Some(Purpose::Job(own.job_id, attempt));
         let next = match debt {
@@ -228,9 +229,10 @@ where
         let name = runner.purpose.as_ref().map(|it| self.policy.names.of(it)).unwrap_or_default();
         let settled = |detail: &str| Done::new("Settled", detail);
         Ok(match step {
-            Step::Leave if matches!(runner.life, Life::Over | Life::Unregistered) => {
+            Step::Leave if runner.life == Life::Over => {
                 settled("its container ended in order, or was stopped on purpose")
             }
+            Step::Leave if runner.life == Life::Unused => settled("its job has a runner, or is over"),
             Step::Leave | Step::LookOwed | Step::LookRegistration | Step::LookTags => {
                 Done::nothing("nothing is to be done about this runner")
             }
@@ -277,6 +279,7 @@ where
         cause: Cause<'_>,
     ) -> Result<Done, CallError> {
         let job = next.job_id;
+        let is_own = runner.purpose.as_ref().and_then(Purpose::job) == Some(job);
         Ok(match step {
             Step::AnnounceAndTag => {
                 // Its own message may be on its way.
@@ -287,13 +290,15 @@ where
             Step::AnnounceAndStop => {
                 let why = "GitHub spent its registration, and no job ran on it";
                 let (done, why) = match runner.life {
-                    Life::Unregistered => (self.announce(next, cause).await?, cause.why),
+                    Life::Unused if is_own => (self.announce(next, cause).await?, cause.why),
+                    Life::Unused => (self.announce_anyway(next, cause.why).await?, cause.why),
                     _ => (self.announce_anyway(next, why).await?, why),
                 };
                 self.stop(runner, why).await?;
                 done
             }
-            Step::Announce if runner.life == Life::Unregistered => self.announce(next, cause).await?,
+            // Another's count is in that one's tasks.
+            Step::Announce if runner.life == Life::Unused && is_own => self.announce(next, cause).await?,
             Step::Replace => {
                 let mut done = match runner.life {
                     // An idle runner is no runner that died.
@@ -306,6 +311,7 @@ where
                 }
                 done
             }
+            _ if runner.life == Life::Unused => self.announce_anyway(next, cause.why).await?,
             _ => self.announce_anyway(next, "it ran some other job").await?,
         })
     }

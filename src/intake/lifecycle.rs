@@ -185,7 +185,7 @@ mod tests {
         });
         let Ok(Lifecycle::TaskStopped(task)) = read(&body.to_string()) else { panic!("no stopped task") };
         assert_eq!(task.started_by, "gha-7");
-        assert!(task.stop.never_registered());
+        assert!(task.stop.owes_a_runner());
         assert_eq!(task.stop.why(), "CannotPullContainerError (TaskFailedToStart), exit code none");
     }
 
@@ -194,10 +194,7 @@ mod tests {
     fn what_the_rule_leaves_of_the_event_says_the_same() {
         let whole = read(include_str!("../../tests/fixtures/ecs/task-stopped.json"));
         let left = read(include_str!("../../events/reconcile-task-stopped.json"));
-        assert!(
-            matches!(&whole, Ok(Lifecycle::TaskStopped(task)) if task.stop.never_registered()),
-            "{whole:?}"
-        );
+        assert!(matches!(&whole, Ok(Lifecycle::TaskStopped(task)) if task.stop.owes_a_runner()), "{whole:?}");
         assert_eq!(whole, left);
     }
 

@@ -213,7 +213,7 @@ pub fn stuck(
 ) -> impl Iterator<Item = Runner> {
     tasks.iter().filter_map(move |task| {
         let (reg, since, patience) = match task.started_at {
-            None => (Reg::Never, task.created_at?, idle_timeout.max(boot(task))),
+            None => (Reg::Unused, task.created_at?, idle_timeout.max(boot(task))),
             Some(started_at) => (Reg::Hidden, started_at, OLDEST_JOB),
         };
         let is_past = now - since > patience;
@@ -300,7 +300,7 @@ mod tests {
         let names = RunnerNames::default();
         let stuck = stuck(&tasks, &names, NOW, TIMEOUT);
         let stuck: Vec<_> = stuck.filter_map(|runner| Some((runner.life, runner.task?.arn))).collect();
-        let want = [(Life::Unregistered, pending.arn), (Life::Hidden, tasks[2].arn.clone())];
+        let want = [(Life::Unused, pending.arn), (Life::Hidden, tasks[2].arn.clone())];
         assert_eq!(stuck, want);
     }
 

@@ -15,8 +15,8 @@ pub enum Reg {
     Busy,
     /// Its container minted it: not to be seen from here.
     Hidden,
-    /// Its container would have, and never came to it, by what ECS alone tells.
-    Never,
+    /// Its container minted it, or never came to that, and no job ran on it: as far as ECS alone tells.
+    Unused,
 }
 
 /// What ECS shows of the task.
@@ -53,8 +53,8 @@ pub enum Life {
     Blurred,
     /// Its task lives, and what its container minted is not to be seen from here.
     Hidden,
-    /// Its container never came to mint.
-    Unregistered,
+    /// The same of one that is over, or does not start: no job is known to have run on it.
+    Unused,
     /// Nothing is left of it.
     Over,
 }
@@ -73,7 +73,7 @@ pub fn life(registration: Reg, task: Task) -> Life {
         (Reg::Busy, Task::Ended) => Life::Lost,
         (Reg::Online | Reg::Busy, Task::Unseen) => Life::Blurred,
         (Reg::Hidden, Task::Live) => Life::Hidden,
-        (Reg::Never, _) => Life::Unregistered,
+        (Reg::Unused, _) => Life::Unused,
     }
 }
 

@@ -105,9 +105,12 @@ fn fate(task: &Task) -> Fate {
         return Fate::Took;
     }
     let Some(stop) = &task.stop else { return Fate::Open };
+    let has_codes_of_its_own = TaskTags(&task.tags).runner_id().is_none();
     match (stop.code.as_deref(), stop.exit()) {
         (Some("SpotInterruption" | "UserInitiated"), _) => Fate::Open,
         (_, Some(ExitReason::Hung | ExitReason::Stopped)) => Fate::Took,
+        // Container-minted: `runner-init` has other codes where there was no job.
+        (_, Some(ExitReason::Ended(..129))) if has_codes_of_its_own => Fate::Took,
         (_, Some(ExitReason::Idle | ExitReason::NameTaken)) => Fate::Open,
         _ => Fate::Died(cause(stop)),
     }
@@ -141,7 +144,10 @@ mod tests {
     /// The runners in the order in which they were started: the job, and what became of its runner.
     fn tasks(runners: &[(&str, &str)]) -> Vec<Task> {
         let task = |(nth, (job, what)): (usize, &(&str, &str))| {
-            let mut its = BTreeMap::from([(tags::RUNNER_NAME.to_owned(), format!("fargate-{job}"))]);
+            let mut its = BTreeMap::from([
+                (tags::RUNNER_NAME.to_owned(), format!("fargate-{job}")),
+                (tags::RUNNER_ID.to_owned(), nth.to_string()),
+            ]);
             let (code, exit_code) = match *what {
                 "lives" => (None, None),
                 RAN => {
@@ -211,6 +217,18 @@ mod tests {
         assert_eq!(found.doubts.iter().map(|doubt| doubt.job.0).collect::<Vec<_>>(), [1]);
         let took = BTreeSet::from([found.doubts[0].task.clone()]);
         assert_eq!(outbreak(&tasks, "runner", &names, &took), None);
+    }
+
+    #[test]
+    fn of_a_container_minted_runner_the_code_tells_whether_it_took_a_job() {
+        let names = RunnerNames::default();
+        for (what, died) in [("0", false), ("1", false), ("87", true), ("137", true)] {
+            let mut tasks = tasks(&[("1-1", what), ("2-1", what), ("pool-1-0", what)]);
+            for task in &mut tasks {
+                task.tags.remove(tags::RUNNER_ID);
+            }
+            assert_eq!(outbreak(&tasks, "runner", &names, &BTreeSet::new()).is_some(), died, "{what}");
+        }
     }
 
     #[test]

@@ -204,7 +204,7 @@ pub enum Look {
     Debt,
     /// The job's live tasks and their registrations: does a runner wait already?
     Crew,
-    /// The job's live tasks: is there one of this attempt?
+    /// The job's live tasks: is there one of this attempt, or of a later one?
     Tasks,
     /// The job's stopped tasks: which attempts are over?
     Stopped,
@@ -274,11 +274,15 @@ table! {
     pub fn start / start_rows / start_without (c: &Case) -> Step =
         match (c.asked, c.now.owed, c.crew, c.had(), c.now.name, c.now.launch);
 
-    // The container mints for itself: nothing guards the name, so RunTask's token does
+    // The container mints for itself: nobody here sees the name, so RunTask's token guards the attempt, and ECS alone tells
     "An earlier delivery may have started a task on another capacity, under another token.":
-        (_, _, None, _, Hidden, Launch::Untried) if c.several => See(Look::Tasks);
-    "It has.":
+        (_, _, None, _, Hidden, Launch::Untried) if c.several || c.asked != Fresh => See(Look::Tasks);
+    "It has, or one of a later attempt.":
         (_, _, Some(Some(_)), _, Hidden, Launch::Untried) => Step::End(Duplicate(TASK_IS_THERE));
+    "None lives: which attempts are over, and how many died?":
+        (Old | Doubtful | Announced | HandedBack, _, Some(None), None, Hidden, Launch::Untried) if c.ended.is_none() => See(Look::Stopped);
+    "RunTask would answer with the task that is over. Whoever is owed another was announced when it ended, or the sweep does.":
+        (_, _, _, Some(_), Hidden, Launch::Untried) => Step::End(Duplicate("the task of this attempt is over"));
     "The same request names the same task, so a repetition is harmless.":
         (.., Hidden, Launch::Untried)               => Do(RunTask);
     "The token was used before, with other settings.":

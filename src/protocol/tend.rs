@@ -124,14 +124,16 @@ table! {
         (Life::Over | Life::Blurred, ..)                    => Leave;
 
     // The container mints for itself, and ECS alone tells
-    "No job can have run on it.":
-        (Life::Unregistered, Stopped, Job, _)               => Announce;
+    "Its job may be over, or have another's runner: the tags of the tasks tell.":
+        (Life::Unused, Stopped | Swept { past: true }, Job, None) => LookOwed;
+    "No job is known to have run on it.":
+        (Life::Unused, Stopped, Job, Some(Owed::ToAJob))    => Announce;
     "It does not start. The tags go with StopTask.":
-        (Life::Unregistered, Swept { past: true }, Job, _)  => AnnounceAndStop;
+        (Life::Unused, Swept { past: true }, Job, Some(Owed::ToAJob)) => AnnounceAndStop;
     "It does not start, or is older than any job.":
-        (Life::Unregistered | Life::Hidden, Swept { past: true }, ..) => Stop;
-    "It stops by itself when it has been idle.":
-        (Life::Unregistered | Life::Hidden, ..)             => Leave;
+        (Life::Unused | Life::Hidden, Swept { past: true }, ..) => Stop;
+    "It stops by itself when it has been idle, or has.":
+        (Life::Unused | Life::Hidden, ..)                   => Leave;
 
     // A registration without a task
     "No task, and none needed.":

@@ -345,7 +345,7 @@ fn what_the_rules_leave_of_each_form_is_read() {
             panic!("form {form}: {:?}", read(&event))
         };
         assert_eq!(json!(task.arn.0), event["detail"]["taskArn"], "form {form}");
-        assert!(task.stop.never_registered(), "form {form}");
+        assert!(task.stop.owes_a_runner(), "form {form}");
         assert_eq!(read(&with_more(&event)), read(&event), "form {form}, and more");
     }
 }

@@ -1,0 +1,210 @@
+//! Container-minted: reconcile has no credentials for GitHub, so it goes by what ECS shows and what GitHub's events say.
+//! A runner that ended without a job is followed by another, unless the tags of the tasks tell that its job has one, or
+//! is over.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::{
+    error::CallError,
+    fargate::{
+        stop::Stop,
+        tags::{self, TaskTags},
+    },
+    flows::{
+        course::Course,
+        reconcile::{Cause, Reconciler, replacement, replacement_delay},
+        tally::Tally,
+    },
+    ids::{Attempt, JobId, Purpose, started_by},
+    intake::{
+        payload::{Action, Job, Replacement, WorkflowJob},
+        skip::{Skip, SkipReason},
+    },
+    lambda::outcome::{Deferral, Done, Outcome, Reason, Wait},
+    ports::{Deliveries, FindTasks, Github, Queue, StartTasks, Task, TendTasks, Timer},
+    protocol::{
+        books::{self, Runner},
+        life::{self, Reg, life},
+        tend::{Heard, Owed},
+        timing,
+        told::{Debt, Told},
+    },
+};
+
+impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
+where
+    G: Github + Deliveries,
+    E: FindTasks + TendTasks,
+    S: StartTasks,
+    Q: Queue,
+    C: Timer,
+{
+    /// A job that is over is written on those of its tasks that live: when they end without a job, it is owed no other.
+    /// A task that is started for it all the same ends by itself when it has been idle.
+    pub(crate) async fn write_down_the_end(&self, event: &WorkflowJob) -> Result<Option<Outcome>, CallError> {
+        if self.github.is_some() || event.action != Action::Completed {
+            return Ok(None);
+        }
+        let job = event.job.id;
+        let tasks = self.ecs.tasks_started_by(&started_by(job)).await?;
+        let over = [(tags::JOB_IS_OVER.to_owned(), "true".to_owned())];
+        for task in tasks.iter().filter(|task| task.live) {
+            let tags = TaskTags(&task.tags);
+            if tags.ran_job() != Some(job) && !tags.job_is_over() {
+                self.ecs.tag(&task.arn, &over).await?;
+            }
+        }
+        let age = event.arrived_at.map(|arrived_at| self.clock.now() - arrived_at);
+        let may_come =
+            event.runner_name.is_none() && tasks.is_empty() && age.is_some_and(|age| age < timing::LATE_LOOK);
+        Ok(may_come.then(|| {
+            let detail = "its task may be on its way".to_owned();
+            let wait = Wait::For(timing::UNTIL_SHOWN);
+            Outcome::Deferred(Deferral { reason: Reason::TooEarly, wait, detail })
+        }))
+    }
+
+    /// Who is owed another runner, by the tags of all tasks; and that one.
+    pub(crate) async fn look_at_tags(
+        &self,
+        runner: &Runner,
+        own: Replacement,
+        course: &Course,
+    ) -> Result<(Owed, Option<Replacement>), CallError> {
+        let read;
+        let told = match &course.told {
+            Some(told) => told,
+            None => {
+                read = self.read_tags().await?;
+                &read
+            }
+        };
+        let next = match told.debt(own.job_id, runner.task.as_ref().map(|task| &task.arn)) {
+            Debt::ToNobody => return Ok((Owed::ToNobody, None)),
+            Debt::Served => return Ok((Owed::Served, None)),
+            // Its own task is not listed yet.
+            Debt::Unknown => own,
+            Debt::ToTheJobOf(task) => {
+                // Its own task may not be listed yet, and one before it be the newest.
+                let is_later = |next: &Replacement| next.job_id != own.job_id || next.attempt > own.attempt;
+                self.next_after(task).filter(is_later).unwrap_or(own)
+            }
+        };
+        if !course.may_announce(next.job_id, runner) {
+            return Ok((Owed::Announced, None));
+        }
+        Ok((Owed::ToAJob, Some(next)))
+    }
+
+    async fn read_tags(&self) -> Result<Told, CallError> {
+        let (ended, live) = (self.ecs.ended_tasks(None).await?, self.ecs.live_tasks().await?);
+        Ok(Told::read(ended.iter().chain(&live), &self.policy.names))
+    }
+
+    /// The runner after that task's.
+    fn next_after(&self, task: &Task) -> Option<Replacement> {
+        let tags = TaskTags(&task.tags);
+        match tags.purpose(&self.policy.names)? {
+            Purpose::Job(job, attempt) => Some(replacement(job, attempt, tags.labels(), tags)),
+            Purpose::Pool { .. } => None,
+        }
+    }
+
+    /// One sweep: tasks that do not start, those that are older than any job, and those that have ended and were not
+    /// followed by another, since nobody told of their end.
+    pub(crate) async fn keep_books_by_tags(
+        &self,
+        deadline: OffsetDateTime,
+        tally: &mut Tally,
+    ) -> Result<(), CallError> {
+        let (live, ended) = (self.ecs.live_tasks().await?, self.ecs.ended_tasks(None).await?);
+        self.memory.forget_all_but(&ended);
+        let told = Told::read(ended.iter().chain(&live), &self.policy.names);
+        let unfollowed: Vec<&Task> = ended.iter().filter(|task| self.is_unfollowed(task, &told)).collect();
+        let course = Course::by_tags(told);
+        for runner in books::stuck(&live, &self.policy.names, self.clock.now(), self.idle_timeout) {
+            if self.clock.now() + timing::ONE_STEP > deadline {
+                tally.left += 1;
+                continue;
+            }
+            let tended = self.see_to(&runner, &course).await;
+            if let Ok(done) = &tended {
+                tally.add(done);
+            }
+            tally.note(tended.map(drop));
+        }
+        for task in unfollowed {
+            if self.clock.now() + timing::ONE_STEP > deadline {
+                tally.left += 1;
+                continue;
+            }
+            let followed = self.follow_ended(task, &course).await;
+            if let Ok(done) = &followed {
+                tally.add(done);
+            }
+            tally.note(followed.map(drop));
+        }
+        Ok(())
+    }
+
+    /// Whether that task ended without a job, and no other of its job has come since, in the time that it takes.
+    fn is_unfollowed(&self, task: &Task, told: &Told) -> bool {
+        let Some(Purpose::Job(job, attempt)) = TaskTags(&task.tags).purpose(&self.policy.names) else {
+            return false;
+        };
+        let owes = task.stop.as_ref().filter(|stop| stop.owes_a_runner());
+        let takes = replacement_delay(attempt.next()) + 2 * timing::UNTIL_SHOWN;
+        let is_due =
+            |stop: &Stop| stop.stopped_at.is_some_and(|stopped_at| self.clock.now() - stopped_at > takes);
+        !TaskTags(&task.tags).ran_a_job()
+            && owes.is_some_and(is_due)
+            && told.is_newest(job, attempt)
+            && !self.memory.is_followed(&task.arn)
+    }
+
+    async fn follow_ended(&self, task: &Task, course: &Course) -> Result<Done, CallError> {
+        let runner = Runner::of_task(life(Reg::Unused, life::Task::Ended), true, task, &self.policy.names);
+        let why = task.stop.as_ref().map(Stop::why).unwrap_or_default();
+        let cause = Cause { stop: task.stop.as_ref(), task: Some(task), why: &why };
+        let done = self.tend(&runner, Heard::Stopped, cause, course).await?;
+        self.note_followed(task, &done);
+        Ok(done)
+    }
+
+    /// What was announced is not on the queue twice, as far as this process knows.
+    pub(crate) fn note_followed(&self, task: &Task, done: &Done) {
+        if self.github.is_none() && done.count("Replaced") + done.count("Rejected") > 0 {
+            self.memory.follow(&task.arn);
+        }
+    }
+
+    /// The second look at a job that got another's runner of equal labels: if it has had none of its own, its event was
+    /// lost, and whoever is at the end of the chain has none.
+    pub(crate) async fn look_again_by_tags(
+        &self,
+        job: &Job,
+        (owner, attempt): (JobId, Attempt),
+        task: &Task,
+        own: &[Task],
+    ) -> Result<Outcome, CallError> {
+        if !own.is_empty() || !self.ecs.ended_tasks(Some(&started_by(job.id))).await?.is_empty() {
+            let why = "the job's own runner serves the owner of the one that it got";
+            return Ok(Outcome::Skipped(Skip::new(SkipReason::Runner, why)));
+        }
+        let tags = TaskTags(&task.tags);
+        let own = replacement(owner, attempt, tags.labels(), tags);
+        let next = match self.read_tags().await?.debt(owner, None) {
+            Debt::ToNobody | Debt::Served => {
+                let why = "nobody is left without a runner";
+                return Ok(Outcome::Skipped(Skip::new(SkipReason::Runner, why)));
+            }
+            Debt::Unknown => own,
+            Debt::ToTheJobOf(newest) => self.next_after(newest).unwrap_or(own),
+        };
+        let delay = if next.attempt.0 <= 2 { Duration::ZERO } else { replacement_delay(next.attempt) };
+        self.queue.announce(&next.to_body(), delay).await?;
+        Ok(Done::new("Replaced", "the job brought no runner of its own, and took another's").into())
+    }
+}

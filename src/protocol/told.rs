@@ -1,0 +1,155 @@
+//! What the tags of the tasks that ECS shows tell of jobs. Where the containers mint, nobody can ask GitHub, and this
+//! is all there is: which jobs have a runner, and which are over, as far as GitHub's events came while the tasks lived.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    fargate::tags::TaskTags,
+    ids::{Attempt, JobId, Purpose, RunnerNames},
+    ports::{Task, TaskArn},
+};
+
+/// What the tags of the tasks tell, live and ended ones.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Whose runner a job was given, by the job.
+    runners: BTreeMap<JobId, Purpose>,
+    over: BTreeSet<JobId>,
+    /// The newest runner that was started for a job.
+    newest: BTreeMap<JobId, (Attempt, Task)>,
+}
+
+/// Who is owed another runner, now that one is gone.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Debt<'a> {
+    /// Nobody: the job at the end of the chain has a runner, or is over.
+    ToNobody,
+    /// A job whose runner waits, or is on its way.
+    Served,
+    /// The job that these runners were started for: the newest is this one.
+    ToTheJobOf(&'a Task),
+    /// A job of which no task is shown.
+    Unknown,
+}
+
+impl Told {
+    /// Reads them.
+    pub fn read<'a>(tasks: impl Iterator<Item = &'a Task>, names: &RunnerNames) -> Self {
+        let mut told = Told::default();
+        for task in tasks {
+            let tags = TaskTags(&task.tags);
+            let Some(purpose) = tags.purpose(names) else { continue };
+            if let Purpose::Job(job, attempt) = purpose {
+                told.over.extend(Some(job).filter(|_| tags.job_is_over()));
+                // Two may have been started under one name, on two capacities: the second ends at once.
+                let known = told.newest.get(&job).map(|(known, other)| (*known, other.live));
+                if known < Some((attempt, task.live)) {
+                    told.newest.insert(job, (attempt, task.clone()));
+                }
+            }
+            if let Some(ran) = tags.ran_job() {
+                told.runners.insert(ran, purpose);
+            }
+        }
+        told
+    }
+
+    /// Follows the chain from that job, one of whose runners is gone: it may have been given another job's runner, that
+    /// one another's, … `gone` may be shown as if it lived.
+    pub fn debt(&self, mut job: JobId, gone: Option<&TaskArn>) -> Debt<'_> {
+        let mut seen = BTreeSet::new();
+        loop {
+            if !seen.insert(job) || self.over.contains(&job) {
+                return Debt::ToNobody;
+            }
+            match self.runners.get(&job) {
+                Some(Purpose::Job(owner, _)) if *owner != job => job = *owner,
+                Some(_) => return Debt::ToNobody,
+                None => break,
+            }
+        }
+        match self.newest.get(&job) {
+            None => Debt::Unknown,
+            Some((_, task)) if task.live && gone != Some(&task.arn) && !TaskTags(&task.tags).ran_a_job() => {
+                Debt::Served
+            }
+            Some((_, task)) => Debt::ToTheJobOf(task),
+        }
+    }
+
+    /// Whether that is the newest runner of its job.
+    pub fn is_newest(&self, job: JobId, attempt: Attempt) -> bool {
+        self.newest.get(&job).is_none_or(|(newest, _)| *newest <= attempt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fargate::tags;
+
+    /// Runners in the order in which they were started: its name, whether it lives, the job that it ran, and whether
+    /// its own job is over.
+    fn told(runners: &[(&str, bool, Option<u64>, bool)]) -> Told {
+        let task = |&(name, live, ran, over): &(&str, bool, Option<u64>, bool)| {
+            let mut its = BTreeMap::from([(tags::RUNNER_NAME.to_owned(), format!("fargate-{name}"))]);
+            its.extend(ran.map(|job| (tags::RAN_JOB.to_owned(), job.to_string())));
+            its.extend(over.then(|| (tags::JOB_IS_OVER.to_owned(), "true".to_owned())));
+            Task {
+                arn: TaskArn(name.to_owned()),
+                live,
+                on_instance: false,
+                created_at: None,
+                started_at: None,
+                tags: its,
+                definition: String::new(),
+                stop: None,
+                usage: None,
+            }
+        };
+        let tasks: Vec<Task> = runners.iter().map(task).collect();
+        Told::read(tasks.iter(), &RunnerNames::default())
+    }
+
+    #[test]
+    fn the_debt_is_at_the_end_of_the_chain() {
+        let (live, ended) = (true, false);
+        let to = |told: &Told, gone: &str| match told.debt(JobId(1), Some(&TaskArn(gone.to_owned()))) {
+            Debt::ToTheJobOf(task) => task.arn.0.clone(),
+            debt => format!("{debt:?}"),
+        };
+        for (runners, want) in [
+            (&[("1-1", ended, None, false)][..], "1-1"),
+            // ECS shows it as it was before.
+            (&[("1-1", live, None, false)], "1-1"),
+            (&[("1-1", ended, None, true)], "ToNobody"),
+            (&[("1-1", ended, None, false), ("1-2", live, None, false)], "Served"),
+            (&[("1-1", ended, None, false), ("1-2", ended, None, false)], "1-2"),
+            (&[("1-1", ended, None, false), ("1-2", live, Some(1), false)], "ToNobody"),
+            (&[("1-1", ended, None, false), ("pool-1-0", live, Some(1), false)], "ToNobody"),
+            // Another has its runner.
+            (&[("1-1", ended, None, false), ("2-1", live, Some(1), false)], "2-1"),
+            (&[("1-1", ended, None, false), ("2-1", live, Some(1), true)], "ToNobody"),
+            (
+                &[("1-1", ended, None, false), ("2-1", live, Some(1), false), ("2-2", live, None, false)],
+                "Served",
+            ),
+            (
+                &[("1-1", ended, None, false), ("2-1", live, Some(1), false), ("3-1", live, Some(2), false)],
+                "3-1",
+            ),
+            (&[("1-1", ended, Some(2), false), ("2-1", live, Some(1), false)], "ToNobody"),
+            (&[], "Unknown"),
+        ] {
+            assert_eq!(to(&told(runners), "1-1"), want, "{runners:?}");
+        }
+    }
+
+    #[test]
+    fn the_newest_runner_of_a_job() {
+        let told = told(&[("1-2", false, None, false), ("1-1", false, None, false)]);
+        for (attempt, is_newest) in [(1, false), (2, true), (3, true)] {
+            assert_eq!(told.is_newest(JobId(1), Attempt(attempt)), is_newest, "{attempt}");
+        }
+    }
+}
