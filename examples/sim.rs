@@ -35,6 +35,7 @@ Simulates a fleet, and checks that no job is lost, doubled or left behind.
   --apps N       how many Apps there are to ask GitHub as (1)
   --author       the function author is there: jobs that went with their runner run again (see --rate spot=N)
   --faults N     how much goes wrong, in percent of the usual (100)
+  --usual        what other fleets have met, and hardly ever, does not happen
   --rate NAME=N  how often one thing goes wrong (tests/it/sim/rates.rs has the names); may be given several times
   --older NAME   that function is of the release before: webhook, dispatch, reconcile; or turns: of each every other
                  process; may be given several times
@@ -56,7 +57,8 @@ struct Arguments {
     apps: usize,
     author: bool,
     faults: u32,
-    rates: Rates,
+    usual: bool,
+    rates: Vec<String>,
     older: Older,
     scene: Option<String>,
     small: bool,
@@ -71,6 +73,14 @@ impl Arguments {
     fn per_hour(&self) -> u64 {
         self.per_hour.unwrap_or(2_000)
     }
+
+    /// Those, with what was given.
+    fn rates(&self, mut rates: Rates) -> Rates {
+        for setting in &self.rates {
+            rates.set(setting);
+        }
+        rates
+    }
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -82,7 +92,8 @@ fn arguments() -> Result<Arguments, String> {
         apps: 1,
         author: false,
         faults: 100,
-        rates: Rates::default(),
+        usual: false,
+        rates: Vec::new(),
         older: Older::None,
         scene: None,
         small: false,
@@ -104,9 +115,11 @@ fn arguments() -> Result<Arguments, String> {
             "--apps" => arguments.apps = number(value()?)? as usize,
             "--author" => arguments.author = true,
             "--faults" => arguments.faults = number(value()?)? as u32,
+            "--usual" => arguments.usual = true,
             "--rate" => {
                 let setting = value()?;
-                arguments.rates.set(&setting).ok_or(format!("no rate: {setting}\n\n{USAGE}"))?;
+                Rates::default().set(&setting).ok_or(format!("no rate: {setting}\n\n{USAGE}"))?;
+                arguments.rates.push(setting);
             }
             "--older" => {
                 let name = value()?;
@@ -162,7 +175,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
         apps: arguments.apps,
         author: arguments.author,
         faults: arguments.faults,
-        rates: arguments.rates.clone(),
+        rates: arguments.rates(if arguments.usual { Rates::default() } else { Rates::harder() }),
         older: arguments.older,
         ..Settings::default()
     };
@@ -236,7 +249,7 @@ fn play(name: &str, arguments: &Arguments) -> ExitCode {
             stop_at_violation: false,
             apps: arguments.apps,
             faults: arguments.faults,
-            rates: arguments.rates.clone(),
+            rates: arguments.rates(Rates::default()),
             telling: !arguments.tell.is_empty(),
             tell_only: arguments.tell.clone(),
             ..Settings::default()

@@ -27,6 +27,8 @@ pub const REPOSITORY: &str = "gha:repository";
 pub const REPOSITORY_ID: &str = "gha:repository-id";
 /// The workflow run of that job.
 pub const RUN_ID: &str = "gha:run-id";
+/// Which of that run's attempts the job is of.
+pub const RUN_ATTEMPT: &str = "gha:run-attempt";
 /// The App's installation.
 pub const INSTALLATION_ID: &str = "gha:installation-id";
 /// The job's name, for people.
@@ -141,6 +143,11 @@ impl<'a> TaskTags<'a> {
     /// [`REPOSITORY_ID`].
     pub fn repository_id(self) -> Option<RepositoryId> {
         self.number(REPOSITORY_ID).map(RepositoryId)
+    }
+
+    /// [`RUN_ATTEMPT`].
+    pub fn run_attempt(self) -> Option<u32> {
+        self.text(RUN_ATTEMPT)?.parse().ok()
     }
 
     /// [`RUN_ID`].

@@ -129,6 +129,8 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
                     self.remember(&next, &link);
                     if let (Link::Waits, Some(state)) = (&link, state) {
                         next.labels = state.labels;
+                        next.run_id = state.run.map(|(run, _)| run).or(next.run_id);
+                        next.run_attempt = state.run.map(|(_, attempt)| attempt).or(next.run_attempt);
                     }
                     link
                 }

@@ -488,7 +488,7 @@ pub(crate) fn replacement(
     tags: TaskTags<'_>,
 ) -> Replacement {
     let next = Replacement::new(job, attempt.next(), target(tags));
-    Replacement { labels, run_id: tags.run_id().map(RunId), ..next }
+    Replacement { labels, run_id: tags.run_id().map(RunId), run_attempt: tags.run_attempt(), ..next }
 }
 
 /// Before that attempt, which is the second or a later one.

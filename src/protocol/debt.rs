@@ -109,6 +109,7 @@ mod tests {
                 labels: vec![],
                 succeeded: false,
                 since: None,
+                run: None,
             };
             assert_eq!(link(Some(&state), &names, now), want, "{status:?} on {runner:?}");
         }
@@ -124,6 +125,7 @@ mod tests {
             labels: vec![],
             succeeded: false,
             since: Some(since),
+            run: None,
         };
         assert_eq!(link(Some(&state), &names, since + time::Duration::hours(24)), Link::Waits);
         let later = link(Some(&state), &names, since + time::Duration::hours(25));

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use crate::{
-    ids::{InstallationId, RunnerId, RunnerVersion},
+    ids::{InstallationId, RunId, RunnerId, RunnerVersion},
     intake::payload::rfc3339,
     ports::{self, JobStatus},
 };
@@ -72,6 +72,8 @@ pub(super) struct Job {
     conclusion: Option<String>,
     created_at: Option<String>,
     started_at: Option<String>,
+    run_id: Option<RunId>,
+    run_attempt: Option<u32>,
 }
 
 impl From<Job> for ports::JobState {
@@ -84,6 +86,7 @@ impl From<Job> for ports::JobState {
             succeeded: job.conclusion.as_deref() == Some("success"),
             // Of a job that a rule held back, `created_at` may lie days before.
             since: times.into_iter().flatten().filter_map(|time| rfc3339(&time)).max(),
+            run: job.run_id.zip(job.run_attempt),
         }
     }
 }

@@ -34,6 +34,9 @@ pub struct Replacement {
     /// The run, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_id: Option<RunId>,
+    /// Which of the run's attempts the job is of, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_attempt: Option<u32>,
     /// The App's installation, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installation_id: Option<InstallationId>,
@@ -53,6 +56,7 @@ impl Replacement {
             repository: place.repository,
             repository_id: place.repository_id,
             run_id: None,
+            run_attempt: None,
             installation_id: place.installation,
             registered: false,
         }
@@ -71,7 +75,7 @@ impl Replacement {
             id: self.job_id,
             attempt: self.attempt,
             run_id: self.run_id,
-            run_attempt: None,
+            run_attempt: self.run_attempt,
             name: None,
             workflow: None,
             labels: self.labels,

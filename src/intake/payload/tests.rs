@@ -69,6 +69,7 @@ fn a_replacement_reads_back() {
         repository: None,
         repository_id: Some(RepositoryId(5)),
         run_id: None,
+        run_attempt: None,
         installation_id: Some(InstallationId(7)),
         registered: true,
     };

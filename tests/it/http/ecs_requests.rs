@@ -172,7 +172,7 @@ pub fn not_runnable(input: &RunTaskRequest, overrides: &Value) -> Option<String>
         return wrong("only Fargate gives public addresses and disks of a size");
     }
     // A task has 50 at most: these, the three that come when its runner takes a job, and the task definition's.
-    let most = if input.tags.iter().any(|tag| tag.key == "gha:class") { 15 } else { 12 };
+    let most = if input.tags.iter().any(|tag| tag.key == "gha:class") { 16 } else { 13 };
     if input.tags.len() > most {
         return Some(format!(
             "{} tags, which leave less than {} for the task definition's",

@@ -54,6 +54,7 @@ impl FaultyPort {
             labels: Vec::new(),
             succeeded: false,
             since: None,
+            run: None,
         };
         let names = RunnerNames::default();
         let anothers =

@@ -2,7 +2,7 @@
 
 use gha_fargate_runners::{
     fargate::{fleet::Capacity, request::TaskRequest, size::Size, stop::Stop, tags, usage::Usage},
-    ids::RunnerId,
+    ids::{RunId, RunnerId},
     ports::{Delivery, JobState, JobStatus, Registration, Source, Task, TaskArn},
 };
 
@@ -35,6 +35,7 @@ pub fn as_state(job: &github::Job) -> Option<JobState> {
         labels: job.labels.written().to_vec(),
         succeeded: job.conclusion.as_deref() == Some("success"),
         since: Some(job.started_at.unwrap_or(job.created_at)),
+        run: Some((RunId(job.run), job.run_attempt)),
     })
 }
 

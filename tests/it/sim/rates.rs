@@ -121,6 +121,36 @@ pub enum Spells {
 }
 
 impl Rates {
+    /// All that other fleets have met, and oftener than they tell of.
+    pub fn harder() -> Self {
+        let once = |minutes| Spells::In { percent: 2, of: HOUR, lasts: minutes * MINUTE };
+        Rates {
+            late_copy: 10_000,
+            lag: 5 * MINUTE,
+            consumed: 20,
+            late_busy: 3_000,
+            seems_idle: 1_000,
+            seems_offline: 1_000,
+            unlisted: 1_000,
+            unheard_taker: 200,
+            excluded_taker: 200,
+            held_back: 200,
+            silent_job: 200,
+            unknown_queued: 200,
+            unknown_taken: 200,
+            late_webhook: 5_000,
+            unheard: 20,
+            webhooks_out: Spells::In { percent: 2, of: HOUR, lasts: 50 * MINUTE },
+            webhooks_lost: once(10),
+            refused: once(30),
+            broken: once(30),
+            registry_down: once(30),
+            no_addresses: once(30),
+            disguised_throttle: 200,
+            ..Rates::default()
+        }
+    }
+
     /// Changes the one of that name: `consumed=20` (in 100,000 cases), `lag=300` (seconds), `dispatch_ahead=300`
     /// (seconds), `refused=360-1080` (from that minute to that one).
     pub fn set(&mut self, setting: &str) -> Option<()> {

@@ -127,6 +127,19 @@ fn what_goes_wrong_often_breaks_nothing_either() {
     }
 }
 
+#[test]
+fn what_other_fleets_have_met_breaks_nothing_either() {
+    for seed in 1..=3 {
+        let settings = Settings { rates: Rates::harder(), ..Settings::default() };
+        let plan = Plan::Seeded { seed, jobs: 300, per_hour: 1_800, from: 1 };
+        let mut history = History::new(plan, Chance::seeded(seed), settings, seed);
+        history.run(|_| {});
+        let world = history.world.borrow();
+        assert!(world.stats.ran > 250, "only {} jobs ran", world.stats.ran);
+        assert!(world.checks.violations.is_empty(), "seed {seed}: {:?}", world.checks.violations);
+    }
+}
+
 /// While a stack is updated, and back again: each function may be of the release before, and any two may differ.
 #[test]
 fn functions_of_two_releases_keep_the_promise_together() {

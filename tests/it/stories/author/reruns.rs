@@ -18,6 +18,18 @@ fn capacity(world: &World) -> String {
     }
 }
 
+impl Story {
+    /// The newest task dies before its runner has a job, and another follows.
+    async fn follow_dead_runner(&self) {
+        self.world.boot();
+        let task = self.world.ecs().live().map(|task| task.number).max().expect("a task");
+        self.world.kill_task(task, "EssentialContainerExited", "x", Some(139));
+        self.tell_stopped(task).await;
+        self.world.advance(Duration::minutes(1));
+        assert_eq!(self.dispatch_again().await, 0);
+    }
+}
+
 #[tokio::test]
 async fn an_interrupted_job_runs_again_on_demand() {
     let story = Story::begin().await;
@@ -41,6 +53,31 @@ async fn an_interrupted_job_runs_again_on_demand() {
     assert_eq!((story.attempts(job), new.len()), (2, 1));
     story.start(&new).await;
     assert_eq!(capacity(&story.world), "FARGATE", "never Spot twice");
+}
+
+/// A runner that dies before it has its job is followed by another: that one may be on Spot again, and nobody is asked
+/// whether the job's attempt at its run, the first, is one that this system asked for. The second is asked about.
+#[tokio::test]
+async fn what_follows_a_dead_runner_knows_its_attempt_at_the_run() {
+    let story = Story::begin().await;
+    let first = story.world.queue_job(&LABELS);
+    story.dispatch(&[story.world.payload(first, "queued")]).await;
+    story.world.take_calls();
+    story.follow_dead_runner().await;
+    assert_eq!(story.world.take_calls().count(Op::GetRun), 0);
+    assert_eq!(capacity(&story.world), "FARGATE_SPOT");
+    story.world.boot();
+    assert_eq!(story.world.assign().len(), 1);
+
+    let job = story.run(&["test"]).await[0];
+    story.interrupt(job, "failure").await;
+    story.rest().await;
+    let again = story.again(job);
+    story.dispatch(&[story.world.payload(again[0], "queued")]).await;
+    story.world.take_calls();
+    story.follow_dead_runner().await;
+    assert_eq!(story.world.take_calls().count(Op::GetRun), 1);
+    assert_eq!(capacity(&story.world), "FARGATE");
 }
 
 /// GitHub has not noticed that the runner is gone, and then the rest of the run goes on.

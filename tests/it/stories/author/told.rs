@@ -20,7 +20,7 @@ fn queue(world: &World, names: &[&str], labels: &[&str]) -> (Vec<u64>, Vec<Value
 
 impl Story {
     /// How many messages come again.
-    async fn dispatch(&self, payloads: &[Value]) -> usize {
+    pub(super) async fn dispatch(&self, payloads: &[Value]) -> usize {
         let mut again = 0;
         for ten in payloads.chunks(10) {
             let bodies: Vec<String> = ten.iter().map(Value::to_string).collect();
@@ -30,7 +30,7 @@ impl Story {
         again
     }
 
-    async fn dispatch_again(&self) -> usize {
+    pub(super) async fn dispatch_again(&self) -> usize {
         let batch = self.world.receive(JOB_QUEUE, 10);
         self.world.acknowledge(JOB_QUEUE, &batch, &self.fleet.dispatch(&batch).await)
     }
