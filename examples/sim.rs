@@ -31,6 +31,7 @@ Simulates a fleet, and checks that no job is lost, doubled or left behind.
   --jobs N       how many jobs come (100000)
   --seed N       the same seed gives the same history, to the byte (1)
   --per-hour N   jobs an hour, on average (2000)
+  --mode NAME    dispatcher-minted or container-minted (dispatcher-minted)
   --pool N       WARM_POOL_SIZE (0)
   --apps N       how many Apps there are to ask GitHub as (1)
   --author       the function author is there: jobs that went with their runner run again (see --rate spot=N)
@@ -53,6 +54,7 @@ struct Arguments {
     jobs: u64,
     seed: u64,
     per_hour: Option<u64>,
+    container_minted: bool,
     pool: u32,
     apps: usize,
     author: bool,
@@ -88,6 +90,7 @@ fn arguments() -> Result<Arguments, String> {
         jobs: 100_000,
         seed: 1,
         per_hour: None,
+        container_minted: false,
         pool: 0,
         apps: 1,
         author: false,
@@ -111,6 +114,13 @@ fn arguments() -> Result<Arguments, String> {
             "--jobs" => arguments.jobs = number(value()?)?,
             "--seed" => arguments.seed = number(value()?)?,
             "--per-hour" => arguments.per_hour = Some(number(value()?)?),
+            "--mode" => {
+                arguments.container_minted = match value()?.as_str() {
+                    "dispatcher-minted" => false,
+                    "container-minted" => true,
+                    name => return Err(format!("no mode: {name}\n\n{USAGE}")),
+                }
+            }
             "--pool" => arguments.pool = number(value()?)? as u32,
             "--apps" => arguments.apps = number(value()?)? as usize,
             "--author" => arguments.author = true,
@@ -171,6 +181,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
     let per_hour = arguments.per_hour();
     let settings = Settings {
         stop_at_violation: false,
+        container_minted: arguments.container_minted,
         pool: arguments.pool,
         apps: arguments.apps,
         author: arguments.author,
@@ -297,7 +308,7 @@ fn exhaust() -> ExitCode {
 
 fn plant() -> ExitCode {
     let mut missed = 0;
-    for (fault, name) in planted::ALL {
+    for (fault, name) in planted::ALL.into_iter().chain(planted::CONTAINER_MINTED) {
         println!("{name}:");
         match planted::catch(fault) {
             Some(failing) => println!("{}", failing.story()),
@@ -317,7 +328,7 @@ fn plant() -> ExitCode {
             }
         }
     }
-    let planted = planted::ALL.len() + wrong_reruns::ALL.len();
+    let planted = planted::ALL.len() + planted::CONTAINER_MINTED.len() + wrong_reruns::ALL.len();
     println!("{planted} planted, {} caught", planted - missed);
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

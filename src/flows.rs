@@ -1,6 +1,7 @@
 //! The flows: short scripts over the ports. They look, ask the protocol what comes next, and do it.
 
 pub mod author;
+pub mod container;
 pub mod dispatch;
 pub mod doctor;
 pub mod document;

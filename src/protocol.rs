@@ -1,6 +1,7 @@
 //! The protocol: what comes next, as pure functions. No I/O, no clock.
 
 pub mod books;
+pub mod container;
 pub mod debt;
 pub mod life;
 pub mod outbreak;

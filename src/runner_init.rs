@@ -48,7 +48,6 @@ mod mint;
 mod processes;
 mod settings;
 mod supervise;
-mod watch;
 
 use std::{env, ffi::OsString, fmt::Display, os::fd::RawFd};
 
@@ -58,26 +57,14 @@ use tokio::runtime::Runtime;
 use crate::{
     env::Mistakes,
     exit::ExitReason,
+    flows::container::End,
     lambda::function::{self, environment as get},
 };
 use settings::Settings;
 
-/// The end: why, and what the log says about it.
-#[derive(Debug)]
-struct End {
-    reason: ExitReason,
-    detail: String,
-}
-
-impl End {
-    fn new(reason: ExitReason, detail: impl Into<String>) -> Self {
-        End { reason, detail: detail.into() }
-    }
-
-    /// Something that never fails on a working Linux has failed.
-    fn broken(what: &str, error: impl Display) -> Self {
-        End::new(ExitReason::CannotStart, format!("{what}: {error}"))
-    }
+/// Something that never fails on a working Linux has failed.
+fn broken(what: &str, error: impl Display) -> End {
+    End::new(ExitReason::CannotStart, format!("{what}: {error}"))
 }
 
 /// The program: what `main` calls, before it starts a thread or anything else.
@@ -101,19 +88,18 @@ pub fn run() -> ExitReason {
 /// This process image's stage. Either way the end: `Err` is for `?`.
 fn stage() -> Result<End, End> {
     // A signal that comes now waits, across the next exec as well, until somebody reads it.
-    handover::hold_signals().map_err(|error| End::broken("pthread_sigmask", error))?;
+    handover::hold_signals().map_err(|error| broken("pthread_sigmask", error))?;
     let stage = Stage::of(env::args_os().skip(1))?;
     let (environment, token) = handover::split(env::vars_os());
     if let (Stage::Take, Some(token)) = (&stage, &token) {
         return Err(handover::execute(MINT, token, &environment));
     }
     // From here on nothing in this process may be read by others; the exec has made it readable again.
-    handover::hide().map_err(|error| End::broken("prctl PR_SET_DUMPABLE", error))?;
+    handover::hide().map_err(|error| broken("prctl PR_SET_DUMPABLE", error))?;
     handover::close_others(stage.descriptor())
-        .map_err(|error| End::broken("inherited file descriptors", error))?;
-    let take = |descriptor| {
-        handover::take(descriptor).map_err(|error| End::broken("what the stage before left", error))
-    };
+        .map_err(|error| broken("inherited file descriptors", error))?;
+    let take =
+        |descriptor| handover::take(descriptor).map_err(|error| broken("what the stage before left", error));
     match stage {
         // There is no token: said together with whatever else is wrong.
         Stage::Take => mint_stage(None, &environment),
@@ -140,7 +126,7 @@ fn mistaken(mistakes: Mistakes) -> End {
 
 fn runtime() -> Result<Runtime, End> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| End::broken("the runtime", error))
+    runtime.map_err(|error| broken("the runtime", error))
 }
 
 const MINT: &str = "--mint";

@@ -67,6 +67,11 @@ impl Stop {
         !self.started || self.exit().is_none_or(ExitReason::owes_a_runner)
     }
 
+    /// Whether no job came for as long as the container waited (container-minted only).
+    pub fn was_idle(&self) -> bool {
+        self.exit() == Some(ExitReason::Idle)
+    }
+
     /// How the installation is to be mended, when it is its fault and not the job's: the next task would end the
     /// same way.
     pub fn fix(&self) -> Option<&'static str> {

@@ -48,8 +48,9 @@ pub const RAN_REPOSITORY: &str = "gha:ran-repository";
 /// That repository's id.
 pub const RAN_REPOSITORY_ID: &str = "gha:ran-repository-id";
 
-/// The job that the task was started for is over (container-minted only, where GitHub cannot be asked).
-pub const JOB_IS_OVER: &str = "gha:job-is-over";
+/// The job that the task was started for is over, or has another's runner (container-minted only, where GitHub cannot be
+/// asked).
+pub const JOB_SERVED: &str = "gha:job-served";
 
 /// The value of [`RAN_JOB`] when the runner runs a job that nobody told of.
 pub const UNKNOWN_JOB: &str = "unknown";
@@ -186,9 +187,9 @@ impl<'a> TaskTags<'a> {
         self.number(RAN_REPOSITORY_ID).map(RepositoryId)
     }
 
-    /// [`JOB_IS_OVER`].
-    pub fn job_is_over(self) -> bool {
-        self.0.contains_key(JOB_IS_OVER)
+    /// [`JOB_SERVED`].
+    pub fn job_is_served(self) -> bool {
+        self.0.contains_key(JOB_SERVED)
     }
 
     /// Whether the runner is known to have run a job.

@@ -41,24 +41,30 @@ where
     Q: Queue,
     C: Timer,
 {
-    /// A job that is over is written on those of its tasks that live: when they end without a job, it is owed no other.
-    /// A task that is started for it all the same ends by itself when it has been idle.
-    pub(crate) async fn write_down_the_end(&self, event: &WorkflowJob) -> Result<Option<Outcome>, CallError> {
-        if self.github.is_some() || event.action != Action::Completed {
+    /// That a job is over, or has another's runner, is written on those of its tasks that live: when they end without a
+    /// job, it is owed no other. A task that is started for it all the same ends by itself when it has been idle.
+    pub(crate) async fn write_down(&self, event: &WorkflowJob) -> Result<Option<Outcome>, CallError> {
+        let job = event.job.id;
+        let runner = event.runner_name.as_deref();
+        let is_news = match event.action {
+            Action::Completed => true,
+            Action::InProgress => runner.is_some(),
+            _ => false,
+        };
+        // Of its own runner, the task's tag tells.
+        let own = runner.and_then(|name| self.policy.names.read(name)).and_then(|purpose| purpose.job());
+        if self.github.is_some() || !is_news || own == Some(job) {
             return Ok(None);
         }
-        let job = event.job.id;
         let tasks = self.ecs.tasks_started_by(&started_by(job)).await?;
-        let over = [(tags::JOB_IS_OVER.to_owned(), "true".to_owned())];
-        for task in tasks.iter().filter(|task| task.live) {
-            let tags = TaskTags(&task.tags);
-            if tags.ran_job() != Some(job) && !tags.job_is_over() {
-                self.ecs.tag(&task.arn, &over).await?;
-            }
+        let served = [(tags::JOB_SERVED.to_owned(), "true".to_owned())];
+        for task in tasks.iter().filter(|task| task.live && !TaskTags(&task.tags).job_is_served()) {
+            self.ecs.tag(&task.arn, &served).await?;
         }
         let age = event.arrived_at.map(|arrived_at| self.clock.now() - arrived_at);
-        let may_come =
-            event.runner_name.is_none() && tasks.is_empty() && age.is_some_and(|age| age < timing::LATE_LOOK);
+        let may_come = event.action == Action::Completed
+            && tasks.is_empty()
+            && age.is_some_and(|age| age < timing::LATE_LOOK);
         Ok(may_come.then(|| {
             let detail = "its task may be on its way".to_owned();
             let wait = Wait::For(timing::UNTIL_SHOWN);
@@ -73,9 +79,15 @@ where
         own: Replacement,
         course: &Course,
     ) -> Result<(Owed, Option<Replacement>), CallError> {
+        let stop = runner.task.as_ref().and_then(|task| task.stop.as_ref());
         let read;
         let told = match &course.told {
             Some(told) => told,
+            // It died early, when its job was waiting still, or another in that one's place. Of equal labels, any runner
+            // is as good; and one too many ends when it has been idle.
+            None if stop.is_some_and(|stop| !stop.was_idle()) && !self.is_served(runner) => {
+                return Ok((Owed::ToAJob, Some(own)));
+            }
             None => {
                 read = self.read_tags().await?;
                 &read
@@ -96,6 +108,10 @@ where
             return Ok((Owed::Announced, None));
         }
         Ok((Owed::ToAJob, Some(next)))
+    }
+
+    fn is_served(&self, runner: &Runner) -> bool {
+        runner.task.as_ref().is_some_and(|task| TaskTags(&task.tags).job_is_served())
     }
 
     async fn read_tags(&self) -> Result<Told, CallError> {
@@ -156,9 +172,14 @@ where
         };
         let owes = task.stop.as_ref().filter(|stop| stop.owes_a_runner());
         let takes = replacement_delay(attempt.next()) + 2 * timing::UNTIL_SHOWN;
-        let is_due =
-            |stop: &Stop| stop.stopped_at.is_some_and(|stopped_at| self.clock.now() - stopped_at > takes);
-        !TaskTags(&task.tags).ran_a_job()
+        // What is given up is written once, as far as nobody else knows that it was.
+        let tags = TaskTags(&task.tags);
+        let is_last = tags.failures() + 1 >= self.max_attempts;
+        let is_due = |stop: &Stop| {
+            let since = stop.stopped_at.map(|stopped_at| self.clock.now() - stopped_at);
+            since.is_some_and(|since| since > takes && (!is_last || since < takes + 2 * timing::SWEEP_EVERY))
+        };
+        !tags.ran_a_job()
             && owes.is_some_and(is_due)
             && told.is_newest(job, attempt)
             && !self.memory.is_followed(&task.arn)

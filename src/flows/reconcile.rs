@@ -128,7 +128,7 @@ where
         {
             self.memory.ran(event.job.id, &runner);
         }
-        if let Some(later) = self.write_down_the_end(event).await? {
+        if let Some(later) = self.write_down(event).await? {
             return Ok(later);
         }
         match (event.action, event.runner_name.as_deref()) {

@@ -14,7 +14,8 @@ use crate::{
 pub struct Told {
     /// Whose runner a job was given, by the job.
     runners: BTreeMap<JobId, Purpose>,
-    over: BTreeSet<JobId>,
+    /// Jobs that are over, or have another's runner.
+    served: BTreeSet<JobId>,
     /// The newest runner that was started for a job.
     newest: BTreeMap<JobId, (Attempt, Task)>,
 }
@@ -40,7 +41,7 @@ impl Told {
             let tags = TaskTags(&task.tags);
             let Some(purpose) = tags.purpose(names) else { continue };
             if let Purpose::Job(job, attempt) = purpose {
-                told.over.extend(Some(job).filter(|_| tags.job_is_over()));
+                told.served.extend(Some(job).filter(|_| tags.job_is_served()));
                 // Two may have been started under one name, on two capacities: the second ends at once.
                 let known = told.newest.get(&job).map(|(known, other)| (*known, other.live));
                 if known < Some((attempt, task.live)) {
@@ -59,12 +60,15 @@ impl Told {
     pub fn debt(&self, mut job: JobId, gone: Option<&TaskArn>) -> Debt<'_> {
         let mut seen = BTreeSet::new();
         loop {
-            if !seen.insert(job) || self.over.contains(&job) {
+            if !seen.insert(job) {
                 return Debt::ToNobody;
             }
             match self.runners.get(&job) {
+                // Its own is owed to that one's.
                 Some(Purpose::Job(owner, _)) if *owner != job => job = *owner,
                 Some(_) => return Debt::ToNobody,
+                // On a runner that ECS has forgotten, perhaps.
+                None if self.served.contains(&job) => return Debt::ToNobody,
                 None => break,
             }
         }
@@ -94,7 +98,7 @@ mod tests {
         let task = |&(name, live, ran, over): &(&str, bool, Option<u64>, bool)| {
             let mut its = BTreeMap::from([(tags::RUNNER_NAME.to_owned(), format!("fargate-{name}"))]);
             its.extend(ran.map(|job| (tags::RAN_JOB.to_owned(), job.to_string())));
-            its.extend(over.then(|| (tags::JOB_IS_OVER.to_owned(), "true".to_owned())));
+            its.extend(over.then(|| (tags::JOB_SERVED.to_owned(), "true".to_owned())));
             Task {
                 arn: TaskArn(name.to_owned()),
                 live,
@@ -130,6 +134,7 @@ mod tests {
             // Another has its runner.
             (&[("1-1", ended, None, false), ("2-1", live, Some(1), false)], "2-1"),
             (&[("1-1", ended, None, false), ("2-1", live, Some(1), true)], "ToNobody"),
+            (&[("1-1", ended, None, true), ("2-1", ended, Some(1), false)], "2-1"),
             (
                 &[("1-1", ended, None, false), ("2-1", live, Some(1), false), ("2-2", live, None, false)],
                 "Served",

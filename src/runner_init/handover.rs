@@ -23,7 +23,8 @@ use nix::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{End, settings::ACCESS_TOKEN};
+use super::{broken, settings::ACCESS_TOKEN};
+use crate::flows::container::End;
 
 type Environment = Vec<(OsString, OsString)>;
 
@@ -74,7 +75,7 @@ pub(super) fn hold_signals() -> nix::Result<()> {
 pub(super) fn execute(stage: &str, secret: &SecretString, environment: &[(OsString, OsString)]) -> End {
     match try_execute(stage, secret, environment) {
         Ok(never) => match never {},
-        Err(error) => End::broken("execve of runner-init itself", error),
+        Err(error) => broken("execve of runner-init itself", error),
     }
 }
 

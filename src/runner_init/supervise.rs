@@ -23,13 +23,15 @@ use tokio::{
 };
 
 use super::{
-    End,
+    broken,
     handover::stop_signals,
     processes,
     settings::{OURS, Settings},
-    watch::Watch,
 };
-use crate::exit::ExitReason;
+use crate::{
+    exit::ExitReason,
+    flows::container::{End, Watch, ended, stopped},
+};
 
 /// How often `/proc` is read while the runner winds up.
 const LOOK_AT_END: Duration = Duration::from_secs(1);
@@ -48,15 +50,15 @@ pub(super) async fn supervise(
     environment: Vec<(OsString, OsString)>,
     jit_config: SecretString,
 ) -> Result<End, End> {
-    let on = |kind| listen(kind).map_err(|error| End::broken("sigaction", error));
+    let on = |kind| listen(kind).map_err(|error| broken("sigaction", error));
     let mut children: Signals = on(SignalKind::child())?;
     let mut terminate = on(SignalKind::terminate())?;
     let mut interrupt = on(SignalKind::interrupt())?;
     // With the handlers in place, what came since the stage before arrives now. It must be before the fork,
     // since a child inherits the mask.
-    stop_signals().thread_unblock().map_err(|error| End::broken("pthread_sigmask", error))?;
+    stop_signals().thread_unblock().map_err(|error| broken("pthread_sigmask", error))?;
     // Process 1 gets all orphans; where it is another (Docker's --init), this one asks for its own.
-    prctl::set_child_subreaper(true).map_err(|error| End::broken("prctl PR_SET_CHILD_SUBREAPER", error))?;
+    prctl::set_child_subreaper(true).map_err(|error| broken("prctl PR_SET_CHILD_SUBREAPER", error))?;
 
     let mut runner = Runner::start(settings, environment, jit_config)?;
     loop {
@@ -78,6 +80,7 @@ struct Runner {
     /// The script's id, which is its process group's as well.
     pid: Pid,
     stop_timeout: Duration,
+    started: Instant,
     watch: Watch,
     next_look: Instant,
     stopping: Option<Stopping>,
@@ -105,14 +108,15 @@ impl Runner {
             .stdin(Stdio::null())
             .process_group(0)
             .spawn()
-            .map_err(|error| End::broken(&settings.script.display().to_string(), error))?;
-        let pid = Pid::from_raw(i32::try_from(child.id()).map_err(|error| End::broken("fork", error))?);
+            .map_err(|error| broken(&settings.script.display().to_string(), error))?;
+        let pid = Pid::from_raw(i32::try_from(child.id()).map_err(|error| broken("fork", error))?);
         tracing::info!(pid = pid.as_raw(), "the runner has started");
         // `child` goes: its exit status is taken by `reap`, together with the orphans'.
         Ok(Runner {
             pid,
             stop_timeout: settings.stop_timeout,
-            watch: Watch::new(settings.idle_timeout, Instant::now()),
+            started: Instant::now(),
+            watch: Watch::new(settings.idle_timeout),
             next_look: Instant::now(),
             stopping: None,
             exit_code: None,
@@ -128,7 +132,7 @@ impl Runner {
         }
         tracing::info!(signal = signal.as_str(), reason = %reason, "the runner is asked to stop");
         // A job may have come since the last look.
-        self.watch.look(processes::has_worker(getpid().as_raw()), Instant::now());
+        self.watch.look(processes::has_worker(getpid().as_raw()), self.started.elapsed());
         // ESRCH: it has ended already, and SIGCHLD says so next.
         let _ = killpg(self.pid, signal);
         let deadline = Instant::now() + self.stop_timeout;
@@ -159,12 +163,12 @@ impl Runner {
     /// Looks for a job, and gives up a runner that gets none, or does not end after it.
     fn look(&mut self) {
         let now = Instant::now();
-        let given_up = self.watch.look(processes::has_worker(getpid().as_raw()), now);
+        let given_up = self.watch.look(processes::has_worker(getpid().as_raw()), now - self.started);
         if self.stopping.is_some() {
             self.next_look = now + LOOK_AT_END;
             return;
         }
-        self.next_look = self.watch.next_look(now);
+        self.next_look = now + self.watch.until_next_look();
         if let Some(reason) = given_up {
             self.stop(reason, Signal::SIGTERM);
         }
@@ -194,56 +198,5 @@ impl Runner {
             let _ = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         Some(end)
-    }
-}
-
-/// Why a runner has ended that nobody asked to.
-fn ended(code: u8, had_job: bool) -> ExitReason {
-    match ExitReason::from_code(code) {
-        _ if had_job => ExitReason::Ended(code),
-        ExitReason::VersionDeprecated => ExitReason::VersionDeprecated,
-        // Something that the script calls.
-        ExitReason::NotExecutable | ExitReason::NotFound => ExitReason::CannotStart,
-        _ => ExitReason::NoJob,
-    }
-}
-
-/// Why a runner has ended that was asked to for this reason.
-fn stopped(reason: ExitReason, had_job: bool) -> ExitReason {
-    match (reason, had_job) {
-        (ExitReason::Stopped, false) => ExitReason::NoJob,
-        // The job came at the last moment, and has been cancelled with the runner.
-        (ExitReason::Idle, true) => ExitReason::Stopped,
-        _ => reason,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn without_a_job_only_what_explains_it_is_passed_on() {
-        // 84 is runner-init's: a script's own is only a failure.
-        for (code, with_job, without) in
-            [(0, 0, 87), (1, 1, 87), (7, 7, 7), (84, 1, 87), (126, 126, 85), (127, 127, 85), (137, 137, 87)]
-        {
-            let codes = [true, false].map(|had_job| ended(code, had_job).code());
-            assert_eq!(codes, [with_job, without], "{code}");
-        }
-    }
-
-    #[test]
-    fn a_runner_that_was_stopped_tells_whether_a_job_went_with_it() {
-        use ExitReason::{Hung, Idle, NoJob, Stopped};
-        for (asked, with_job, without) in
-            [(Stopped, Stopped, NoJob), (Idle, Stopped, Idle), (Hung, Hung, Hung)]
-        {
-            assert_eq!(
-                [true, false].map(|had_job| stopped(asked, had_job)),
-                [with_job, without],
-                "{asked:?}"
-            );
-        }
     }
 }

@@ -17,6 +17,10 @@ pub struct Job {
     pub rejected: bool,
     /// Tasks started for it.
     pub started: u32,
+    /// The job that got a runner of its last.
+    pub taken_by: Option<u64>,
+    /// One of GitHub's events that it runs, or is over, came through.
+    pub is_told: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -41,6 +45,8 @@ pub struct Task {
     pub boot: u8,
     /// Since when its registration is spent, and it should go.
     pub spent_at: Option<Ms>,
+    /// Another runner was announced for its job in its place.
+    pub given_up: bool,
     /// Its registration was unspent when it was started.
     pub ran_with_registration: bool,
     /// It was found to have been left behind.
@@ -63,7 +69,16 @@ pub struct Books {
 impl Books {
     pub fn open(&mut self, plan: plan::Job) {
         let is_owed = !plan.is_taker();
-        let job = Job { plan, queued_at: plan.at, is_heard: true, is_owed, rejected: false, started: 0 };
+        let job = Job {
+            plan,
+            queued_at: plan.at,
+            is_heard: true,
+            is_owed,
+            rejected: false,
+            started: 0,
+            taken_by: None,
+            is_told: false,
+        };
         if plan::origin(plan.number) != plan.number {
             self.others.insert(plan.number, job);
             return;

@@ -20,7 +20,7 @@ use super::{
     messages::Which,
     runs::OfRun,
     tasks::Ending,
-    text::CLUSTER,
+    text::{CLUSTER, rfc3339},
     world::{Ev, MAX_ATTEMPTS, Todo, World, app_id, tell},
 };
 use crate::model::{
@@ -525,8 +525,17 @@ impl World {
                     true => Which::Jobs,
                     false => Which::Lifecycle,
                 };
+                let minted = self.settings.container_minted;
+                if let Some(it) = self.books.job_mut(job).filter(|_| minted) {
+                    it.is_owed |= which == Which::Jobs && !it.plan.is_taker();
+                    it.is_told |= which == Which::Lifecycle;
+                }
+                let time = match minted {
+                    true => format!("\"time\":\"{}\",", rfc3339(self.now)),
+                    false => String::new(),
+                };
                 let body = format!(
-                    "{{\"source\":\"github.com\",\"detail-type\":\"workflow_job\",\"detail\":{detail}}}"
+                    "{{\"source\":\"github.com\",{time}\"detail-type\":\"workflow_job\",\"detail\":{detail}}}"
                 );
                 self.publish(which, body.into(), job);
                 Reply::Done
@@ -616,7 +625,7 @@ impl World {
         };
         let registration = tag("gha:runner-id");
         self.books.launched(number, tag("gha:job-id"), registration);
-        if let Some(it) = self.books.registration_mut(registration) {
+        if let Some(it) = self.books.registration_mut(registration).filter(|_| registration > 0) {
             it.task = Some(number);
         }
         self.check_start(number);
@@ -652,6 +661,7 @@ impl World {
                 tell!(self, self.books.minted_for(id), "the registration {name} is deleted");
                 if let Some(task) = self.books.task_of(id) {
                     self.spent(task);
+                    self.loses_its_registration(task);
                 }
                 self.stats.deleted += 1;
                 self.stats.deleted_online += u64::from(online);
@@ -696,6 +706,16 @@ impl World {
             let id = self.by_name(&name).map(|it| it.id);
             if let Some(registration) = id.and_then(|id| self.books.registration_mut(id)) {
                 registration.given_up = true;
+            }
+        }
+        let starter = format!("gha-{job}");
+        let before = self.ecs.started_by(&starter).filter(|task| {
+            let its = task.tags.get("gha:attempt").and_then(|its| its.parse::<u64>().ok());
+            its.is_some_and(|its| its < attempt)
+        });
+        for task in before.map(|task| task.number).collect::<Vec<_>>() {
+            if let Some(task) = self.books.task_mut(task) {
+                task.given_up = true;
             }
         }
         self.stats.announced += 1;

@@ -101,6 +101,9 @@ impl World {
         if let Some(it) = self.books.job_mut(job) {
             it.started += 1;
         }
+        if self.settings.container_minted {
+            return self.check_start_by_token(id, job);
+        }
         let Some(registration) = self.github.runner(own) else { return };
         let name = registration.name.clone();
         let unspent = |id: u64| {
@@ -122,6 +125,29 @@ impl World {
         }
         if let Some(task) = self.books.task_mut(id) {
             task.ran_with_registration = true;
+        }
+        if let Some(text) = found {
+            self.violation(Kind::Doubled, job, text);
+        }
+    }
+
+    /// Its container has not minted yet: the same by its token, and by the runners that were given up.
+    fn check_start_by_token(&mut self, id: u64, job: u64) {
+        let Some(task) = self.ecs.task(id) else { return };
+        let waits = |number: u64| {
+            self.books.task(number).is_some_and(|it| !it.given_up && it.spent_at.is_none())
+                && self.books.task(number).is_some_and(|it| {
+                    self.github.runner(it.registration).is_none_or(|it| !it.busy && !it.ghost)
+                })
+        };
+        let mut found = None;
+        for other in self.ecs.started_by(&task.started_by).filter(|it| it.number != id) {
+            let is_same = other.tags.get("gha:runner-name") == task.tags.get("gha:runner-name");
+            if is_same && is_spot(other) == is_spot(task) {
+                found = Some(format!("{} is started twice, as task {id} too", other.number));
+            } else if !is_same && other.is_live() && waits(other.number) && waits(id) {
+                found = Some(format!("task {} and task {id} both wait for a job", other.number));
+            }
         }
         if let Some(text) = found {
             self.violation(Kind::Doubled, job, text);
@@ -168,6 +194,7 @@ impl World {
     /// Nothing may be left that the sweeps so far should have seen to.
     pub fn check_all(&mut self) {
         self.check_jobs();
+        self.cancel_unheard();
         self.check_tasks();
         self.check_registrations();
     }
@@ -182,7 +209,7 @@ impl World {
             .github
             .queued()
             .filter(|job| {
-                let owed = |it: &&books::Job| !it.rejected && it.is_owed;
+                let owed = |it: &&books::Job| !it.rejected && it.is_owed && !self.is_nobodys_to_see(it);
                 let Some(it) = self.books.job(*job).filter(owed) else { return false };
                 let waited = now - it.queued_at.max(ill_until);
                 // Spot alone may be dry for hours: a job is not lost yet while its message or a task is there.
@@ -201,6 +228,27 @@ impl World {
         }
     }
 
+    /// Container-minted: a job got its runner of which none of GitHub's events came through, and nobody delivers those again.
+    fn is_nobodys_to_see(&self, job: &books::Job) -> bool {
+        let taker = job.taken_by.and_then(|taker| self.books.job(taker));
+        self.settings.container_minted && taker.is_some_and(|taker| !taker.is_told)
+    }
+
+    /// A job that nobody heard of is cancelled in the end.
+    fn cancel_unheard(&mut self) {
+        if !self.settings.container_minted {
+            return;
+        }
+        let is_unheard = |job: &u64| {
+            self.books.job(*job).is_some_and(|it| {
+                (!it.is_owed || self.is_nobodys_to_see(it)) && self.now - it.queued_at > HOUR
+            })
+        };
+        for job in self.github.queued().filter(is_unheard).collect::<Vec<_>>() {
+            self.after(0, super::world::Ev::Cancel(job));
+        }
+    }
+
     fn check_tasks(&mut self) {
         let now = self.now;
         let mut leaked = Vec::new();
@@ -208,11 +256,18 @@ impl World {
             let Some(its) = self.books.task(task.number) else { continue };
             let Some(useless_since) = self.useless_since(task, its) else { continue };
             let begin = moment(task.started_at.unwrap_or(task.created_at));
+            let registration = self.books.registration(its.registration);
+            // Its container counts from its own mint, and gives a runner that does not end after its job five minutes.
+            let begin = match (self.settings.container_minted, registration) {
+                (true, Some(it)) => begin.max(it.minted_at),
+                _ => begin,
+            };
+            let grace = if self.settings.container_minted { 2 * GRACE + MINUTE } else { GRACE };
             let of_its_class = task.tags.get("gha:idle-timeout").and_then(|seconds| seconds.parse().ok());
             let idle_timeout = of_its_class.map_or(IDLE_TIMEOUT, |seconds: Ms| seconds * SECOND);
             // Seen by the first sweep that begins after the time-out and lists it; gone by the next but one.
             let due = useless_since.max(begin + idle_timeout).max(moment(task.listed_from)) + SECOND;
-            let seen = self.checks.sweeps_since(due) >= 2 && now > due + GRACE;
+            let seen = self.checks.sweeps_since(due) >= 2 && now > due + grace;
             if (seen || now > due + LEAKED_AFTER) && !its.leaked {
                 leaked.push((task.number, its.job, now - due));
             }
@@ -256,6 +311,10 @@ impl World {
     }
 
     fn check_registrations(&mut self) {
+        if self.settings.container_minted {
+            // GitHub removes them, after a day.
+            return;
+        }
         let now = self.now;
         let mut leaked = Vec::new();
         for runner in self.github.runners() {
@@ -286,7 +345,8 @@ impl World {
     pub fn check_end(&mut self) {
         let waiting: Vec<u64> = self.github.queued().collect();
         for job in waiting {
-            if self.books.job(job).is_some_and(|it| !it.rejected && it.is_owed) {
+            if self.books.job(job).is_some_and(|it| !it.rejected && it.is_owed && !self.is_nobodys_to_see(it))
+            {
                 self.violation(Kind::Lost, job, format!("job {job} waits, and nothing more will happen"));
             }
         }
@@ -304,7 +364,7 @@ impl World {
             .github
             .runners()
             .filter_map(|runner| Some((self.books.registration(runner.id)?, runner)))
-            .filter(|(it, _)| it.job != 0 && !it.leaked)
+            .filter(|(it, _)| it.job != 0 && !it.leaked && !self.settings.container_minted)
             .map(|(it, runner)| (it.job, runner.name.clone()))
             .collect();
         for (job, name) in left {

@@ -98,6 +98,7 @@ impl FaultyPort {
         let Ok(Message::Replacement(next)) = read(body) else { return Some((body.to_owned(), delay)) };
         let dropped = match self.planted {
             Planted::NotHandedBack => next.registered,
+            Planted::IdleNotFollowed => self.ended_idle(&next),
             Planted::IdleNotReplaced => self.follows(&next) == Life::Idle,
             Planted::DeadNotReplaced => self.follows(&next) == Life::Dead,
             Planted::SpentNotReplaced => self.follows(&next) == Life::Spent,
@@ -127,6 +128,16 @@ impl FaultyPort {
         let before = Attempt(next.attempt.0.saturating_sub(1));
         let name = RunnerNames::default().of(&Purpose::Job(next.job_id, before));
         life(&self.port.world.borrow(), &name, next.job_id)
+    }
+
+    /// Whether the runner before it was ended by its container when no job had come.
+    fn ended_idle(&self, next: &Replacement) -> bool {
+        let world = self.port.world.borrow();
+        let before = Attempt(next.attempt.0.saturating_sub(1));
+        let name = RunnerNames::default().of(&Purpose::Job(next.job_id, before));
+        let starter = format!("gha-{}", next.job_id);
+        let mut its = world.ecs.started_by(&starter);
+        its.any(|task| task.exit_code == Some(84) && task.tags.get(tags::RUNNER_NAME) == Some(&name))
     }
 
     /// An idle runner that nobody needs stays.

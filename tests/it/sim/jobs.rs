@@ -79,8 +79,11 @@ impl World {
 
     /// The job waits for a runner.
     pub(super) fn queue(&mut self, job: u64) {
+        let nobody_delivers_again = self.settings.container_minted;
         if let Some(it) = self.books.job_mut(job) {
             it.queued_at = self.now;
+            // Not before its event has come through.
+            it.is_owed &= !nobody_delivers_again;
         }
         let labels = self.github.job(job).map(|it| it.labels.written().join(", ")).unwrap_or_default();
         tell!(self, job, "GitHub queues job {job}: {labels}");
@@ -194,6 +197,15 @@ impl World {
         }
         tell!(self, job, "job {job} runs on {name}");
         self.note_acquired(job, registration);
+        if let Some(task) = self.books.task_of(registration) {
+            self.works(task, true);
+        }
+        let owner = self.books.minted_for(registration);
+        if owner != job
+            && let Some(it) = self.books.job_mut(owner)
+        {
+            it.taken_by = Some(job);
+        }
         let Some(it) = self.books.job(job) else { return };
         let (takes, waited) = (it.plan.takes, self.now - it.queued_at);
         let hour = (self.now / HOUR) as usize;
@@ -226,6 +238,7 @@ impl World {
         let conclusion = conclusion.unwrap_or_else(|| self.conclusion_by_itself(job));
         self.complete_as(job, conclusion);
         let Some(task) = task else { return };
+        self.works(task, false);
         let owner = self.books.task(task).map_or(0, |task| task.job);
         match self.decide(owner, Point::Exit, &[(1, 30)]) {
             0 => {

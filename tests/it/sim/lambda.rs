@@ -14,6 +14,7 @@ use gha_fargate_runners::{
     config::{DispatchConfig, ReconcileConfig},
     flows::{
         author::{Author, Board},
+        container::End,
         dispatch::Dispatcher,
         document::Document,
         memory::Memory,
@@ -31,15 +32,17 @@ use gha_fargate_runners::{
 use ring::hmac;
 
 use super::{
-    Ms, SECOND,
+    HOUR, Ms, SECOND,
     chance::Chance,
     classes::COMMON,
+    containers,
     forms::{self, is_replacement},
     messages::{Event, Message, Which},
     older::Known,
     plan::Plan,
     planted::{FaultyPort, Function, Planted},
     ports::Port,
+    tasks::Ending,
     text::{CLUSTER, ORGANIZATION, REPOSITORIES, TASK_DEFINITION, payload, time},
     world::{Ev, MAX_ATTEMPTS, Settings, Shared, Todo, World, tell},
 };
@@ -74,6 +77,7 @@ struct Flows {
 }
 
 enum Answer {
+    Container(Result<u64, End>),
     Batch { failed: Vec<String>, metrics: Metrics },
     Webhook(u16),
 }
@@ -88,15 +92,21 @@ struct Invocation {
 
 enum Trigger {
     Batch(Which, Vec<Message>),
-    Webhook { delivery: u64, answer_lost: bool },
+    Webhook {
+        delivery: u64,
+        answer_lost: bool,
+    },
+    /// The container of that task.
+    Container(u64),
 }
 
 impl Trigger {
-    /// Which function it is for.
-    fn function(&self) -> usize {
+    /// Which function it is for, if it is for one.
+    fn function(&self) -> Option<usize> {
         match self {
-            Trigger::Batch(which, _) => *which as usize,
-            Trigger::Webhook { .. } => 2,
+            Trigger::Batch(which, _) => Some(*which as usize),
+            Trigger::Webhook { .. } => Some(2),
+            Trigger::Container(_) => None,
         }
     }
 }
@@ -120,7 +130,7 @@ impl History {
         let (planted, older) = (settings.planted, settings.older);
         let (scope, ahead) = (settings.scope.clone(), settings.rates.ahead);
         let (capacity, max_runners, pool_size) = (settings.capacity, settings.max_runners, settings.pool);
-        let has_classes = settings.classes.is_some();
+        let (has_classes, container_minted) = (settings.classes.is_some(), settings.container_minted);
         let world = Rc::new(RefCell::new(World::new(plan, chance, settings, seed)));
         let environment = |name: &str| {
             let value = match name {
@@ -140,6 +150,7 @@ impl History {
                 "ALLOWED_REPOSITORIES" if has_classes => "acme/app-*",
                 // Named in full, so that a sweep looks there also when no task is alive.
                 "ALLOWED_REPOSITORIES" => REPOSITORIES,
+                "GITHUB_SECRET_ARN" if container_minted => return None,
                 "GITHUB_SECRET_ARN" => "arn:aws:secretsmanager:eu-central-1:1:secret:github-AbCdEf",
                 "JOB_QUEUE_URL" => "https://sqs.eu-central-1.amazonaws.com/1/jobs",
                 "DEAD_LETTER_QUEUE_URL" => "https://sqs.eu-central-1.amazonaws.com/1/dead",
@@ -177,7 +188,7 @@ impl History {
                 queue: dispatcher.clone(),
                 author: author(&dispatcher),
                 dispatcher: Dispatcher {
-                    github: Some(dispatcher.clone()),
+                    github: (!container_minted).then(|| dispatcher.clone()),
                     ecs: dispatcher.clone(),
                     clock: dispatcher.port.clone(),
                     queue: dispatcher,
@@ -200,7 +211,7 @@ impl History {
                         network: pool.network,
                         ecs: reconciler.clone(),
                     }),
-                    github: Some(reconciler.clone()),
+                    github: (!container_minted).then(|| reconciler.clone()),
                     ecs: reconciler.clone(),
                     clock: reconciler.port.clone(),
                     queue: reconciler,
@@ -245,6 +256,7 @@ impl History {
                 Todo::Kill(invocation, why) => self.kill(invocation, why),
                 Todo::Batch(which, messages) => self.batch(which, messages),
                 Todo::Webhook(event, delivery, answer_lost) => self.webhook(&event, delivery, answer_lost),
+                Todo::Container(task) => self.container(task),
             }
             steps += 1;
             if steps.is_multiple_of(1_000_000) {
@@ -344,6 +356,16 @@ impl History {
         self.invoke(future, trigger, WEBHOOK_TIME_OUT, process);
     }
 
+    /// The container of a task starts: the first thing that it does is to mint.
+    fn container(&mut self, task: u64) {
+        let mint = containers::mint(&self.world, task);
+        if let Some(container) = self.world.borrow_mut().containers.get_mut(&task) {
+            container.minting = Some(self.last + 1);
+        }
+        let future = Box::pin(async move { Answer::Container(mint.await) });
+        self.invoke(future, Trigger::Container(task), HOUR, 0);
+    }
+
     /// The process that takes the next invocation; now and then a new one.
     fn process(&mut self, function: usize) -> (usize, Rc<Flows>) {
         let invocation = self.last + 1;
@@ -373,7 +395,7 @@ impl History {
         let id = self.last;
         let began = {
             let mut world = self.world.borrow_mut();
-            world.stats.invocations += 1;
+            world.stats.invocations += u64::from(trigger.function().is_some());
             let is_sweep = |message: &Message| message.body.job == 0;
             let by = match &trigger {
                 Trigger::Batch(Which::Jobs, _) => 0,
@@ -381,12 +403,15 @@ impl History {
                 Trigger::Batch(Which::Lifecycle, _) => 1,
                 Trigger::Webhook { .. } => 3,
                 Trigger::Batch(Which::Author, _) => 4,
+                Trigger::Container(_) => 5,
             };
             world.invoked.insert(id, by);
             world.after(time_out, Ev::TimeOut(id));
             world.now
         };
-        self.at_work[trigger.function()].insert(process);
+        if let Some(function) = trigger.function() {
+            self.at_work[function].insert(process);
+        }
         self.invocations.insert(id, Invocation { future, trigger, began, process });
         self.poll(id);
     }
@@ -403,10 +428,12 @@ impl History {
     }
 
     fn finish(&mut self, invocation: Invocation, answer: Answer) {
-        self.at_work[invocation.trigger.function()].remove(&invocation.process);
         let world = &mut *self.world.borrow_mut();
         let now = world.now;
-        world.stats.lambda_ms += now - invocation.began;
+        if let Some(function) = invocation.trigger.function() {
+            self.at_work[function].remove(&invocation.process);
+            world.stats.lambda_ms += now - invocation.began;
+        }
         match (invocation.trigger, answer) {
             (Trigger::Batch(which, messages), Answer::Batch { failed, metrics }) => {
                 for message in messages {
@@ -434,16 +461,22 @@ impl History {
                     world.deliveries.answered(delivery, status);
                 }
             }
+            (Trigger::Container(task), Answer::Container(minted)) => world.minted_itself(task, minted),
             _ => unreachable!("an answer of another function"),
         }
     }
 
     fn kill(&mut self, id: u64, why: &str) {
         let Some(invocation) = self.invocations.remove(&id) else { return };
-        self.processes[invocation.process] = (self.start)();
-        self.at_work[invocation.trigger.function()].remove(&invocation.process);
+        if let Some(function) = invocation.trigger.function() {
+            self.processes[invocation.process] = (self.start)();
+            self.at_work[function].remove(&invocation.process);
+        }
         let world = &mut *self.world.borrow_mut();
         world.invoked.remove(&id);
+        if let Trigger::Container(task) = invocation.trigger {
+            return world.after(0, Ev::End(task, Ending::Killed));
+        }
         world.stats.killed += 1;
         if let Trigger::Batch(which, messages) = &invocation.trigger {
             for message in messages {

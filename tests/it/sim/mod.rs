@@ -13,6 +13,7 @@
 //! | [`jobs`], [`tasks`], [`messages`] | what jobs, tasks and messages do |
 //! | [`classes`] | runner classes: their document, their instances, and what is measured of them |
 //! | [`runs`], [`wrong_reruns`] | runs of several jobs, jobs that run again, and faults planted in that |
+//! | [`containers`] | container-minted: what the containers do, by the decisions of `runner-init` |
 //! | [`text`] | facts as texts: times, labels, ARNs, payloads |
 //! | [`calls`] | what a call of a port does to the world, and what it answers |
 //! | [`forms`] | facts in the library's own types |
@@ -30,6 +31,7 @@ pub mod calls;
 pub mod chance;
 pub mod check;
 pub mod classes;
+pub mod containers;
 pub mod explore;
 pub mod faults;
 pub mod forms;

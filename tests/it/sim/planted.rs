@@ -86,6 +86,12 @@ pub enum Planted {
     UnsettledIsIdle,
     /// outbreak: that all runners die is not seen.
     OutbreakUnseen,
+    /// Container-minted: a runner that ended idle is not followed,
+    IdleNotFollowed,
+    /// nor one whose end nobody told of.
+    EndedNotLookedFor,
+    /// A runner's container does not end it when no job comes.
+    NeverIdle,
     /// A replacement has other labels than the job.
     WrongLabels,
     /// A replacement is announced as the attempt that it replaces.
@@ -133,6 +139,13 @@ pub const ALL: [(Planted, &str); 31] = [
     (Planted::OutbreakUnseen, "outbreak: not seen"),
     (Planted::WrongLabels, "a replacement with other labels"),
     (Planted::WrongJob, "a replacement under the name of the one before"),
+];
+
+/// Those that show where the containers mint for themselves.
+pub const CONTAINER_MINTED: [(Planted, &str); 3] = [
+    (Planted::IdleNotFollowed, "a runner that ended idle not followed"),
+    (Planted::EndedNotLookedFor, "a runner whose end nobody told of not looked for"),
+    (Planted::NeverIdle, "an idle runner not ended by its container"),
 ];
 
 /// The ports, with the fault in front of them.
@@ -275,7 +288,9 @@ impl FindTasks for FaultyPort {
     }
 
     async fn ended_tasks(&self, started_by: Option<&str>) -> Result<Vec<Task>, CallError> {
-        self.port.ended_tasks(started_by).await
+        let tasks = self.port.ended_tasks(started_by).await?;
+        let hides = self.is(Planted::EndedNotLookedFor) && started_by.is_none();
+        Ok(tasks.into_iter().filter(|_| !hides).collect())
     }
 
     async fn some_tasks(&self, ended: bool) -> Result<Vec<Task>, CallError> {
@@ -381,7 +396,13 @@ impl Bus for FaultyPort {
 pub fn catch(planted: Planted) -> Option<Failing> {
     let of_depth = |depth| move |scenario| Scenario { depth, ..scenario };
     let worst = scenarios::worse().into_iter().map(of_depth(0));
-    worst.chain(scenarios::all(false).into_iter().map(of_depth(1))).find_map(|mut scenario| {
+    let usual = worst.chain(scenarios::all(false).into_iter().map(of_depth(1)));
+    let is_theirs = CONTAINER_MINTED.iter().any(|(theirs, _)| *theirs == planted);
+    let tried = match is_theirs {
+        true => scenarios::container_minted().into_iter().map(of_depth(0)).collect(),
+        false => usual.collect::<Vec<_>>(),
+    };
+    tried.into_iter().find_map(|mut scenario| {
         scenario.settings.planted = planted;
         explore::shortest(&scenario).1
     })

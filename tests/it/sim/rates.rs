@@ -53,6 +53,8 @@ pub struct Rates {
     pub registry_down: Spells,
     /// The subnets have no addresses left.
     pub no_addresses: Spells,
+    /// Container-minted: the secret holds no token, and `runner-init` ends with code 80.
+    pub bad_secret: Spells,
     /// Of calls of ECS that change something: throttled, and it looks like a mistake of ours.
     pub disguised_throttle: u32,
     /// Of jobs: they are the first of a matrix of two to four, half of those with fail-fast.
@@ -93,6 +95,7 @@ impl Default for Rates {
             broken: Spells::Never,
             registry_down: Spells::Never,
             no_addresses: Spells::Never,
+            bad_secret: Spells::Never,
             disguised_throttle: 0,
             matrix: 0,
             user_failure: 0,
@@ -174,6 +177,7 @@ impl Rates {
             "broken" => self.broken = spell()?,
             "registry_down" => self.registry_down = spell()?,
             "no_addresses" => self.no_addresses = spell()?,
+            "bad_secret" => self.bad_secret = spell()?,
             name => *self.rate(name)? = value.parse().ok()?,
         }
         Some(())

@@ -73,7 +73,7 @@ impl IndexMut<usize> for Calls {
 }
 
 /// Who makes calls.
-pub const BY: [&str; 5] = ["dispatch", "reconcile", "sweep", "webhook", "author"];
+pub const BY: [&str; 6] = ["dispatch", "reconcile", "sweep", "webhook", "author", "container"];
 
 /// The counts of the flows' own metrics that the table shows.
 const SHOWN: [&str; 12] = [

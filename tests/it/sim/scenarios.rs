@@ -131,6 +131,35 @@ pub fn worse() -> Vec<Scenario> {
     ]
 }
 
+/// Those in which the containers mint for themselves.
+pub fn container_minted() -> Vec<Scenario> {
+    let more = Job { unique: true, ..job(1, 0) };
+    let (dry, taken) = (first(1, Point::Supply, 1), first(1, Point::Assign, 1));
+    let mut all = vec![
+        new("one job", 1, vec![job(1, 0)], &[]),
+        new("cancelled while its message is on its way", 0, vec![cancelled(job(1, 0), 0)], &[]),
+        new("cancelled while its runner starts", 0, vec![cancelled(job(1, 0), 25)], &[]),
+        new("cancelled while it runs", 0, vec![cancelled(job(1, 0), 60)], &[]),
+        new(
+            "its event comes again later, and Spot was dry",
+            0,
+            vec![job(1, 0)],
+            &[dry, first(1, Point::Bus, 3)],
+        ),
+        new("two jobs take each other's runners", 0, vec![job(1, 0), job(2, 0)], &[taken]),
+        new("a job with fewer labels takes a runner", 0, vec![more, job(2, 1)], &[taken]),
+        new("its runner loses it", 0, vec![job(1, 0)], &[first(1, Point::Acquire, 1)]),
+    ];
+    let (dies, unheard) = (first(1, Point::Boot, 2), first(1, Point::StoppedEvent, 2));
+    all.push(new("its runner dies, and nobody tells", 0, vec![job(1, 0)], &[dies, unheard]));
+    let dies = |boot| new("its runner dies", 0, vec![job(1, 0)], &[first(1, Point::Boot, boot)]);
+    all.extend([1, 2, 3, 4, 5, 6, 7, 13].map(dies));
+    for scenario in &mut all {
+        scenario.settings.container_minted = true;
+    }
+    all
+}
+
 /// A plan, and what goes wrong in any case.
 pub fn new(name: &'static str, depth: usize, jobs: Vec<Job>, given: &[(Key, u8)]) -> Scenario {
     Scenario { name, jobs, given: given.iter().copied().collect(), depth, settings: Settings::default() }

@@ -187,6 +187,9 @@ pub fn describe(key: &Key, choice: u8) -> String {
             "cannot pull its image",
             "finds no address",
             "is refused",
+            "is broken",
+            "finds no token",
+            "is killed",
         ]
         .get(usize::from(choice))
         .copied()

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use super::{
     MINUTE, SECOND, books,
     chance::{Odds, Point},
+    containers::Container,
     messages::Which,
     text::{CLUSTER, time},
-    world::{Ev, IDLE_TIMEOUT, World, tell},
+    world::{Ev, IDLE_TIMEOUT, Todo, World, tell},
 };
 use crate::model::{
     aws::{ACCOUNT, REGION},
@@ -20,6 +21,9 @@ const CANNOT_PULL: u8 = 8;
 const NO_ADDRESSES: u8 = 9;
 const REFUSED: u8 = 10;
 const BROKEN: u8 = 11;
+const BAD_SECRET: u8 = 12;
+/// Container-minted: its container is killed, and says nothing.
+const KILLED: u8 = 13;
 
 /// How a task ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,8 +31,12 @@ pub enum Ending {
     Failed,
     CannotPull,
     NoAddresses,
-    /// Its container ends, with that code.
+    /// What its container runs ends, with that code.
     Exited(i32),
+    /// `runner-init` ends, with that code.
+    Quit(i32),
+    /// Its container is killed.
+    Killed,
     Interrupted,
     /// StopTask.
     Asked,
@@ -39,7 +47,7 @@ impl Ending {
     pub fn code(self) -> &'static str {
         match self {
             Ending::Failed | Ending::CannotPull | Ending::NoAddresses => "TaskFailedToStart",
-            Ending::Exited(_) => "EssentialContainerExited",
+            Ending::Exited(_) | Ending::Quit(_) | Ending::Killed => "EssentialContainerExited",
             Ending::Interrupted => "SpotInterruption",
             Ending::Asked => "UserInitiated",
         }
@@ -56,17 +64,17 @@ impl Ending {
                 "Unexpected EC2 error while attempting to Create Network Interface with public IP assignment \
                  disabled in subnet 'subnet-1': InsufficientFreeAddressesInSubnet"
             }
-            Ending::Exited(_) => "Essential container in task exited",
+            Ending::Exited(_) | Ending::Quit(_) | Ending::Killed => "Essential container in task exited",
             Ending::Interrupted => "Your Spot Task was interrupted.",
             Ending::Asked => "it was asked to stop",
         }
     }
 
-    fn exit(self) -> Option<i32> {
+    pub fn exit(self) -> Option<i32> {
         match self {
             Ending::Failed | Ending::CannotPull | Ending::NoAddresses => None,
-            Ending::Exited(code) => Some(code),
-            Ending::Interrupted => Some(137),
+            Ending::Exited(code) | Ending::Quit(code) => Some(code),
+            Ending::Interrupted | Ending::Killed => Some(137),
             Ending::Asked => Some(143),
         }
     }
@@ -78,12 +86,15 @@ impl World {
         let Some(task) = self.ecs.task(id) else { return };
         let spot = if is_spot(task) { 300 } else { 20 };
         let job = self.books.task(id).map_or(0, |task| task.job);
-        let odds: [Odds; 7] = [(1, 400), (2, 100), (3, spot), (4, 40), (5, 60), (6, spot), (7, spot)];
+        let killed = if self.settings.container_minted { 60 } else { 0 };
+        let odds: [Odds; 8] =
+            [(1, 400), (2, 100), (3, spot), (4, 40), (5, 60), (6, spot), (7, spot), (KILLED, killed)];
         let boot = match self.decide(job, Point::Boot, &odds) {
             _ if self.is_out(self.settings.rates.registry_down, 14) => CANNOT_PULL,
             _ if self.is_out(self.settings.rates.no_addresses, 15) => NO_ADDRESSES,
             _ if self.is_out(self.settings.rates.refused, 16) => REFUSED,
             _ if self.is_out(self.settings.rates.broken, 17) => BROKEN,
+            _ if self.is_out(self.settings.rates.bad_secret, 19) => BAD_SECRET,
             boot => boot,
         };
         let lag = match self.decide(job, Point::ListLag, &[(1, 300)]) {
@@ -105,10 +116,41 @@ impl World {
         self.after(start_up, Ev::End(id, ending));
     }
 
-    pub(super) fn started(&mut self, id: u64) {
-        let Some(task) = self.unstopped(id) else { return };
+    pub(super) fn started(&mut self, id: u64) -> Todo {
+        let Some(task) = self.unstopped(id) else { return Todo::Nothing };
         let (job, boot) = (task.job, task.boot);
         self.ecs.start(id, self.time());
+        if !self.settings.container_minted {
+            self.runner_starts(id);
+            return Todo::Nothing;
+        }
+        match boot {
+            BAD_SECRET => {
+                tell!(self, job, "the container of task {id} finds no token in its secret");
+                self.after(SECOND, Ev::End(id, Ending::Quit(80)));
+                return Todo::Nothing;
+            }
+            KILLED => {
+                tell!(self, job, "the container of task {id} is killed");
+                let after = self.takes(SECOND, 2 * MINUTE, 39, id);
+                self.after(after, Ev::End(id, Ending::Killed));
+            }
+            // Perhaps in the middle of its mint.
+            3 => {
+                tell!(self, job, "task {id} is interrupted before its runner connects");
+                let after = self.takes(100, 2 * SECOND, 39, id);
+                self.after(after, Ev::End(id, Ending::Interrupted));
+            }
+            _ => {}
+        }
+        self.containers.insert(id, Container::default());
+        Todo::Container(id)
+    }
+
+    /// The container has a JIT configuration, and starts the runner.
+    pub(super) fn runner_starts(&mut self, id: u64) {
+        let Some(task) = self.unstopped(id) else { return };
+        let (job, boot) = (task.job, task.boot);
         let slow = self.takes(IDLE_TIMEOUT + 30 * SECOND, IDLE_TIMEOUT + 6 * MINUTE, 8, id);
         let connects = self.takes(4 * SECOND, 12 * SECOND, 9, id);
         match boot {
@@ -116,6 +158,7 @@ impl World {
                 tell!(self, job, "task {id} exits 0 without having run anything");
                 self.after(3 * SECOND, Ev::End(id, Ending::Exited(0)));
             }
+            3 if self.settings.container_minted => {}
             3 => {
                 tell!(self, job, "task {id} is interrupted before its runner connects");
                 self.after(2 * SECOND, Ev::End(id, Ending::Interrupted));
@@ -167,7 +210,8 @@ impl World {
     pub fn end(&mut self, id: u64, ending: Ending) {
         let Some(task) = self.unstopped(id) else { return };
         let (job, registration) = (task.job, task.registration);
-        self.ecs.stopped(id, ending.code(), ending.reason(), ending.exit(), self.time());
+        let exit = self.exit_code(id, ending);
+        self.ecs.stopped(id, ending.code(), ending.reason(), exit, self.time());
         self.ecs.take_changes();
         tell!(self, job, "task {id} stops: {}", self.stop_code(id));
         self.note_end(id);

@@ -140,6 +140,41 @@ fn what_other_fleets_have_met_breaks_nothing_either() {
     }
 }
 
+/// The functions have no credentials for GitHub, and each container asks for its own registration.
+#[test]
+fn where_the_containers_mint_the_promise_is_kept_too() {
+    let mut histories = 0;
+    for scenario in scenarios::container_minted() {
+        let (tried, failing) = explore::shortest(&scenario);
+        histories += tried;
+        if let Some(failing) = failing {
+            panic!("{}:\n{}", scenario.name, failing.story());
+        }
+    }
+    println!("{histories} histories");
+    for seed in [1, 3] {
+        let settings = Settings { container_minted: true, faults: 200, ..Settings::default() };
+        let plan = Plan::Seeded { seed, jobs: 300, per_hour: 3_600, from: 1 };
+        let mut history = History::new(plan, Chance::seeded(seed), settings, seed);
+        history.run(|_| {});
+        let world = history.world.borrow();
+        assert!(world.stats.ran > 250, "only {} jobs ran", world.stats.ran);
+        assert!(world.checks.violations.is_empty(), "seed {seed}: {:?}", world.checks.violations);
+        let functions = [0, 1, 2, 3].map(|by| world.stats.calls_by[by][Point::Mint as usize]);
+        assert_eq!(functions, [0; 4], "only containers mint");
+    }
+}
+
+/// Of the faults that are planted below, those that show only there.
+#[test]
+fn every_fault_is_caught_where_the_containers_mint() {
+    for (fault, name) in planted::CONTAINER_MINTED {
+        let failing = planted::catch(fault).unwrap_or_else(|| panic!("not caught: {name}"));
+        println!("{name}:\n{}", failing.story());
+        assert!(failing.jobs.len() <= 2, "{name}: no short history");
+    }
+}
+
 /// While a stack is updated, and back again: each function may be of the release before, and any two may differ.
 #[test]
 fn functions_of_two_releases_keep_the_promise_together() {

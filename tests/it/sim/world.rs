@@ -18,6 +18,7 @@ use super::{
     chance::{Chance, Digest, Odds, Point, hash},
     check::{Checks, Kind},
     classes::{Seen, Setup},
+    containers::Container,
     messages::{Event, Letter, Message, Which},
     older::Older,
     plan::{self, Plan},
@@ -43,6 +44,8 @@ pub type Shared = Rc<RefCell<World>>;
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub capacity: &'static str,
+    /// The containers mint for themselves: the functions have no credentials for GitHub.
+    pub container_minted: bool,
     /// Where the runners are registered.
     pub scope: Scope,
     pub max_runners: u32,
@@ -75,6 +78,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             capacity: "FARGATE_SPOT,FARGATE",
+            container_minted: false,
             scope: Scope::Org,
             max_runners: 0,
             pool: 0,
@@ -126,6 +130,10 @@ pub enum Ev {
     Die(u64),
     TimeOut(u64),
     Started(u64),
+    /// A container looks whether its runner has a job.
+    Look(u64),
+    /// The runner has ended that its container asked to.
+    Quit(u64),
     Connect(u64),
     AssignRunner(u64),
     AssignJob(u64),
@@ -153,6 +161,8 @@ pub enum Todo {
     Kill(u64, &'static str),
     Batch(Which, Vec<Message>),
     Webhook(Event, u64, bool),
+    /// The container of that task starts, and mints.
+    Container(u64),
 }
 
 pub struct World {
@@ -168,6 +178,8 @@ pub struct World {
     pub books: Books,
     pub runs: runs::Books,
     pub ecs: Ecs,
+    /// By the task.
+    pub containers: BTreeMap<u64, Container>,
     pub sqs: Sqs<Letter>,
     pub running: [u32; Which::ALL.len()],
     pub(super) poll_at: [Option<Ms>; Which::ALL.len()],
@@ -211,7 +223,9 @@ impl World {
             github.open_to.insert(group, Arc::new(repositories));
         }
         let mut limits = if settings.unlimited { Limits::default() } else { Limits::github() };
-        limits.requests_an_hour = limits.requests_an_hour.map(|_| ENTERPRISE_REQUESTS_AN_HOUR);
+        if !settings.container_minted {
+            limits.requests_an_hour = limits.requests_an_hour.map(|_| ENTERPRISE_REQUESTS_AN_HOUR);
+        }
         let mut world = World {
             now: 0,
             seq: 0,
@@ -225,6 +239,7 @@ impl World {
             books: Books::default(),
             runs: runs::Books::default(),
             ecs,
+            containers: BTreeMap::new(),
             sqs: sqs(),
             running: [0; Which::ALL.len()],
             poll_at: [None; Which::ALL.len()],
@@ -327,9 +342,15 @@ impl World {
     /// Whether something that is no job's fault lets no runner live.
     pub fn all_runners_die(&self) -> bool {
         let rates = &self.settings.rates;
-        [(rates.registry_down, 14), (rates.no_addresses, 15), (rates.refused, 16), (rates.broken, 17)]
-            .into_iter()
-            .any(|(spells, what)| self.is_out(spells, what))
+        [
+            (rates.registry_down, 14),
+            (rates.no_addresses, 15),
+            (rates.refused, 16),
+            (rates.broken, 17),
+            (rates.bad_secret, 19),
+        ]
+        .into_iter()
+        .any(|(spells, what)| self.is_out(spells, what))
     }
 
     /// The same, for so many minutes within so many of a hundred hours.
@@ -375,7 +396,9 @@ impl World {
             Ev::Answer(call) => return self.answer(call),
             Ev::Die(invocation) => return Todo::Kill(invocation, "its process dies"),
             Ev::TimeOut(invocation) => return Todo::Kill(invocation, "it runs into its time-out"),
-            Ev::Started(task) => self.started(task),
+            Ev::Started(task) => return self.started(task),
+            Ev::Look(task) => self.looks(task),
+            Ev::Quit(task) => self.quits(task),
             Ev::Connect(task) => self.connect(task),
             Ev::AssignRunner(registration) => {
                 let jobs = self.jobs_for(registration);
@@ -457,9 +480,17 @@ impl World {
         let pool = self.pool();
         self.sqs.len(Which::Jobs.queue()) == 0
             && self.sqs.len(Which::Author.queue()) == 0
-            && self.github.runners().len() == pool
+            && self.registrations_that_count() == pool
             && self.ecs.unstopped().len() == pool
             && self.sqs.messages(Which::Lifecycle.queue()).all(|message| message.body.job == 0)
+    }
+
+    /// What a container leaves behind that minted for itself is GitHub's to remove, after a day.
+    fn registrations_that_count(&self) -> usize {
+        match self.settings.container_minted {
+            true => self.github.runners().filter(|runner| runner.online).count(),
+            false => self.github.runners().len(),
+        }
     }
 
     pub fn violation(&mut self, kind: Kind, job: u64, text: String) {
@@ -513,6 +544,8 @@ fn fingerprint(event: &Ev) -> (u64, u64, u64) {
         Ev::Die(invocation) => (8, *invocation, 0),
         Ev::TimeOut(invocation) => (9, *invocation, 0),
         Ev::Started(task) => (10, *task, 0),
+        Ev::Look(task) => (26, *task, 0),
+        Ev::Quit(task) => (27, *task, 0),
         Ev::Connect(task) => (11, *task, 0),
         Ev::AssignRunner(registration) => (12, *registration, 0),
         Ev::AssignJob(job) => (13, *job, 0),
