@@ -9,6 +9,7 @@ use crate::{
     fargate::fleet::{Capacity, Fleet, Network},
     ids::RunnerNames,
     intake::{
+        classes::StackPool,
         glob::RepositoryGlob,
         labels::{MOST_LABELS, Most, Offered, flaw},
         policy::Policy,
@@ -78,6 +79,8 @@ pub struct DispatchConfig {
     pub policy: Policy,
     /// `RUNNER_CLASSES`.
     pub classes: ClassesConfig,
+    /// The stack's own warm pool, where pools can be filled.
+    pub pool: Option<StackPool>,
     /// `MAX_RUNNERS`; 0 is no limit.
     pub max_runners: u32,
     /// `MAX_RUNNERS_PER_REPOSITORY`; 0 is no limit.
@@ -180,6 +183,7 @@ impl DispatchConfig {
     /// Reads the settings through `get`, e.g. `|name| std::env::var(name).ok()`.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
         let mut env = Env::new(&get);
+        let (github, pool_size) = (env.github(), env.number("WARM_POOL_SIZE", 0, 0));
         let config = DispatchConfig {
             cluster: env.required("ECS_CLUSTER", "the name or ARN of an ECS cluster"),
             fleet: Fleet { task_definition_arm64: env.optional("TASK_DEFINITION_ARM64"), ..env.fleet() },
@@ -189,11 +193,14 @@ impl DispatchConfig {
                 ..env.policy(get("TASK_DEFINITION_ARM64").is_some_and(|value| !value.is_empty()))
             },
             classes: env.classes(),
+            pool: env
+                .may_keep_ready(github.as_ref())
+                .then(|| StackPool { size: pool_size, labels: env.labels_of_one() }),
             max_runners: env.number("MAX_RUNNERS", 0, 0),
             max_runners_per_repository: env.number("MAX_RUNNERS_PER_REPOSITORY", 0, 0),
             max_attempts: env.number("MAX_ATTEMPTS", 5, 1),
             check_runs: env.flag("CHECK_RUNS"),
-            github: env.github(),
+            github,
             queues: env.queues(),
             outside: env.outside(),
             function: env.function(),
@@ -222,13 +229,8 @@ impl ReconcileConfig {
         if pool_size > 0 && scope == Some(&Scope::Org) && env.optional("ORGANIZATION").is_none() {
             env.mistake("ORGANIZATION", "the organisation's login, since WARM_POOL_SIZE is set");
         }
-        let is_somewhere = match scope {
-            Some(Scope::Org) => env.optional("ORGANIZATION").is_some(),
-            Some(Scope::Enterprise(_)) => true,
-            Some(Scope::Repo) | None => false,
-        };
-        let classes_may_fill =
-            is_somewhere && ["RUNNER_CLASSES", "SUBNET_IDS"].iter().all(|name| env.optional(name).is_some());
+        let classes_may_fill = env.may_keep_ready(github.as_ref())
+            && ["RUNNER_CLASSES", "SUBNET_IDS"].iter().all(|name| env.optional(name).is_some());
         let config = ReconcileConfig {
             cluster: env.required("ECS_CLUSTER", "the name or ARN of an ECS cluster"),
             // Which architectures dispatch offers does not matter here: what runs was let in already.
@@ -396,10 +398,25 @@ impl Env<'_> {
         self.parse(name, &form, most, |text| text.parse().ok().filter(|number| (1..=most).contains(number)))
     }
 
-    /// Each of its runners gets them: all that is offered, but for the architecture that it has not.
-    fn pool_labels(&mut self) -> Vec<String> {
+    /// Idle runners have a place, and somebody knows which are idle.
+    fn may_keep_ready(&self, github: Option<&GitHubSettings>) -> bool {
+        match github.map(|github| &github.scope) {
+            Some(Scope::Org) => self.optional("ORGANIZATION").is_some(),
+            Some(Scope::Enterprise(_)) => true,
+            Some(Scope::Repo) | None => false,
+        }
+    }
+
+    /// All that is offered, but for the architecture that a runner of the pool has not.
+    fn labels_of_one(&mut self) -> Vec<String> {
         let mut labels = self.list("RUNNER_LABELS", DEFAULT_LABELS);
         labels.retain(|label| !label.eq_ignore_ascii_case("arm64"));
+        labels
+    }
+
+    /// Each of its runners gets them.
+    fn pool_labels(&mut self) -> Vec<String> {
+        let labels = self.labels_of_one();
         let can_have = |label: &String| label != "*" && flaw(label).is_none();
         if !labels.iter().all(can_have) || !(1..=MOST_LABELS).contains(&labels.len()) {
             let form = "1 to 100 labels that a runner can have, since WARM_POOL_SIZE is set (* is none)";
@@ -512,7 +529,7 @@ mod tests {
             ("DEAD_LETTER_QUEUE_URL", "queue"),
         ]))
         .expect_err("mistakes");
-        expect_test::expect![[r#"environment: ECS_CLUSTER should be the name or ARN of an ECS cluster, but it is not set; CAPACITY should be FARGATE, FARGATE_SPOT or both in order of preference, separated by a comma, but it is "FARGATE,SPOT"; SUBNET_IDS should be a list such as subnet-0123456789abcdef0, separated by commas, but it is "subnet-1,vpc-2"; SECURITY_GROUP_IDS should be a list such as sg-0123456789abcdef0, separated by commas, but it is not set; ASSIGN_PUBLIC_IP should be ENABLED or DISABLED, but it is "yes"; MAX_CPU should be a whole number from 1 to 16, but it is "17"; MAX_MEMORY should be a whole number from 1 to 120, but it is "8GB"; MAX_DISK should be a whole number from 1 to 200, but it is "0"; ALLOWED_REPOSITORIES should be a list of owner/repo patterns such as acme/*, but it is "acme"; ALLOW_PUBLIC_REPOSITORIES should be true or false, but it is "perhaps"; MAX_RUNNERS should be a whole number of 0 or more, but it is "-1"; MAX_ATTEMPTS should be a whole number of 1 or more, but it is "0"; RUNNER_SCOPE should be org, repo or enterprise/<slug>, but it is "enterprise/"; GITHUB_API_URL should be a URL such as https://HOST/api/v3, but it is "http://ghes.acme.test"; DEAD_LETTER_QUEUE_URL should be the URL of an SQS queue, but it is "queue""#]]
+        expect_test::expect![[r#"environment: RUNNER_SCOPE should be org, repo or enterprise/<slug>, but it is "enterprise/"; GITHUB_API_URL should be a URL such as https://HOST/api/v3, but it is "http://ghes.acme.test"; ECS_CLUSTER should be the name or ARN of an ECS cluster, but it is not set; CAPACITY should be FARGATE, FARGATE_SPOT or both in order of preference, separated by a comma, but it is "FARGATE,SPOT"; SUBNET_IDS should be a list such as subnet-0123456789abcdef0, separated by commas, but it is "subnet-1,vpc-2"; SECURITY_GROUP_IDS should be a list such as sg-0123456789abcdef0, separated by commas, but it is not set; ASSIGN_PUBLIC_IP should be ENABLED or DISABLED, but it is "yes"; MAX_CPU should be a whole number from 1 to 16, but it is "17"; MAX_MEMORY should be a whole number from 1 to 120, but it is "8GB"; MAX_DISK should be a whole number from 1 to 200, but it is "0"; ALLOWED_REPOSITORIES should be a list of owner/repo patterns such as acme/*, but it is "acme"; ALLOW_PUBLIC_REPOSITORIES should be true or false, but it is "perhaps"; MAX_RUNNERS should be a whole number of 0 or more, but it is "-1"; MAX_ATTEMPTS should be a whole number of 1 or more, but it is "0"; DEAD_LETTER_QUEUE_URL should be the URL of an SQS queue, but it is "queue""#]]
         .assert_eq(&mistakes.to_string());
     }
 

@@ -9,6 +9,7 @@ pub mod memory;
 pub mod reconcile;
 pub mod webhook;
 
+mod basin;
 mod budget;
 mod chain;
 mod course;

@@ -44,6 +44,7 @@ async fn dispatch() -> Result<(), Error> {
         fleet: config.fleet,
         network: config.network,
         document: adapters::document(config.classes, &http, &aws),
+        pool: config.pool,
         max_runners: config.max_runners,
         max_runners_per_repository: config.max_runners_per_repository,
         max_attempts: config.max_attempts,

@@ -14,6 +14,7 @@ use crate::{
         tags::TaskTags,
     },
     flows::{
+        basin::{basins, pools_for},
         budget::{Budget, Slot, until_a_good_one},
         chain::Debt,
         document::Document,
@@ -26,7 +27,7 @@ use crate::{
     },
     ids::{Attempt, JobId, Purpose, RunnerId, started_by},
     intake::{
-        classes::{Choice, Classes},
+        classes::{Choice, Classes, StackPool},
         labels::CapacityLabel,
         payload::{self, Job, Message},
         policy::{Policy, Verdict, excluded_by},
@@ -41,7 +42,7 @@ use crate::{
     },
     protocol::{
         debt::Owed,
-        start::{Asked, Case, Deed, End, Launch, Look, Name, Step, start},
+        start::{Asked, Case, Deed, End, Launch, Look, Name, Pools, Step, start},
         timing,
     },
 };
@@ -65,6 +66,8 @@ pub struct Dispatcher<G, E, Q, C> {
     pub network: Network,
     /// The runner classes, if there is a document.
     pub document: Document,
+    /// The stack's own warm pool, where pools are filled.
+    pub pool: Option<StackPool>,
     /// `MAX_RUNNERS`; 0 is no limit.
     pub max_runners: u32,
     /// `MAX_RUNNERS_PER_REPOSITORY`; 0 is no limit.
@@ -237,6 +240,14 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         let asked = asked(&choice);
         let plan = |choice| Plan::for_job(job, choice, &self.fleet, &self.network, &self.policy.names);
         let mut planned = plan(choice.clone());
+        let pools = self.pools_for(&planned, budget);
+        if pools.go_first(asked, receives) {
+            return later(
+                Reason::Pool,
+                timing::POOL_FIRST,
+                "an idle runner of the warm pool may take the job",
+            );
+        }
         let (share, slot) = match self.take_places(&planned, budget).await {
             Ok(places) => places,
             Err(outcome) => return outcome,
@@ -251,7 +262,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 return error.into();
             }
         }
-        let case = Case::new(asked, receives, job.attempt, self.max_attempts);
+        let case = Case::new(asked, pools.receives(asked, receives), job.attempt, self.max_attempts);
         let case = match self.github {
             Some(_) => case,
             None => case.hidden(planned.capacities.len() > 1),
@@ -287,6 +298,11 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 Err(outcome)
             }
         }
+    }
+
+    fn pools_for(&self, plan: &Plan, budget: &Budget) -> Pools {
+        let (Some(own), Ok(classes)) = (&self.pool, budget.classes()) else { return Pools::None };
+        pools_for(plan, &basins(own.size, &own.labels, classes, self.clock.now()))
     }
 
     /// In order of preference, where the job says nothing.

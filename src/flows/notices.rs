@@ -51,7 +51,7 @@ fn waits_for(reason: Reason) -> Option<&'static str> {
         }
         Reason::RateLimit => Some("GitHub's rate limit is used up for now"),
         Reason::Unavailable => Some("GitHub or AWS does not answer as it should"),
-        Reason::InFlight | Reason::TooEarly => None,
+        Reason::Pool | Reason::InFlight | Reason::TooEarly => None,
     }
 }
 

@@ -1,14 +1,12 @@
 //! Idle runners kept ready: the stack's own pool, and one for each class that has one. The sweep fills them up, and a
 //! class's also whoever hears that a job has taken one.
 
-use std::{collections::BTreeSet, sync::Arc};
-
 use time::OffsetDateTime;
 
 use crate::{
     error::{CallError, Class},
-    fargate::tags::TaskTags,
     flows::{
+        basin::{Basin, basins, key_of},
         hands::{discard, run_task},
         plan::Plan,
         reconcile::{Pool, Reconciler},
@@ -16,10 +14,7 @@ use crate::{
         watch,
     },
     ids::{JobId, Purpose},
-    intake::{
-        classes::{Choice, RunnerClass},
-        labels::{Architecture, Most, Sizing},
-    },
+    intake::classes::Choice,
     lambda::{
         batch,
         outcome::{Done, Handled},
@@ -35,34 +30,6 @@ const SLOTS: u32 = 1000;
 /// The slots of runners that follow one that was taken. (Those of probes are higher.)
 const FIRST_AFTER_ONE: u32 = 500_000;
 
-/// One pool, as it is to be now.
-#[derive(Debug, Clone)]
-pub(crate) struct Basin {
-    class: Option<Arc<RunnerClass>>,
-    pub(crate) size: u32,
-    labels: Vec<String>,
-}
-
-impl Basin {
-    /// By which its runners are counted: the class's name.
-    pub(crate) fn key(&self) -> Option<String> {
-        self.class.as_ref().map(|class| class.name.to_lowercase())
-    }
-
-    /// Whether GitHub gives a runner of these labels the same jobs as one of the pool's own.
-    fn has_labels(&self, labels: &[String]) -> bool {
-        let set = |labels: &[String]| -> BTreeSet<String> {
-            labels.iter().map(|label| label.to_lowercase()).collect()
-        };
-        set(&self.labels) == set(labels)
-    }
-}
-
-/// The pool that a task is of, by its tags.
-pub(crate) fn key_of(task: &Task) -> Option<String> {
-    TaskTags(&task.tags).class().map(str::to_lowercase)
-}
-
 impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
 where
     G: Github + Deliveries,
@@ -74,13 +41,7 @@ where
     /// The pools, as the settings and the newest good document have them.
     fn basins(&self) -> Vec<Basin> {
         let Some(pool) = &self.pool else { return Vec::new() };
-        let own = Basin { class: None, size: pool.size, labels: pool.labels.clone() };
-        let classes = self.document.newest();
-        let of_classes = classes.iter().flat_map(|classes| &classes.classes).filter_map(|class| {
-            let size = class.pool.as_ref()?.size_at(self.clock.now());
-            Some(Basin { class: Some(class.clone()), size, labels: labels(class, &pool.labels) })
-        });
-        Some(own).filter(|own| own.size > 0).into_iter().chain(of_classes).collect()
+        basins(pool.size, &pool.labels, self.document.newest().as_deref(), self.clock.now())
     }
 
     /// The pool that runners of these labels belong to.
@@ -192,7 +153,7 @@ where
     ) -> Result<Option<Done>, CallError> {
         let owner = self.policy.organization.clone().unwrap_or_default();
         let place = Target { owner, ..Target::default() };
-        let choice = Choice { sizing: sizing(basin), class: basin.class.clone() };
+        let choice = Choice { sizing: basin.sizing(), class: basin.class.clone() };
         let (labels, names) = (basin.labels.clone(), &self.policy.names);
         let plan = Plan::for_pool(purpose, labels, place, choice, (&pool.fleet, &pool.network), names);
         let minted = github.mint(&plan.target, &plan.runner_name(), &plan.labels, plan.group()).await?;
@@ -215,24 +176,4 @@ where
             }
         }
     }
-}
-
-/// What a job gets that asks for nothing.
-fn sizing(basin: &Basin) -> Sizing {
-    let of_class = |class: &Arc<RunnerClass>| class.size(Sizing::default(), false, &Most::default()).ok();
-    basin.class.as_ref().and_then(of_class).unwrap_or_default()
-}
-
-/// All that a job of the class may name, but for sizes: GitHub gives a runner the jobs all of whose labels it has.
-fn labels(class: &RunnerClass, common: &[String]) -> Vec<String> {
-    let sizing = class.size(Sizing::default(), false, &Most::default()).unwrap_or_default();
-    let (it, other) = match sizing.architecture {
-        Some(Architecture::Arm64) => ("arm64", "x64"),
-        _ => ("x64", "arm64"),
-    };
-    let common = common.iter().map(|label| label.to_lowercase());
-    let all =
-        common.chain(class.labels.iter().cloned()).chain(["self-hosted", "linux", it].map(str::to_owned));
-    let all: BTreeSet<String> = all.filter(|label| label != other).collect();
-    all.into_iter().collect()
 }

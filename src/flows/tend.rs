@@ -7,9 +7,9 @@ use crate::{
         usage::stop_reason,
     },
     flows::{
+        basin::key_of,
         chain::Debt,
         course::Course,
-        pools::key_of,
         reconcile::{Cause, Reconciler, payer, replacement},
     },
     ids::{Purpose, started_by},

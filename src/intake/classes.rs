@@ -15,7 +15,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 pub use self::{
     document::{Mistakes, read},
-    pool::{PoolPlan, Shift},
+    pool::{PoolPlan, Shift, StackPool},
 };
 use super::{
     glob::RepositoryGlob,

@@ -252,8 +252,10 @@ pub(crate) fn log(message_id: &str, handled: &Handled, waited: Option<time::Dura
         Outcome::Deferred(Deferral { reason: Reason::NeedsOperator | Reason::Panic, .. }) => {
             line!(tracing::Level::ERROR);
         }
+        Outcome::Done(_) | Outcome::Skipped(_) | Outcome::Deferred(Deferral { reason: Reason::Pool, .. }) => {
+            line!(tracing::Level::INFO);
+        }
         Outcome::Deferred(_) | Outcome::Rejected(_) => line!(tracing::Level::WARN),
-        Outcome::Done(_) | Outcome::Skipped(_) => line!(tracing::Level::INFO),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::lambda::outcome::{Handled, Outcome, Reason, Used};
 /// The namespace of all metrics.
 pub const NAMESPACE: &str = "GhaFargateRunners";
 
-/// The age in seconds of the oldest message that is deferred, whatever for, but not by `MAX_RUNNERS` or a quota. SQS's own
+/// The age in seconds of the oldest message that is deferred, whatever for, but not by `MAX_RUNNERS`, a quota or a pool. SQS's own
 /// ApproximateAgeOfOldestMessage leaves out what was received more than three times.
 const OLDEST_DEFERRED: &str = "OldestDeferred";
 
@@ -62,7 +62,7 @@ impl Metrics {
 
     /// A message of this age is deferred.
     pub fn deferred(&mut self, reason: Reason, age: time::Duration) {
-        if !matches!(reason, Reason::MaxRunners | Reason::Quota) {
+        if !matches!(reason, Reason::MaxRunners | Reason::Quota | Reason::Pool) {
             self.is_as_old_as(OLDEST_DEFERRED, age);
         }
     }

@@ -140,6 +140,8 @@ pub enum Reason {
     MaxRunners,
     /// The job's class, or its repository, has as many runners as it may have.
     Quota,
+    /// A runner of a warm pool may take it first.
+    Pool,
     /// Another delivery of the same job is at work.
     InFlight,
     /// GitHub and ECS do not show yet what it depends on.
@@ -159,6 +161,7 @@ impl Reason {
             Reason::NoCapacity => "DeferredNoCapacity",
             Reason::MaxRunners => "DeferredMaxRunners",
             Reason::Quota => "DeferredQuota",
+            Reason::Pool => "DeferredPool",
             Reason::InFlight => "DeferredInFlight",
             Reason::TooEarly => "DeferredTooEarly",
             Reason::NeedsOperator => "NeedsOperator",

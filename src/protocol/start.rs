@@ -26,6 +26,37 @@ pub enum Asked {
     HandedBack,
 }
 
+/// What the warm pools are to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Pools {
+    /// GitHub gives it none of their runners.
+    #[default]
+    None,
+    /// It does at other hours.
+    Closed,
+    /// An idle runner may be ready: GitHub gives it to the job sooner than anybody could start another.
+    Open,
+}
+
+impl Pools {
+    /// Whether a job is left to them for a moment, once: nothing was done for it yet, and its message comes back.
+    pub fn go_first(self, asked: Asked, receives: Option<u32>) -> bool {
+        self == Pools::Open && asked == Asked::Fresh && receives == Some(1)
+    }
+
+    /// How often somebody who could have done something for the job has had its message. One that comes back from the pools
+    /// is as new as ever: another delivery of the same job may be at work.
+    pub fn receives(self, asked: Asked, receives: Option<u32>) -> Option<u32> {
+        let is_its_own = !matches!(asked, Asked::Announced | Asked::HandedBack);
+        match self {
+            Pools::Open | Pools::Closed if is_its_own => {
+                receives.map(|receives| receives.saturating_sub(1).max(1))
+            }
+            _ => receives,
+        }
+    }
+}
+
 /// What became of an attempt whose task has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Ended {

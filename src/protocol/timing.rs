@@ -43,6 +43,10 @@ pub const OLD_FOR_SEVERAL: Duration = seconds(20);
 /// receive of its message: another delivery of the same job may be between its mint and its RunTask, or ListTasks
 /// may not show its task yet.
 pub const IN_FLIGHT: Duration = seconds(30);
+/// How long a job is left to the idle runners of a warm pool, or a few seconds more. GitHub gives it to one within four
+/// seconds in the simulator: after two, half as many jobs again start a runner of their own as after five, and from there on
+/// little changes. The rest is for days on which GitHub is slower; those that find no runner wait so much longer.
+pub const POOL_FIRST: Duration = seconds(8);
 /// Older than this, a job's message is asked about like one that was received before.
 pub const VERY_OLD: Duration = minutes(60);
 /// How far GitHub's and ECS's answers are assumed to lag behind; nobody documents it.

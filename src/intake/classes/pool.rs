@@ -1,8 +1,17 @@
-//! How many idle runners a class keeps ready, and when.
+//! How many idle runners are kept ready, and when.
 
 use time::{OffsetDateTime, Time, Weekday};
 
-/// Idle runners kept ready.
+/// The stack's own pool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StackPool {
+    /// `WARM_POOL_SIZE`; 0 where only classes have pools.
+    pub size: u32,
+    /// `RUNNER_LABELS`, as far as one runner can have them.
+    pub labels: Vec<String>,
+}
+
+/// Idle runners that a class keeps ready.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PoolPlan {
     /// How many, when no shift is on.

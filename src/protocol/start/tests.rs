@@ -123,6 +123,28 @@ fn the_good_case_is_two_steps() {
     assert_eq!(start(&case), Step::End(End::Started));
 }
 
+/// A job is left to a pool at the first receive of its own message, and never again; and whoever comes after that takes no
+/// registration of another delivery for one that a crash has left.
+#[test]
+fn a_job_is_left_to_a_pool_once() {
+    for pools in [Pools::None, Pools::Closed, Pools::Open] {
+        for asked in [Fresh, Old, Doubtful, Announced, HandedBack] {
+            let left: Vec<u32> =
+                (1..=1000).filter(|receives| pools.go_first(asked, Some(*receives))).collect();
+            let want = if (pools, asked) == (Pools::Open, Fresh) { vec![1] } else { vec![] };
+            assert_eq!(left, want, "{pools:?} {asked:?}");
+            assert!(!pools.go_first(asked, None), "whoever asks by hand waits for an answer");
+        }
+        let is_first = |asked, receives| {
+            Case::new(asked, pools.receives(asked, Some(receives)), Attempt::FIRST, 5).first
+        };
+        let firsts = |asked| (1..9).filter(|receives| is_first(asked, *receives)).count();
+        let own = if pools == Pools::None { 1 } else { 2 };
+        assert_eq!([Fresh, Old, Doubtful, Announced, HandedBack].map(firsts), [own, own, own, 1, 1]);
+        assert_eq!(pools.receives(Doubtful, None), None);
+    }
+}
+
 #[test]
 fn what_holds_in_every_play() {
     let mut plays = 0;

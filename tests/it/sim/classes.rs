@@ -97,7 +97,7 @@ pub struct Seen {
     told: BTreeMap<(String, String), f64>,
     /// Runners that were ready when their jobs came, and those that were not.
     pub hits: [u64; 2],
-    /// Milliseconds for which runners were up without a job, and of all tasks.
+    /// Milliseconds that runners waited for their jobs, with all of those that had none; and of all tasks.
     pub idle: Ms,
     pub spent: Ms,
 }
@@ -226,7 +226,6 @@ impl World {
         let (Some(task), Some(its)) = (self.ecs.task(number), self.books.task(number)) else { return };
         let Some((from, until)) = task.usage() else { return };
         let (began, ended) = (moment(from), moment(until));
-        let online_at = self.books.registration(its.registration).map_or(0, |it| it.online_at);
         let ran = self.seen.ran.remove(&its.registration);
         let job = self.books.job(ran.unwrap_or(its.job));
         let whose =
@@ -235,8 +234,8 @@ impl World {
         let vcpus = f64::from(task.cpu.unwrap_or(1024)) / 1024.0;
         self.seen.bill.insert(task.arn.clone(), (ended, whose, seconds * vcpus));
         self.seen.spent += ended - began;
-        if ran.is_none() && online_at > 0 {
-            self.seen.idle += ended - online_at;
+        if ran.is_none() {
+            self.seen.idle += ended - began;
         }
     }
 

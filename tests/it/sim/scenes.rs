@@ -310,14 +310,15 @@ fn docker(size: Size) -> Scene {
     Scene { name: "docker", size, setup, jobs: numbered(jobs.collect()), judge }
 }
 
-/// A working day of some hundred developers: ten idle runners are kept ready from seven to six.
+/// A working day of some hundred developers that suits a pool of ten: while a runner that was taken is replaced, which takes
+/// about a minute, six or seven jobs come; and they run for long enough that what waits for them is little beside.
 fn pool(size: Size) -> Scene {
-    let classes = json!([{"name": "big", "labels": ["big"],
-        "pool": {"size": 0, "schedule": [{"from": "07:00", "to": "18:00", "size": 10}]}}]);
+    let classes = json!([{"name": "big", "labels": ["big"], "pool": {"size": 0, "schedule": [
+        {"from": "08:00", "to": "17:00", "size": 10}, {"from": "07:00", "to": "18:00", "size": 4}]}}]);
     // Jobs in each hour of the day, in percent of the busiest.
     let day: [u64; 24] =
         [1, 1, 1, 1, 1, 2, 5, 30, 70, 95, 100, 90, 60, 85, 95, 100, 80, 50, 8, 4, 3, 2, 1, 1];
-    let (busiest, hours) = size.or((120, 7..10), (1_000, 0..24));
+    let (busiest, hours) = (450, size.or(8..11, 0..24));
     let mut jobs = Vec::new();
     for hour in hours {
         let count = day[hour as usize] * busiest / 100;
@@ -379,6 +380,12 @@ mod tests {
     #[test]
     fn documents_that_change_and_bad_ones_harm_nobody() {
         shows("changing", 100);
+    }
+
+    #[test]
+    fn a_pool_that_suits_the_day_is_ready_and_seldom_idle() {
+        shows("pool", 0);
+        shows("pool", 100);
     }
 
     #[test]

@@ -573,6 +573,60 @@ async fn each_class_has_its_pool() {
     world.finish();
 }
 
+/// A job that asks for nothing is left to its pool for a moment. One that is taken then has no runner of its own.
+#[tokio::test]
+async fn a_job_that_a_pool_s_runner_takes_costs_no_other() {
+    let mut rows = three();
+    rows[1]["pool"] = json!({"size": 1});
+    let world = world();
+    let fleet = Fleet::with(&world, &[("RUNNER_CLASSES", &document(1, &rows))]).await;
+    sweep(&world, &fleet).await;
+    world.boot();
+    world.take_calls();
+    let [taken, with_size, of_another] =
+        [&["self-hosted", "big"][..], &["big", "cpu=1"], &["fargate"]].map(|labels| world.queue_job(labels));
+    world.send(JOB_QUEUE, &[taken, with_size, of_another].map(|job| world.queued(job)));
+    let batch = world.receive(JOB_QUEUE, 10);
+    let (answer, metrics) = fleet.invoke(&batch).await;
+    assert_eq!(world.acknowledge(JOB_QUEUE, &batch, &answer.expect("a batch never fails")), 1);
+    assert_eq!((metrics.get("Started"), metrics.get("DeferredPool")), (2, 1));
+    let calls = world.take_calls();
+    assert_eq!((calls.count(Op::Mint), calls.count(Op::RunTask), calls.count(Op::GetJob)), (2, 2, 0));
+    assert_eq!(world.assign().len(), 1);
+    world.advance(Duration::seconds(15));
+    assert_eq!(again(&world, &fleet).await, 0);
+    assert_eq!(world.take_calls().to(Service::Github).tally(), "1 get job");
+    assert!(started_for(&world, taken).is_none());
+
+    // The next finds none that is idle: it waits once, and no longer.
+    let missed = world.queue_job(&["self-hosted", "big"]);
+    assert_eq!(dispatch(&world, &fleet, &[world.queued(missed)]).await, 1);
+    world.advance(Duration::seconds(15));
+    assert_eq!(again(&world, &fleet).await, 0);
+    assert!(started_for(&world, missed).is_some());
+    world.boot();
+    world.assign();
+    world.finish();
+}
+
+/// Its message was received before, but nobody has done anything: what is minted at that moment is not of a crash.
+#[tokio::test]
+async fn two_messages_that_come_back_from_a_pool_together_start_one_runner() {
+    let rows = json!([{"name": "big", "labels": ["big"], "pool": {"size": 1}}]);
+    let world = world();
+    let fleet = Fleet::with(&world, &[("RUNNER_CLASSES", &document(1, &rows))]).await;
+    let job = world.queue_job(&["big"]);
+    assert_eq!(dispatch(&world, &fleet, &[world.queued(job), world.queued(job)]).await, 2);
+    world.advance(Duration::seconds(15));
+    again(&world, &fleet).await;
+    let calls = world.calls();
+    assert_eq!((calls.count(Op::RunTask), calls.count(Op::DeleteRunner)), (1, 0), "{}", calls.tally());
+    world.advance(Duration::minutes(1));
+    assert_eq!(again(&world, &fleet).await, 0);
+    assert_eq!(world.ecs().live_count(), 1);
+    world.finish();
+}
+
 #[tokio::test]
 async fn a_pool_goes_by_the_clock() {
     let rows = json!([{"name": "big", "labels": ["big"],
@@ -586,6 +640,11 @@ async fn a_pool_goes_by_the_clock() {
         sweep(&world, &fleet).await;
         world.boot();
         assert_eq!(idle(&world, "big").len(), want, "at {hour}");
+        // With none there, nobody waits for one.
+        let job = world.queue_job(&["big"]);
+        assert_eq!(dispatch(&world, &fleet, &[world.queued(job)]).await, usize::from(want > 0), "at {hour}");
+        let now = world.now();
+        world.github().complete(job, "cancelled", now);
     }
     world.finish();
 }

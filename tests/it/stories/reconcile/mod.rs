@@ -48,6 +48,17 @@ impl Story {
         self.world.acknowledge(JOB_QUEUE, &batch, &answer);
     }
 
+    /// The same, where it is left to the pool first, and none of it takes it.
+    async fn start_job_that_the_pool_leaves(&self) -> u64 {
+        let (job, before) = (self.start_job().await, self.live());
+        self.world.advance(Duration::seconds(15));
+        let batch = self.world.receive(JOB_QUEUE, 10);
+        let answer = self.fleet.dispatch(&batch).await;
+        self.world.acknowledge(JOB_QUEUE, &batch, &answer);
+        assert_eq!(self.live(), before + 1, "{}", self.world.books());
+        job
+    }
+
     /// What was announced goes to dispatch, once its delay is over.
     async fn dispatch_announced(&self) {
         self.world.advance(Duration::minutes(4));

@@ -362,7 +362,7 @@ async fn a_job_that_takes_a_runner_of_the_pool_leaves_its_own_to_nobody() {
     let story = Story::with(&[("WARM_POOL_SIZE", "1")]).await;
     story.sweep().await;
     story.world.boot();
-    let job = story.start_job().await;
+    let job = story.start_job_that_the_pool_leaves().await;
     let own = story.task();
     story.world.boot();
     let pool = story.world.github().runners().find(|it| it.name.contains("pool")).map(|it| it.id);

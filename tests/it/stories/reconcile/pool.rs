@@ -11,7 +11,7 @@ async fn with_a_pool_of(size: &str) -> Story {
 #[tokio::test]
 async fn a_runner_that_is_left_over_joins_the_pool() {
     let story = with_a_pool_of("1").await;
-    let cancelled = story.start_job().await;
+    let cancelled = story.start_job_that_the_pool_leaves().await;
     story.world.boot();
     story.cancel(cancelled);
     story.world.take_calls();
