@@ -96,7 +96,9 @@ async fn reconcile() -> Result<(), Error> {
         }
         let deadline = OffsetDateTime::from(event.context.deadline());
         let handle = |body, received| reconciler.handle(body, received, deadline);
-        let (answer, metrics) = batch::invoke(&event.payload, &reconciler.queue, &SystemClock, handle).await;
+        let (answer, mut metrics) =
+            batch::invoke(&event.payload, &reconciler.queue, &SystemClock, handle).await;
+        reconciler.memory.take_counts().into_iter().for_each(|(metric, count)| metrics.add(metric, count));
         function::print_metrics(&metrics, function, &ALWAYS);
         answer
     }))

@@ -31,6 +31,7 @@ pub struct Memory {
     tasks: RefCell<BTreeMap<JobId, Task>>,
     /// Tasks that have ended, and were followed up.
     followed: RefCell<BTreeSet<TaskArn>>,
+    counts: RefCell<BTreeMap<&'static str, u64>>,
 }
 
 impl Memory {
@@ -58,6 +59,16 @@ impl Memory {
     /// The job runs on that task, whose tags say so.
     pub(crate) fn tagged(&self, job: JobId, task: Task) {
         remember(&self.tasks, job, &task, MOST_TASKS);
+    }
+
+    /// Counts what was done beside what becomes of a message.
+    pub(crate) fn count(&self, metric: &'static str, by: u64) {
+        *self.counts.borrow_mut().entry(metric).or_default() += by;
+    }
+
+    /// What was counted since this was last asked.
+    pub fn take_counts(&self) -> BTreeMap<&'static str, u64> {
+        self.counts.take()
     }
 
     pub(crate) fn task_of(&self, job: JobId) -> Option<Task> {

@@ -17,7 +17,7 @@ use crate::{
     intake::classes::Choice,
     lambda::{
         batch,
-        outcome::{Done, Handled},
+        outcome::{Done, Handled, STARTED_CPU_UNITS},
     },
     ports::{
         Deliveries, FindTasks, Github, Minted, Queue, RunTask, StartTasks, Target, Task, TendTasks, Timer,
@@ -124,6 +124,18 @@ where
         }
     }
 
+    /// A job has taken a runner of a pool, which it was ready for.
+    pub(crate) fn note_taken(&self, task: &Task, since: Option<OffsetDateTime>) {
+        self.memory.count("PoolTaken", 1);
+        self.note_idle(task, since.unwrap_or(self.clock.now()));
+    }
+
+    /// So long has it waited: for its job, or in vain.
+    pub(crate) fn note_idle(&self, task: &Task, until: OffsetDateTime) {
+        let idle = task.started_at.map_or(0, |started_at| (until - started_at).whole_seconds());
+        self.memory.count("PoolIdleSeconds", u64::try_from(idle).unwrap_or_default());
+    }
+
     /// A job has taken a runner of a class's pool: another one comes at once. Its name is that of the job, so there is
     /// one, however often this is heard. What fails is left to the sweep.
     pub(crate) async fn follow_up(&self, task: &Task, job: JobId) {
@@ -139,8 +151,12 @@ where
             return;
         }
         let purpose = Purpose::Pool { window: job.0, slot: FIRST_AFTER_ONE };
-        if let Err(error) = self.start_idle(github, pool, &basin, purpose).await {
-            tracing::warn!(%error, "the pool could not be filled up at once: left to the sweep");
+        match self.start_idle(github, pool, &basin, purpose).await {
+            Ok(Some(done)) => self.memory.count(STARTED_CPU_UNITS, done.count(STARTED_CPU_UNITS)),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the pool could not be filled up at once: left to the sweep");
+            }
         }
     }
 

@@ -84,6 +84,7 @@ where
             self.tag_used(job, purpose, &task).await?;
             // It runs one job: whoever is said to have it besides brings no other runner.
             if matches!(purpose, Purpose::Pool { .. }) && !of_task.ran_a_job() {
+                self.note_taken(&task, event.started_at);
                 self.follow_up(&task, job.id).await;
             }
         }

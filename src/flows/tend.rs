@@ -255,7 +255,12 @@ where
                 settled(cause.why)
             }
             Step::Retire => match self.retire(runner, cause).await? {
-                Deleted::Spent if runner.life == Life::Waiting => Done::new("Retired", cause.why),
+                Deleted::Spent if runner.life == Life::Waiting => {
+                    if let (Some(Purpose::Pool { .. }), Some(task)) = (&runner.purpose, &runner.task) {
+                        self.note_idle(task, self.clock.now());
+                    }
+                    Done::new("Retired", cause.why)
+                }
                 Deleted::Spent => settled(cause.why),
                 Deleted::Gone | Deleted::Busy => Done::nothing("it was spent, or has found other work"),
             },

@@ -150,7 +150,10 @@ impl Fleet {
     /// The same with so much time, and what was counted.
     pub async fn reconcile_until(&self, event: &Value, deadline: OffsetDateTime) -> (Value, Metrics) {
         let handle = |body, received| self.reconciler.handle(body, received, deadline);
-        let (answer, metrics) = batch::invoke(&raw(event), &self.reconciler.queue, &self.clock, handle).await;
+        let (answer, mut metrics) =
+            batch::invoke(&raw(event), &self.reconciler.queue, &self.clock, handle).await;
+        let beside = self.reconciler.memory.take_counts();
+        beside.into_iter().for_each(|(metric, count)| metrics.add(metric, count));
         (answer.expect("a batch never fails"), metrics)
     }
 }

@@ -568,8 +568,9 @@ async fn each_class_has_its_pool() {
         "as long as it was told to wait"
     );
     world.advance(Duration::minutes(50));
-    sweep(&world, &fleet).await;
+    let swept = sweep(&world, &fleet).await;
     assert_eq!((idle(&world, "usual").len(), idle(&world, "big").len()), (0, 1));
+    assert!(swept.get("PoolIdleSeconds") >= 3600, "the one that went was up for longer than an hour");
     world.finish();
 }
 
@@ -582,6 +583,7 @@ async fn a_job_that_a_pool_s_runner_takes_costs_no_other() {
     let fleet = Fleet::with(&world, &[("RUNNER_CLASSES", &document(1, &rows))]).await;
     sweep(&world, &fleet).await;
     world.boot();
+    world.advance(Duration::minutes(3));
     world.take_calls();
     let [taken, with_size, of_another] =
         [&["self-hosted", "big"][..], &["big", "cpu=1"], &["fargate"]].map(|labels| world.queue_job(labels));
@@ -597,6 +599,11 @@ async fn a_job_that_a_pool_s_runner_takes_costs_no_other() {
     assert_eq!(again(&world, &fleet).await, 0);
     assert_eq!(world.take_calls().to(Service::Github).tally(), "1 get job");
     assert!(started_for(&world, taken).is_none());
+    // Which metrics say so, once.
+    let event = world.payload(taken, "in_progress").to_string();
+    let told = tell(&world, &fleet, &event).await;
+    assert_eq!((told.get("PoolTaken"), told.get("PoolIdleSeconds")), (1, 180));
+    assert_eq!(tell(&world, &fleet, &event).await.get("PoolTaken"), 0);
 
     // The next finds none that is idle: it waits once, and no longer.
     let missed = world.queue_job(&["self-hosted", "big"]);
