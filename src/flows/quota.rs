@@ -31,7 +31,8 @@ const CROWDED: std::time::Duration = std::time::Duration::from_secs(2);
 const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(120);
 const LONGEST_URGENT_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
 
-/// Whose runners are counted: a class's, a repository's (in lower case), or a repository's of one class.
+/// Whose runners are counted: a class's, an owner's or a repository's (`owner`, `owner/name`, in lower case), or such a
+/// one's of one class.
 type Whose = (Option<String>, Option<String>);
 
 /// So many at a time.
@@ -52,6 +53,10 @@ pub(crate) fn limits(plan: &Plan, per_repository: u32) -> Vec<Limit> {
             let what = format!("max_runners of class {}: {most} run", class.name);
             limits.push(Limit { whose: (name(), None), most, what });
         }
+        if let (Some(most), Some(owner)) = (class.max_runners_per_owner, owner(repository.as_deref())) {
+            let what = format!("max_runners_per_owner of class {}: {most} run", class.name);
+            limits.push(Limit { whose: (name(), Some(owner)), most, what });
+        }
         if let (Some(most), Some(_)) = (class.max_runners_per_repository, &repository) {
             let what = format!("max_runners_per_repository of class {}: {most} run", class.name);
             limits.push(Limit { whose: (name(), repository.clone()), most, what });
@@ -67,6 +72,10 @@ pub(crate) fn limits(plan: &Plan, per_repository: u32) -> Vec<Limit> {
 fn repository(target: &Target) -> Option<String> {
     let text = format!("{}/{}", target.owner, target.repository.as_ref()?);
     Some(tags::value(&text).to_lowercase())
+}
+
+fn owner(repository: Option<&str>) -> Option<String> {
+    Some(repository?.split_once('/')?.0.to_owned())
 }
 
 fn is_urgent(plan: &Plan) -> bool {
@@ -206,7 +215,8 @@ impl Share<'_> {
     }
 }
 
-/// A runner counts for its class, for the repository that it was started for, and for both.
+/// A runner counts for its class, for the repository that it was started for (one of a pool: whose job it runs), and for
+/// its owner and itself in that class.
 fn all_of(class: Option<String>, repository: Option<String>) -> Vec<Whose> {
     let mut whose = Vec::new();
     if class.is_some() {
@@ -215,7 +225,8 @@ fn all_of(class: Option<String>, repository: Option<String>) -> Vec<Whose> {
     if repository.is_some() {
         whose.push((None, repository.clone()));
     }
-    if class.is_some() && repository.is_some() {
+    if let (Some(_), Some(owner)) = (&class, owner(repository.as_deref())) {
+        whose.push((class.clone(), Some(owner)));
         whose.push((class, repository));
     }
     whose
@@ -229,7 +240,9 @@ fn count(
     let known: BTreeSet<&TaskArn> = listed.iter().map(|task| &task.arn).collect();
     let of_task = |task: &Task| {
         let tags = TaskTags(&task.tags);
-        let repository = tags.repository().and_then(|(owner, name)| Some(format!("{owner}/{}", name?)));
+        let started_for = tags.repository().and_then(|(owner, name)| Some((owner, name?)));
+        let repository =
+            started_for.or_else(|| tags.ran_repository()).map(|(owner, name)| format!("{owner}/{name}"));
         all_of(tags.class().map(str::to_lowercase), repository.map(|name| name.to_lowercase()))
     };
     let unlisted = started.iter().filter(|(arn, (at, _))| !known.contains(arn) && now - *at < UNTIL_LISTED);
@@ -277,6 +290,7 @@ mod tests {
             task("b", &of_big),
             task("c", &[(tags::REPOSITORY, "acme/app")]),
             task("pool", &[(tags::CLASS, "big"), (tags::REPOSITORY, "acme")]),
+            task("taken", &[(tags::CLASS, "big"), (tags::REPOSITORY, "acme"), (tags::RAN_REPOSITORY, "Acme/Other")]),
             Task { live: false, ..task("over", &of_big) },
         ];
         let own = (text("big"), text("acme/app"));
@@ -287,9 +301,18 @@ mod tests {
             (TaskArn("e".into()), (NOW - UNTIL_LISTED, own.clone())),
         ]);
         let Counts { listed, own: unlisted } = count(&listed, &started, NOW);
-        let want = [((None, text("acme/app")), 3), ((text("big"), None), 3), (own.clone(), 2)];
+        let of_big = |place| (text("big"), text(place));
+        let want = [
+            ((None, text("acme/app")), 3),
+            ((None, text("acme/other")), 1),
+            ((text("big"), None), 4),
+            (of_big("acme"), 3),
+            (own.clone(), 2),
+            (of_big("acme/other"), 1),
+        ];
         assert_eq!(listed.into_iter().collect::<Vec<_>>(), want);
-        let want = [((None, text("acme/app")), 1), ((text("big"), None), 1), (own, 1)];
+        let want =
+            [((None, text("acme/app")), 1), ((text("big"), None), 1), ((text("big"), text("acme")), 1), (own, 1)];
         assert_eq!(unlisted.into_inner().into_iter().collect::<Vec<_>>(), want);
     }
 

@@ -79,6 +79,8 @@ pub struct RunnerClass {
     pub high_priority_group: Option<RunnerGroup>,
     /// Runners at a time.
     pub max_runners: Option<u32>,
+    /// Runners at a time for one owner of repositories: an enterprise has many.
+    pub max_runners_per_owner: Option<u32>,
     /// Runners at a time for one repository.
     pub max_runners_per_repository: Option<u32>,
     /// Which of the repositories that are served may use it; empty: all.

@@ -64,10 +64,11 @@ pub fn line(class: &RunnerClass) -> String {
     });
     let most = |limit: Option<u32>| limit.map_or("no limit".to_owned(), |limit| limit.to_string());
     format!(
-        "{}: labels {}; size {size}; capacity {capacity}; group {group}; runners {}, for one repository {}",
+        "{}: labels {}; size {size}; capacity {capacity}; group {group}; runners {}, for one owner {}, for one repository {}",
         class.name,
         listed(class.labels.iter().cloned().collect()),
         most(class.max_runners),
+        most(class.max_runners_per_owner),
         most(class.max_runners_per_repository),
     )
 }

@@ -161,6 +161,7 @@ fn class(mut row: Table<'_>, version: u64) -> RunnerClass {
         group: group(&mut row, "runner_group"),
         high_priority_group: group(&mut row, "high_priority_runner_group"),
         max_runners: row.number("max_runners", 1, u32::MAX),
+        max_runners_per_owner: row.number("max_runners_per_owner", 1, u32::MAX),
         max_runners_per_repository: row.number("max_runners_per_repository", 1, u32::MAX),
         repositories: row.globs("repositories"),
         high_priority: row.globs("high_priority_repositories"),

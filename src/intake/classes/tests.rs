@@ -23,7 +23,7 @@ fn whole() -> Value {
         "default_size": {"cpu": 4096, "memory": 16384, "disk": 50}, "largest_size": {"cpu": 8192, "memory": 61440},
         "capacity": ["FARGATE_SPOT", "FARGATE", "gpu-machines"], "subnet_ids": ["subnet-0a"],
         "security_group_ids": ["sg-0a"], "assign_public_ip": false, "runner_group": "builders", "max_runners": 50,
-        "max_runners_per_repository": 10, "repositories": ["acme/*"], "high_priority_repositories": ["acme/release"],
+        "max_runners_per_owner": 40, "max_runners_per_repository": 10, "repositories": ["acme/*"], "high_priority_repositories": ["acme/release"],
         "high_priority_runner_group": 7, "allow_public_repositories": false, "idle_timeout_seconds": 600,
         "pool": {"size": 2, "schedule": [{"days": ["mon"], "from": "07:00", "to": "18:30", "size": 9}]},
     }]})
@@ -45,7 +45,8 @@ fn every_field() {
     assert_eq!(class.group_for(&repository("app"), &["big"]), builders);
     assert_eq!(class.group_for(&repository("release"), &["big"]), Some(&RunnerGroup::Id(7)));
     assert_eq!(class.group_for(&repository("release"), &["big", "priority=normal"]), builders);
-    assert_eq!((class.max_runners, class.max_runners_per_repository), (Some(50), Some(10)));
+    assert_eq!((class.max_runners, class.max_runners_per_owner), (Some(50), Some(40)));
+    assert_eq!(class.max_runners_per_repository, Some(10));
     assert_eq!((class.allow_public, class.public_ip), (Some(false), Some(false)));
     let pool = class.pool.as_ref().expect("a pool");
     assert_eq!((pool.size, pool.schedule[0].size, pool.schedule[0].to), (2, 9, time!(18:30)));
@@ -114,6 +115,11 @@ fn every_mistake_of_what_is_optional_has_its_place() {
             "classes[0].high_priority_runner_group: should be the number",
         ),
         ("/classes/0/max_runners", json!(0), "classes[0].max_runners: should be a whole number of 1 or more"),
+        (
+            "/classes/0/max_runners_per_owner",
+            json!("many"),
+            "classes[0].max_runners_per_owner: should be a whole number of 1 or more",
+        ),
         (
             "/classes/0/max_runners_per_repository",
             json!(-1),

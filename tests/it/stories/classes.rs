@@ -9,10 +9,13 @@ use time::Duration;
 use crate::{
     fleet::Fleet,
     http::{
-        DEAD_LETTERS, JOB_QUEUE, LIFECYCLE_QUEUE, OWNER, Op, REPOSITORY, Service, TASK_DEFINITION,
+        DEAD_LETTERS, JOB_QUEUE, LIFECYCLE_QUEUE, OWNER, Op, PAT_SECRET, REPOSITORY, Service, TASK_DEFINITION,
         TASK_DEFINITION_ARM64, World,
     },
-    model::ecs::{Supply, Task},
+    model::{
+        bus::Secrets,
+        ecs::{Supply, Task},
+    },
 };
 
 const PLACE: &str = "octo-settings/runners/classes.json";
@@ -353,6 +356,34 @@ async fn a_class_and_a_repository_have_their_shares() {
     settle(&world, &fleet).await;
     assert_eq!(world.ecs().live().filter(|task| task.tags["gha:class"] == "big").count(), 4);
     assert!(world.ecs().live().all(|task| task.tags["gha:attempt"] == "1"));
+    world.finish();
+}
+
+/// In an enterprise, one organisation does not use up what is for all.
+#[tokio::test]
+async fn an_owner_has_its_share() {
+    let rows = json!([{"name": "usual", "labels": ["fargate"], "max_runners_per_owner": 2}]);
+    let world = world();
+    let settings = [
+        ("RUNNER_CLASSES", document(1, &rows)),
+        ("RUNNER_SCOPE", "enterprise/octo-corp".to_owned()),
+        ("ORGANIZATION", String::new()),
+        ("GITHUB_SECRET_ARN", Secrets::arn(PAT_SECRET)),
+    ];
+    let fleet = Fleet::with(&world, &settings.each_ref().map(|(name, value)| (*name, value.as_str()))).await;
+    let queue = |owner: &str, name: &str| {
+        let job = world.queue_job_in(owner, name, &["self-hosted", "fargate"]);
+        (job, world.queued(job))
+    };
+    let noisy: Vec<String> = (0..6).map(|n| queue(OWNER, ["app", "web"][n % 2]).1).collect();
+    dispatch(&world, &fleet, &noisy).await;
+    settle(&world, &fleet).await;
+    assert_eq!(world.ecs().live_count(), 2);
+    let (job, body) = queue("octo-labs", "app");
+    dispatch(&world, &fleet, &[body]).await;
+    settle(&world, &fleet).await;
+    assert!(started_for(&world, job).is_some(), "{}", world.books());
+    assert_eq!(world.ecs().live_count(), 3);
     world.finish();
 }
 
