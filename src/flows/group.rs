@@ -6,6 +6,7 @@ use crate::{
     error::CallError,
     intake::{
         classes::{Classes, RunnerClass},
+        glob::RepositoryGlob,
         policy::Policy,
     },
     ports::{Github, Group, RunnerGroup, Target},
@@ -29,26 +30,64 @@ pub(crate) struct Gap {
 #[derive(Debug)]
 pub(crate) struct Looked {
     /// Those whose runners do. Without a document there are none.
-    classes: Vec<Arc<RunnerClass>>,
+    members: Vec<Member>,
     found: Result<Option<Group>, CallError>,
+}
+
+/// Whose runners join a group: a class's, or those of its jobs that overtake.
+#[derive(Debug, Clone)]
+struct Member {
+    class: Arc<RunnerClass>,
+    urgent: bool,
+}
+
+impl Member {
+    fn field(&self) -> &'static str {
+        if self.urgent { "high_priority_runner_group" } else { "runner_group" }
+    }
+
+    /// Those that the class names.
+    fn repositories(&self) -> &[RepositoryGlob] {
+        if self.urgent { &self.class.high_priority } else { &self.class.repositories }
+    }
+
+    fn list(&self) -> String {
+        let part = if self.urgent { "'s high_priority_repositories" } else { "" };
+        format!("{}{part}", self.class.name)
+    }
+
+    fn admits(&self, target: &Target) -> bool {
+        self.class.admits(target) && (!self.urgent || self.class.is_urgent::<&str>(target, &[]))
+    }
+
+    fn depends_on_repository(&self, owner: &str) -> bool {
+        self.class.depends_on_repository(owner)
+            || self.urgent && self.class.priority_depends_on_repository(owner)
+    }
 }
 
 /// Looks at the stack's own group and at each that a class names.
 pub(crate) async fn look<G: Github>(github: &G, classes: Option<&Classes>, place: &Target) -> Vec<Looked> {
-    let mut joined: BTreeMap<Option<RunnerGroup>, Vec<Arc<RunnerClass>>> = [(None, Vec::new())].into();
+    let mut joined: BTreeMap<Option<RunnerGroup>, Vec<Member>> = [(None, Vec::new())].into();
     for class in classes.iter().flat_map(|classes| &classes.classes) {
-        joined.entry(class.group.clone()).or_default().push(class.clone());
+        let mut joins = |group: &Option<RunnerGroup>, urgent| {
+            joined.entry(group.clone()).or_default().push(Member { class: class.clone(), urgent });
+        };
+        joins(&class.group, false);
+        if class.high_priority_group.is_some() {
+            joins(&class.high_priority_group, true);
+        }
     }
     let mut looked: Vec<Looked> = Vec::new();
-    for (group, classes) in joined {
+    for (group, members) in joined {
         let found = github.group(place, group.as_ref()).await;
         // One may go by its number and by its name.
         let page = |found: &Result<Option<Group>, CallError>| {
             found.as_ref().ok()?.as_ref().map(|it| it.page.clone())
         };
         match looked.iter_mut().find(|it| page(&found).is_some() && page(&it.found) == page(&found)) {
-            Some(same) => same.classes.extend(classes),
-            None => looked.push(Looked { classes, found }),
+            Some(same) => same.members.extend(members),
+            None => looked.push(Looked { members, found }),
         }
     }
     looked
@@ -57,16 +96,20 @@ pub(crate) async fn look<G: Github>(github: &G, classes: Option<&Classes>, place
 impl Looked {
     /// The gaps between the group and the policy for jobs of that owner, the widest first; `None`: there is no such group.
     pub(crate) fn gaps(&self, policy: &Policy, owner: &str) -> Result<Option<Vec<Gap>>, &CallError> {
-        let users = Users { policy, classes: &self.classes };
+        let users = Users { policy, members: &self.members };
         self.found.as_ref().map(|group| group.as_ref().map(|group| gaps(group, &users, owner)))
     }
 
     /// What to look at when there is no such group.
     pub(crate) fn where_it_is_set(&self) -> String {
         let number = "the number at the end of the group's address in the organisation's settings";
-        match self.classes.iter().find(|class| class.group.is_some()) {
-            Some(class) => {
-                format!("runner_group of the class {} (docs/classes.md): {number}, or its name", class.name)
+        match self.members.iter().find(|it| it.urgent || it.class.group.is_some()) {
+            Some(it) => {
+                format!(
+                    "{} of the class {} (docs/classes.md): {number}, or its name",
+                    it.field(),
+                    it.class.name
+                )
             }
             None => format!("RunnerGroupId: {number}"),
         }
@@ -85,34 +128,46 @@ impl fmt::Display for Looked {
 /// Whose jobs start the runners of a group.
 struct Users<'a> {
     policy: &'a Policy,
-    classes: &'a [Arc<RunnerClass>],
+    members: &'a [Member],
 }
 
 impl Users<'_> {
     fn takes_public(&self) -> bool {
-        let says = |class: &Arc<RunnerClass>| class.allow_public.unwrap_or(self.policy.allow_public);
-        if self.classes.is_empty() { self.policy.allow_public } else { self.classes.iter().any(says) }
+        let says = |it: &Member| it.class.allow_public.unwrap_or(self.policy.allow_public);
+        if self.members.is_empty() { self.policy.allow_public } else { self.members.iter().any(says) }
     }
 
     fn depends_on_repository(&self, owner: &str) -> bool {
-        let of_classes = |owner| self.classes.iter().all(|class| class.depends_on_repository(owner));
-        self.policy.depends_on_repository(owner) || !self.classes.is_empty() && of_classes(owner)
+        let of_all = |owner| self.members.iter().all(|it| it.depends_on_repository(owner));
+        self.policy.depends_on_repository(owner) || !self.members.is_empty() && of_all(owner)
     }
 
     fn have(&self, full_name: &str) -> bool {
         let Some((owner, repository)) = full_name.split_once('/') else { return false };
         let target =
             Target { owner: owner.to_owned(), repository: Some(repository.to_owned()), ..Target::default() };
-        let admits = |class: &Arc<RunnerClass>| class.admits(&target);
         self.policy.excludes_target(&target).is_none()
-            && (self.classes.is_empty() || self.classes.iter().any(admits))
+            && (self.members.is_empty() || self.members.iter().any(|it| it.admits(&target)))
+    }
+
+    /// Repositories that are named in full, and whose jobs start some.
+    fn named(&self) -> Vec<String> {
+        let globs: Vec<&RepositoryGlob> = match self.members.is_empty() {
+            true => self.policy.repositories.iter().collect(),
+            false => self.members.iter().flat_map(Member::repositories).collect(),
+        };
+        let full = globs.iter().filter_map(|glob| {
+            let (owner, repository) = glob.names()?;
+            Some(format!("{owner}/{}", repository?))
+        });
+        full.filter(|name| self.have(name)).collect()
     }
 
     /// Where it is said which repositories.
     fn list(&self) -> String {
-        let says = self.classes.iter().filter(|class| !class.repositories.is_empty());
-        let names: Vec<&str> = says.map(|class| class.name.as_str()).collect();
-        match names.len() == self.classes.len() && !names.is_empty() {
+        let says = self.members.iter().filter(|it| !it.repositories().is_empty());
+        let names: Vec<String> = says.map(Member::list).collect();
+        match names.len() == self.members.len() && !names.is_empty() {
             true => format!("AllowedRepositories and class {}", names.join(", ")),
             false => "AllowedRepositories".to_owned(),
         }
@@ -120,9 +175,9 @@ impl Users<'_> {
 
     /// Where it is said that public ones have some.
     fn public_list(&self) -> String {
-        let says = self.classes.iter().find(|class| class.allow_public == Some(true));
-        says.map_or("AllowPublicRepositories".to_owned(), |class| {
-            format!("allow_public_repositories of class {}", class.name)
+        let says = self.members.iter().find(|it| it.class.allow_public == Some(true));
+        says.map_or("AllowPublicRepositories".to_owned(), |it| {
+            format!("allow_public_repositories of class {}", it.class.name)
         })
     }
 }
@@ -147,6 +202,13 @@ fn gaps(group: &Group, users: &Users<'_>, owner: &str) -> Vec<Gap> {
             if let Some(named) = named(&others) {
                 let found = format!("{name} is open to {named}, which {list} does not name");
                 gaps.push(gap(true, found, &format!("take them out, or name them in {list}")));
+            }
+            let has = |name: &String| repositories.iter().any(|it| it.eq_ignore_ascii_case(name));
+            let left_out = users.named();
+            let left_out: Vec<&str> = left_out.iter().filter(|name| !has(name)).map(String::as_str).collect();
+            if let Some(named) = named(&left_out) {
+                let found = format!("{name} is closed to {named}: jobs there start runners, and wait");
+                gaps.push(gap(false, found, &format!("select them, or take them out of {list}")));
             }
         }
         None => {}
@@ -215,9 +277,10 @@ mod tests {
             ("", "acme/*", false, ""),
             ("", "acme/a", false, "wider: all repositories"),
             ("", "acme/a*,acme/b", false, "wider: all repositories"),
-            ("selected", "acme/a", false, ""),
+            ("selected", "acme/a", false, "narrower: closed to acme/a: jobs"),
             ("acme/a", "acme/a", false, ""),
-            ("ACME/A", "acme/a,acme/b", false, ""),
+            ("ACME/A", "acme/a", false, ""),
+            ("ACME/A", "acme/a,acme/b,acme/c*", false, "narrower: closed to acme/b: jobs"),
             ("acme/a acme/b", "acme/a", false, "wider: open to acme/b, which"),
             (
                 "acme/a acme/b acme/c acme/d acme/e",
@@ -235,7 +298,7 @@ mod tests {
             ("workflows", "acme/a", false, "wider: all repositories; narrower: selected workflows"),
         ];
         for (seen, repositories, allow_public, want) in table {
-            let users = Users { policy: &policy(repositories, allow_public), classes: &[] };
+            let users = Users { policy: &policy(repositories, allow_public), members: &[] };
             let found = gaps(&group(seen), &users, "acme");
             let want: Vec<(bool, &str)> = want
                 .split("; ")
@@ -251,21 +314,44 @@ mod tests {
     }
     #[test]
     fn a_class_says_more() {
-        let class = |repositories: &str, allow_public| {
-            let repositories = repositories.split_whitespace().map(RepositoryGlob::new).collect();
-            Arc::new(RunnerClass {
+        let globs = |text: &str| text.split_whitespace().map(RepositoryGlob::new).collect();
+        let member = |repositories: &str, high_priority: &str, allow_public| Member {
+            urgent: !high_priority.is_empty(),
+            class: Arc::new(RunnerClass {
                 name: "big".to_owned(),
-                repositories,
+                repositories: globs(repositories),
+                high_priority: globs(high_priority),
                 allow_public,
                 ..RunnerClass::default()
-            })
+            }),
         };
+        let class = |repositories: &str, allow_public| member(repositories, "", allow_public);
         let (any, one) = (class("", None), class("acme/a", None));
+        let urgent = |high_priority: &str| member("", high_priority, None);
         let table = [
             ("", vec![any.clone()], ""),
             ("", vec![one.clone()], "all repositories, and AllowedRepositories and class big is not"),
-            ("", vec![one.clone(), any], ""),
+            ("", vec![one.clone(), any.clone()], ""),
             ("acme/a", vec![one.clone()], ""),
+            ("acme/b", vec![class("acme/b", None), one.clone()], "closed to acme/a: jobs there"),
+            ("acme/release", vec![urgent("acme/release")], ""),
+            ("", vec![urgent("acme/*")], ""),
+            (
+                "",
+                vec![urgent("acme/release")],
+                "all repositories, and AllowedRepositories and class big's high_priority_rep",
+            ),
+            (
+                "acme/release acme/a",
+                vec![urgent("acme/release")],
+                "open to acme/a, which AllowedRepositories and class big's",
+            ),
+            ("acme/release", vec![urgent("acme/release acme/fix")], "closed to acme/fix: jobs there"),
+            // Not of the class at all.
+            ("acme/release", vec![member("acme/a", "acme/release", None)], "open to acme/release"),
+            // The group of all its jobs is that of those that overtake as well.
+            ("", vec![urgent("acme/release"), any], ""),
+            ("public acme/release", vec![urgent("acme/release")], "anybody can open"),
             (
                 "acme/a acme/b",
                 vec![one.clone()],
@@ -277,7 +363,7 @@ mod tests {
             ("", vec![class("", Some(true))], "allow_public_repositories of class big is true"),
         ];
         for (seen, classes, want) in table {
-            let users = Users { policy: &policy("*", false), classes: &classes };
+            let users = Users { policy: &policy("*", false), members: &classes };
             let found = gaps(&group(seen), &users, "acme");
             assert_eq!(found.len(), usize::from(!want.is_empty()), "{seen}: {found:?}");
             assert!(found.iter().all(|gap| gap.found.contains(want)), "{seen}: {found:?}");

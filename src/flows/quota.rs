@@ -290,7 +290,10 @@ mod tests {
             task("b", &of_big),
             task("c", &[(tags::REPOSITORY, "acme/app")]),
             task("pool", &[(tags::CLASS, "big"), (tags::REPOSITORY, "acme")]),
-            task("taken", &[(tags::CLASS, "big"), (tags::REPOSITORY, "acme"), (tags::RAN_REPOSITORY, "Acme/Other")]),
+            task(
+                "taken",
+                &[(tags::CLASS, "big"), (tags::REPOSITORY, "acme"), (tags::RAN_REPOSITORY, "Acme/Other")],
+            ),
             Task { live: false, ..task("over", &of_big) },
         ];
         let own = (text("big"), text("acme/app"));
@@ -311,8 +314,12 @@ mod tests {
             (of_big("acme/other"), 1),
         ];
         assert_eq!(listed.into_iter().collect::<Vec<_>>(), want);
-        let want =
-            [((None, text("acme/app")), 1), ((text("big"), None), 1), ((text("big"), text("acme")), 1), (own, 1)];
+        let want = [
+            ((None, text("acme/app")), 1),
+            ((text("big"), None), 1),
+            ((text("big"), text("acme")), 1),
+            (own, 1),
+        ];
         assert_eq!(unlisted.into_inner().into_iter().collect::<Vec<_>>(), want);
     }
 

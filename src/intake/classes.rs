@@ -293,6 +293,11 @@ impl RunnerClass {
             && !self.repositories.iter().any(|glob| glob.has_all_of(&owner.to_lowercase()))
     }
 
+    /// The same of whose jobs overtake.
+    pub fn priority_depends_on_repository(&self, owner: &str) -> bool {
+        !self.high_priority.iter().any(|glob| glob.has_all_of(&owner.to_lowercase()))
+    }
+
     /// Whether the job overtakes: it is of a repository that may, and does not say that it stands back.
     pub fn is_urgent<S: AsRef<str>>(&self, target: &Target, labels: &[S]) -> bool {
         let stands_back = || labels.iter().flat_map(|label| parts(label.as_ref())).any(|part| part == NORMAL);

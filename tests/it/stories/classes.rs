@@ -9,8 +9,8 @@ use time::Duration;
 use crate::{
     fleet::Fleet,
     http::{
-        DEAD_LETTERS, JOB_QUEUE, LIFECYCLE_QUEUE, OWNER, Op, PAT_SECRET, REPOSITORY, Service, TASK_DEFINITION,
-        TASK_DEFINITION_ARM64, World,
+        DEAD_LETTERS, JOB_QUEUE, LIFECYCLE_QUEUE, OWNER, Op, PAT_SECRET, REPOSITORY, Service,
+        TASK_DEFINITION, TASK_DEFINITION_ARM64, World,
     },
     model::{
         bus::Secrets,

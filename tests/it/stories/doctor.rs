@@ -316,6 +316,18 @@ async fn the_group_of_each_class_is_looked_at() {
     let (found, fix) = look(classes).await;
     assert_eq!(found, ["group: warn"]);
     assert!(fix.contains("/runner-groups/7: do not allow public"), "{fix}");
+    let urgent = r#"{"version": 2, "classes": [{"name": "big", "labels": ["big"],
+        "high_priority_repositories": ["octo-org/release"], "high_priority_runner_group": 9}]}"#;
+    let (found, fix) = look(urgent).await;
+    assert_eq!(found, ["group: fail"]);
+    assert!(fix.starts_with("high_priority_runner_group of the class big"), "{fix}");
+    world.github().groups.insert(9);
+    world.app().groups_of_selected.insert(9, vec!["octo-org/app".to_owned()]);
+    let (found, fix) = look(urgent).await;
+    assert_eq!(found, ["group: warn"; 2], "it is open to another, and not to the one");
+    assert!(fix.contains("take them out") && fix.contains("select them"), "{fix}");
+    world.app().groups_of_selected.insert(9, vec!["octo-org/release".to_owned()]);
+    assert_eq!(look(urgent).await.0, [""; 0]);
     assert_eq!(
         look("{").await.0,
         ["group: unknown"],

@@ -410,13 +410,14 @@ async fn once_an_hour_a_sweep_holds_the_runner_group_against_the_policy() {
 async fn the_groups_that_classes_name_are_held_against_the_policy_too() {
     let rows = json!([
         {"name": "usual", "labels": ["fargate"]},
-        {"name": "big", "labels": ["big"], "runner_group": "fargate 7"},
+        {"name": "big", "labels": ["big"], "runner_group": "fargate 7", "high_priority_runner_group": 9,
+         "high_priority_repositories": [format!("{OWNER}/release")]},
         {"name": "gpu", "labels": ["gpu"], "runner_group": 5, "repositories": [format!("{OWNER}/models")]},
         {"name": "a100", "labels": ["a100"], "runner_group": "Fargate 5", "repositories": [format!("{OWNER}/models")]},
     ]);
     let document = json!({"version": 1, "classes": rows}).to_string();
     let story = Story::with(&[("RUNNER_CLASSES", &document)]).await;
-    story.world.github().groups.extend([5, 7]);
+    story.world.github().groups.extend([5, 7, 9]);
     // The first sweep of an hour looks.
     let hour = story.fleet.now().replace_minute(0).expect("a minute") + Duration::hours(1);
     let mut hours = 0;
@@ -427,8 +428,10 @@ async fn the_groups_that_classes_name_are_held_against_the_policy_too() {
         story.sweep().await.get("RunnerGroupTooWide")
     };
     assert_eq!(too_wide().await, 1, "group 5 is open to all repositories, and its classes are not");
-    assert_eq!(story.count(Op::GetGroup), 4, "the stack's, and each that is named, as it is named");
+    assert_eq!(story.count(Op::GetGroup), 5, "the stack's, and each that is named, as it is named");
     story.world.app().groups_of_selected.insert(5, vec![format!("{OWNER}/models")]);
+    assert_eq!(too_wide().await, 1, "group 9 is for those alone that overtake");
+    story.world.app().groups_of_selected.insert(9, vec![format!("{OWNER}/release")]);
     assert_eq!(too_wide().await, 0);
     story.world.app().groups_of_public.insert(7);
     assert_eq!(too_wide().await, 1, "group 7 is open to public repositories");
