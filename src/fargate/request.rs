@@ -21,7 +21,7 @@ pub enum Identity {
         /// `RUNNER_LABELS_JSON`.
         labels: Vec<String>,
     },
-    /// Dispatcher-minted: `ACTIONS_RUNNER_INPUT_JITCONFIG` and nothing else.
+    /// Dispatcher-minted: `ACTIONS_RUNNER_INPUT_JITCONFIG`.
     Minted(SecretString),
 }
 
@@ -60,9 +60,10 @@ impl fmt::Debug for TaskRequest {
 }
 
 impl TaskRequest {
-    /// The container's environment overrides.
+    /// The container's environment overrides: who it is, and what nobody can see from inside, so that the job's log can tell
+    /// (image/job-started.sh). Another capacity is another request, under a token of its own.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        match &self.identity {
+        let mut environment = match &self.identity {
             Identity::Named { name, labels } => {
                 // As JSON: a label with a comma in it must not become two. And under a name that the image of a
                 // release before does not know: it ends, says so, and the job waits for a new image, where it would
@@ -75,7 +76,9 @@ impl TaskRequest {
             Identity::Minted(jit_config) => {
                 vec![("ACTIONS_RUNNER_INPUT_JITCONFIG", jit_config.expose_secret().to_owned())]
             }
-        }
+        };
+        environment.push(("RUNNER_CAPACITY", self.capacity.to_string()));
+        environment
     }
 
     /// The length of the `overrides` as the JSON that ECS counts: at most [`MAX_OVERRIDES`] characters.

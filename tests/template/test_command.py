@@ -160,6 +160,14 @@ class Hook(unittest.TestCase):
         self.assertIn("2 vCPU, 8 GiB", said[0])
         self.assertRegex(said[-1], r"^Cost: about 0\.00\d+ USD a minute")
 
+    def test_it_names_the_capacity_and_no_price_that_is_another_s(self):
+        cost = r"Cost: about 0\.00\d+ USD a minute on demand"
+        for capacity, told in (("FARGATE", cost), ("FARGATE_SPOT", "Cost: that of Spot"), ("machines", "Log: ")):
+            with self.subTest(capacity=capacity):
+                said = self.hook(json.dumps(TASK), RUNNER_CAPACITY=capacity)
+                self.assertEqual(said[1], f"Capacity: {capacity}")
+                self.assertRegex(said[-1], f"^{told}")
+
     def test_it_fails_no_job(self):
         for answer in (None, "", "{}", "[]", "null", "not JSON", json.dumps(TASK | {"Containers": []})):
             with self.subTest(answer=answer):
