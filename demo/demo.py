@@ -33,6 +33,13 @@ STARTED = time.monotonic()
 # An image that was pinned. GitHub gives a runner no job 30 days after there is a newer one.
 PINNED = "ghcr.io/octo-org/runner:2.328.0"
 
+# Kinds of runners, and what chooses them; what a class leaves out is the stack's own.
+CLASSES = [
+    {"name": "usual", "labels": ["fargate"]},
+    {"name": "big", "labels": ["big"], "default_size": {"cpu": 4096, "memory": 16384}, "capacity": ["FARGATE_SPOT", "FARGATE"]},
+    {"name": "small", "labels": ["small"], "default_size": {"cpu": 256, "memory": 512}, "largest_size": {"cpu": 1024}},
+]
+
 # What happens to a job after it was queued.
 RUNS, TWICE, CANCELLED, DIES, REFUSED = "runs", "delivered twice", "cancelled", "runner dies", "image refused"
 INTERRUPTED, AGAIN = "taken back by Spot", "runs again"
@@ -53,7 +60,7 @@ SIGTERM_EXIT_CODE = 143
 
 @dataclass(frozen=True)
 class Job:
-    """A job, its story, and the size and capacity of the task that it should get, if it should get one."""
+    """A job, its story, and the size, capacity and class of the task that it should get, if it should get one."""
 
     id: int
     name: str
@@ -62,18 +69,21 @@ class Job:
     vcpu: float = 1
     gib: float = 3
     capacity: str = "FARGATE"
+    chosen: str = "usual"
 
 
 JOBS = [
     Job(2832853601, "test", ("self-hosted", "linux", "x64", "fargate"), TWICE),
-    Job(2832853602, "build", ("self-hosted", "fargate", "vcpu-02048-mem-008192"), RUNS, 2, 8),
+    Job(2832853602, "build", ("self-hosted", "big"), RUNS, 4, 16, "FARGATE_SPOT", "big"),
     Job(2832853603, "lint", ("self-hosted", "fargate/cpu=4/ram=16/spot"), INTERRUPTED, 4, 16, "FARGATE_SPOT"),
     Job(2832853604, "docs", ("self-hosted", "fargate"), CANCELLED),
-    Job(2832853605, "e2e", ("self-hosted", "fargate", "cpu=0.5"), DIES, 0.5, 1),
+    Job(2832853605, "e2e", ("self-hosted", "small", "cpu=0.5"), DIES, 0.5, 1, chosen="small"),
     Job(2832853606, "train", ("self-hosted", "gpu"), SKIPPED),
     Job(2832853607, "simulate", ("self-hosted", "fargate", "cpu=64"), REJECTED),
     Job(2832853608, "nightly", ("self-hosted", "fargate"), REFUSED),
     Job(2832853609, "fuzz", ("self-hosted", "fargate", "cpu=2"), REFUSED, 2, 4),
+    Job(2832853610, "format", ("self-hosted", "small"), RUNS, 0.25, 0.5, chosen="small"),
+    Job(2832853611, "large", ("self-hosted", "small", "vcpu-02048-mem-008192"), REJECTED),
 ]
 POISON = '{"action": "queued", "workflow_job": "not a job"}'
 
@@ -172,7 +182,8 @@ class Demo:
         self.stop_everything()
 
     def deploy(self):
-        parameters = {"Organization": ORGANIZATION, "GitHubApiUrl": self.github.url, "RunnerImage": PINNED}
+        parameters = {"Organization": ORGANIZATION, "GitHubApiUrl": self.github.url, "RunnerImage": PINNED,
+                      "RunnerClasses": json.dumps({"version": 1, "classes": CLASSES})}
         if self.minted:
             parameters["CheckRuns"] = "true"
         else:
@@ -301,9 +312,9 @@ class Demo:
         """What the authors of jobs read at GitHub."""
         def written():
             checks = {check["name"]: check for check in self.github.call("GET", "/_world/checks")}
-            return checks if len(checks) == 2 else None
+            return checks if len(checks) == 3 else None
 
-        for name, check in sorted(wait_until("the checks of two jobs", written, SETTLE_SECONDS).items()):
+        for name, check in sorted(wait_until("the checks of three jobs", written, SETTLE_SECONDS).items()):
             title, summary = check["output"]["title"], html.unescape(check["output"]["summary"])
             lines = [line for line in re.sub("</?code>", "`", summary).splitlines() if line]
             print(f"\nCheck \"{name}\": {check['conclusion']}\n  {title}\n" + "\n".join(f"  | {line}" for line in lines), flush=True)
@@ -412,7 +423,7 @@ class Demo:
             states = ["RUNNING"] if first else AT_THE_END.get(job.story, ["RUNNING"])
             for attempt, state in enumerate(states, 1):
                 runs = PINNED if attempt == 1 and job.story != AGAIN else self.newest_image
-                tasks[job.id, attempt] = (state, job.vcpu, job.gib, job.capacity, runs)
+                tasks[job.id, attempt] = (state, job.vcpu, job.gib, job.capacity, runs, job.chosen)
                 if state == "RUNNING" and self.minted:
                     registrations.add(f"fargate-{job.id}-{attempt}")
         rejected = sum(job.story == REJECTED for job in self.jobs) + 1
@@ -420,7 +431,7 @@ class Demo:
 
     def actual(self):
         self.read_dead_letters()
-        tasks = {key: (task["lastStatus"], *size(task), task["capacityProviderName"], image(task))
+        tasks = {key: (task["lastStatus"], *size(task), task["capacityProviderName"], image(task), task["tags"].get("gha:class"))
                  for key, task in self.tasks().items()}
         return tasks, self.github.registrations(), len(self.dead_letters)
 
@@ -451,16 +462,16 @@ class Demo:
 
     def table(self):
         tasks, registrations = self.tasks(), self.github.registrations()
-        rows = [("JOB", "LABELS (+ self-hosted)", "TASK", "vCPU/GiB", "CAPACITY", "REGISTRATION", "OUTCOME")]
+        rows = [("JOB", "LABELS (+ self-hosted)", "CLASS", "TASK", "vCPU/GiB", "CAPACITY", "REGISTRATION", "OUTCOME")]
         for job in self.jobs:
             labels = " ".join(job.labels[1:])
             mine = [(attempt, task) for (id_, attempt), task in sorted(tasks.items()) if id_ == job.id]
             if not mine:
-                rows.append((job.name, labels, *["-"] * 4, self.why_not(job)))
+                rows.append((job.name, labels, *["-"] * 5, self.why_not(job)))
             for attempt, task in mine:
                 runner = f"fargate-{job.id}-{attempt}"
                 state = (runner if runner in registrations else "deleted") if self.minted else "by its container"
-                rows.append((job.name if attempt == 1 else "", labels if attempt == 1 else "",
+                rows.append((job.name if attempt == 1 else "", labels if attempt == 1 else "", task["tags"].get("gha:class", "-"),
                              f"{task['taskArn'].rsplit('/', 1)[-1][:8]} {task['lastStatus'].lower()}",
                              "{:g}/{:g}".format(*size(task)), task["capacityProviderName"], state,
                              self.outcome(job, attempt, task)))
