@@ -25,8 +25,10 @@ use crate::{
 /// Links of one chain that GitHub is asked for at most: two jobs that took each other's runners are found out, and most
 /// chains that are longer are much longer. Where the tasks' tags tell, nobody is asked.
 const MOST_ASKED: usize = 2;
-/// The same in a sweep, which has read all tags: it remembers the answers, and decides of runners that cost money.
-const MOST_ASKED_BY_SWEEP: usize = 16;
+/// The same in a sweep, which has read all tags: it remembers the answers, and decides of runners that cost money. And where
+/// there are warm pools: jobs that were left to one bring no runner of their own, so chains are longer, and each that is
+/// given up would start one too many, which makes the next ones longer still.
+const MOST_ASKED_FAR: usize = 16;
 
 /// What is at the end of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +102,8 @@ pub(crate) struct Chain<'a, G, E> {
     pub(crate) ecs: &'a E,
     /// What the tags of all tasks say, where somebody has read them.
     pub(crate) taken: Option<&'a Taken>,
+    /// Whether there are warm pools.
+    pub(crate) pools: bool,
     /// Since when a runner is asked for.
     pub(crate) asked_at: Option<OffsetDateTime>,
     pub(crate) memory: &'a Memory,
@@ -111,7 +115,7 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
     /// Follows the chain from `next`, the runner that its job would get.
     pub(crate) async fn debt(&self, mut next: Replacement) -> Result<Debt, CallError> {
         let own = next.job_id;
-        let most = if self.taken.is_some() { MOST_ASKED_BY_SWEEP } else { MOST_ASKED };
+        let most = if self.taken.is_some() || self.pools { MOST_ASKED_FAR } else { MOST_ASKED };
         let (mut seen, mut asked) = (BTreeSet::new(), 0);
         loop {
             let job = next.job_id;

@@ -378,7 +378,8 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
 
     fn eyes(&self) -> Result<Eyes<'_, G, E>, CallError> {
         let (memory, names) = (&self.memory, &self.policy.names);
-        Ok(Eyes { github: self.github()?, ecs: &self.ecs, memory, names, now: self.clock.now() })
+        let (pools, now) = (self.pool.is_some(), self.clock.now());
+        Ok(Eyes { github: self.github()?, ecs: &self.ecs, memory, names, pools, now })
     }
 
     /// The attempt, this or a later one, of which a task lives.

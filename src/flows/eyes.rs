@@ -29,6 +29,8 @@ pub(crate) struct Eyes<'a, G, E> {
     pub(crate) ecs: &'a E,
     pub(crate) memory: &'a Memory,
     pub(crate) names: &'a RunnerNames,
+    /// Whether there are warm pools.
+    pub(crate) pools: bool,
     pub(crate) now: OffsetDateTime,
 }
 
@@ -54,6 +56,7 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
             github: self.github,
             ecs: self.ecs,
             taken: None,
+            pools: self.pools,
             memory: self.memory,
             names: self.names,
             now: self.now,

@@ -338,6 +338,7 @@ where
             github,
             ecs: &self.ecs,
             taken,
+            pools: self.pool.is_some(),
             asked_at: None,
             memory: &self.memory,
             names: &self.policy.names,
