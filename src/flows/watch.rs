@@ -1,10 +1,6 @@
 //! Whether runners die whatever the job: what a process has seen of that, and one probe a minute while it is so.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use time::OffsetDateTime;
 
@@ -17,11 +13,14 @@ use crate::{
     ports::{FindTasks, Github, Task, TaskArn},
     protocol::{
         books::target,
-        debt::{Link, link},
-        outbreak::{Outbreak, outbreak},
+        debt::link,
+        outbreak::{Outbreak, Word, outbreak},
         timing,
     },
 };
+
+/// Questions to GitHub of one look. What was answered is kept, so the next one asks about others.
+const MOST_ASKED: usize = 10;
 
 /// What a process has seen of its fleet's health, by the task definition.
 #[derive(Debug, Default)]
@@ -33,8 +32,8 @@ struct Seen {
     outbreak: Option<Outbreak>,
     /// When this process let a runner be started all the same.
     tried: Option<OffsetDateTime>,
-    /// What GitHub was asked of tasks that ended with code 0: whether they took a job.
-    asked: BTreeMap<TaskArn, bool>,
+    /// What GitHub was asked of tasks that ended with code 0.
+    asked: BTreeMap<TaskArn, Word>,
 }
 
 /// Where it is looked.
@@ -105,37 +104,35 @@ impl<G: Github, E: FindTasks> Looks<'_, G, E> {
     async fn look(
         &self,
         definition: &str,
-        asked: &mut BTreeMap<TaskArn, bool>,
+        asked: &mut BTreeMap<TaskArn, Word>,
     ) -> Result<Option<Outbreak>, CallError> {
         let mut tasks: Vec<Task> = self.ecs.some_tasks(true).await?;
-        if outbreak(&tasks, definition, self.names, &BTreeSet::new()).is_none() {
+        if outbreak(&tasks, definition, self.names, asked).is_none() {
             return Ok(None);
         }
         let live = self.ecs.some_tasks(false).await?;
         asked.retain(|arn, _| tasks.iter().chain(&live).any(|task| task.arn == *arn));
         for probe in live.iter().filter(|task| self.is_unheard_of(task)) {
             if self.is_at_work(probe).await {
-                asked.insert(probe.arn.clone(), true);
+                asked.insert(probe.arn.clone(), Word::Took);
             }
         }
         tasks.extend(live);
-        loop {
-            let took = asked.iter().filter(|(_, took)| **took).map(|(arn, _)| arn.clone()).collect();
-            let Some(found) = outbreak(&tasks, definition, self.names, &took) else { return Ok(None) };
-            let Some(doubt) = found.doubts.iter().find(|doubt| !asked.contains_key(&doubt.task)) else {
-                return Ok(Some(found));
-            };
-            let took = match self.github {
+        for _ in 0..=MOST_ASKED {
+            let Some(found) = outbreak(&tasks, definition, self.names, asked) else { return Ok(None) };
+            let Some(doubt) = found.doubts.first() else { return Ok(Some(found)) };
+            let word = match self.github {
                 Some(github) => match github.job(&doubt.place, doubt.job).await {
-                    Ok(state) => link(state.as_ref(), self.names, self.now) != Link::Waits,
+                    Ok(state) => doubt.settled_by(&link(state.as_ref(), self.names, self.now)),
                     // Then nothing else can be asked of it either, so waiting loses nothing.
                     Err(_) => return Ok(Some(found)),
                 },
                 // `runner-init` has codes of its own: with 0, it has seen a job.
-                None => true,
+                None => Word::Took,
             };
-            asked.insert(doubt.task.clone(), took);
+            asked.insert(doubt.task.clone(), word);
         }
+        Ok(None)
     }
 
     /// A probe is owed to nobody, so nobody else asks what became of it, should the event of its job be lost.

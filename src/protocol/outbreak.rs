@@ -8,9 +8,9 @@ use time::OffsetDateTime;
 use crate::{
     exit::ExitReason,
     fargate::{stop::Stop, tags::TaskTags},
-    ids::{JobId, RunnerNames},
+    ids::{JobId, Purpose, RunnerNames},
     ports::{Target, Task, TaskArn},
-    protocol::books::target,
+    protocol::{books::target, debt::Link},
 };
 
 /// Of so many different jobs.
@@ -25,20 +25,44 @@ pub struct Outbreak {
     pub causes: String,
     /// When the newest runner was started.
     pub newest: Option<OffsetDateTime>,
-    /// Of those that it is read from, the ones that ended with code 0.
+    /// Of those that it is read from, the ones that ended with code 0, and were not asked about.
     pub doubts: Vec<Doubt>,
 }
 
-/// GitHub's scripts give 0 for nearly everything, so the runner may have run a job that nobody told of. It died if the
-/// job that it was started for still waits.
+/// GitHub's scripts give 0 for nearly everything, so the runner may have run a job that nobody told of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doubt {
-    /// The runner's task.
+    /// The runner's task,
     pub task: TaskArn,
-    /// The job,
+    /// its name,
+    pub runner: Purpose,
+    /// the job that it was started for,
     pub job: JobId,
-    /// and where it lives.
+    /// and where that lives.
     pub place: Target,
+}
+
+impl Doubt {
+    /// What that job tells of the runner.
+    pub fn settled_by(&self, link: &Link) -> Word {
+        match link {
+            Link::Waits => Word::Died,
+            Link::Got { runner, .. } if *runner == self.runner => Word::Took,
+            // The job has had another runner, or needs none any more.
+            _ => Word::Nothing,
+        }
+    }
+}
+
+/// What is known of a runner that ended with code 0, or whose end nobody told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// It took a job.
+    Took,
+    /// It died before it took one.
+    Died,
+    /// It may have done either.
+    Nothing,
 }
 
 /// What became of a runner.
@@ -52,26 +76,25 @@ enum Fate {
 }
 
 /// Reads the tasks that ECS shows, live and ended ones: `None` is all well. `definition` is the family, or
-/// family:revision, or ARN, that runners are started from; `took` are tasks that are known to have taken a job.
+/// family:revision, or ARN, that runners are started from; `words` is what was asked of tasks in doubt.
 pub fn outbreak(
     tasks: &[Task],
     definition: &str,
     names: &RunnerNames,
-    took: &BTreeSet<TaskArn>,
+    words: &BTreeMap<TaskArn, Word>,
 ) -> Option<Outbreak> {
     let mut tasks: Vec<&Task> =
         tasks.iter().filter(|task| is_of(definition, task) && !task.tags.is_empty()).collect();
     tasks.sort_by_key(|task| std::cmp::Reverse(task.created_at));
     let (mut causes, mut owners, mut doubts, mut died) = (BTreeMap::new(), BTreeSet::new(), Vec::new(), 0);
     for task in &tasks {
-        match fate(task) {
-            Fate::Took => break,
-            _ if took.contains(&task.arn) => break,
-            Fate::Open => {}
-            Fate::Died(cause) => {
+        match (fate(task), words.get(&task.arn)) {
+            (Fate::Took, _) | (_, Some(Word::Took)) => break,
+            (Fate::Open, _) | (_, Some(Word::Nothing)) => {}
+            (Fate::Died(cause), word) => {
                 died += 1;
                 *causes.entry(cause).or_insert(0) += 1;
-                if owners.len() < MANY {
+                if owners.len() < MANY && word.is_none() {
                     doubts.extend(doubt(task, names));
                 }
                 owners.insert(owner(task, names));
@@ -89,7 +112,8 @@ pub fn outbreak(
 fn doubt(task: &Task, names: &RunnerNames) -> Option<Doubt> {
     let tags = TaskTags(&task.tags);
     task.stop.as_ref()?.exit().filter(|exit| *exit == ExitReason::Ended(0))?;
-    Some(Doubt { task: task.arn.clone(), job: tags.purpose(names)?.job()?, place: target(tags) })
+    let runner = tags.purpose(names)?;
+    Some(Doubt { task: task.arn.clone(), job: runner.job()?, runner, place: target(tags) })
 }
 
 /// A runner of the pool is nobody's: each is one of its own.
@@ -137,7 +161,7 @@ fn is_of(definition: &str, task: &Task) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fargate::tags, ports::TaskArn};
+    use crate::{fargate::tags, ids::Attempt, ports::TaskArn};
 
     const RAN: &str = "a job";
 
@@ -175,7 +199,7 @@ mod tests {
     }
 
     fn died(runners: &[(&str, &str)]) -> Option<usize> {
-        outbreak(&tasks(runners), "runner", &RunnerNames::default(), &BTreeSet::new()).map(|it| it.died)
+        outbreak(&tasks(runners), "runner", &RunnerNames::default(), &BTreeMap::new()).map(|it| it.died)
     }
 
     #[test]
@@ -212,11 +236,39 @@ mod tests {
         let tasks = tasks(&[("4-1", "0"), ("pool-1-0", "0"), ("2-1", "1"), ("1-1", "0")]);
         let names = RunnerNames::default();
         let found =
-            outbreak(&tasks, "runner", &names, &BTreeSet::new()).unwrap_or_else(|| panic!("no outbreak"));
+            outbreak(&tasks, "runner", &names, &BTreeMap::new()).unwrap_or_else(|| panic!("no outbreak"));
         // Three are enough: the oldest is not asked about.
         assert_eq!(found.doubts.iter().map(|doubt| doubt.job.0).collect::<Vec<_>>(), [1]);
-        let took = BTreeSet::from([found.doubts[0].task.clone()]);
-        assert_eq!(outbreak(&tasks, "runner", &names, &took), None);
+        let with = |word| {
+            let words = BTreeMap::from([(found.doubts[0].task.clone(), word)]);
+            outbreak(&tasks, "runner", &names, &words).map(|found| (found.died, found.doubts.len()))
+        };
+        assert_eq!(with(Word::Took), None);
+        assert_eq!(with(Word::Died), Some((4, 0)));
+        assert_eq!(with(Word::Nothing), Some((3, 1)), "the next one is asked about");
+    }
+
+    #[test]
+    fn only_the_runner_that_a_job_got_is_known_to_have_taken_it() {
+        let runner = |attempt| Purpose::Job(JobId(1), Attempt(attempt));
+        let doubt = Doubt {
+            task: TaskArn("task/1".into()),
+            runner: runner(1),
+            job: JobId(1),
+            place: Target::default(),
+        };
+        let got = |runner| Link::Got { runner, over: true, since: None };
+        for (link, word) in [
+            (Link::Waits, Word::Died),
+            (got(runner(1)), Word::Took),
+            (got(runner(2)), Word::Nothing),
+            (Link::NotOwed("cancelled"), Word::Nothing),
+            (Link::HeldBack, Word::Nothing),
+            (Link::Unsettled, Word::Nothing),
+            (Link::Unsaid, Word::Nothing),
+        ] {
+            assert_eq!(doubt.settled_by(&link), word, "{link:?}");
+        }
     }
 
     #[test]
@@ -227,7 +279,7 @@ mod tests {
             for task in &mut tasks {
                 task.tags.remove(tags::RUNNER_ID);
             }
-            assert_eq!(outbreak(&tasks, "runner", &names, &BTreeSet::new()).is_some(), died, "{what}");
+            assert_eq!(outbreak(&tasks, "runner", &names, &BTreeMap::new()).is_some(), died, "{what}");
         }
     }
 
@@ -235,7 +287,7 @@ mod tests {
     fn it_says_of_what_and_of_which_task_definition() {
         let tasks = tasks(&[("1-1", "7"), ("2-1", "TaskFailedToStart"), ("3-1", "7"), ("4-1", "lives")]);
         let names = RunnerNames::default();
-        let none = BTreeSet::new();
+        let none = BTreeMap::new();
         let found = outbreak(&tasks, "runner", &names, &none).unwrap_or_else(|| panic!("no outbreak"));
         assert_eq!(found.causes, "1 × TaskFailedToStart, 2 × exit code 7");
         assert_eq!(found.newest, OffsetDateTime::from_unix_timestamp(3).ok());
