@@ -14,7 +14,7 @@ use crate::{
     flows::memory::Memory,
     ids::{Attempt, JobId, Purpose, RunnerNames, started_by},
     intake::payload::Replacement,
-    ports::{FindTasks, Github, Target, Task},
+    ports::{FindTasks, Github, JobState, Target, Task},
     protocol::{
         books::target,
         debt::{Link, Owed, link},
@@ -111,6 +111,14 @@ pub(crate) struct Chain<'a, G, E> {
     pub(crate) now: OffsetDateTime,
 }
 
+/// What GitHub says of the job that waits.
+fn note(next: &mut Replacement, state: JobState) {
+    next.labels = state.labels;
+    if let Some((run, attempt)) = state.run {
+        (next.run_id, next.run_attempt) = (Some(run), Some(attempt));
+    }
+}
+
 impl<G: Github, E: FindTasks> Chain<'_, G, E> {
     /// Follows the chain from `next`, the runner that its job would get.
     pub(crate) async fn debt(&self, mut next: Replacement) -> Result<Debt, CallError> {
@@ -132,9 +140,7 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
                     let link = link(state.as_ref(), self.names, self.now);
                     self.remember(&next, &link);
                     if let (Link::Waits, Some(state)) = (&link, state) {
-                        next.labels = state.labels;
-                        next.run_id = state.run.map(|(run, _)| run).or(next.run_id);
-                        next.run_attempt = state.run.map(|(_, attempt)| attempt).or(next.run_attempt);
+                        note(&mut next, state);
                     }
                     link
                 }

@@ -164,7 +164,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                     let why = "what was handed back was seen to meanwhile";
                     Ok(Verdict::Skip(Skip::new(SkipReason::Duplicate, why)))
                 }
-                (_, Some(1)) => Err(later(Reason::TooEarly, timing::UNTIL_SHOWN, "nothing is seen of its runners")),
+                (_, Some(1)) => Err(later(Reason::TooEarly, timing::LATE_LOOK, "nothing is seen of its runners")),
                 _ => Ok(Verdict::Reject(
                     "the message names no repository, and ALLOWED_REPOSITORIES depends on it; nothing is left of a \
                      runner that was started for this job before"
@@ -300,6 +300,12 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         }
     }
 
+    fn has_pools(&self) -> bool {
+        let has_some =
+            |own: &StackPool| own.size > 0 || self.document.newest().is_some_and(|it| it.has_pools());
+        self.pool.as_ref().is_some_and(has_some)
+    }
+
     fn pools_for(&self, plan: &Plan, budget: &Budget) -> Pools {
         let (Some(own), Ok(classes)) = (&self.pool, budget.classes()) else { return Pools::None };
         pools_for(plan, &basins(own.size, &own.labels, classes, self.clock.now()))
@@ -378,7 +384,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
 
     fn eyes(&self) -> Result<Eyes<'_, G, E>, CallError> {
         let (memory, names) = (&self.memory, &self.policy.names);
-        let (pools, now) = (self.pool.is_some(), self.clock.now());
+        let (pools, now) = (self.has_pools(), self.clock.now());
         Ok(Eyes { github: self.github()?, ecs: &self.ecs, memory, names, pools, now })
     }
 

@@ -39,7 +39,7 @@ where
     C: Timer,
 {
     /// The pools, as the settings and the newest good document have them.
-    fn basins(&self) -> Vec<Basin> {
+    pub(crate) fn basins(&self) -> Vec<Basin> {
         let Some(pool) = &self.pool else { return Vec::new() };
         basins(pool.size, &pool.labels, self.document.newest().as_deref(), self.clock.now())
     }

@@ -115,7 +115,7 @@ where
             Err(unreadable) => (None, Ok(Outcome::Rejected(unreadable.to_string()))),
             Ok(Lifecycle::Other(what)) => (None, Ok(skip(SkipReason::Event, what))),
             Ok(Lifecycle::Job(event)) => (Some(event.job.clone()), self.job(&event, received).await),
-            Ok(Lifecycle::TaskStopped(task)) => (None, self.task_stopped(&task).await),
+            Ok(Lifecycle::TaskStopped(task)) => (None, self.task_stopped(&task, received).await),
             Ok(Lifecycle::Sweep { scheduled }) => (None, self.sweep(scheduled, deadline).await),
         };
         Handled { job, outcome: outcome.unwrap_or_else(Outcome::from), notice: None }
@@ -222,11 +222,20 @@ where
     }
 
     /// Task stopped: did it run a job, was it retired, or is a replacement owed?
-    async fn task_stopped(&self, stopped: &StoppedTask) -> Result<Outcome, CallError> {
+    async fn task_stopped(
+        &self,
+        stopped: &StoppedTask,
+        received: Option<Received>,
+    ) -> Result<Outcome, CallError> {
         if !is_ours(&stopped.started_by) || !self.is_our_cluster(&stopped.cluster_arn) {
             return Ok(skip(SkipReason::Task, "the task is none of this fleet's"));
         }
         let Some(task) = self.ecs.describe(&stopped.arn).await? else {
+            let age = received.and_then(|it| it.sent_at).map(|sent_at| self.clock.now() - sent_at);
+            // It lived for a moment only, and the answer is from before.
+            if age.is_some_and(|age| age < timing::SHOWN) {
+                return Ok(not_shown("ECS does not show the task yet"));
+            }
             return Ok(skip(
                 SkipReason::Task,
                 "ECS has forgotten the task; the sweep looks at its registration",
@@ -338,7 +347,7 @@ where
             github,
             ecs: &self.ecs,
             taken,
-            pools: self.pool.is_some(),
+            pools: !self.basins().is_empty(),
             asked_at: None,
             memory: &self.memory,
             names: &self.policy.names,

@@ -123,6 +123,11 @@ impl Choice {
 }
 
 impl Classes {
+    /// Whether one of them has a pool, open or closed.
+    pub fn has_pools(&self) -> bool {
+        self.classes.iter().any(|class| class.pool.is_some())
+    }
+
     /// The class that the labels choose, or why none; and what they ask for. The order and the case of the labels do not
     /// matter.
     pub fn route<S: AsRef<str>>(&self, labels: &[S]) -> Result<(Arc<RunnerClass>, Sizing), NoRunner> {

@@ -290,6 +290,22 @@ async fn a_runner_that_died_before_its_job_is_replaced_whatever_its_exit_code() 
     }
 }
 
+/// The answer is of before the task was started.
+#[tokio::test]
+async fn a_death_that_ecs_does_not_show_yet_is_looked_at_again() {
+    let story = Story::begin().await;
+    story.start_job().await;
+    let task = story.task();
+    story.world.kill_task(task, "EssentialContainerExited", "Essential container in task exited", Some(1));
+    let nothing = json!({ "tasks": [], "failures": [{ "arn": "x", "reason": "MISSING" }] });
+    story.world.fail(Op::DescribeTasks).answer(200, &[], nothing);
+    assert!(!story.tell(&story.world.state_change(task)).await, "it comes again");
+    assert_eq!(story.look_again().await.get("Replaced"), 1);
+    story.dispatch_announced().await;
+    assert_eq!(story.live(), 1);
+    story.end();
+}
+
 #[tokio::test]
 async fn what_only_the_operator_can_mend_gives_no_job_up() {
     let exited = ("EssentialContainerExited", "Essential container in task exited");
