@@ -36,7 +36,7 @@ Simulates a fleet, and checks that no job is lost, doubled or left behind.
   --apps N       how many Apps there are to ask GitHub as (1)
   --author       the function author is there: jobs that went with their runner run again (see --rate spot=N)
   --faults N     how much goes wrong, in percent of the usual (100)
-  --usual        what other fleets have met, and hardly ever, does not happen
+  --harder       what other fleets have met happens too, and oftener than they tell of
   --rate NAME=N  how often one thing goes wrong (tests/it/sim/rates.rs has the names); may be given several times
   --older NAME   that function is of the release before: webhook, dispatch, reconcile; or turns: of each every other
                  process; may be given several times
@@ -59,7 +59,7 @@ struct Arguments {
     apps: usize,
     author: bool,
     faults: u32,
-    usual: bool,
+    harder: bool,
     rates: Vec<String>,
     older: Older,
     scene: Option<String>,
@@ -95,7 +95,7 @@ fn arguments() -> Result<Arguments, String> {
         apps: 1,
         author: false,
         faults: 100,
-        usual: false,
+        harder: false,
         rates: Vec::new(),
         older: Older::None,
         scene: None,
@@ -125,7 +125,7 @@ fn arguments() -> Result<Arguments, String> {
             "--apps" => arguments.apps = number(value()?)? as usize,
             "--author" => arguments.author = true,
             "--faults" => arguments.faults = number(value()?)? as u32,
-            "--usual" => arguments.usual = true,
+            "--harder" => arguments.harder = true,
             "--rate" => {
                 let setting = value()?;
                 Rates::default().set(&setting).ok_or(format!("no rate: {setting}\n\n{USAGE}"))?;
@@ -186,7 +186,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
         apps: arguments.apps,
         author: arguments.author,
         faults: arguments.faults,
-        rates: arguments.rates(if arguments.usual { Rates::default() } else { Rates::harder() }),
+        rates: arguments.rates(if arguments.harder { Rates::harder() } else { Rates::default() }),
         older: arguments.older,
         ..Settings::default()
     };
