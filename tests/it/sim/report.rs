@@ -115,6 +115,13 @@ impl Stats {
         self.calls_of(is_ecs)
     }
 
+    /// Calls that nobody would make if no job were to run again.
+    pub fn calls_for_authors(&self) -> u64 {
+        let [dispatch, .., author] = &self.calls_by;
+        let outside = POINT_LIST.iter().filter(|point| is_github(**point) || is_ecs(**point));
+        dispatch[Point::GetRun as usize] + outside.map(|point| author[*point as usize]).sum::<u64>()
+    }
+
     /// Waiting jobs and live runners over time, as SVG.
     pub fn plot(&self) -> String {
         const WIDTH: f64 = 1200.0;

@@ -322,18 +322,15 @@ fn what_goes_with_its_runner_runs_again_once() {
 /// Where no job is interrupted, whoever looks after authors costs next to nothing. (Runners are that have none.)
 #[test]
 fn nothing_is_asked_where_nothing_is_interrupted() {
-    let calls = |author| {
-        let rates = Rates { user_failure: 10_000, matrix: 20_000, person: 10_000, ..Rates::default() };
-        let settings = Settings { author, rates, ..Settings::default() };
-        let plan = Plan::Seeded { seed: 1, jobs: 600, per_hour: 2_000, from: 1 };
-        let mut history = History::new(plan, Chance::seeded(1), settings, 1);
-        history.run(|_| {});
-        let world = history.world.borrow();
-        (world.stats.github_calls() + world.stats.ecs_calls()) as f64 / world.stats.jobs as f64
-    };
-    let (without, with) = (calls(false), calls(true));
-    println!("calls a job: {without:.3} without, {with:.3} with");
-    assert!(with <= without * 1.02, "{without} {with}");
+    let rates = Rates { user_failure: 10_000, matrix: 20_000, person: 10_000, ..Rates::default() };
+    let settings = Settings { author: true, rates, ..Settings::default() };
+    let plan = Plan::Seeded { seed: 1, jobs: 600, per_hour: 2_000, from: 1 };
+    let mut history = History::new(plan, Chance::seeded(1), settings, 1);
+    history.run(|_| {});
+    let stats = &history.world.borrow().stats;
+    let (all, more) = (stats.github_calls() + stats.ecs_calls(), stats.calls_for_authors());
+    println!("{more} of {all} calls for {} jobs", stats.jobs);
+    assert!(more * 50 <= all, "{more} of {all}");
 }
 
 #[test]
