@@ -14,7 +14,7 @@ ALARMS = {name: resource["Properties"] for name, resource in RESOURCES.items()
 SOURCES = {
     "WebhookFunction": ["src/flows/webhook.rs", "src/bin/webhook.rs"],
     "DispatchFunction": ["src/lambda"],
-    "ReconcileFunction": ["src/lambda", "src/flows/tend.rs", "src/flows/reconcile.rs", "src/flows/tally.rs", "src/flows/taken.rs",
+    "ReconcileFunction": ["src/lambda", "src/flows/tend.rs", "src/flows/reconcile.rs", "src/flows/tally.rs", "src/flows/taken.rs", "src/flows/pools.rs",
                           "src/fargate/stop.rs"],
 }
 PARTS = ["Means", "Confirm", "Fix", "Over"]
