@@ -52,7 +52,7 @@ where
         // The first time, the runner's task was tagged.
         let again = event.action == Action::InProgress && received.is_some_and(|it| it.times > 1);
         if again && serves_another && waited >= timing::SECOND_LOOK && self.own_is_used(job).await? {
-            return Ok(own_is_used());
+            return Ok(its_own_serves());
         }
         let Some(task) = self.task_of(event, purpose, is_new, waited).await? else {
             if is_new {
@@ -243,7 +243,7 @@ where
         task: &Task,
     ) -> Result<Outcome, CallError> {
         if self.memory.has_given(job.id) {
-            return Ok(own_is_used());
+            return Ok(its_own_serves());
         }
         // The job's own message was heard by then, if it ever is.
         let may_be_late = owner.is_some() && !is_older(job, task);
@@ -263,7 +263,7 @@ where
             return self.look_again_by_tags(job, (owner, attempt), task, &own).await;
         };
         if !own.is_empty() || !self.ecs.ended_tasks(Some(&started_by(job.id))).await?.is_empty() {
-            return Ok(own_is_used());
+            return Ok(its_own_serves());
         }
         let name = self.policy.names.of(&Purpose::Job(job.id, Attempt::FIRST));
         if github.find_runner(&job.target, &name).await?.is_some() {
@@ -333,7 +333,7 @@ fn too_early(after: std::time::Duration, detail: &str) -> Outcome {
     Outcome::Deferred(Deferral { reason: Reason::TooEarly, wait: Wait::For(after), detail: detail.into() })
 }
 
-fn own_is_used() -> Outcome {
+fn its_own_serves() -> Outcome {
     skip(SkipReason::Runner, "the job's own runner serves, or served, the owner of the one that it got")
 }
 

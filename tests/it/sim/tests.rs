@@ -114,29 +114,31 @@ fn an_attempt_is_not_started_again_when_capacity_comes_back() {
     }
 }
 
+/// A history of 300 jobs, after which nothing is out of order.
+fn keeps_the_promise(seed: u64, per_hour: u64, settings: Settings) -> History {
+    let what = format!("seed {seed}, {:?}", settings.older);
+    let plan = Plan::Seeded { seed, jobs: 300, per_hour, from: 1 };
+    let mut history = History::new(plan, Chance::seeded(seed), settings, seed);
+    history.run(|_| {});
+    {
+        let world = history.world.borrow();
+        assert!(world.stats.ran > 250, "{what}: only {} jobs ran", world.stats.ran);
+        assert!(world.checks.violations.is_empty(), "{what}: {:?}", world.checks.violations);
+    }
+    history
+}
+
 #[test]
 fn what_goes_wrong_often_breaks_nothing_either() {
     for seed in 1..=6 {
-        let settings = Settings { faults: 400, ..Settings::default() };
-        let plan = Plan::Seeded { seed, jobs: 300, per_hour: 3_600, from: 1 };
-        let mut history = History::new(plan, Chance::seeded(seed), settings, seed);
-        history.run(|_| {});
-        let world = history.world.borrow();
-        assert!(world.stats.ran > 250, "only {} jobs ran", world.stats.ran);
-        assert!(world.checks.violations.is_empty(), "seed {seed}: {:?}", world.checks.violations);
+        keeps_the_promise(seed, 3_600, Settings { faults: 400, ..Settings::default() });
     }
 }
 
 #[test]
 fn what_other_fleets_have_met_breaks_nothing_either() {
     for seed in 1..=3 {
-        let settings = Settings { rates: Rates::harder(), ..Settings::default() };
-        let plan = Plan::Seeded { seed, jobs: 300, per_hour: 1_800, from: 1 };
-        let mut history = History::new(plan, Chance::seeded(seed), settings, seed);
-        history.run(|_| {});
-        let world = history.world.borrow();
-        assert!(world.stats.ran > 250, "only {} jobs ran", world.stats.ran);
-        assert!(world.checks.violations.is_empty(), "seed {seed}: {:?}", world.checks.violations);
+        keeps_the_promise(seed, 1_800, Settings { rates: Rates::harder(), ..Settings::default() });
     }
 }
 
@@ -154,12 +156,8 @@ fn where_the_containers_mint_the_promise_is_kept_too() {
     println!("{histories} histories");
     for seed in [1, 3] {
         let settings = Settings { container_minted: true, faults: 200, ..Settings::default() };
-        let plan = Plan::Seeded { seed, jobs: 300, per_hour: 3_600, from: 1 };
-        let mut history = History::new(plan, Chance::seeded(seed), settings, seed);
-        history.run(|_| {});
+        let history = keeps_the_promise(seed, 3_600, settings);
         let world = history.world.borrow();
-        assert!(world.stats.ran > 250, "only {} jobs ran", world.stats.ran);
-        assert!(world.checks.violations.is_empty(), "seed {seed}: {:?}", world.checks.violations);
         let functions = [0, 1, 2, 3].map(|by| world.stats.calls_by[by][Point::Mint as usize]);
         assert_eq!(functions, [0; 4], "only containers mint");
     }
@@ -182,13 +180,7 @@ fn functions_of_two_releases_keep_the_promise_together() {
         [[true, false, false], [false, true, false], [false, false, true]].map(Older::These);
     for (seed, older) in [webhook, dispatch, reconcile, Older::ByTurns].into_iter().enumerate() {
         let seed = seed as u64 + 1;
-        let settings = Settings { older, faults: 300, ..Settings::default() };
-        let plan = Plan::Seeded { seed, jobs: 300, per_hour: 3_600, from: 1 };
-        let mut history = History::new(plan, Chance::seeded(seed), settings, seed);
-        history.run(|_| {});
-        let world = history.world.borrow();
-        assert!(world.stats.ran > 250, "only {} jobs ran", world.stats.ran);
-        assert!(world.checks.violations.is_empty(), "{older:?}: {:?}", world.checks.violations);
+        keeps_the_promise(seed, 3_600, Settings { older, faults: 300, ..Settings::default() });
     }
 }
 
