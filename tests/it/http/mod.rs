@@ -129,7 +129,7 @@ impl World {
         }
         {
             let mut ecs = world.ecs();
-            ecs.clusters.insert(CLUSTER.to_owned());
+            ecs.clusters.insert(CLUSTER.into());
             for family in [TASK_DEFINITION, TASK_DEFINITION_ARM64] {
                 ecs.definitions.insert(family.to_owned(), (1, vec!["runner".to_owned()]));
             }

@@ -35,7 +35,7 @@ pub struct Ecs {
     /// What each capacity provider of the clusters has to give.
     pub supply: BTreeMap<String, Supply>,
     /// Clusters by name.
-    pub clusters: BTreeSet<String>,
+    pub clusters: BTreeSet<Arc<str>>,
     /// Task definitions by family: the latest revision and the containers.
     pub definitions: BTreeMap<String, (u32, Vec<String>)>,
     /// ListTasks shows a task only so long after it was started ("eventual consistency model").
@@ -60,8 +60,8 @@ pub struct Ecs {
     stopping: BTreeSet<(OffsetDateTime, u64)>,
     stopped: BTreeSet<(OffsetDateTime, u64)>,
     /// Cluster and token: the request's fingerprint and the task.
-    tokens: BTreeMap<(String, String), (u64, u64)>,
-    token_ages: VecDeque<(OffsetDateTime, (String, String))>,
+    tokens: BTreeMap<(Arc<str>, String), (u64, u64)>,
+    token_ages: VecDeque<(OffsetDateTime, (Arc<str>, String))>,
     buckets: BTreeMap<String, (f64, OffsetDateTime)>,
     changes: Vec<(u64, Status)>,
 }
@@ -179,7 +179,7 @@ impl Ecs {
         Ok(Answer::Started(number))
     }
 
-    fn cluster(&self, name_or_arn: &str) -> Result<String, AwsError> {
+    fn cluster(&self, name_or_arn: &str) -> Result<Arc<str>, AwsError> {
         let prefix = format!("arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/");
         let name = name_or_arn.strip_prefix(&prefix).unwrap_or(name_or_arn);
         match self.clusters.get(name) {
@@ -203,7 +203,8 @@ impl Ecs {
 
     /// Whether the request would draw on its capacity: nothing else answers it.
     pub fn is_new(&self, request: &RunTask, now: OffsetDateTime) -> bool {
-        let is_known = |token: &String| self.tokens.contains_key(&(request.cluster.clone(), token.clone()));
+        let is_known =
+            |token: &String| self.tokens.contains_key(&(request.cluster.as_str().into(), token.clone()));
         !request.client_token.as_ref().is_some_and(is_known)
             && (!self.throttle_launches || self.launches_left(request.launch.provider(), now) >= 1.0)
     }
@@ -366,7 +367,7 @@ impl Ecs {
     }
 
     /// DescribeClusters: running and pending tasks.
-    pub fn counts(&mut self, cluster: &str, now: OffsetDateTime) -> Result<(String, u32, u32), AwsError> {
+    pub fn counts(&mut self, cluster: &str, now: OffsetDateTime) -> Result<(Arc<str>, u32, u32), AwsError> {
         self.advance(now);
         let cluster = self.cluster(cluster)?;
         let of = |statuses: &[Status]| {

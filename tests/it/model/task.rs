@@ -96,7 +96,7 @@ impl Status {
 pub struct Task {
     pub number: u64,
     pub arn: String,
-    pub cluster: String,
+    pub cluster: Arc<str>,
     /// family:revision.
     pub definition: String,
     pub launch: Launch,

@@ -246,7 +246,7 @@ fn a_late_copy_shows_what_was_there_before() {
 
 fn ecs() -> Ecs {
     let mut ecs = Ecs::new();
-    ecs.clusters.insert("c".to_owned());
+    ecs.clusters.insert("c".into());
     ecs.definitions.insert("d".to_owned(), (3, vec!["runner".to_owned()]));
     ecs
 }
@@ -278,7 +278,7 @@ fn list(ecs: &mut Ecs, started_by: Option<&str>, after: u64, now: OffsetDateTime
 #[test]
 fn a_client_token_stands_for_one_request_and_one_task_for_a_day() {
     let mut ecs = ecs();
-    ecs.clusters.insert("other".to_owned());
+    ecs.clusters.insert("other".into());
     assert_eq!(ecs.run_task(&request("1-1"), NOON), Ok(Answer::Started(1)));
     assert_eq!(ecs.run_task(&request("1-1"), NOON), Ok(Answer::Started(1)));
     let mut changed = request("1-1");
@@ -360,15 +360,15 @@ fn a_task_lives_stops_and_is_forgotten_after_an_hour() {
     let mut ecs = ecs();
     ecs.run_task(&RunTask { tags: vec![("k".to_owned(), "v".to_owned())], ..request("a") }, NOON).unwrap();
     ecs.run_task(&request("b"), NOON).unwrap();
-    assert_eq!(ecs.counts("c", NOON).unwrap(), ("c".to_owned(), 0, 2));
+    assert_eq!(ecs.counts("c", NOON).unwrap(), ("c".into(), 0, 2));
     assert!(ecs.start(1, NOON) && !ecs.start(1, NOON));
-    assert_eq!(ecs.counts("c", NOON).unwrap(), ("c".to_owned(), 1, 1));
+    assert_eq!(ecs.counts("c", NOON).unwrap(), ("c".into(), 1, 1));
     let arn = ecs.arn(1).unwrap().to_owned();
     ecs.stop_takes = Some(Duration::seconds(30));
     ecs.stop("c", &arn, "idle", NOON).unwrap();
     assert_eq!(ecs.task(1).map(|task| (task.status, task.tags.len())), Some((Status::Deprovisioning, 0)));
     assert_eq!(list(&mut ecs, None, 0, NOON).0, [2], "its desired status is STOPPED");
-    assert_eq!(ecs.counts("c", NOON).unwrap(), ("c".to_owned(), 1, 1));
+    assert_eq!(ecs.counts("c", NOON).unwrap(), ("c".into(), 1, 1));
     ecs.advance(NOON + Duration::seconds(30));
     let task = ecs.task(1).unwrap();
     assert_eq!((task.status, task.stop_code.as_deref()), (Status::Stopped, Some("UserInitiated")));

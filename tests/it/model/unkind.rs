@@ -94,7 +94,7 @@ fn github_may_say_a_status_that_it_has_added_since() {
 #[test]
 fn ec2_s_throttling_looks_like_a_mistake_of_ours() {
     let mut ecs = Ecs::new();
-    ecs.clusters.insert("c".to_owned());
+    ecs.clusters.insert("c".into());
     ecs.definitions.insert("d".to_owned(), (1, vec![]));
     (ecs.throttle_launches, ecs.disguise_throttling) = (true, true);
     let launch = Launch::Provider("FARGATE".to_owned());

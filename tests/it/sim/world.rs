@@ -506,7 +506,7 @@ impl World {
 /// A cluster, and what runs in it. Tasks that are asked to stop do so when the simulator says so.
 fn ecs(throttle_launches: bool, classes: Option<&Setup>) -> Ecs {
     let mut ecs = Ecs::new();
-    ecs.clusters.insert(text::CLUSTER.to_owned());
+    ecs.clusters.insert(text::CLUSTER.into());
     ecs.definitions.insert(text::TASK_DEFINITION.to_owned(), (1, vec!["runner".to_owned()]));
     for family in classes.into_iter().flat_map(|classes| &classes.definitions) {
         ecs.definitions.insert((*family).to_owned(), (1, vec!["runner".to_owned()]));
