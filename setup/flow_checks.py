@@ -76,12 +76,12 @@ def events_reach_queues(seen):
     on_bus = events.list_rules(EventBusName=bus)["Rules"]
     by_default = events.list_rules(NamePrefix=f"{seen.stack.name}-")["Rules"]
     job, lifecycle = arn(seen, "JobQueueUrl"), arn(seen, "LifecycleQueueUrl")
-    # What it is for, on which bus, the queue, and the rules that do it; a stack has one of each.
+    # What it is for, on which bus, the queue, and the rules that do it.
     ways = [("queued jobs go to the job queue", bus, job, [it for it in on_bus if it["Name"] == name]),
             ("jobs that are taken or over go to the lifecycle queue", bus, lifecycle, [it for it in on_bus if it["Name"] != name]),
             ("stopped tasks go to the lifecycle queue", "default", lifecycle, [it for it in by_default if it.get("EventPattern")
                                                                               and "aws.ecs" in it["EventPattern"]]),
-            ("the sweep goes to the lifecycle queue", "default", lifecycle, [it for it in by_default if it.get("ScheduleExpression")
+            ("the schedules go to the lifecycle queue", "default", lifecycle, [it for it in by_default if it.get("ScheduleExpression")
                                                                             and "ImageWeekly" not in it["Name"]])]
     for what, on, queue, rules in ways:
         for rule in rules:

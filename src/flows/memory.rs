@@ -1,14 +1,17 @@
 //! What a process remembers, so that it asks once. A process that remembers nothing asks again.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
 };
+
+use time::OffsetDateTime;
 
 use crate::{
     flows::{drought::Drought, quota::Ledger, watch::Watch},
     ids::{JobId, Purpose},
     ports::{Target, Task, TaskArn},
+    protocol::{redeliveries::Log, timing},
 };
 
 /// A few megabytes.
@@ -32,6 +35,9 @@ pub struct Memory {
     /// Tasks that have ended, and were followed up.
     followed: RefCell<BTreeSet<TaskArn>>,
     counts: RefCell<BTreeMap<&'static str, u64>>,
+    /// Webhook deliveries, by the App.
+    deliveries: RefCell<BTreeMap<usize, Log>>,
+    looked_for_deliveries: Cell<Option<OffsetDateTime>>,
 }
 
 impl Memory {
@@ -59,6 +65,23 @@ impl Memory {
     /// The job runs on that task, whose tags say so.
     pub(crate) fn tagged(&self, job: JobId, task: Task) {
         remember(&self.tasks, job, &task, MOST_TASKS);
+    }
+
+    /// Whether it is time for another look at webhook deliveries; that one begins then.
+    pub(crate) fn looks_for_deliveries(&self, now: OffsetDateTime) -> bool {
+        let last = self.looked_for_deliveries.get();
+        let is_time = last.is_none_or(|last| now - last > timing::REDELIVER_EVERY / 2);
+        self.looked_for_deliveries.set(if is_time { Some(now) } else { last });
+        is_time
+    }
+
+    /// The deliveries of that App's webhook, as far as they are known; until they are put back, nobody knows any.
+    pub(crate) fn take_deliveries(&self, app: usize) -> Log {
+        self.deliveries.borrow_mut().remove(&app).unwrap_or_default()
+    }
+
+    pub(crate) fn put_deliveries(&self, app: usize, log: Log) {
+        self.deliveries.borrow_mut().insert(app, log);
     }
 
     /// Counts what was done beside what becomes of a message.

@@ -117,6 +117,7 @@ where
             Ok(Lifecycle::Job(event)) => (Some(event.job.clone()), self.job(&event, received).await),
             Ok(Lifecycle::TaskStopped(task)) => (None, self.task_stopped(&task, received).await),
             Ok(Lifecycle::Sweep { scheduled }) => (None, self.sweep(scheduled, deadline).await),
+            Ok(Lifecycle::Redeliver { scheduled }) => (None, Ok(self.redeliver(scheduled, deadline).await)),
         };
         Handled { job, outcome: outcome.unwrap_or_else(Outcome::from), notice: None }
     }

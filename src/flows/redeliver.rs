@@ -1,6 +1,6 @@
 //! Webhook deliveries that failed: GitHub does not repeat them by itself.
 
-use std::{cell::RefCell, collections::HashSet};
+use std::cell::RefCell;
 
 use futures_util::{StreamExt, stream};
 use time::OffsetDateTime;
@@ -9,83 +9,123 @@ use crate::{
     error::{CallError, Class},
     flows::{
         patience::{AT_ONCE, patiently},
+        reconcile::Reconciler,
         tally::Tally,
     },
-    ports::{Deliveries, Delivery, Timer},
-    protocol::{redeliveries, timing},
+    intake::skip::{Skip, SkipReason},
+    lambda::outcome::Outcome,
+    ports::{Deliveries, FindTasks, Github, Queue, StartTasks, TendTasks, Timer},
+    protocol::{
+        redeliveries::{Log, Stretch},
+        timing,
+    },
 };
 
-/// Redeliveries that one sweep asks for at most: at five points each, two thirds of what GitHub allows in a minute. The
-/// rest, and the other minutes, are for the jobs.
-const REDELIVERIES: usize = 120;
-/// Pages of 100 deliveries that one sweep reads at most: forty minutes of 5,000 jobs an hour.
-const DELIVERY_PAGES: usize = 100;
+/// Redeliveries that are asked for at most in a minute: at five points each, a quarter of what GitHub allows. The jobs
+/// that they bring cost as much again, and the rest is for the others.
+const REDELIVERIES: usize = 50;
+/// When none comes through, whether one does is tried with so many.
+const PROBES: usize = 1;
+/// Pages of 100 deliveries that are read at most in a minute, out of at least 5,000 requests an hour.
+const PAGES: usize = 60;
+/// Pages of failed ones that are looked at before the whole list is.
+const FAILED_PAGES: usize = 10;
+/// Every so many minutes the look goes far back.
+const MINUTES_BETWEEN_LONG_LOOKS: u8 = 15;
+
+impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
+where
+    G: Github + Deliveries,
+    E: FindTasks + TendTasks,
+    S: StartTasks,
+    Q: Queue,
+    C: Timer,
+{
+    /// Asks GitHub to send failed webhook deliveries again, of each App in turn. What was tried before is read from
+    /// GitHub's own list, of which a process remembers what it has read. Nothing here comes back by itself: the next minute
+    /// does more.
+    pub(crate) async fn redeliver(&self, scheduled: OffsetDateTime, deadline: OffsetDateTime) -> Outcome {
+        let now = self.clock.now();
+        // Several may come at once, after a jam.
+        if now - scheduled > timing::STALE || !self.memory.looks_for_deliveries(now) {
+            return Outcome::Skipped(Skip::new(SkipReason::Stale, "a later look is due"));
+        }
+        let Some(github) = &self.github else {
+            return Outcome::Skipped(Skip::new(
+                SkipReason::Event,
+                "no credentials to look for deliveries with",
+            ));
+        };
+        // It begins nothing that would still go on when the next one begins.
+        let until = deadline.min(now + timing::REDELIVER_EVERY + timing::ONE_STEP);
+        let mut tally = Tally::default();
+        let apps = github.apps().await;
+        let apps = apps.map_err(|error| tally.note(Err(error))).unwrap_or_default();
+        for (n, of) in apps.iter().enumerate() {
+            let (now, still_to_come) = (self.clock.now(), u32::try_from(apps.len() - n).unwrap_or(u32::MAX));
+            let webhook =
+                Webhook { github, clock: &self.clock, of: *of, until: now + (until - now) / still_to_come };
+            let mut log = self.memory.take_deliveries(*of);
+            let redelivered = webhook.redeliver(scheduled, &mut log, &mut tally).await;
+            tally.note(redelivered);
+            self.memory.put_deliveries(*of, log);
+        }
+        tally.into_redelivered()
+    }
+}
 
 /// The webhook of one of the Apps, each of which has a log and limits of its own.
-struct Webhook<'a, G> {
+struct Webhook<'a, G, C> {
     github: &'a G,
+    clock: &'a C,
     /// Which App's.
     of: usize,
+    until: OffsetDateTime,
 }
 
-/// Asks GitHub to send failed webhook deliveries again, of each App in turn. What was tried before is read from
-/// GitHub's own list: nothing is remembered here.
-pub(crate) async fn redeliver<G: Deliveries, C: Timer>(
-    github: &G,
-    clock: &C,
-    scheduled: OffsetDateTime,
-    deadline: OffsetDateTime,
-    tally: &mut Tally,
-) -> Result<(), CallError> {
-    let apps = github.apps().await?;
-    for (n, of) in apps.iter().enumerate() {
-        let (now, still_to_come) = (clock.now(), u32::try_from(apps.len() - n).unwrap_or(u32::MAX));
-        let until = now + (deadline - now) / still_to_come;
-        let webhook = Webhook { github, of: *of };
-        let redelivered = webhook.redeliver(clock, scheduled, until, tally).await;
-        tally.note(redelivered);
-    }
-    Ok(())
-}
-
-impl<G: Deliveries> Webhook<'_, G> {
-    async fn redeliver<C: Timer>(
+impl<G: Deliveries, C: Timer> Webhook<'_, G, C> {
+    async fn redeliver(
         &self,
-        clock: &C,
         scheduled: OffsetDateTime,
-        deadline: OffsetDateTime,
+        log: &mut Log,
         tally: &mut Tally,
     ) -> Result<(), CallError> {
+        let now = self.clock.now();
         // "`failure` returns deliveries with a status code in the 400-599 range": those that had no answer at all may be in
-        // neither, so that every third sweep looks at all of them.
-        let looks_far = scheduled.minute() % 15 < 5;
-        if !looks_far && !self.has_failed(clock, deadline).await? {
+        // neither, so that now and then all of them are looked at.
+        let looks_far = scheduled.minute() % MINUTES_BETWEEN_LONG_LOOKS == 0;
+        if !looks_far && !self.has_failed(log).await? {
             return Ok(());
         }
-        let deliveries = self.read_log(clock, looks_far, deadline).await?;
+        let back = if looks_far { timing::LONG_LOOK_BACK } else { timing::LOOK_BACK };
+        let mut stretch = Stretch::begin(now);
+        // Not all of the time, so that there is some to act. What is left unread is read a minute later.
+        let read = self.read(log, &mut stretch, now - back, now + (self.until - now) / 2).await;
+        log.has_read(stretch, now);
         // None would succeed, and each is a call to a service that is told to ban who asks too often.
-        if let Some(why) = redeliveries::refused(&deliveries) {
+        if let Some(why) = log.refused() {
             let message = format!(
                 "the webhook answers GitHub's deliveries with {why}; then have GitHub redeliver one of them: the others \
-             follow by themselves"
+                 follow by themselves"
             );
             return Err(CallError::new(Class::NeedsOperator, message));
         }
-        self.send_again(clock, &deliveries, deadline, tally).await;
-        Ok(())
+        self.send_again(log, tally).await;
+        read
     }
 
     /// Whether there is any failed delivery that matters, as far as GitHub tells them apart: most often there is none, and
     /// one request has said so.
-    async fn has_failed<C: Timer>(&self, clock: &C, deadline: OffsetDateTime) -> Result<bool, CallError> {
-        let oldest = clock.now() - timing::LONG_LOOK_BACK;
+    async fn has_failed(&self, log: &Log) -> Result<bool, CallError> {
+        let now = self.clock.now();
+        let oldest = now - timing::LONG_LOOK_BACK;
         let mut cursor = None;
-        for _ in 0..DELIVERY_PAGES {
-            let page =
-                patiently(clock, deadline, || self.github.failed_deliveries(self.of, cursor.as_deref()))
-                    .await?;
-            let Some((page, next)) = page else { break };
-            if page.iter().any(|it| it.event == "workflow_job" && it.delivered_at >= oldest) {
+        for _ in 0..FAILED_PAGES {
+            let page = patiently(self.clock, self.until, || {
+                self.github.failed_deliveries(self.of, cursor.as_deref())
+            });
+            let Some((page, next)) = page.await? else { break };
+            if page.iter().any(|it| it.delivered_at >= oldest && log.is_open(it, now)) {
                 break;
             }
             if next.is_none() || page.last().is_none_or(|delivery| delivery.delivered_at < oldest) {
@@ -96,61 +136,50 @@ impl<G: Deliveries> Webhook<'_, G> {
         Ok(true)
     }
 
-    /// The log, good ones included: they make others good.
-    async fn read_log<C: Timer>(
+    /// Reads the list, good ones included: they make others good.
+    async fn read(
         &self,
-        clock: &C,
-        looks_far: bool,
-        deadline: OffsetDateTime,
-    ) -> Result<Vec<Delivery>, CallError> {
-        let now = clock.now();
-        let oldest = now - timing::LONG_LOOK_BACK;
-        let enough = if looks_far { oldest } else { now - timing::LOOK_BACK };
-        let mut made_good = HashSet::new();
-        let mut deliveries: Vec<Delivery> = Vec::new();
-        let mut cursor = None;
-        for _ in 0..DELIVERY_PAGES {
-            let (page, next) =
-                patiently(clock, deadline, || self.github.deliveries(self.of, cursor.as_deref())).await?;
-            made_good.extend(page.iter().filter(|it| it.is_delivered()).map(|it| it.guid.clone()));
-            // Where there is a failed one, there may be more behind it.
-            let is_good = |it: &Delivery| it.event != "workflow_job" || made_good.contains(&it.guid);
-            let until = if page.iter().all(is_good) { enough } else { oldest };
-            let reached = page.last().is_none_or(|delivery| delivery.delivered_at < until);
-            deliveries.extend(page);
-            cursor = next;
-            if reached || cursor.is_none() || clock.now() + timing::ONE_STEP > deadline {
+        log: &mut Log,
+        stretch: &mut Stretch,
+        back_to: OffsetDateTime,
+        until: OffsetDateTime,
+    ) -> Result<(), CallError> {
+        for _ in 0..PAGES {
+            let Some(cursor) = stretch.next(back_to).map(|cursor| cursor.map(str::to_owned)) else { break };
+            if self.clock.now() >= until {
                 break;
             }
+            let (page, next) =
+                patiently(self.clock, until, || self.github.deliveries(self.of, cursor.as_deref())).await?;
+            log.add(stretch, &page, next);
+            log.join(stretch);
         }
-        deliveries.retain(|delivery| delivery.delivered_at >= oldest);
-        Ok(deliveries)
+        Ok(())
     }
 
-    async fn send_again<C: Timer>(
-        &self,
-        clock: &C,
-        deliveries: &[Delivery],
-        deadline: OffsetDateTime,
-        tally: &mut Tally,
-    ) {
-        let due = redeliveries::due(deliveries, clock.now());
-        tally.left += due.len().saturating_sub(REDELIVERIES) as u64;
-        let noted = &RefCell::new(std::mem::take(tally));
-        stream::iter(due.into_iter().take(REDELIVERIES))
-            .for_each_concurrent(AT_ONCE, |id| async move {
-                if clock.now() + timing::ONE_STEP > deadline {
-                    noted.borrow_mut().left += 1;
+    async fn send_again(&self, log: &mut Log, tally: &mut Tally) {
+        let due = log.due(self.clock.now());
+        let most = if log.is_down() { PROBES } else { REDELIVERIES };
+        tally.left += due.len().saturating_sub(most) as u64;
+        let noted = &RefCell::new((std::mem::take(tally), log));
+        stream::iter(due.into_iter().take(most))
+            .for_each_concurrent(AT_ONCE, |(guid, id)| async move {
+                if self.clock.now() + timing::ONE_STEP > self.until {
+                    noted.borrow_mut().0.left += 1;
                     return;
                 }
-                let sent = patiently(clock, deadline, || self.github.redeliver(self.of, id)).await;
+                let sent = patiently(self.clock, self.until, || self.github.redeliver(self.of, id)).await;
                 if matches!(sent, Ok(false)) {
                     tracing::warn!(delivery = id, "GitHub will not send this delivery again: given up");
                 }
-                noted.borrow_mut().redelivered += u64::from(matches!(sent, Ok(true)));
-                noted.borrow_mut().note(sent.map(drop));
+                let (tally, log) = &mut *noted.borrow_mut();
+                if let Ok(accepted) = sent {
+                    log.asked(&guid, accepted, self.clock.now());
+                    tally.redelivered += u64::from(accepted);
+                }
+                tally.note(sent.map(drop));
             })
             .await;
-        *tally = noted.take();
+        *tally = std::mem::take(&mut noted.borrow_mut().0);
     }
 }

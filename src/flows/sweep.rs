@@ -17,7 +17,6 @@ use crate::{
         group,
         patience::{AT_ONCE, patiently},
         reconcile::{Cause, Reconciler},
-        redeliver::redeliver,
         tally::Tally,
     },
     intake::{
@@ -64,12 +63,7 @@ where
             self.keep_books_by_tags(deadline, &mut tally).await?;
             return Ok(tally.into_outcome());
         };
-        // Runners that cost money first; failed deliveries get a third of the time, or what is left.
-        let now = self.clock.now();
-        let kept = self.keep_books(github, scheduled, now + (deadline - now) * 2 / 3, &mut tally).await;
-        let redelivered = redeliver(github, &self.clock, scheduled, deadline, &mut tally).await;
-        tally.note(redelivered);
-        match kept {
+        match self.keep_books(github, scheduled, deadline, &mut tally).await {
             // The next sweep comes sooner than a repetition of this one could do more.
             Err(error) if matches!(error.class, Class::RateLimited { .. }) => {
                 tally.blind = true;

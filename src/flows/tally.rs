@@ -40,17 +40,30 @@ impl Tally {
         }
     }
 
+    /// What a look for failed deliveries comes to.
+    pub(crate) fn into_redelivered(self) -> Outcome {
+        let mut detail = format!("redelivered {}, left to the next minute {}", self.redelivered, self.left);
+        let needs_operator = self.needs_operator();
+        if let Some(error) = self.first_error {
+            detail.push_str(&format!("; first failure: {error}"));
+        }
+        let counts = vec![("Redelivered", self.redelivered), ("NeedsOperator", needs_operator.into())];
+        Done { counts, ..Done::nothing(detail) }.into()
+    }
+
+    fn needs_operator(&self) -> bool {
+        self.first_error.as_ref().is_some_and(|error| error.class == Class::NeedsOperator)
+    }
+
     /// What it comes to.
     pub(crate) fn into_outcome(self) -> Outcome {
-        let needs_operator =
-            self.first_error.as_ref().is_some_and(|error| error.class == Class::NeedsOperator);
+        let needs_operator = self.needs_operator();
         let of = |metric| self.counts.get(metric).copied().unwrap_or_default();
         let mut counts = vec![
             ("Swept", (!self.blind).into()),
             ("Retired", of("Retired")),
             ("Replaced", of("Replaced")),
             ("Rejected", of("Rejected")),
-            ("Redelivered", self.redelivered),
             ("Settled", of("Settled")),
             ("Lost", of("Lost")),
             ("LeftToNextSweep", self.left),
@@ -61,11 +74,10 @@ impl Tally {
         counts.extend(Some((STARTED_CPU_UNITS, of(STARTED_CPU_UNITS))).filter(|(_, units)| *units > 0));
         counts.extend(self.group_too_wide.map(|wide| ("RunnerGroupTooWide", wide.into())));
         let mut detail = format!(
-            "retired {}, replaced {}, rejected {}, redelivered {}, settled {}, lost {}, left to the next sweep {}",
+            "retired {}, replaced {}, rejected {}, settled {}, lost {}, left to the next sweep {}",
             of("Retired"),
             of("Replaced"),
             of("Rejected"),
-            self.redelivered,
             of("Settled"),
             of("Lost"),
             self.left

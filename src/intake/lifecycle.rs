@@ -21,6 +21,11 @@ pub enum Lifecycle {
         /// When it was due.
         scheduled: OffsetDateTime,
     },
+    /// The schedule: time to look for webhook deliveries that failed.
+    Redeliver {
+        /// When it was due.
+        scheduled: OffsetDateTime,
+    },
     /// Something else.
     Other(String),
 }
@@ -46,11 +51,15 @@ pub fn read(body: &str) -> Result<Lifecycle, Unreadable> {
             let event: TaskEvent = payload::read_json(body, "")?;
             read_task(event.detail)
         }
-        Ok(Envelope { detail_type, time }) if detail_type == "Scheduled Event" => {
-            let time = time.unwrap_or_default();
-            let scheduled = payload::rfc3339(&time)
+        Ok(Envelope { detail_type, .. }) if detail_type == "Scheduled Event" => {
+            let Schedule { time, detail } = payload::read_json(body, "")?;
+            let scheduled = payload::rfc3339(&time.unwrap_or_default())
                 .ok_or_else(|| Unreadable("time is no time like 2026-11-24T08:00:00Z".into()))?;
-            Ok(Lifecycle::Sweep { scheduled })
+            Ok(match detail.only.as_deref() {
+                None => Lifecycle::Sweep { scheduled },
+                Some("deliveries") => Lifecycle::Redeliver { scheduled },
+                Some(_) => Lifecycle::Other("a schedule of another release".into()),
+            })
         }
         // A `workflow_job` event in its envelope or bare, or something unreadable: `job` says what.
         _ => Ok(match payload::read(body)? {
@@ -98,7 +107,19 @@ fn is_task_arn(text: &str) -> bool {
 struct Envelope {
     #[serde(rename = "detail-type")]
     detail_type: String,
+}
+
+#[derive(Deserialize)]
+struct Schedule {
     time: Option<String>,
+    #[serde(default)]
+    detail: ScheduleDetail,
+}
+
+/// Empty in EventBridge's own event; the rule `RedeliveryRule` in template.yaml says what is to be done.
+#[derive(Default, Deserialize)]
+struct ScheduleDetail {
+    only: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -241,6 +262,12 @@ mod tests {
     fn the_schedule() {
         let body = json!({ "detail-type": "Scheduled Event", "time": "2026-11-24T08:00:00Z", "detail": {} });
         assert!(matches!(read(&body.to_string()), Ok(Lifecycle::Sweep { .. })));
+        for (only, want) in [("deliveries", "Redeliver"), ("something new", "Other")] {
+            let body = json!({ "detail-type": "Scheduled Event", "time": "2026-11-24T08:00:00Z",
+                "detail": { "only": only } });
+            let read = read(&body.to_string());
+            assert!(format!("{read:?}").starts_with(&format!("Ok({want}")), "{read:?}");
+        }
         let body = json!({ "detail-type": "Scheduled Event", "time": "noon", "detail": {} });
         assert!(read(&body.to_string()).is_err());
     }

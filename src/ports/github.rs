@@ -240,6 +240,8 @@ pub struct Delivery {
     pub event: String,
     /// What happened, e.g. `queued`, where the event has actions.
     pub action: Option<String>,
+    /// Whether GitHub was asked to send it again.
+    pub redelivered: bool,
 }
 
 impl Delivery {

@@ -105,13 +105,18 @@ pub const OLDEST_JOB: Duration = minutes(6 * 24 * 60);
 
 // Webhook deliveries
 
-/// A failed delivery is asked for again after this, then after twice and four times as long.
-pub const REDELIVER_AFTER: Duration = minutes(4);
+/// Failed deliveries are looked for so often.
+pub const REDELIVER_EVERY: Duration = minutes(1);
+/// A failed delivery is asked for again after this, then after twice as long, and so on.
+pub const REDELIVER_AFTER: Duration = seconds(30);
+/// By then GitHub has written down how a delivery was answered, for which it waits 10 seconds
+/// (<https://docs.github.com/en/webhooks/using-webhooks/best-practices-for-using-webhooks>).
+pub const ANSWERED: Duration = seconds(15);
 /// How often that pause is doubled at most.
-pub const REDELIVER_DOUBLINGS: u32 = 2;
-/// How far back failed deliveries are looked for when there are none.
+pub const REDELIVER_DOUBLINGS: u32 = 5;
+/// How far back failed deliveries are looked for, at least.
 pub const LOOK_BACK: Duration = minutes(40);
-/// And when there are some; and every third time, for what was missed while no sweep got through.
+/// And every fifteenth time, for what was missed while nothing got through.
 pub const LONG_LOOK_BACK: Duration = minutes(180);
 
 /// `larger` is more than `smaller`.
@@ -139,8 +144,8 @@ const _: () = assert!(
 // The next sweep comes before a message of the one before is given up, and no two are at work for long.
 const _: () = assert!(more(SWEEP_EVERY, RECONCILE_TIMEOUT) && more(STALE, SWEEP_EVERY));
 const _: () = assert!(more(RECONCILE_TIMEOUT, ONE_STEP) && more(ONE_STEP, GITHUB_CALL));
-// The first sweep after a failure sees to it, and none that waits for its next try falls out of sight.
-const _: () = assert!(more(SWEEP_EVERY, REDELIVER_AFTER));
+// The first look after a failure sees to it, and none that waits for its next try falls out of sight.
+const _: () = assert!(more(REDELIVER_EVERY, REDELIVER_AFTER));
 const _: () = assert!(more(LOOK_BACK, times(REDELIVER_AFTER, 1 << REDELIVER_DOUBLINGS)));
 const _: () = assert!(more(LONG_LOOK_BACK, times(LOOK_BACK, 3)));
 
@@ -166,7 +171,10 @@ mod tests {
         assert_eq!(timeout("WebhookFunction"), WEBHOOK_TIMEOUT.as_secs());
         assert_eq!(timeout("DispatchFunction"), DISPATCH_TIMEOUT.as_secs());
         assert_eq!(timeout("ReconcileFunction"), RECONCILE_TIMEOUT.as_secs());
-        assert!(template.contains("ScheduleExpression: rate(5 minutes)"));
-        assert_eq!(SWEEP_EVERY, minutes(5));
+        for (every, rate) in [(SWEEP_EVERY, "rate(5 minutes)"), (REDELIVER_EVERY, "rate(1 minute)")] {
+            let unit = if every == minutes(1) { "minute" } else { "minutes" };
+            assert_eq!(rate, format!("rate({} {unit})", every.as_secs() / 60));
+            assert!(template.contains(&format!("ScheduleExpression: {rate}")), "{rate}");
+        }
     }
 }

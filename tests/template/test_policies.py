@@ -35,7 +35,7 @@ MODES |= {"what there is": THERE | {"GitHubSecretArn": TOKEN, "WarmPoolSize": "2
     "GitHubSecretArn": TOKEN, "FrontDoor": "none", "EnableReconcile": "false", "WebhookSecretArn": TOKEN}}
 MODES |= {"runner classes": {"GitHubSecretArn": TOKEN, "RunnerClasses": "s3://acme-settings/runners/classes.json"}}
 QUEUES = ["JobQueue", "JobDeadLetterQueue", "LifecycleQueue", "LifecycleDeadLetterQueue", "AuthorQueue"]
-RULES = ["JobQueuedRule", "JobLifecycleRule", "TaskStoppedRule", "SweepRule"]
+RULES = ["JobQueuedRule", "JobLifecycleRule", "TaskStoppedRule", "SweepRule", "RedeliveryRule"]
 ROLES = ["WebhookRole", "DispatchRole", "ReconcileRole", "AuthorRole", "TaskRole", "ExecutionRole", "ImageRole", "ImageWeeklyRole", "DockerInfrastructureRole"]
 SEND, RECEIVE = "sqs:SendMessage", "sqs:ReceiveMessage"
 MAY = {
@@ -43,9 +43,9 @@ MAY = {
     ("JobQueue", RECEIVE): {"DispatchRole"},
     ("JobDeadLetterQueue", SEND): {"JobQueuedRule", "DispatchRole", "ReconcileRole"},
     ("JobDeadLetterQueue", RECEIVE): set(),
-    ("LifecycleQueue", SEND): {"JobLifecycleRule", "TaskStoppedRule", "SweepRule"},
+    ("LifecycleQueue", SEND): {"JobLifecycleRule", "TaskStoppedRule", "SweepRule", "RedeliveryRule"},
     ("LifecycleQueue", RECEIVE): {"ReconcileRole"},
-    ("LifecycleDeadLetterQueue", SEND): {"JobLifecycleRule", "TaskStoppedRule", "SweepRule"},
+    ("LifecycleDeadLetterQueue", SEND): {"JobLifecycleRule", "TaskStoppedRule", "SweepRule", "RedeliveryRule"},
     ("LifecycleDeadLetterQueue", RECEIVE): set(),
     ("AuthorQueue", SEND): {"DispatchRole", "ReconcileRole", "AuthorRole"},
     ("AuthorQueue", RECEIVE): {"AuthorRole"},

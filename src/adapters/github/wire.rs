@@ -100,6 +100,7 @@ pub(super) struct Delivery {
     status_code: u16,
     event: String,
     action: Option<String>,
+    redelivery: bool,
 }
 
 impl From<Delivery> for ports::Delivery {
@@ -111,6 +112,7 @@ impl From<Delivery> for ports::Delivery {
             status: delivery.status_code,
             event: delivery.event,
             action: delivery.action,
+            redelivered: delivery.redelivery,
         }
     }
 }

@@ -40,7 +40,7 @@ pub enum Request {
     ListRunners(Scope, u32),
     DeleteRunner(Scope, u64),
     GetJob { owner: String, repository: Option<String>, job: u64 },
-    ListDeliveries { of: usize, before: Option<String> },
+    ListDeliveries { of: usize, before: Option<String>, failed: bool },
     Redeliver(u64),
     TasksStartedBy(String),
     Describe(TaskArn),
@@ -444,9 +444,11 @@ impl World {
             }
             // The others' webhooks lead nowhere.
             Request::ListDeliveries { of: 1.., .. } => Reply::Deliveries(Vec::new(), None),
-            Request::ListDeliveries { before, .. } => {
+            Request::ListDeliveries { before, failed, .. } => {
                 let before = before.and_then(|cursor| cursor.parse().ok());
-                let (page, more) = self.deliveries.list(before, PAGE, sight);
+                let wanted = |status| !failed || (400..600).contains(&status);
+                let (page, more) =
+                    self.deliveries.list_those(before, PAGE, sight, |delivery| wanted(delivery.status_code));
                 let next = page.last().filter(|_| more).map(|last| last.id.to_string());
                 Reply::Deliveries(page.into_iter().map(as_delivery).collect(), next)
             }

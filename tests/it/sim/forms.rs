@@ -47,6 +47,7 @@ pub fn as_delivery(delivery: &deliveries::Delivery<Event>) -> Delivery {
         status: delivery.status_code,
         event: delivery.event.to_owned(),
         action: delivery.action.map(str::to_owned),
+        redelivered: delivery.redelivery,
     }
 }
 

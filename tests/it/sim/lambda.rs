@@ -58,10 +58,10 @@ const AUTHOR_TIME_OUT: Ms = 30 * SECOND;
 /// Processes of Lambda that are warm at a time, and invocations until one of them is new: far fewer than in Lambda, where one
 /// lives for hours, so that what a process remembers is forgotten now and then. Where nothing goes wrong, it lives on.
 const PROCESSES: usize = 4;
-const LIFE: u64 = 101;
+const LIFE: u64 = 4_001;
 
 /// What the story says of a sweep.
-const SWEEP_COUNTS: [&str; 5] = ["Retired", "Replaced", "Redelivered", "Settled", "LeftToNextSweep"];
+const SWEEP_COUNTS: [&str; 4] = ["Retired", "Replaced", "Settled", "LeftToNextSweep"];
 
 type Dispatch = Dispatcher<FaultyPort, FaultyPort, FaultyPort, Port>;
 type Authors = Author<FaultyPort, FaultyPort, FaultyPort, Port>;
@@ -287,6 +287,9 @@ impl History {
                 let what = match (which, is_replacement(&message.body.body)) {
                     (Which::Jobs, false) => "dispatch receives the job",
                     (Which::Jobs, true) => "dispatch receives the announcement",
+                    (Which::Lifecycle, _) if message.body.body.contains("deliveries") => {
+                        "reconcile looks for failed deliveries"
+                    }
                     (Which::Lifecycle, _) if message.body.job == 0 => "reconcile sweeps",
                     (Which::Lifecycle, _) if message.body.body.contains("aws.ecs") => {
                         "reconcile hears that a task has stopped"

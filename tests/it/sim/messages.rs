@@ -68,8 +68,10 @@ pub struct Event {
     tries: u8,
 }
 
-/// What GitHub's log says of a delivery as long as nothing has answered.
-const NO_ANSWER: u16 = 504;
+/// What GitHub's log says of a delivery as long as nothing has answered: of one in five that there was none.
+fn no_answer(delivery: u64) -> u16 {
+    if delivery.is_multiple_of(5) { 0 } else { 504 }
+}
 
 /// How many functions may run at a time: `DispatchMaxConcurrency`, the lifecycle queue's, and the author's.
 const CONCURRENCY: [u32; 3] = [5, 5, 2];
@@ -101,26 +103,27 @@ impl World {
         let started_at = it.and_then(|it| it.started_at).map(moment);
         let (name, event) =
             (action_name(action), Event { job, action, runner, status_since, started_at, tries: 1 });
-        let sent = self.deliveries.sent(&guid, "workflow_job", Some(name), event, NO_ANSWER, now);
+        let sent =
+            self.deliveries.sent(&guid, "workflow_job", Some(name), event, no_answer(self.last_guid), now);
         self.travel(sent, job, action, 1);
     }
 
     pub(super) fn send_again(&mut self, mut delivery: Delivery<Event>) {
         delivery.payload.tries += 1;
-        let sent = self.deliveries.sent_again(&delivery, NO_ANSWER, self.time());
+        let sent = self.deliveries.sent_again(&delivery, no_answer(delivery.id), self.time());
         let Event { job, action, tries, .. } = delivery.payload;
         self.travel(sent, job, action, tries);
     }
 
     /// A delivery is on its way.
     fn travel(&mut self, delivery: u64, job: u64, action: Action, tries: u8) {
-        if tries > MOST_FAILURES {
+        let out = self.is_out(self.settings.rates.webhooks_out, 11);
+        if tries > MOST_FAILURES && !out {
             let delay = self.takes(300, 2_000, 4, delivery);
             self.after(delay, Ev::Deliver(delivery, false));
             return;
         }
-        let (out, late) =
-            (self.is_out(self.settings.rates.webhooks_out, 11), self.settings.rates.late_webhook);
+        let late = self.settings.rates.late_webhook;
         let odds: [Odds; 5] = [(2, if out { 90_000 } else { 300 }), (1, 200), (3, late), (4, 200), (5, 30)];
         let (delay, answer_lost) = match self.decide(job, Point::Webhook, &odds) {
             0 => (self.takes(300, 2_000, 4, delivery), false),
@@ -244,11 +247,21 @@ impl World {
     // The schedule
 
     pub(super) fn schedule_sweep(&mut self) {
-        self.after(SWEEP_EVERY, Ev::Sweep);
+        self.after(MINUTE, Ev::Sweep);
         if self.settings.planted == Planted::NoSweep {
             return;
         }
         let time = rfc3339(self.now);
+        if !(self.now / MINUTE).is_multiple_of(SWEEP_EVERY / MINUTE) {
+            if !self.settings.container_minted {
+                let body = format!(
+                    "{{\"source\":\"aws.events\",\"detail-type\":\"Scheduled Event\",\"time\":\"{time}\",\
+                     \"detail\":{{\"only\":\"deliveries\"}}}}"
+                );
+                self.send(Which::Lifecycle, body.into(), 0, Duration::ZERO);
+            }
+            return;
+        }
         let body: Rc<str> =
             format!("{{\"source\":\"aws.events\",\"detail-type\":\"Scheduled Event\",\"time\":\"{time}\",\"detail\":{{}}}}")
                 .into();

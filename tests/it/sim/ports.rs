@@ -248,13 +248,17 @@ impl Deliveries for Port {
     }
 
     async fn deliveries(&self, of: usize, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
-        let request = Request::ListDeliveries { of, before: cursor.map(str::to_owned) };
+        let request = Request::ListDeliveries { of, before: cursor.map(str::to_owned), failed: false };
         answer!(self.ask_as(of, request), Reply::Deliveries(page, next) => (page, next))
     }
 
-    /// As a server that does not know the parameter: then the whole log is read.
-    async fn failed_deliveries(&self, _: usize, _: Option<&str>) -> Result<Option<DeliveryPage>, CallError> {
-        Ok(None)
+    async fn failed_deliveries(
+        &self,
+        of: usize,
+        cursor: Option<&str>,
+    ) -> Result<Option<DeliveryPage>, CallError> {
+        let request = Request::ListDeliveries { of, before: cursor.map(str::to_owned), failed: true };
+        answer!(self.ask_as(of, request), Reply::Deliveries(page, next) => Some((page, next)))
     }
 
     async fn redeliver(&self, of: usize, id: u64) -> Result<bool, CallError> {

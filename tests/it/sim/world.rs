@@ -268,7 +268,7 @@ impl World {
             }
             None => world.arrivals_over = Some(0),
         }
-        world.at(world.now + 3 * MINUTE + SECOND, Ev::Sweep);
+        world.at(world.now + SECOND, Ev::Sweep);
         world.at(world.now + MINUTE, Ev::Sample);
         world
     }
