@@ -10,6 +10,7 @@ mod model;
 #[path = "../tests/it/sim/mod.rs"]
 mod sim;
 
+use gha_fargate_runners::lambda::metric::Metric;
 use sim::{
     chance::Chance,
     explore,
@@ -280,8 +281,8 @@ fn play(name: &str, arguments: &Arguments) -> ExitCode {
             world.stats.jobs,
             began.elapsed().as_secs_f64()
         );
-        let counts = ["Started", "Replaced", "Retired"]
-            .map(|name| world.stats.metrics.get(name).copied().unwrap_or_default());
+        let counts = [Metric::Started, Metric::Replaced, Metric::Retired]
+            .map(|metric| world.stats.metrics.get(&metric).copied().unwrap_or_default());
         println!("  runners started {}, replaced {}, retired {}", counts[0], counts[1], counts[2]);
         for finding in &findings {
             println!("{finding}");

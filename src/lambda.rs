@@ -2,5 +2,6 @@
 
 pub mod batch;
 pub mod function;
+pub mod metric;
 pub mod metrics;
 pub mod outcome;

@@ -18,6 +18,7 @@ use gha_fargate_runners::{
     lambda::{
         batch,
         function::{self, Error},
+        metric::Metric,
     },
     ports::SystemClock,
 };
@@ -25,7 +26,7 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 
 /// Counts that are there even when they are zero, for graphs.
-const ALWAYS: [&str; 3] = ["Reran", "LeftToAuthor", "Told"];
+const ALWAYS: [Metric; 3] = [Metric::Reran, Metric::LeftToAuthor, Metric::Told];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -17,6 +17,7 @@ use gha_fargate_runners::{
     lambda::{
         batch,
         function::{self, Error},
+        metric::Metric,
     },
     ports::{Clock, SystemClock},
 };
@@ -24,7 +25,14 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 
 /// Counts that are there even when they are zero, for alarms and graphs.
-const ALWAYS: [&str; 6] = ["Received", "Started", "Skipped", "Rejected", "Deferred", "NeedsOperator"];
+const ALWAYS: [Metric; 6] = [
+    Metric::Received,
+    Metric::Started,
+    Metric::Skipped,
+    Metric::Rejected,
+    Metric::Deferred,
+    Metric::NeedsOperator,
+];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -71,7 +79,7 @@ async fn dispatch() -> Result<(), Error> {
             let handle = |body, receives| dispatcher.handle(body, receives, &budget);
             let (answer, mut metrics) =
                 batch::invoke(&event.payload, &dispatcher.queue, &SystemClock, handle).await;
-            metrics.add("NeedsOperator", dispatcher.document.new_mistakes());
+            metrics.add(Metric::NeedsOperator, dispatcher.document.new_mistakes());
             function::print_metrics(&metrics, function, &ALWAYS);
             answer
         })

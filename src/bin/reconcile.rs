@@ -21,6 +21,7 @@ use gha_fargate_runners::{
     lambda::{
         batch,
         function::{self, Error},
+        metric::Metric,
     },
     ports::{Deliveries, Scope, SystemClock},
 };
@@ -29,16 +30,16 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 /// Counts that are there even when they are zero, for alarms and graphs.
-const ALWAYS: [&str; 9] = [
-    "Received",
-    "Retired",
-    "Replaced",
-    "Redelivered",
-    "Settled",
-    "Lost",
-    "Interrupted",
-    "OutOfMemory",
-    "NeedsOperator",
+const ALWAYS: [Metric; 9] = [
+    Metric::Received,
+    Metric::Retired,
+    Metric::Replaced,
+    Metric::Redelivered,
+    Metric::Settled,
+    Metric::Lost,
+    Metric::Interrupted,
+    Metric::OutOfMemory,
+    Metric::NeedsOperator,
 ];
 
 #[tokio::main(flavor = "current_thread")]

@@ -16,6 +16,7 @@ use gha_fargate_runners::{
     flows::webhook::Webhook,
     lambda::{
         function::{self, Error},
+        metric::Metric,
         metrics::Metrics,
     },
     ports::SystemClock,
@@ -24,7 +25,7 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 
 /// Counts that are there even when they are zero, for alarms and graphs.
-const ALWAYS: [&str; 3] = ["Received", "Forwarded", "Failed"];
+const ALWAYS: [Metric; 3] = [Metric::Received, Metric::Forwarded, Metric::Failed];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -53,7 +54,7 @@ async fn webhook() -> Result<(), Error> {
     lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| async move {
         let (response, metric) = webhook.invoke(&event.payload).await;
         let mut metrics = Metrics::default();
-        metrics.add("Received", 1);
+        metrics.add(Metric::Received, 1);
         metrics.add(metric, 1);
         function::print_metrics(&metrics, function, &ALWAYS);
         Ok::<_, Error>(response)

@@ -26,26 +26,14 @@ pub struct Stop {
 }
 
 /// Of what a job was lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
     /// Fargate Spot took the task back.
     Interrupted,
     /// Its memory was used up.
     OutOfMemory,
     /// Anything else.
-    #[default]
     Otherwise,
-}
-
-impl Lost {
-    /// The metric's name.
-    pub fn metric(self) -> &'static str {
-        match self {
-            Lost::Interrupted => "Interrupted",
-            Lost::OutOfMemory => "OutOfMemory",
-            Lost::Otherwise => "Lost",
-        }
-    }
 }
 
 impl Stop {

@@ -19,7 +19,10 @@ use crate::{
         notice::{self, Interrupted, Notice, interruption},
         skip::{Skip, SkipReason},
     },
-    lambda::outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
+    lambda::{
+        metric::Metric,
+        outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
+    },
     ports::{Checks, Clock, Conclusion, FindTasks, Queue, Rerun, Run, RunJob, Runs, Target},
     protocol::{
         rerun::{self, Answer, Case, Course, End, Interruptions, Step, rerun},
@@ -207,12 +210,12 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
         match end {
             End::Reran => {
                 self.tell_author(seen, "it runs again, on demand").await;
-                Done::new("Reran", format!("the job runs again{run}")).into()
+                Done::new(Metric::Reran, format!("the job runs again{run}")).into()
             }
             End::Settled(why) => Outcome::Skipped(Skip::new(SkipReason::Rerun, format!("{why}{run}"))),
             End::LeftToAuthor(why) => {
                 self.tell_author(seen, &format!("{why}: run it again yourself")).await;
-                Done::new("LeftToAuthor", format!("{why}{run}")).into()
+                Done::new(Metric::LeftToAuthor, format!("{why}{run}")).into()
             }
             End::Denied => {
                 self.say("interrupted jobs are not run again: the App needs \"Actions: read and write\"");

@@ -22,7 +22,10 @@ use crate::{
         payload::{Action, Job, Replacement, WorkflowJob},
         skip::{Skip, SkipReason},
     },
-    lambda::outcome::{Deferral, Done, Outcome, Reason, Wait},
+    lambda::{
+        metric::Metric,
+        outcome::{Deferral, Done, Outcome, Reason, Wait},
+    },
     ports::{Deliveries, FindTasks, Github, Queue, StartTasks, Task, TendTasks, Timer},
     protocol::{
         books::{self, Runner},
@@ -196,7 +199,7 @@ where
 
     /// What was announced is not on the queue twice, as far as this process knows.
     pub(crate) fn note_followed(&self, task: &Task, done: &Done) {
-        if self.github.is_none() && done.count("Replaced") + done.count("Rejected") > 0 {
+        if self.github.is_none() && done.count(Metric::Replaced) + done.count(Metric::Rejected) > 0 {
             self.memory.follow(&task.arn);
         }
     }
@@ -226,6 +229,6 @@ where
         };
         let delay = if next.attempt.0 <= 2 { Duration::ZERO } else { replacement_delay(next.attempt) };
         self.queue.announce(&next.to_body(), delay).await?;
-        Ok(Done::new("Replaced", "the job brought no runner of its own, and took another's").into())
+        Ok(Done::new(Metric::Replaced, "the job brought no runner of its own, and took another's").into())
     }
 }

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use crate::{
     flows::{drought::Drought, quota::Ledger, watch::Watch},
     ids::{JobId, Purpose},
+    lambda::metric::Metric,
     ports::{Target, Task, TaskArn},
     protocol::{redeliveries::Log, timing},
 };
@@ -34,7 +35,7 @@ pub struct Memory {
     tasks: RefCell<BTreeMap<JobId, Task>>,
     /// Tasks that have ended, and were followed up.
     followed: RefCell<BTreeSet<TaskArn>>,
-    counts: RefCell<BTreeMap<&'static str, u64>>,
+    counts: RefCell<BTreeMap<Metric, u64>>,
     /// Webhook deliveries, by the App.
     deliveries: RefCell<BTreeMap<usize, Log>>,
     looked_for_deliveries: Cell<Option<OffsetDateTime>>,
@@ -85,12 +86,12 @@ impl Memory {
     }
 
     /// Counts what was done beside what becomes of a message.
-    pub(crate) fn count(&self, metric: &'static str, by: u64) {
+    pub(crate) fn count(&self, metric: Metric, by: u64) {
         *self.counts.borrow_mut().entry(metric).or_default() += by;
     }
 
     /// What was counted since this was last asked.
-    pub fn take_counts(&self) -> BTreeMap<&'static str, u64> {
+    pub fn take_counts(&self) -> BTreeMap<Metric, u64> {
         self.counts.take()
     }
 

@@ -17,7 +17,8 @@ use crate::{
     intake::classes::Choice,
     lambda::{
         batch,
-        outcome::{Done, Handled, STARTED_CPU_UNITS},
+        metric::Metric,
+        outcome::{Done, Handled},
     },
     ports::{
         Deliveries, FindTasks, Github, Minted, Queue, RunTask, StartTasks, Target, Task, TendTasks, Timer,
@@ -126,14 +127,14 @@ where
 
     /// A job has taken a runner of a pool, which it was ready for.
     pub(crate) fn note_taken(&self, task: &Task, since: Option<OffsetDateTime>) {
-        self.memory.count("PoolTaken", 1);
+        self.memory.count(Metric::PoolTaken, 1);
         self.note_idle(task, since.unwrap_or(self.clock.now()));
     }
 
     /// So long has it waited: for its job, or in vain.
     pub(crate) fn note_idle(&self, task: &Task, until: OffsetDateTime) {
         let idle = task.started_at.map_or(0, |started_at| (until - started_at).whole_seconds());
-        self.memory.count("PoolIdleSeconds", u64::try_from(idle).unwrap_or_default());
+        self.memory.count(Metric::PoolIdleSeconds, u64::try_from(idle).unwrap_or_default());
     }
 
     /// A job has taken a runner of a class's pool: another one comes at once. Its name is that of the job, so there is
@@ -152,7 +153,7 @@ where
         }
         let purpose = Purpose::Pool { window: job.0, slot: FIRST_AFTER_ONE };
         match self.start_idle(github, pool, &basin, purpose).await {
-            Ok(Some(done)) => self.memory.count(STARTED_CPU_UNITS, done.count(STARTED_CPU_UNITS)),
+            Ok(Some(done)) => self.memory.count(Metric::StartedCpuUnits, done.count(Metric::StartedCpuUnits)),
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(%error, "the pool could not be filled up at once: left to the sweep");

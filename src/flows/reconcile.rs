@@ -33,6 +33,7 @@ use crate::{
     },
     lambda::{
         batch::Received,
+        metric::Metric,
         outcome::{Deferral, Done, Handled, Outcome, Reason, Used, Wait},
     },
     ports::{
@@ -205,11 +206,11 @@ where
         for runner in &runners {
             let runner = Runner { place: job.target.clone(), ..runner.clone() };
             let done = self.tend(&runner, Heard::Unneeded, why, &Course::default()).await?;
-            retired += done.count("Retired");
+            retired += done.count(Metric::Retired);
         }
         Ok(match retired {
-            0 => Done::new("Settled", "the job ended without ever running, and no runner waits for it"),
-            _ => Done { counts: vec![("Retired", retired)], ..Done::new("Retired", why.why) },
+            0 => Done::new(Metric::Settled, "the job ended without ever running, and no runner waits for it"),
+            _ => Done::counted(Metric::Retired, retired, why.why),
         }
         .into())
     }
@@ -283,7 +284,7 @@ where
 
     /// A job ran on it. If the container did not end in order, the job may have ended with it.
     async fn ended_after_a_job(&self, tags: TaskTags<'_>, cause: Cause<'_>) -> Result<Done, CallError> {
-        let in_order = Done::new("Settled", "the runner ran its job");
+        let in_order = Done::new(Metric::Settled, "the runner ran its job");
         if cause.stop.is_some_and(Stop::ended_in_order) {
             return Ok(in_order);
         }
@@ -301,7 +302,7 @@ where
         let is_own = tags.purpose(&self.policy.names).and_then(|purpose| purpose.job()) == job;
         let (job, run) = (job.map(|job| job.0), tags.run_id().filter(|_| is_own));
         tracing::error!(job, run, repository, why = cause.why, "a job is lost with its task");
-        Ok(Done::new(cause.lost().metric(), format!("the runner was running a job: {}", cause.why)))
+        Ok(Done::new(cause.lost(), format!("the runner was running a job: {}", cause.why)))
     }
 
     /// The credentials: no row asks for them where the container mints.
@@ -366,8 +367,8 @@ where
         if let Some(fix) = self.fix(&cause).await {
             tracing::error!(job = job.0, attempt = replacement.attempt.0, why, "{fix}; the job waits");
             self.queue.announce(&replacement.to_body(), replacement_delay(replacement.attempt)).await?;
-            let counts = vec![("Replaced", 1), ("NeedsOperator", 1)];
-            return Ok(Done { counts, ..Done::new("Replaced", format!("job {job} waits: {fix}")) });
+            let done = Done::new(Metric::Replaced, format!("job {job} waits: {fix}"));
+            return Ok(done.and(Metric::NeedsOperator, 1));
         }
         let is_failure = cause.stop.is_none_or(Stop::may_be_the_job_s);
         if is_failure && cause.failures() + 1 >= self.max_attempts {
@@ -379,7 +380,7 @@ where
             tracing::error!(job = job.0, "{reason}");
             self.queue.reject(&replacement.to_body(), &reason).await?;
             self.tell_given_up(replacement).await;
-            return Ok(Done::new("Rejected", reason));
+            return Ok(Done::new(Metric::Rejected, reason));
         }
         self.announce_anyway(replacement, why).await
     }
@@ -427,7 +428,7 @@ where
         let (job, attempt) = (replacement.job_id, replacement.attempt);
         self.queue.announce(&replacement.to_body(), replacement_delay(attempt)).await?;
         Ok(Done::new(
-            "Replaced",
+            Metric::Replaced,
             format!("attempt {attempt} for job {job}, since the one before took no job: {why}"),
         ))
     }
@@ -461,8 +462,12 @@ impl<'a> Cause<'a> {
     }
 
     /// What a job that went with it is counted as.
-    pub(crate) fn lost(&self) -> Lost {
-        self.stop.map(Stop::lost).unwrap_or_default()
+    pub(crate) fn lost(&self) -> Metric {
+        match self.stop.map(Stop::lost) {
+            Some(Lost::Interrupted) => Metric::Interrupted,
+            Some(Lost::OutOfMemory) => Metric::OutOfMemory,
+            Some(Lost::Otherwise) | None => Metric::Lost,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     },
     lambda::{
         batch::Received,
+        metric::Metric,
         outcome::{Deferral, Done, Outcome, Reason, Wait},
     },
     ports::{Deliveries, FindTasks, Github, Queue, StartTasks, Task, TendTasks, Timer},
@@ -137,7 +138,7 @@ where
             }
             (false, false, _) => skip(SkipReason::Task, "the runner's task is gone already"),
             (true, false, _) => {
-                Done::new("Tagged", format!("the job runs on {}", self.policy.names.of(purpose)))
+                Done::new(Metric::Tagged, format!("the job runs on {}", self.policy.names.of(purpose)))
                     .with_task(task.arn.clone())
                     .into()
             }
@@ -148,7 +149,7 @@ where
     fn taken_by_foreign(&self, why: &Skip, purpose: &Purpose) -> Done {
         let name = self.policy.names.of(purpose);
         Done::new(
-            "TakenByForeign",
+            Metric::TakenByForeign,
             format!("{name} was given to a job that this fleet does not serve: {}", why.detail),
         )
     }
@@ -277,7 +278,7 @@ where
         }
         // Nobody here has heard of the job: it brought no runner, and has used one up.
         self.replace_taken(owner, attempt, of_task).await?;
-        Ok(Done::new("Replaced", "the job brought no runner of its own, and took another's").into())
+        Ok(Done::new(Metric::Replaced, "the job brought no runner of its own, and took another's").into())
     }
 
     /// Whether jobs wait long before a runner is started for them.
@@ -301,15 +302,11 @@ where
             }
             let why = Cause::of("its job was given another runner");
             let done = self.tend(&runner, Heard::Unneeded, why, &Course::default()).await?;
-            retired += done.count("Retired");
+            retired += done.count(Metric::Retired);
         }
         Ok(match retired {
             0 => skip(SkipReason::Runner, "no runner of the job's own is left idle"),
-            _ => Done {
-                counts: vec![("Retired", retired)],
-                ..Done::new("Retired", "its job was given another runner")
-            }
-            .into(),
+            _ => Done::counted(Metric::Retired, retired, "its job was given another runner").into(),
         })
     }
 }

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 
 use crate::{
     error::{CallError, Class},
-    lambda::outcome::{Done, Outcome, STARTED_CPU_UNITS},
+    lambda::{
+        metric::Metric,
+        outcome::{Done, Outcome},
+    },
 };
 
 /// What a sweep did.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// By metric.
-    counts: BTreeMap<&'static str, u64>,
+    counts: BTreeMap<Metric, u64>,
     pub(crate) redelivered: u64,
     pub(crate) left: u64,
     /// GitHub's rate limit let it see nothing: it was none.
@@ -36,55 +39,53 @@ impl Tally {
 
     pub(crate) fn add(&mut self, done: &Done) {
         for (metric, count) in &done.counts {
-            *self.counts.entry(metric).or_default() += count;
+            *self.counts.entry(*metric).or_default() += count;
         }
+    }
+
+    /// What a sweep comes to.
+    pub(crate) fn into_outcome(mut self) -> Outcome {
+        self.count_needs_operator();
+        let of = |metric| self.counts.get(&metric).copied().unwrap_or_default();
+        let mut detail = format!(
+            "retired {}, replaced {}, rejected {}, settled {}, lost {}, left to the next sweep {}",
+            of(Metric::Retired),
+            of(Metric::Replaced),
+            of(Metric::Rejected),
+            of(Metric::Settled),
+            of(Metric::Lost),
+            self.left
+        );
+        self.tell_first_error(&mut detail);
+        let mut counts = vec![
+            (Metric::Swept, (!self.blind).into()),
+            (Metric::LeftToNextSweep, self.left),
+            (Metric::PoolSize, self.pools.values().map(|size| u64::from(*size)).sum()),
+        ];
+        counts.extend(self.releases_behind.map(|behind| (Metric::RunnerReleasesBehind, behind.into())));
+        counts.extend(self.group_too_wide.map(|wide| (Metric::RunnerGroupTooWide, wide.into())));
+        counts.extend(self.counts);
+        Done { counts, oldest_waiting: Some(self.oldest_waiting), ..Done::nothing(detail) }.into()
     }
 
     /// What a look for failed deliveries comes to.
-    pub(crate) fn into_redelivered(self) -> Outcome {
+    pub(crate) fn into_redelivered(mut self) -> Outcome {
+        self.count_needs_operator();
         let mut detail = format!("redelivered {}, left to the next minute {}", self.redelivered, self.left);
-        let needs_operator = self.needs_operator();
-        if let Some(error) = self.first_error {
-            detail.push_str(&format!("; first failure: {error}"));
-        }
-        let counts = vec![("Redelivered", self.redelivered), ("NeedsOperator", needs_operator.into())];
+        self.tell_first_error(&mut detail);
+        let counts = [(Metric::Redelivered, self.redelivered)].into_iter().chain(self.counts).collect();
         Done { counts, ..Done::nothing(detail) }.into()
     }
 
-    fn needs_operator(&self) -> bool {
-        self.first_error.as_ref().is_some_and(|error| error.class == Class::NeedsOperator)
+    fn count_needs_operator(&mut self) {
+        let is_why = |error: &CallError| error.class == Class::NeedsOperator;
+        let by = u64::from(self.first_error.as_ref().is_some_and(is_why));
+        *self.counts.entry(Metric::NeedsOperator).or_default() += by;
     }
 
-    /// What it comes to.
-    pub(crate) fn into_outcome(self) -> Outcome {
-        let needs_operator = self.needs_operator();
-        let of = |metric| self.counts.get(metric).copied().unwrap_or_default();
-        let mut counts = vec![
-            ("Swept", (!self.blind).into()),
-            ("Retired", of("Retired")),
-            ("Replaced", of("Replaced")),
-            ("Rejected", of("Rejected")),
-            ("Settled", of("Settled")),
-            ("Lost", of("Lost")),
-            ("LeftToNextSweep", self.left),
-            ("PoolSize", self.pools.values().map(|size| u64::from(*size)).sum()),
-            ("NeedsOperator", needs_operator.into()),
-        ];
-        counts.extend(self.releases_behind.map(|behind| ("RunnerReleasesBehind", behind.into())));
-        counts.extend(Some((STARTED_CPU_UNITS, of(STARTED_CPU_UNITS))).filter(|(_, units)| *units > 0));
-        counts.extend(self.group_too_wide.map(|wide| ("RunnerGroupTooWide", wide.into())));
-        let mut detail = format!(
-            "retired {}, replaced {}, rejected {}, settled {}, lost {}, left to the next sweep {}",
-            of("Retired"),
-            of("Replaced"),
-            of("Rejected"),
-            of("Settled"),
-            of("Lost"),
-            self.left
-        );
-        if let Some(error) = self.first_error {
+    fn tell_first_error(&self, detail: &mut String) {
+        if let Some(error) = &self.first_error {
             detail.push_str(&format!("; first failure: {error}"));
         }
-        Done { counts, oldest_waiting: Some(self.oldest_waiting), ..Done::nothing(detail) }.into()
     }
 }

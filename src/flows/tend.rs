@@ -14,7 +14,7 @@ use crate::{
     },
     ids::{Purpose, started_by},
     intake::payload::Replacement,
-    lambda::outcome::Done,
+    lambda::{metric::Metric, outcome::Done},
     ports::{Deleted, Deliveries, FindTasks, Github, Queue, StartTasks, Task, TendTasks, Timer},
     protocol::{
         books::{BOOT, Runner, ran_target, target},
@@ -227,7 +227,7 @@ where
         cause: Cause<'_>,
     ) -> Result<Done, CallError> {
         let name = runner.purpose.as_ref().map(|it| self.policy.names.of(it)).unwrap_or_default();
-        let settled = |detail: &str| Done::new("Settled", detail);
+        let settled = |detail: &str| Done::new(Metric::Settled, detail);
         Ok(match step {
             Step::Leave if runner.life == Life::Over => {
                 settled("its container ended in order, or was stopped on purpose")
@@ -243,7 +243,7 @@ where
             Step::Join => Done::nothing("the warm pool has one more"),
             Step::Spend => {
                 let spent = self.spend(runner).await? == Deleted::Spent;
-                let what = if spent { "Retired" } else { "Settled" };
+                let what = if spent { Metric::Retired } else { Metric::Settled };
                 Done::new(what, "its registration had no task and was not needed")
             }
             Step::HandBack => {
@@ -259,7 +259,7 @@ where
                     if let (Some(Purpose::Pool { .. }), Some(task)) = (&runner.purpose, &runner.task) {
                         self.note_idle(task, self.clock.now());
                     }
-                    Done::new("Retired", cause.why)
+                    Done::new(Metric::Retired, cause.why)
                 }
                 Deleted::Spent => settled(cause.why),
                 Deleted::Gone | Deleted::Busy => Done::nothing("it was spent, or has found other work"),
@@ -290,7 +290,10 @@ where
                 // Its own message may be on its way.
                 self.queue.announce(&next.to_body(), timing::UNTIL_SHOWN).await?;
                 self.tag_ran(runner, false).await?;
-                Done::new("Replaced", format!("job {job} is left without a runner: another job took one"))
+                Done::new(
+                    Metric::Replaced,
+                    format!("job {job} is left without a runner: another job took one"),
+                )
             }
             Step::AnnounceAndStop => {
                 let why = "GitHub spent its registration, and no job ran on it";
@@ -305,16 +308,16 @@ where
             // Another's count is in that one's tasks.
             Step::Announce if runner.life == Life::Unused && is_own => self.announce(next, cause).await?,
             Step::Replace => {
-                let mut done = match runner.life {
+                let done = match runner.life {
                     // An idle runner is no runner that died.
                     Life::Waiting => self.announce_anyway(next, cause.why).await?,
                     _ => self.announce(next, cause).await?,
                 };
                 let deleted = self.retire(runner, cause).await?;
-                if runner.life == Life::Waiting && deleted == Deleted::Spent {
-                    done.counts.push(("Retired", 1));
+                match deleted {
+                    Deleted::Spent if runner.life == Life::Waiting => done.and(Metric::Retired, 1),
+                    _ => done,
                 }
-                done
             }
             _ if runner.life == Life::Unused => self.announce_anyway(next, cause.why).await?,
             _ => self.announce_anyway(next, "it ran some other job").await?,
@@ -340,7 +343,7 @@ where
         if let Some(next) = next {
             self.announce_anyway(next, "it ran some other job").await?;
         }
-        Ok(Done::new(cause.lost().metric(), format!("{name} was running a job: {}", cause.why)))
+        Ok(Done::new(cause.lost(), format!("{name} was running a job: {}", cause.why)))
     }
 
     /// Nobody told which job the runner runs: its own, or one that is not known.

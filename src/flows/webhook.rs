@@ -18,6 +18,7 @@ use crate::{
         skip::{Skip, SkipReason},
         slip,
     },
+    lambda::metric::Metric,
     ports::{Bus, Clock, JobStatus, SecretSource},
 };
 
@@ -78,11 +79,11 @@ pub struct Answer {
     /// A sentence.
     pub text: String,
     /// The metric that it counts for.
-    pub metric: &'static str,
+    pub metric: Metric,
 }
 
 impl Answer {
-    fn new(status: u16, metric: &'static str, text: impl Into<String>) -> Self {
+    fn new(status: u16, metric: Metric, text: impl Into<String>) -> Self {
         Answer { status, text: text.into(), metric }
     }
 
@@ -110,13 +111,13 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
 
     /// Lambda's event, of whatever shape: its response, and the metric that it counts for. There is always one: a
     /// function error would be an alarm that anybody can raise.
-    pub async fn invoke(&self, event: &RawValue) -> (Value, &'static str) {
+    pub async fn invoke(&self, event: &RawValue) -> (Value, Metric) {
         let request = Request::read(event);
         let answer = match &request {
             Some(request) => self.answer(request).await,
             None => {
                 let answer =
-                    Answer::new(400, "Refused", "this is no HTTP request: send it GitHub's webhooks");
+                    Answer::new(400, Metric::Refused, "this is no HTTP request: send it GitHub's webhooks");
                 tracing::info!(status = answer.status, "{}", answer.text);
                 answer
             }
@@ -153,7 +154,7 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
 
     async fn deliver(&self, request: &Request) -> Result<Answer, Answer> {
         if request.method != "POST" {
-            return Err(Answer::new(405, "Refused", "send a POST"));
+            return Err(Answer::new(405, Metric::Refused, "send a POST"));
         }
         let body = raw_body(request)?;
         self.authenticate(request, &body).await?;
@@ -163,25 +164,25 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
         let Some(json) = json else {
             return Err(Answer::new(
                 400,
-                "Refused",
+                Metric::Refused,
                 "the body is not JSON: set the webhook's content type to application/json",
             ));
         };
         match request.header("x-github-event") {
             Some("workflow_job") => self.pass_on(json).await,
-            Some("ping") => Ok(Answer::new(200, "Skipped", "pong")),
-            Some(_) => Ok(Answer::new(202, "Skipped", "skipped: only workflow_job events matter here")),
-            None => Err(Answer::new(400, "Refused", "X-GitHub-Event is missing")),
+            Some("ping") => Ok(Answer::new(200, Metric::Skipped, "pong")),
+            Some(_) => Ok(Answer::new(202, Metric::Skipped, "skipped: only workflow_job events matter here")),
+            None => Err(Answer::new(400, Metric::Refused, "X-GitHub-Event is missing")),
         }
     }
 
     /// Before anything is parsed.
     async fn authenticate(&self, request: &Request, body: &[u8]) -> Result<(), Answer> {
-        let refused = || Answer::new(401, "Unauthorized", "X-Hub-Signature-256 is missing or wrong");
+        let refused = || Answer::new(401, Metric::Unauthorized, "X-Hub-Signature-256 is missing or wrong");
         let signature = request.header("x-hub-signature-256").ok_or_else(refused)?;
         let unavailable = |error: CallError| {
             tracing::error!(%error, "the webhook secret could not be read");
-            Answer::new(503, "Failed", "the webhook secret could not be read; see the function's log")
+            Answer::new(503, Metric::Failed, "the webhook secret could not be read; see the function's log")
         };
         let Known { secrets, read_at, asked_at, .. } = self.known.borrow().clone();
         let since = |at: OffsetDateTime| self.clock.now() - at;
@@ -201,7 +202,7 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
             None => {
                 return Err(Answer::new(
                     503,
-                    "Failed",
+                    Metric::Failed,
                     "the webhook secret could not be read; see the function's log",
                 ));
             }
@@ -236,9 +237,9 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
 
     async fn pass_on(&self, json: &str) -> Result<Answer, Answer> {
         let event = payload::read_workflow_job(json, "")
-            .map_err(|unreadable| Answer::new(400, "Refused", unreadable.to_string()))?;
+            .map_err(|unreadable| Answer::new(400, Metric::Refused, unreadable.to_string()))?;
         if matches!(event.action, Action::Waiting | Action::Other) || event.status == JobStatus::Waiting {
-            return Ok(Answer::new(202, "Skipped", "skipped: the job is not queued yet"));
+            return Ok(Answer::new(202, Metric::Skipped, "skipped: the job is not queued yet"));
         }
         // Whom this fleet serves is one thing, who takes its runners another: GitHub's runner group decides that.
         let is_on_ours = event.runner_name.as_deref().and_then(|name| self.policy.names.read(name)).is_some();
@@ -255,7 +256,7 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
             _ => self.policy.excludes_target(&event.job.target),
         };
         if let Some(skip) = excluded.filter(|skip| !is_on_ours && !is_slip(skip)) {
-            return Ok(Answer::new(202, "Skipped", format!("skipped: {}", skip.detail)));
+            return Ok(Answer::new(202, Metric::Skipped, format!("skipped: {}", skip.detail)));
         }
         let detail = if json.len() <= MAX_DETAIL {
             Cow::Borrowed(json)
@@ -265,16 +266,16 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
         if detail.len() > MAX_DETAIL {
             return Err(Answer::new(
                 413,
-                "Refused",
+                Metric::Refused,
                 "the event is too large, even without what is not needed",
             ));
         }
         match self.bus.put(&detail).await {
-            Ok(()) => Ok(Answer::new(202, "Forwarded", "accepted")),
+            Ok(()) => Ok(Answer::new(202, Metric::Forwarded, "accepted")),
             // GitHub notes a failed delivery, and the sweep asks for it again.
             Err(error) => {
                 tracing::error!(%error, "the event bus took no event");
-                Err(Answer::new(503, "Failed", "the event bus took no event; see the function's log"))
+                Err(Answer::new(503, Metric::Failed, "the event bus took no event; see the function's log"))
             }
         }
     }
@@ -283,14 +284,14 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
 /// The bytes that GitHub signed.
 fn raw_body(request: &Request) -> Result<Cow<'_, [u8]>, Answer> {
     let body = &request.body;
-    let too_large = || Answer::new(413, "Refused", format!("the body is larger than {MAX_BODY} bytes"));
+    let too_large = || Answer::new(413, Metric::Refused, format!("the body is larger than {MAX_BODY} bytes"));
     // Base64 is a third longer.
     if body.len() / 4 * 3 > MAX_BODY {
         return Err(too_large());
     }
     let body = if request.is_base64 {
         let bytes =
-            STANDARD.decode(body).map_err(|_| Answer::new(400, "Refused", "the body is not base64"))?;
+            STANDARD.decode(body).map_err(|_| Answer::new(400, Metric::Refused, "the body is not base64"))?;
         Cow::Owned(bytes)
     } else {
         Cow::Borrowed(body.as_bytes())

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use crate::{
     lambda::{
+        metric::Metric,
         metrics::Metrics,
         outcome::{Deferral, Handled, Outcome, Reason, Wait},
     },
@@ -133,7 +134,7 @@ where
         let now = clock.now();
         metrics.count(&handled, now);
         if untold {
-            metrics.add("AuthorUntold", 1);
+            metrics.add(Metric::AuthorUntold, 1);
         }
         if let (Outcome::Deferred(deferral), Some(sent_at)) = (&handled.outcome, record.sent_at) {
             metrics.deferred(deferral.reason, now - sent_at);
@@ -216,13 +217,15 @@ pub(crate) fn log(message_id: &str, handled: &Handled, waited: Option<time::Dura
     let (outcome, reason, detail, task) = match &handled.outcome {
         Outcome::Done(done) => (
             "done",
-            done.what().unwrap_or("Nothing"),
+            done.what().map_or("Nothing", Metric::name),
             done.detail.as_str(),
             done.task.as_ref().map(ToString::to_string),
         ),
         Outcome::Skipped(skip) => ("skipped", skip.reason.as_str(), skip.detail.as_str(), None),
         Outcome::Rejected(reason) => ("rejected", "rejected", reason.as_str(), None),
-        Outcome::Deferred(deferral) => ("deferred", deferral.reason.metric(), deferral.detail.as_str(), None),
+        Outcome::Deferred(deferral) => {
+            ("deferred", deferral.reason.metric().name(), deferral.detail.as_str(), None)
+        }
     };
     macro_rules! line {
         ($level:expr) => {
@@ -296,7 +299,7 @@ where
             "Deferred",
             format!(
                 "{}: {}; try again in {} s",
-                deferral.reason.metric(),
+                deferral.reason.metric().name(),
                 deferral.detail,
                 deferral.wait.delay(1, "").as_secs(),
             ),

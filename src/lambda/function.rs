@@ -10,7 +10,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use super::metrics::Metrics;
+use super::{metric::Metric, metrics::Metrics};
 
 /// An error that ends the process.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -54,7 +54,7 @@ pub fn environment(name: &str) -> Option<String> {
 }
 
 /// Prints the metrics of one invocation.
-pub fn print_metrics(metrics: &Metrics, function: &str, always: &[&'static str]) {
+pub fn print_metrics(metrics: &Metrics, function: &str, always: &[Metric]) {
     let now = OffsetDateTime::now_utc();
     println!("{}", metrics.line(function, now, always));
     for line in metrics.used(function, now) {

@@ -6,24 +6,19 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::lambda::outcome::{Handled, Outcome, Reason, Used};
+use crate::lambda::{
+    metric::Metric,
+    outcome::{Handled, Outcome, Reason, Used},
+};
 
 /// The namespace of all metrics.
 pub const NAMESPACE: &str = "GhaFargateRunners";
 
-/// The age in seconds of the oldest message that is deferred, whatever for, but not by `MAX_RUNNERS`, a quota or a pool. SQS's own
-/// ApproximateAgeOfOldestMessage leaves out what was received more than three times.
-const OLDEST_DEFERRED: &str = "OldestDeferred";
-
-/// The age in seconds of the oldest task whose runner has not come.
-const OLDEST_WAITING_JOB: &str = "OldestWaitingJob";
-
 /// The metrics of one invocation.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Metrics {
-    counts: BTreeMap<&'static str, u64>,
-    /// In seconds; of several, the oldest.
-    ages: BTreeMap<&'static str, u64>,
+    /// Counts, and ages in seconds.
+    values: BTreeMap<Metric, u64>,
     dispatch_delays_ms: Vec<i64>,
     used: Vec<Used>,
 }
@@ -31,15 +26,15 @@ pub struct Metrics {
 impl Metrics {
     /// Counts one handled message.
     pub fn count(&mut self, handled: &Handled, now: OffsetDateTime) {
-        self.add("Received", 1);
+        self.add(Metric::Received, 1);
         match &handled.outcome {
             Outcome::Done(done) => {
                 for (metric, count) in &done.counts {
-                    self.add(metric, *count);
+                    self.add(*metric, *count);
                 }
                 self.used.extend(done.used.as_deref().cloned());
                 if let Some(age) = done.oldest_waiting {
-                    self.is_as_old_as(OLDEST_WAITING_JOB, age);
+                    self.is_as_old_as(Metric::OldestWaitingJob, age);
                 }
                 if done.started.is_some()
                     && let Some(created_at) = handled.job.as_ref().and_then(|job| job.created_at)
@@ -48,13 +43,13 @@ impl Metrics {
                     self.dispatch_delays_ms.push(i64::try_from(delay).unwrap_or(i64::MAX).max(0));
                 }
             }
-            Outcome::Skipped(_) => self.add("Skipped", 1),
-            Outcome::Rejected(_) => self.add("Rejected", 1),
+            Outcome::Skipped(_) => self.add(Metric::Skipped, 1),
+            Outcome::Rejected(_) => self.add(Metric::Rejected, 1),
             Outcome::Deferred(deferral) => {
-                self.add("Deferred", 1);
+                self.add(Metric::Deferred, 1);
                 self.add(deferral.reason.metric(), 1);
                 if deferral.reason == Reason::Panic {
-                    self.add(Reason::NeedsOperator.metric(), 1);
+                    self.add(Metric::NeedsOperator, 1);
                 }
             }
         }
@@ -63,45 +58,36 @@ impl Metrics {
     /// A message of this age is deferred.
     pub fn deferred(&mut self, reason: Reason, age: time::Duration) {
         if !matches!(reason, Reason::MaxRunners | Reason::Quota | Reason::Pool) {
-            self.is_as_old_as(OLDEST_DEFERRED, age);
+            self.is_as_old_as(Metric::OldestDeferred, age);
         }
     }
 
-    fn is_as_old_as(&mut self, metric: &'static str, age: time::Duration) {
-        let known = self.ages.entry(metric).or_default();
+    /// Of several ages, the oldest.
+    fn is_as_old_as(&mut self, metric: Metric, age: time::Duration) {
+        let known = self.values.entry(metric).or_default();
         *known = age.whole_seconds().max(0).unsigned_abs().max(*known);
     }
 
     /// Adds to one count.
-    pub fn add(&mut self, metric: &'static str, by: u64) {
-        *self.counts.entry(metric).or_default() += by;
+    pub fn add(&mut self, metric: Metric, by: u64) {
+        *self.values.entry(metric).or_default() += by;
     }
 
     /// One count, or one age in seconds.
-    pub fn get(&self, metric: &str) -> u64 {
-        self.counts.get(metric).or_else(|| self.ages.get(metric)).copied().unwrap_or_default()
+    pub fn get(&self, metric: Metric) -> u64 {
+        self.values.get(&metric).copied().unwrap_or_default()
     }
 
     /// The line for the log. Counts that alarms and graphs look at are there even when they are zero.
-    pub fn line(&self, function: &str, now: OffsetDateTime, always: &[&'static str]) -> String {
-        let mut fields = Map::new();
-        let mut definitions = Vec::new();
-        let mut counts = self.counts.clone();
+    pub fn line(&self, function: &str, now: OffsetDateTime, always: &[Metric]) -> String {
+        let mut values = self.values.clone();
         for metric in always {
-            counts.entry(metric).or_default();
+            values.entry(*metric).or_default();
         }
-        let of = |values: BTreeMap<&'static str, u64>, unit: &'static str| {
-            values.into_iter().map(move |(metric, value)| (metric, value, unit))
-        };
-        for (metric, value, unit) in of(counts, "Count").chain(of(self.ages.clone(), "Seconds")) {
-            definitions.push(json!({ "Name": metric, "Unit": unit }));
-            fields.insert(metric.to_owned(), value.into());
-        }
-        if !self.dispatch_delays_ms.is_empty() {
-            definitions.push(json!({ "Name": "DispatchDelay", "Unit": "Milliseconds" }));
-            fields.insert("DispatchDelay".to_owned(), self.dispatch_delays_ms.clone().into());
-        }
-        embed(fields, definitions, function, now)
+        let values = values.into_iter().map(|(metric, value)| (metric, value.into()));
+        let delays = Some(&self.dispatch_delays_ms).filter(|delays| !delays.is_empty());
+        let delays = delays.map(|delays| (Metric::DispatchDelay, json!(delays)));
+        embed(Map::new(), values.chain(delays), function, now)
     }
 
     /// A line for each task that has ended: what it is billed for, and whose cost that is. Repository and job are no
@@ -109,8 +95,6 @@ impl Metrics {
     pub fn used(&self, function: &str, now: OffsetDateTime) -> impl Iterator<Item = String> {
         self.used.iter().map(move |used| {
             let fields = json!({
-                "VcpuSeconds": used.usage.vcpu_seconds(),
-                "GibSeconds": used.usage.gib_seconds(),
                 "seconds": used.usage.seconds,
                 "cpu": used.usage.size.cpu,
                 "memory": used.usage.size.memory_mib,
@@ -121,14 +105,27 @@ impl Metrics {
                 "job": used.job,
             });
             let Value::Object(fields) = fields else { return String::new() };
-            let metrics = ["VcpuSeconds", "GibSeconds"].map(|name| json!({ "Name": name, "Unit": "None" }));
-            embed(fields, metrics.into(), function, now)
+            let values = [
+                (Metric::VcpuSeconds, used.usage.vcpu_seconds().into()),
+                (Metric::GibSeconds, used.usage.gib_seconds().into()),
+            ];
+            embed(fields, values, function, now)
         })
     }
 }
 
-/// The fields as a line that CloudWatch reads these metrics from.
-fn embed(mut fields: Map<String, Value>, metrics: Vec<Value>, function: &str, now: OffsetDateTime) -> String {
+/// The fields and the values as a line that CloudWatch reads these metrics from.
+fn embed(
+    mut fields: Map<String, Value>,
+    values: impl IntoIterator<Item = (Metric, Value)>,
+    function: &str,
+    now: OffsetDateTime,
+) -> String {
+    let mut definitions = Vec::new();
+    for (metric, value) in values {
+        definitions.push(json!({ "Name": metric.name(), "Unit": metric.unit() }));
+        fields.insert(metric.name().to_owned(), value);
+    }
     fields.insert("FunctionName".to_owned(), function.into());
     fields.insert(
         "_aws".to_owned(),
@@ -137,7 +134,7 @@ fn embed(mut fields: Map<String, Value>, metrics: Vec<Value>, function: &str, no
             "CloudWatchMetrics": [{
                 "Namespace": NAMESPACE,
                 "Dimensions": [["FunctionName"]],
-                "Metrics": metrics,
+                "Metrics": definitions,
             }],
         }),
     );
@@ -158,7 +155,7 @@ mod tests {
             notice: None,
         };
         metrics.count(&handled, OffsetDateTime::UNIX_EPOCH);
-        let line = metrics.line("dispatch", OffsetDateTime::UNIX_EPOCH, &["Started"]);
+        let line = metrics.line("dispatch", OffsetDateTime::UNIX_EPOCH, &[Metric::Started]);
         let value: Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(value["Received"], 1);
         assert_eq!(value["Skipped"], 1);

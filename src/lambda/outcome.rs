@@ -7,11 +7,9 @@ use crate::{
     fargate::usage::Usage,
     ids::JobId,
     intake::{payload::Job, skip::Skip},
+    lambda::metric::Metric,
     ports::{Started, TaskArn},
 };
-
-/// What was started in this and other functions, in units of 1/1024 vCPU.
-pub const STARTED_CPU_UNITS: &str = "StartedCpuUnits";
 
 /// What became of one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +39,7 @@ pub struct Handled {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
     /// The metrics that it counts for, e.g. one `Started`.
-    pub counts: Vec<(&'static str, u64)>,
+    pub counts: Vec<(Metric, u64)>,
     /// The age of the oldest task whose runner has not come, where one looked.
     pub oldest_waiting: Option<time::Duration>,
     /// A sentence for the log.
@@ -71,9 +69,25 @@ pub struct Used {
 
 impl Done {
     /// Done once, counted as `metric`.
-    pub fn new(metric: &'static str, detail: impl Into<String>) -> Self {
-        let counts = vec![(metric, 1)];
-        Done { counts, oldest_waiting: None, detail: detail.into(), task: None, started: None, used: None }
+    pub fn new(metric: Metric, detail: impl Into<String>) -> Self {
+        Done::counted(metric, 1, detail)
+    }
+
+    /// Done so often.
+    pub fn counted(metric: Metric, count: u64, detail: impl Into<String>) -> Self {
+        Done::nothing(detail).and(metric, count)
+    }
+
+    /// Nothing was done, and nothing is counted.
+    pub fn nothing(detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Done { counts: Vec::new(), oldest_waiting: None, detail, task: None, started: None, used: None }
+    }
+
+    /// And so much more is counted as `metric`.
+    pub fn and(mut self, metric: Metric, count: u64) -> Self {
+        self.counts.push((metric, count));
+        self
     }
 
     /// Done to this task.
@@ -84,8 +98,7 @@ impl Done {
     /// A runner was started; its vCPUs, in units of 1/1024, are counted too.
     pub fn started(detail: impl Into<String>, started: Started) -> Self {
         let units = started.size.map_or(0, |size| u64::from(size.cpu));
-        let counts = vec![("Started", 1), (STARTED_CPU_UNITS, units)];
-        let done = Done { counts, ..Done::new("Started", detail) };
+        let done = Done::new(Metric::Started, detail).and(Metric::StartedCpuUnits, units);
         Done { started: Some(Box::new(started.clone())), ..done.with_task(started.arn) }
     }
 
@@ -94,18 +107,13 @@ impl Done {
         Done { used: used.map(Box::new), ..self }
     }
 
-    /// Nothing was done, and nothing is counted.
-    pub fn nothing(detail: impl Into<String>) -> Self {
-        Done { counts: Vec::new(), ..Done::new("", detail) }
-    }
-
     /// How often it counts for that metric.
-    pub(crate) fn count(&self, metric: &str) -> u64 {
-        self.counts.iter().filter(|(name, _)| *name == metric).map(|(_, count)| count).sum()
+    pub(crate) fn count(&self, metric: Metric) -> u64 {
+        self.counts.iter().filter(|(counted, _)| *counted == metric).map(|(_, count)| count).sum()
     }
 
     /// The first metric, which names what was done; `None`: nothing was.
-    pub fn what(&self) -> Option<&'static str> {
+    pub fn what(&self) -> Option<Metric> {
         self.counts.first().map(|(metric, _)| *metric)
     }
 }
@@ -153,19 +161,19 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The metric's name.
-    pub fn metric(self) -> &'static str {
+    /// What it is counted as.
+    pub fn metric(self) -> Metric {
         match self {
-            Reason::RateLimit => "DeferredRateLimit",
-            Reason::Unavailable => "DeferredUnavailable",
-            Reason::NoCapacity => "DeferredNoCapacity",
-            Reason::MaxRunners => "DeferredMaxRunners",
-            Reason::Quota => "DeferredQuota",
-            Reason::Pool => "DeferredPool",
-            Reason::InFlight => "DeferredInFlight",
-            Reason::TooEarly => "DeferredTooEarly",
-            Reason::NeedsOperator => "NeedsOperator",
-            Reason::Panic => "DeferredPanic",
+            Reason::RateLimit => Metric::DeferredRateLimit,
+            Reason::Unavailable => Metric::DeferredUnavailable,
+            Reason::NoCapacity => Metric::DeferredNoCapacity,
+            Reason::MaxRunners => Metric::DeferredMaxRunners,
+            Reason::Quota => Metric::DeferredQuota,
+            Reason::Pool => Metric::DeferredPool,
+            Reason::InFlight => Metric::DeferredInFlight,
+            Reason::TooEarly => Metric::DeferredTooEarly,
+            Reason::NeedsOperator => Metric::NeedsOperator,
+            Reason::Panic => Metric::DeferredPanic,
         }
     }
 }

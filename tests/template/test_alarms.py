@@ -10,25 +10,24 @@ ROOT = TEMPLATE.parent
 RESOURCES = Stack(TEMPLATE).template["Resources"]
 ALARMS = {name: resource["Properties"] for name, resource in RESOURCES.items()
           if resource["Type"] == "AWS::CloudWatch::Alarm"}
-# The function that a metric of the project's own is counted by.
+# Where a function counts.
 SOURCES = {
-    "WebhookFunction": ["src/flows/webhook.rs", "src/bin/webhook.rs"],
-    "DispatchFunction": ["src/lambda"],
-    "ReconcileFunction": ["src/lambda", "src/flows/tend.rs", "src/flows/reconcile.rs", "src/flows/tally.rs", "src/flows/taken.rs", "src/flows/pools.rs",
-                          "src/fargate/stop.rs"],
+    "WebhookFunction": ["flows/webhook.rs", "bin/webhook.rs"],
+    "DispatchFunction": ["lambda/*.rs"],
+    "ReconcileFunction": ["lambda/*.rs", "flows/tend.rs", "flows/reconcile.rs", "flows/tally.rs", "flows/taken.rs", "flows/pools.rs"],
 }
 PARTS = ["Means", "Confirm", "Fix", "Over"]
 
 
-def words(place):
-    """Every string in the source."""
-    root = ROOT / place
-    files = sorted(root.glob("*.rs")) if root.is_dir() else [root]
-    return {word for file in files for word in re.findall(r'"(\w+)"', file.read_text(encoding="utf-8"))}
+def words(pattern, *places):
+    """All that the pattern finds in these files below src."""
+    files = [file for place in places for file in (ROOT / "src").glob(place)]
+    return {word for file in files for word in re.findall(pattern, file.read_text(encoding="utf-8"))}
 
 
 def counted(function):
-    return set().union(*map(words, SOURCES[function]))
+    """The metrics of the project's own that the function's code names."""
+    return words(r"\bMetric::([A-Z]\w+)", *SOURCES[function])
 
 
 def queries(alarm):

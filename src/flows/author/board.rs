@@ -16,7 +16,10 @@ use crate::{
         notice::{About, What, Word},
         skip::{Skip, SkipReason},
     },
-    lambda::outcome::{Deferral, Done, Outcome, Reason, Wait},
+    lambda::{
+        metric::Metric,
+        outcome::{Deferral, Done, Outcome, Reason, Wait},
+    },
     ports::{Checks, Clock, FindTasks, JobStatus, Page, Queue, RunJob, Runs, Target, Written},
     protocol::rerun::matrix,
 };
@@ -148,9 +151,11 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
             self.board.note(&place, word, group.into_iter().map(|(job, _)| job).collect(), now);
         }
         Ok(match put {
-            Put::Told => Done::new("Told", page.title).into(),
+            Put::Told => Done::new(Metric::Told, page.title).into(),
             Put::Stands => Done::nothing("it stands there already, or nothing does").into(),
-            Put::Dropped => Done::new("AuthorDropped", "more than a process may write in a minute").into(),
+            Put::Dropped => {
+                Done::new(Metric::AuthorDropped, "more than a process may write in a minute").into()
+            }
             Put::Refused(why) => Outcome::Skipped(Skip::new(SkipReason::Word, why)),
         })
     }

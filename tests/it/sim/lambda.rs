@@ -25,6 +25,7 @@ use gha_fargate_runners::{
     intake::request::Request,
     lambda::{
         batch::{self, Record},
+        metric::Metric,
         metrics::Metrics,
     },
     ports::Scope,
@@ -61,7 +62,8 @@ const PROCESSES: usize = 4;
 const LIFE: u64 = 4_001;
 
 /// What the story says of a sweep.
-const SWEEP_COUNTS: [&str; 4] = ["Retired", "Replaced", "Settled", "LeftToNextSweep"];
+const SWEEP_COUNTS: [Metric; 4] =
+    [Metric::Retired, Metric::Replaced, Metric::Settled, Metric::LeftToNextSweep];
 
 type Dispatch = Dispatcher<FaultyPort, FaultyPort, FaultyPort, Port>;
 type Authors = Author<FaultyPort, FaultyPort, FaultyPort, Port>;
@@ -452,11 +454,11 @@ impl History {
                 }
                 world.freed(which);
                 world.count(&metrics);
-                if metrics.get("Swept") > 0 {
-                    let counts = SWEEP_COUNTS.map(|name| format!("{name} {}", metrics.get(name)));
+                if metrics.get(Metric::Swept) > 0 {
+                    let counts = SWEEP_COUNTS.map(|metric| format!("{metric:?} {}", metrics.get(metric)));
                     tell!(world, 0, "the sweep of {} ms ends: {}", now - invocation.began, counts.join(", "));
                 }
-                if metrics.get("Swept") > 0 && metrics.get("LeftToNextSweep") == 0 {
+                if metrics.get(Metric::Swept) > 0 && metrics.get(Metric::LeftToNextSweep) == 0 {
                     world.swept(invocation.began);
                 }
             }

@@ -6,7 +6,7 @@ use std::{
     ops::{Index, IndexMut},
 };
 
-use gha_fargate_runners::lambda::metrics::Metrics;
+use gha_fargate_runners::lambda::{metric::Metric, metrics::Metrics};
 
 use super::{
     HOUR, Ms,
@@ -44,7 +44,7 @@ pub struct Stats {
     pub last_mint: Ms,
     /// From queued to taken, in hundredths of a second.
     pub delays: Vec<u32>,
-    pub metrics: BTreeMap<&'static str, u64>,
+    pub metrics: BTreeMap<Metric, u64>,
     samples: Vec<(Ms, u32, u32)>,
 }
 
@@ -76,19 +76,19 @@ impl IndexMut<usize> for Calls {
 pub const BY: [&str; 6] = ["dispatch", "reconcile", "sweep", "webhook", "author", "container"];
 
 /// The counts of the flows' own metrics that the table shows.
-const SHOWN: [&str; 12] = [
-    "Received",
-    "Started",
-    "Skipped",
-    "Deferred",
-    "Retired",
-    "Replaced",
-    "Settled",
-    "Redelivered",
-    "Lost",
-    "DeferredRateLimit",
-    "DeferredNoCapacity",
-    "DeferredUnavailable",
+const SHOWN: [Metric; 12] = [
+    Metric::Received,
+    Metric::Started,
+    Metric::Skipped,
+    Metric::Deferred,
+    Metric::Retired,
+    Metric::Replaced,
+    Metric::Settled,
+    Metric::Redelivered,
+    Metric::Lost,
+    Metric::DeferredRateLimit,
+    Metric::DeferredNoCapacity,
+    Metric::DeferredUnavailable,
 ];
 
 impl Stats {
@@ -199,7 +199,7 @@ impl World {
     pub fn table(&self) -> String {
         let stats = &self.stats;
         let jobs = stats.jobs.max(1) as f64;
-        let metric = |name| stats.metrics.get(name).copied().unwrap_or(0);
+        let metric = |it| stats.metrics.get(&it).copied().unwrap_or(0);
         let mut table = String::new();
         let mut row = |name: &str, value: String| {
             let _ = writeln!(table, "  {name:<34} {value:>14}");
@@ -213,13 +213,13 @@ impl World {
         row("jobs that ran to their end", stats.ran.to_string());
         row("jobs that failed with their task", stats.failed.to_string());
         row("jobs rejected after MAX_ATTEMPTS", stats.rejected.to_string());
-        row("runners started", metric("Started").to_string());
-        row("runners replaced", metric("Replaced").to_string());
-        row("runners retired", metric("Retired").to_string());
-        row("deliveries redelivered", metric("Redelivered").to_string());
-        row("messages deferred: rate limit", metric("DeferredRateLimit").to_string());
-        row("messages deferred: no capacity", metric("DeferredNoCapacity").to_string());
-        row("messages deferred: unavailable", metric("DeferredUnavailable").to_string());
+        row("runners started", metric(Metric::Started).to_string());
+        row("runners replaced", metric(Metric::Replaced).to_string());
+        row("runners retired", metric(Metric::Retired).to_string());
+        row("deliveries redelivered", metric(Metric::Redelivered).to_string());
+        row("messages deferred: rate limit", metric(Metric::DeferredRateLimit).to_string());
+        row("messages deferred: no capacity", metric(Metric::DeferredNoCapacity).to_string());
+        row("messages deferred: unavailable", metric(Metric::DeferredUnavailable).to_string());
         row("delay, p50 (s)", format!("{:.1}", stats.percentile(50)));
         row("delay, p99 (s)", format!("{:.1}", stats.percentile(99)));
         row("most jobs waiting", stats.peak_waiting.to_string());

@@ -1,6 +1,6 @@
 //! Several Apps: each makes its share of the calls, and where one may not, another does.
 
-use gha_fargate_runners::flows::doctor::Question;
+use gha_fargate_runners::{flows::doctor::Question, lambda::metric::Metric};
 use serde_json::{Value, json};
 use time::{Duration, format_description::well_known::Rfc3339};
 
@@ -107,7 +107,7 @@ async fn the_first_is_as_good_to_lose_as_the_second_and_both_are_an_operator_s_m
     let batch = world.deliver(&[world.queued(world.queue_job(&LABELS))]);
     let (answer, metrics) = fleet.invoke(&batch).await;
     assert_eq!(world.acknowledge(JOB_QUEUE, &batch, &answer.expect("an answer")), 1);
-    assert_eq!(metrics.get("NeedsOperator"), 1);
+    assert_eq!(metrics.get(Metric::NeedsOperator), 1);
     suspend(&world, INSTALLATION, false);
     world.advance(Duration::minutes(20));
     let batch = world.receive(JOB_QUEUE, 10);

@@ -1,5 +1,6 @@
 //! Who started what, and who used it: by the log alone.
 
+use gha_fargate_runners::lambda::metric::Metric;
 use serde_json::{Value, json};
 use time::{Duration, format_description::well_known::Rfc3339};
 
@@ -77,7 +78,7 @@ async fn runners_of_the_warm_pool_have_theirs_and_are_counted() {
     let arns: Vec<String> = world.ecs().live().map(|task| task.arn.clone()).collect();
     assert_eq!(lines.iter().map(|line| line["task"].clone()).collect::<Vec<_>>(), arns);
     assert!(lines.iter().all(|line| line["cpu"] == 1024), "{lines:?}");
-    assert_eq!(metrics.get("StartedCpuUnits"), 2048);
+    assert_eq!(metrics.get(Metric::StartedCpuUnits), 2048);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gha_fargate_runners::lambda::metrics::Metrics;
+use gha_fargate_runners::lambda::{metric::Metric, metrics::Metrics};
 use serde_json::{Value, json};
 use time::Duration;
 
@@ -283,7 +283,7 @@ async fn without_a_good_document_jobs_wait_and_none_is_rejected() {
         let batch = world.receive(JOB_QUEUE, 10);
         let (answer, metrics) = fleet.invoke(&batch).await;
         assert_eq!(world.acknowledge(JOB_QUEUE, &batch, &answer.expect("a batch never fails")), 2);
-        assert_eq!((metrics.get("NeedsOperator"), metrics.get("Rejected")), (2, 0));
+        assert_eq!((metrics.get(Metric::NeedsOperator), metrics.get(Metric::Rejected)), (2, 0));
     }
     // What our runners tell waits as well: whose they are cannot be said.
     let mut event = world.payload(other, "completed");
@@ -315,8 +315,8 @@ async fn a_class_and_a_repository_have_their_shares() {
     let batch = world.receive(JOB_QUEUE, 10);
     let (answer, metrics) = fleet.invoke(&batch).await;
     assert_eq!(world.acknowledge(JOB_QUEUE, &batch, &answer.expect("a batch never fails")), 7);
-    assert_eq!((metrics.get("Started"), metrics.get("DeferredQuota")), (2, 7));
-    assert_eq!(metrics.get("OldestDeferred"), 0, "as it was set");
+    assert_eq!((metrics.get(Metric::Started), metrics.get(Metric::DeferredQuota)), (2, 7));
+    assert_eq!(metrics.get(Metric::OldestDeferred), 0, "as it was set");
     // Over quota is deferred before anything is minted, and counted once.
     let calls = world.take_calls();
     let counted = (calls.count(Op::ListTasks), calls.count(Op::DescribeTasks));
@@ -514,7 +514,7 @@ async fn runners_of_a_class_that_is_gone_run_on() {
     let handle = fleet.reconcile_until(&batch, world.now() + Duration::minutes(2));
     let (answer, metrics) = handle.await;
     world.acknowledge(LIFECYCLE_QUEUE, &batch, &answer);
-    assert_eq!(metrics.get("TakenByForeign"), 0);
+    assert_eq!(metrics.get(Metric::TakenByForeign), 0);
     assert_eq!(world.ecs().live_count(), 2);
     world.finish();
 }
@@ -556,7 +556,7 @@ async fn each_class_has_its_pool() {
     let world = world();
     world.put_object(PLACE, &document(1, &rows));
     let fleet = Fleet::with(&world, &[IN_S3]).await;
-    assert_eq!(sweep(&world, &fleet).await.get("PoolSize"), 3);
+    assert_eq!(sweep(&world, &fleet).await.get(Metric::PoolSize), 3);
     world.boot();
     assert_eq!((idle(&world, "usual").len(), idle(&world, "big").len()), (1, 2));
     let big = idle(&world, "big")[0].clone();
@@ -579,7 +579,7 @@ async fn each_class_has_its_pool() {
     }
     world.boot();
     assert_eq!((idle(&world, "usual").len(), idle(&world, "big").len()), (1, 2));
-    assert_eq!(sweep(&world, &fleet).await.get("PoolSize"), 3, "nothing is left for the sweep");
+    assert_eq!(sweep(&world, &fleet).await.get(Metric::PoolSize), 3, "nothing is left for the sweep");
 
     // No good document is seen by a new function: it retires none of them.
     world.put_object(PLACE, "{");
@@ -601,7 +601,7 @@ async fn each_class_has_its_pool() {
     world.advance(Duration::minutes(50));
     let swept = sweep(&world, &fleet).await;
     assert_eq!((idle(&world, "usual").len(), idle(&world, "big").len()), (0, 1));
-    assert!(swept.get("PoolIdleSeconds") >= 3600, "the one that went was up for longer than an hour");
+    assert!(swept.get(Metric::PoolIdleSeconds) >= 3600, "the one that went was up for longer than an hour");
     world.finish();
 }
 
@@ -622,7 +622,7 @@ async fn a_job_that_a_pool_s_runner_takes_costs_no_other() {
     let batch = world.receive(JOB_QUEUE, 10);
     let (answer, metrics) = fleet.invoke(&batch).await;
     assert_eq!(world.acknowledge(JOB_QUEUE, &batch, &answer.expect("a batch never fails")), 1);
-    assert_eq!((metrics.get("Started"), metrics.get("DeferredPool")), (2, 1));
+    assert_eq!((metrics.get(Metric::Started), metrics.get(Metric::DeferredPool)), (2, 1));
     let calls = world.take_calls();
     assert_eq!((calls.count(Op::Mint), calls.count(Op::RunTask), calls.count(Op::GetJob)), (2, 2, 0));
     assert_eq!(world.assign().len(), 1);
@@ -633,8 +633,8 @@ async fn a_job_that_a_pool_s_runner_takes_costs_no_other() {
     // Which metrics say so, once.
     let event = world.payload(taken, "in_progress").to_string();
     let told = tell(&world, &fleet, &event).await;
-    assert_eq!((told.get("PoolTaken"), told.get("PoolIdleSeconds")), (1, 180));
-    assert_eq!(tell(&world, &fleet, &event).await.get("PoolTaken"), 0);
+    assert_eq!((told.get(Metric::PoolTaken), told.get(Metric::PoolIdleSeconds)), (1, 180));
+    assert_eq!(tell(&world, &fleet, &event).await.get(Metric::PoolTaken), 0);
 
     // The next finds none that is idle: it waits once, and no longer.
     let missed = world.queue_job(&["self-hosted", "big"]);

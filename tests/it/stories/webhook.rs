@@ -21,6 +21,7 @@ use gha_fargate_runners::{
     config::WebhookConfig,
     flows::webhook::{Answer, Webhook},
     intake::request::Request,
+    lambda::metric::Metric,
 };
 use proptest::{prelude::*, sample::Index, strategy::ValueTree, test_runner::TestRunner};
 use ring::hmac;
@@ -312,7 +313,7 @@ async fn of_all_of_githubs_events_only_workflow_job_reaches_the_bus() {
         let answer = door.answer(&post(event, &format!("sha256={signature}"), body)).await;
         let kind = if matches!(event, "workflow_job" | "ping") { event } else { "any other" };
         *said.entry(format!("{kind}: {} {}", answer.status, answer.text)).or_default() += 1;
-        if answer.metric == "Forwarded" {
+        if answer.metric == Metric::Forwarded {
             passed_on.push(body.to_owned());
         }
     }

@@ -7,7 +7,7 @@ mod told;
 use crate::fleet::Fleet;
 use crate::http::{AUTHOR_QUEUE, JOB_QUEUE, LIFECYCLE_QUEUE, OWNER, Op, REPOSITORY, World};
 use crate::model::github::JobStatus;
-use gha_fargate_runners::lambda::metrics::Metrics;
+use gha_fargate_runners::lambda::{metric::Metric, metrics::Metrics};
 use time::Duration;
 
 const LABELS: [&str; 2] = ["self-hosted", "fargate"];

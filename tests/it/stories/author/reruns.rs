@@ -38,7 +38,7 @@ async fn an_interrupted_job_runs_again_on_demand() {
     story.interrupt(job, "failure").await;
     story.world.take_calls();
     let (again, metrics) = story.look().await;
-    assert_eq!((again, metrics.get("Reran")), (0, 1));
+    assert_eq!((again, metrics.get(Metric::Reran)), (0, 1));
     expect![[r#"
         GetSecretValue github-app → version 1
         get App  → 200
@@ -279,13 +279,13 @@ async fn github_s_limits_end_it() {
     }
     story.interrupt(job, "failure").await;
     let (again, metrics) = story.look().await;
-    assert_eq!((again, metrics.get("LeftToAuthor"), story.asked()), (0, 1, 0));
+    assert_eq!((again, metrics.get(Metric::LeftToAuthor), story.asked()), (0, 1, 0));
     let job = story.run(&["test"]).await[0];
     story.interrupt(job, "failure").await;
     let why = "Unable to retry this workflow run because its logs are over a month old";
     story.world.fail(Op::RerunFailed).once().answer(403, &[], json!({"message": why}));
     let (again, metrics) = story.look().await;
-    assert_eq!((again, metrics.get("LeftToAuthor")), (0, 1), "GitHub's word is the last");
+    assert_eq!((again, metrics.get(Metric::LeftToAuthor)), (0, 1), "GitHub's word is the last");
 }
 
 /// One line a day, and nothing else: no message comes again, no operator is called.
@@ -298,7 +298,7 @@ async fn a_missing_permission_is_said_once() {
         let job = story.run(&["test"]).await[0];
         story.interrupt(job, "failure").await;
         let (again, metrics) = story.look().await;
-        assert_eq!((again, metrics.get("NeedsOperator"), story.attempts(job)), (0, 0, 1));
+        assert_eq!((again, metrics.get(Metric::NeedsOperator), story.attempts(job)), (0, 0, 1));
     }
     let said = || log.text().matches("the App needs \\\"Actions: read and write\\\"").count();
     assert_eq!(said(), 1);

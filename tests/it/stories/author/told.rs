@@ -157,7 +157,7 @@ async fn a_word_that_is_lost_is_in_nobody_s_way() {
     story.world.fail(Op::SendMessage).nth(2).status(500);
     let (answer, metrics) = story.fleet.invoke(&batch).await;
     assert_eq!(story.world.acknowledge(JOB_QUEUE, &batch, &answer.expect("an answer")), 0);
-    assert_eq!((metrics.get("Rejected"), metrics.get("AuthorUntold"), story.words()), (1, 1, 0));
+    assert_eq!((metrics.get(Metric::Rejected), metrics.get(Metric::AuthorUntold), story.words()), (1, 1, 0));
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn a_missing_permission_is_said_once_a_day() {
         let (_, payloads) = queue(&story.world, &[name], &["self-hosted", "fargate", "cpu=64"]);
         story.dispatch(&payloads).await;
         let (again, metrics) = story.look().await;
-        assert_eq!((again, metrics.get("NeedsOperator")), (0, 0));
+        assert_eq!((again, metrics.get(Metric::NeedsOperator)), (0, 0));
     }
     assert_eq!(log.text().matches("the App needs \\\"Checks: read and write\\\"").count(), 1);
     assert!(story.checks().is_empty());
@@ -214,8 +214,8 @@ async fn more_than_a_process_may_write_is_dropped_and_counted() {
     for _ in 0..2 {
         let (again, metrics) = story.look().await;
         assert_eq!(again, 0);
-        told += metrics.get("Told");
-        dropped += metrics.get("AuthorDropped");
+        told += metrics.get(Metric::Told);
+        dropped += metrics.get(Metric::AuthorDropped);
     }
     assert_eq!((told, dropped, story.writes()), (10, 2, 10));
 }

@@ -5,6 +5,7 @@ use gha_fargate_runners::{
     intake::skip::{Skip, SkipReason},
     lambda::{
         batch,
+        metric::Metric,
         outcome::{Handled, Outcome},
     },
 };
@@ -107,19 +108,19 @@ async fn a_panic_is_one_records_failure() {
     let (answer, metrics) = batch::invoke(&batch, &fleet.dispatcher.queue, &world.clock(), handle).await;
     let failures = answer.expect("an answer")["batchItemFailures"].as_array().map(Vec::len);
     assert_eq!(failures, Some(1));
-    assert_eq!((metrics.get("Skipped"), metrics.get("DeferredPanic")), (2, 1));
-    assert_eq!(metrics.get("NeedsOperator"), 1, "somebody has to know of a bug");
+    assert_eq!((metrics.get(Metric::Skipped), metrics.get(Metric::DeferredPanic)), (2, 1));
+    assert_eq!(metrics.get(Metric::NeedsOperator), 1, "somebody has to know of a bug");
     world.finish();
 }
 
 /// SQS says the age of the oldest message only while it was received three times at most.
 #[tokio::test]
 async fn the_age_of_the_oldest_job_that_waits_is_told() {
-    let told = async |waits_for: &str| {
+    let told = async |deferred: Metric| {
         let world = World::start();
-        let fleet =
-            Fleet::with(&world, &[("MAX_RUNNERS", if waits_for == "MaxRunners" { "1" } else { "0" })]).await;
-        if waits_for == "MaxRunners" {
+        let is_full = deferred == Metric::DeferredMaxRunners;
+        let fleet = Fleet::with(&world, &[("MAX_RUNNERS", if is_full { "1" } else { "0" })]).await;
+        if is_full {
             dispatch(&world, &fleet, &[world.queued(world.queue_job(&LABELS))]).await;
         } else {
             world.ecs().supply.insert("FARGATE".to_owned(), Supply::Dry);
@@ -131,14 +132,14 @@ async fn the_age_of_the_oldest_job_that_waits_is_told() {
             let batch = world.receive(JOB_QUEUE, 10);
             let (answer, metrics) = fleet.invoke(&batch).await;
             world.acknowledge(JOB_QUEUE, &batch, &answer.expect("a batch never fails"));
-            assert_eq!(metrics.get(&format!("Deferred{waits_for}")), 1);
-            ages.push(metrics.get("OldestDeferred"));
+            assert_eq!(metrics.get(deferred), 1);
+            ages.push(metrics.get(Metric::OldestDeferred));
         }
         world.finish();
         ages
     };
-    assert_eq!(told("NoCapacity").await, [960, 1920, 2880, 3840, 4800, 5760]);
-    assert_eq!(told("MaxRunners").await, [0; 6], "as it was set");
+    assert_eq!(told(Metric::DeferredNoCapacity).await, [960, 1920, 2880, 3840, 4800, 5760]);
+    assert_eq!(told(Metric::DeferredMaxRunners).await, [0; 6], "as it was set");
 }
 
 #[tokio::test]
@@ -173,7 +174,7 @@ async fn every_shape_of_event_starts_its_job() {
         for event in [&bare, &envelope] {
             let (answer, metrics) = fleet.invoke(event).await;
             assert_eq!(answer.expect("an answer")["outcome"], "done");
-            assert_eq!(metrics.get("Started"), 1);
+            assert_eq!(metrics.get(Metric::Started), 1);
         }
         assert_eq!(fleet.dispatch(&mixed).await, json!({ "batchItemFailures": [] }));
         assert_eq!(live_tasks(&world), 4);

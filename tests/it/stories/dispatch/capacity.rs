@@ -1,5 +1,7 @@
 //! Capacity, sizes, and what ECS refuses.
 
+use gha_fargate_runners::lambda::metric::Metric;
+
 use super::{CONTAINER_MINTED, LABELS, dispatch, dispatch_again, live_tasks, registrations};
 use crate::{
     fleet::Fleet,
@@ -80,7 +82,11 @@ async fn a_quota_that_is_used_up_is_told_and_the_next_capacity_tried() {
     let (error, metrics) = fleet.invoke(&queued).await;
     let error = error.expect_err("not done").to_string();
     assert!(error.contains("Service Quotas"), "{error}");
-    assert_eq!((metrics.get("NeedsOperator"), registrations(&world)), (1, 1), "and no registration is left");
+    assert_eq!(
+        (metrics.get(Metric::NeedsOperator), registrations(&world)),
+        (1, 1),
+        "and no registration is left"
+    );
     world.finish();
 }
 
@@ -101,11 +107,11 @@ async fn a_label_names_the_capacity_for_its_job() {
 #[tokio::test]
 async fn what_ecs_refuses_waits_and_leaves_no_registration() {
     let table = [
-        ("ThrottlingException", "DeferredUnavailable"),
-        ("AccessDeniedException", "NeedsOperator"),
-        ("ClusterNotFoundException", "NeedsOperator"),
-        ("ClientException", "NeedsOperator"),
-        ("InvalidParameterException", "NeedsOperator"),
+        ("ThrottlingException", Metric::DeferredUnavailable),
+        ("AccessDeniedException", Metric::NeedsOperator),
+        ("ClusterNotFoundException", Metric::NeedsOperator),
+        ("ClientException", Metric::NeedsOperator),
+        ("InvalidParameterException", Metric::NeedsOperator),
     ];
     for (code, metric) in table {
         let world = World::start();

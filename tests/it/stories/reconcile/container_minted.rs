@@ -1,6 +1,6 @@
 //! Container-minted: no credentials for GitHub in here, so ECS alone tells, and what GitHub sends.
 
-use super::{LABELS, Op, Story};
+use super::{LABELS, Metric, Op, Story};
 use crate::http::{DEAD_LETTERS, JOB_QUEUE, OWNER, Service};
 use crate::model::github::Scope;
 use gha_fargate_runners::lambda::metrics::Metrics;
@@ -76,7 +76,7 @@ async fn without_credentials_a_task_that_does_not_start_is_announced_and_then_st
     let stuck = story.task();
     story.world.take_calls();
     let swept = story.sweep_after_the_timeout().await;
-    assert_eq!(swept.get("Replaced"), 1);
+    assert_eq!(swept.get(Metric::Replaced), 1);
     assert_eq!(story.order(&[Op::SendMessage, Op::StopTask]), [Op::SendMessage, Op::StopTask]);
     story.tell_stopped(stuck).await;
     story.dispatch_announced().await;
@@ -119,7 +119,11 @@ async fn what_an_operator_has_to_mend_costs_no_attempt() {
         let job = story.start_job().await;
         for _ in 0..5 {
             let told = story.ends_and_is_told(why, exit).await;
-            assert_eq!((told.get("NeedsOperator"), told.get("Rejected")), (1, 0), "{why:?} {exit:?}");
+            assert_eq!(
+                (told.get(Metric::NeedsOperator), told.get(Metric::Rejected)),
+                (1, 0),
+                "{why:?} {exit:?}"
+            );
             story.dispatch_announced().await;
             assert_eq!(story.live(), 1, "{why:?} {exit:?}");
         }
@@ -135,7 +139,7 @@ async fn an_outage_of_githubs_costs_no_attempt() {
     let story = Story::with(&[("GITHUB_SECRET_ARN", ""), ("MAX_ATTEMPTS", "2")]).await;
     let job = story.start_job().await;
     for _ in 0..4 {
-        assert_eq!(story.ends_and_is_told(EXITED, Some(82)).await.get("Replaced"), 1);
+        assert_eq!(story.ends_and_is_told(EXITED, Some(82)).await.get(Metric::Replaced), 1);
         story.dispatch_announced().await;
     }
     run_in(&story, story.task(), job);
@@ -159,7 +163,7 @@ async fn a_runner_that_had_no_job_is_followed_by_another() {
         let story = without_credentials().await;
         let job = story.start_job().await;
         let told = story.ends_and_is_told(why, exit).await;
-        assert_eq!(told.get("Replaced"), 1, "{why:?} {exit:?}");
+        assert_eq!(told.get(Metric::Replaced), 1, "{why:?} {exit:?}");
         story.dispatch_announced().await;
         run_in(&story, story.task(), job);
         assert_eq!(story.world.calls().to(Service::Github).len(), 0);
@@ -173,10 +177,10 @@ async fn a_runner_whose_end_nobody_told_of_is_found_by_the_sweep() {
         let story = without_credentials().await;
         let job = story.start_job().await;
         let gone = story.ends(why, exit);
-        assert_eq!(story.sweep().await.get("Replaced"), 0, "its event may be on its way: {why:?}");
+        assert_eq!(story.sweep().await.get(Metric::Replaced), 0, "its event may be on its way: {why:?}");
         story.world.advance(Duration::minutes(5));
-        assert_eq!(story.sweep().await.get("Replaced"), 1, "{why:?} {exit:?}");
-        assert_eq!(story.sweep().await.get("Replaced"), 0, "once is enough: {why:?}");
+        assert_eq!(story.sweep().await.get(Metric::Replaced), 1, "{why:?} {exit:?}");
+        assert_eq!(story.sweep().await.get(Metric::Replaced), 0, "once is enough: {why:?}");
         // It comes after all.
         story.tell_stopped(gone).await;
         story.dispatch_announced().await;
@@ -203,7 +207,7 @@ async fn a_job_whose_runners_end_without_it_again_and_again_is_given_up_with_the
         );
         assert_eq!(story.live(), 0);
         // Nor does the sweep begin again.
-        assert_eq!(story.sweep_after_the_timeout().await.get("Replaced"), 0);
+        assert_eq!(story.sweep_after_the_timeout().await.get(Metric::Replaced), 0);
         story.cancel(job);
         story.end();
     }
@@ -215,8 +219,8 @@ async fn a_runner_is_not_followed_when_its_job_is_over() {
     let story = without_credentials().await;
     let job = story.start_job().await;
     story.is_cancelled(job).await;
-    assert_eq!(story.ends_and_is_told(EXITED, Some(84)).await.get("Replaced"), 0);
-    assert_eq!(story.sweep_after_the_timeout().await.get("Replaced"), 0);
+    assert_eq!(story.ends_and_is_told(EXITED, Some(84)).await.get(Metric::Replaced), 0);
+    assert_eq!(story.sweep_after_the_timeout().await.get(Metric::Replaced), 0);
     story.dispatch_announced().await;
     assert_eq!(story.live(), 0);
     story.end();
@@ -233,8 +237,8 @@ async fn a_job_that_is_over_before_its_task_is_seen_is_looked_for_again() {
     let event = story.world.envelope(&story.world.payload(job, "completed"));
     assert!(!story.tell(&event).await, "it comes again");
     story.dispatch(&[queued]).await;
-    assert_eq!(story.look_again().await.get("Deferred"), 0);
-    assert_eq!(story.ends_and_is_told(EXITED, Some(84)).await.get("Replaced"), 0);
+    assert_eq!(story.look_again().await.get(Metric::Deferred), 0);
+    assert_eq!(story.ends_and_is_told(EXITED, Some(84)).await.get(Metric::Replaced), 0);
     story.end();
 }
 
@@ -256,7 +260,7 @@ async fn the_runner_of_a_job_that_has_anothers_is_owed_to_that_one() {
         story.world.ecs().start(own, now);
         story.world.kill_task(own, EXITED.0, EXITED.1, Some(84));
         let told = story.tell_within(&[story.world.state_change(own)], Duration::minutes(1)).await;
-        assert_eq!(told.get("Replaced"), u64::from(!is_cancelled));
+        assert_eq!(told.get(Metric::Replaced), u64::from(!is_cancelled));
         story.world.finish_job(first);
         story.dispatch_announced().await;
         if !is_cancelled {
@@ -280,7 +284,7 @@ async fn who_lost_a_runner_to_a_job_that_nobody_heard_of_gets_another() {
     assert!(!story.tell(&story.world.payload(unheard, "in_progress")).await, "looked at twice");
     let mut replaced = 0;
     for _ in 0..2 {
-        replaced += story.look_again().await.get("Replaced");
+        replaced += story.look_again().await.get(Metric::Replaced);
     }
     assert_eq!(replaced, 1);
     story.world.finish_job(unheard);

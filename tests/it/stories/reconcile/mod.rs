@@ -12,7 +12,7 @@ mod sweeps;
 
 use crate::fleet::Fleet;
 use crate::http::{DEAD_LETTERS, JOB_QUEUE, LIFECYCLE_QUEUE, Op, World};
-use gha_fargate_runners::lambda::metrics::Metrics;
+use gha_fargate_runners::lambda::{metric::Metric, metrics::Metrics};
 use serde_json::{Value, json};
 use time::{Duration, format_description::well_known::Rfc3339};
 
@@ -82,7 +82,7 @@ impl Story {
     /// job's own runner.
     async fn tell_taken(&self, job: u64, action: &str) {
         assert!(!self.tell(&self.world.payload(job, action)).await, "looked at twice");
-        assert_eq!(self.look_again().await.get("Deferred"), 0);
+        assert_eq!(self.look_again().await.get(Metric::Deferred), 0);
     }
 
     async fn look_again(&self) -> Metrics {
@@ -307,7 +307,7 @@ async fn a_death_that_ecs_does_not_show_yet_is_looked_at_again() {
     let nothing = json!({ "tasks": [], "failures": [{ "arn": "x", "reason": "MISSING" }] });
     story.world.fail(Op::DescribeTasks).answer(200, &[], nothing);
     assert!(!story.tell(&story.world.state_change(task)).await, "it comes again");
-    assert_eq!(story.look_again().await.get("Replaced"), 1);
+    assert_eq!(story.look_again().await.get(Metric::Replaced), 1);
     story.dispatch_announced().await;
     assert_eq!(story.live(), 1);
     story.end();
@@ -325,7 +325,11 @@ async fn what_only_the_operator_can_mend_gives_no_job_up() {
             let task = story.task();
             story.world.kill_task(task, code, reason, exit);
             let metrics = story.tell_within(&[story.world.state_change(task)], Duration::minutes(1)).await;
-            assert_eq!((metrics.get("NeedsOperator"), metrics.get("Replaced")), (1, 1), "{exit:?}");
+            assert_eq!(
+                (metrics.get(Metric::NeedsOperator), metrics.get(Metric::Replaced)),
+                (1, 1),
+                "{exit:?}"
+            );
             assert_eq!(story.live(), 0);
             // Once it is mended, the job starts by itself.
             story.dispatch_announced().await;
@@ -531,7 +535,7 @@ async fn chains_of_taken_runners_never_lose_the_last_job() {
     story.world.boot();
     story.world.assign();
     assert_eq!(story.world.github().queued_count(), 0, "{}", story.world.books());
-    assert_eq!(story.look_again().await.get("Replaced"), 0, "the late one has brought its own");
+    assert_eq!(story.look_again().await.get(Metric::Replaced), 0, "the late one has brought its own");
     story.end();
 }
 

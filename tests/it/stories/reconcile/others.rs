@@ -1,6 +1,6 @@
 //! What has happened to other people's fleets.
 
-use super::{LABELS, Op, Story};
+use super::{LABELS, Metric, Op, Story};
 use crate::{
     http::{DEAD_LETTERS, JOB_QUEUE, OWNER, REPOSITORY},
     model::github::{Scope, Untrue},
@@ -103,12 +103,12 @@ async fn thefts_in_a_row_are_counted_slowed_down_and_cost_the_victim_no_attempt(
         story.assign(thief, story.runner_of(task));
         let told =
             story.tell_within(&[story.world.payload(thief, "in_progress")], Duration::minutes(1)).await;
-        assert_eq!((told.get("TakenByForeign"), told.get("Deferred")), (1, 0), "{theft}");
+        assert_eq!((told.get(Metric::TakenByForeign), told.get(Metric::Deferred)), (1, 0), "{theft}");
         assert_eq!(story.tag(task, "gha:ran-repository").as_deref(), Some("octo-org/legacy"));
         // It comes again, and its end is told too: that is no other theft.
         for action in ["in_progress", "completed"] {
             let told = story.tell_within(&[story.world.payload(thief, action)], Duration::minutes(1)).await;
-            assert_eq!(told.get("TakenByForeign"), 0, "{theft} {action}");
+            assert_eq!(told.get(Metric::TakenByForeign), 0, "{theft} {action}");
         }
         story.world.finish_job(thief);
         assert_eq!(story.live(), 0);
@@ -151,7 +151,7 @@ async fn a_theft_that_is_heard_of_late_is_counted_once() {
     story.world.advance(Duration::minutes(5));
     let mut counted = 0;
     for event in events {
-        counted += story.tell_within(&[event], Duration::minutes(1)).await.get("TakenByForeign");
+        counted += story.tell_within(&[event], Duration::minutes(1)).await.get(Metric::TakenByForeign);
     }
     assert_eq!(counted, 1);
     story.runs_in_the_end(job).await;
@@ -167,9 +167,9 @@ async fn a_job_that_nobody_tells_of_takes_a_runner_and_its_owner_gets_another_by
     let thief = story.world.queue_job_in(OWNER, "elsewhere", &LABELS);
     story.assign(thief, runner);
     story.world.advance(Duration::minutes(3));
-    assert_eq!(story.sweep().await.get("Replaced"), 1);
+    assert_eq!(story.sweep().await.get(Metric::Replaced), 1);
     story.world.advance(Duration::minutes(5));
-    assert_eq!(story.sweep().await.get("Replaced"), 0, "once");
+    assert_eq!(story.sweep().await.get(Metric::Replaced), 0, "once");
     story.runs_in_the_end(job).await;
     assert_eq!(story.count(Op::RunTask), 2);
     story.world.finish_job(thief);
@@ -187,7 +187,7 @@ async fn one_place_that_cannot_be_listed_leaves_the_others_swept() {
     // The second one: there is no such repository any more.
     story.world.fail(Op::ListRunners).nth(2).status(404);
     let swept = story.sweep_after_the_timeout().await;
-    assert_eq!((swept.get("Retired"), swept.get("LeftToNextSweep")), (1, 1));
+    assert_eq!((swept.get(Metric::Retired), swept.get(Metric::LeftToNextSweep)), (1, 1));
     story.end();
 }
 
@@ -199,7 +199,7 @@ async fn a_job_that_is_queued_for_longer_than_a_day_gets_no_more_runners() {
     story.world.boot();
     story.world.advance(Duration::hours(25));
     let swept = story.sweep().await;
-    assert_eq!((swept.get("Retired"), swept.get("Replaced")), (1, 0));
+    assert_eq!((swept.get(Metric::Retired), swept.get(Metric::Replaced)), (1, 0));
     story.cancel(job);
     story.end();
 }
@@ -207,9 +207,9 @@ async fn a_job_that_is_queued_for_longer_than_a_day_gets_no_more_runners() {
 #[tokio::test]
 async fn a_job_that_dies_with_its_task_is_counted_also_when_it_was_seen_to_begin() {
     let ends = [
-        ("SpotInterruption", "Your Spot Task was interrupted.", None, "Interrupted"),
-        ("EssentialContainerExited", "OutOfMemoryError: Container killed", Some(137), "OutOfMemory"),
-        ("EssentialContainerExited", "Essential container in task exited", Some(143), "Lost"),
+        ("SpotInterruption", "Your Spot Task was interrupted.", None, Metric::Interrupted),
+        ("EssentialContainerExited", "OutOfMemoryError: Container killed", Some(137), Metric::OutOfMemory),
+        ("EssentialContainerExited", "Essential container in task exited", Some(143), Metric::Lost),
     ];
     for (code, reason, exit, metric) in ends {
         let story = Story::begin().await;
@@ -509,7 +509,10 @@ async fn a_job_that_was_never_heard_of_is_made_good_once() {
     let story = Story::begin().await;
     let (unheard, job) = story.an_unheard_job_took_a_runner().await;
     let event = story.world.payload(unheard, "in_progress");
-    assert_eq!(story.tell_within(&[event.clone(), event], Duration::minutes(1)).await.get("Deferred"), 2);
+    assert_eq!(
+        story.tell_within(&[event.clone(), event], Duration::minutes(1)).await.get(Metric::Deferred),
+        2
+    );
     story.look_again().await;
     for _ in 0..2 {
         story.dispatch_announced().await;

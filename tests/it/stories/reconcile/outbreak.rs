@@ -1,6 +1,6 @@
 //! All runners die, whatever the job.
 
-use super::{Op, Story};
+use super::{Metric, Op, Story};
 use crate::http::DEAD_LETTERS;
 use time::Duration;
 
@@ -20,7 +20,7 @@ impl Story {
                 None => self.world.kill_task(task, "TaskFailedToStart", "ResourceInitializationError", None),
             }
             let told = self.tell_within(&[self.world.state_change(task)], Duration::minutes(1)).await;
-            called += told.get("NeedsOperator");
+            called += told.get(Metric::NeedsOperator);
         }
         called
     }

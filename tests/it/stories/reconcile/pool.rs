@@ -1,6 +1,6 @@
 //! The warm pool. Its runners are owed to no job, so the conservation check leaves them out.
 
-use super::{LABELS, Op, Story, json};
+use super::{LABELS, Metric, Op, Story, json};
 use crate::http::Service;
 use time::{Duration, format_description::well_known::Rfc3339};
 
@@ -16,7 +16,7 @@ async fn a_runner_that_is_left_over_joins_the_pool() {
     story.cancel(cancelled);
     story.world.take_calls();
     let swept = story.sweep_after_the_timeout().await;
-    assert_eq!((swept.get("PoolSize"), swept.get("Retired")), (1, 0));
+    assert_eq!((swept.get(Metric::PoolSize), swept.get(Metric::Retired)), (1, 0));
     assert_eq!(story.count(Op::Mint), 0, "one is there already");
 
     let next = story.world.queue_job(&LABELS);
@@ -33,7 +33,7 @@ async fn a_runner_with_other_labels_does_not_join_the_pool() {
     story.world.boot();
     story.cancel(job);
     let swept = story.sweep_after_the_timeout().await;
-    assert_eq!((swept.get("PoolSize"), swept.get("Retired")), (1, 1));
+    assert_eq!((swept.get(Metric::PoolSize), swept.get(Metric::Retired)), (1, 1));
     assert!(story.names().iter().all(|name| name.starts_with("fargate-pool-")), "{:?}", story.names());
     story.end();
 }
@@ -56,10 +56,10 @@ async fn a_pool_without_capacity_leaves_no_registration_and_is_filled_later() {
     let story = with_a_pool_of("1").await;
     story.world.fail(Op::RunTask).failures("Capacity is unavailable at this time.");
     let swept = story.sweep().await;
-    assert_eq!((swept.get("PoolSize"), swept.get("LeftToNextSweep")), (0, 1));
+    assert_eq!((swept.get(Metric::PoolSize), swept.get(Metric::LeftToNextSweep)), (0, 1));
     assert!(story.names().is_empty());
     story.world.advance(Duration::minutes(5));
-    assert_eq!(story.sweep().await.get("PoolSize"), 1);
+    assert_eq!(story.sweep().await.get(Metric::PoolSize), 1);
     assert_eq!(story.world.calls().to(Service::Ecs).count(Op::RunTask), 2);
     story.end();
 }
@@ -70,7 +70,7 @@ async fn a_pool_whose_runners_all_die_is_not_filled_up_again_and_again() {
     let mut started = Vec::new();
     for _ in 0..4 {
         let swept = story.sweep().await;
-        started.push((story.live(), swept.get("NeedsOperator")));
+        started.push((story.live(), swept.get(Metric::NeedsOperator)));
         story.world.boot();
         let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
         for task in tasks {
@@ -88,7 +88,7 @@ async fn a_pool_whose_runners_all_die_is_not_filled_up_again_and_again() {
 async fn the_pool_leaves_a_place_under_max_runners_and_gives_one_back() {
     let settings = [("WARM_POOL_SIZE", "3"), ("MAX_RUNNERS", "3"), ("RUNNER_LABELS", &LABELS.join(","))];
     let story = Story::with(&settings).await;
-    assert_eq!(story.sweep().await.get("PoolSize"), 2);
+    assert_eq!(story.sweep().await.get(Metric::PoolSize), 2);
     story.world.boot();
     let of_other_labels = async || {
         let job = story.world.queue_job(&["self-hosted", "fargate", "cpu=2"]);
@@ -100,12 +100,12 @@ async fn the_pool_leaves_a_place_under_max_runners_and_gives_one_back() {
     of_other_labels().await;
     assert_eq!(story.live(), 3);
     let swept = story.sweep_after_the_timeout().await;
-    assert_eq!((swept.get("PoolSize"), swept.get("Retired")), (1, 1));
+    assert_eq!((swept.get(Metric::PoolSize), swept.get(Metric::Retired)), (1, 1));
     of_other_labels().await;
     assert_eq!(story.live(), 3, "{}", story.world.books());
     // With the next place, too; and when all are at work, there is none.
-    assert_eq!(story.sweep_after_the_timeout().await.get("PoolSize"), 0);
+    assert_eq!(story.sweep_after_the_timeout().await.get(Metric::PoolSize), 0);
     of_other_labels().await;
-    assert_eq!((story.sweep().await.get("PoolSize"), story.live()), (0, 3));
+    assert_eq!((story.sweep().await.get(Metric::PoolSize), story.live()), (0, 3));
     story.end();
 }

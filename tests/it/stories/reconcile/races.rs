@@ -1,6 +1,6 @@
 //! What happens in the same moment: the one DELETE that gets 204 decides.
 
-use super::{LABELS, Op, Story};
+use super::{LABELS, Metric, Op, Story};
 use time::Duration;
 
 /// Two jobs with a runner each, both online: a, a's runner, b.
@@ -17,7 +17,7 @@ async fn only_b_is_left(story: Story, b: u64) {
     assert_eq!(story.status(b), "in_progress");
     assert_eq!(story.count(Op::StopTask), 0, "nobody stopped the runner under its job");
     let swept = story.sweep_after_the_timeout().await;
-    assert_eq!(swept.get("Retired"), 1);
+    assert_eq!(swept.get(Metric::Retired), 1);
     assert_eq!(story.live(), 1);
     story.world.finish_job(b);
     story.end();
@@ -52,7 +52,7 @@ async fn a_runner_that_gets_a_job_while_a_sweep_retires_it_keeps_it() {
         story.assign(b, runner);
         delete.release();
     });
-    assert_eq!(swept.get("Retired"), 0);
+    assert_eq!(swept.get(Metric::Retired), 0);
     story.world.boot();
     only_b_is_left(story, b).await;
 }
@@ -98,7 +98,7 @@ async fn a_job_lost_with_its_task_is_counted_and_the_other_one_is_not_left_waiti
     let now = story.fleet.now();
     story.world.ecs().stopped(task, "SpotInterruption", "Your Spot Task was interrupted.", None, now);
     let told = story.tell_within(&[story.world.state_change(task)], Duration::minutes(2)).await;
-    assert_eq!((told.get("Interrupted"), told.get("Lost")), (1, 0));
+    assert_eq!((told.get(Metric::Interrupted), told.get(Metric::Lost)), (1, 0));
     story.world.github().complete(b, "failure", now);
 
     // A waits still: b's runner takes it, or the one that came in doubt, which then goes when idle.
@@ -124,7 +124,10 @@ async fn a_job_that_was_taken_is_done_when_its_events_come_twice() {
     let events = [in_progress.clone(), story.world.payload(job, "completed"), story.world.state_change(task)];
     for _ in 0..2 {
         let told = story.tell_within(&events, Duration::minutes(2)).await;
-        assert_eq!((told.get("Received"), told.get("Deferred"), told.get("Replaced")), (3, 0, 0));
+        assert_eq!(
+            (told.get(Metric::Received), told.get(Metric::Deferred), told.get(Metric::Replaced)),
+            (3, 0, 0)
+        );
     }
     story.end();
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{LABELS, Op, Story};
+use super::{LABELS, Metric, Op, Story};
 use crate::http::{APP_SECRET, OWNER, PAT_SECRET, REPOSITORY, Service};
 use crate::model::bus::Secrets;
 
@@ -28,7 +28,7 @@ async fn the_idle_runner_of_a_job_that_is_over_goes_whatever_its_repository_is_c
         story.world.boot();
         story.cancel(job);
         let swept = story.sweep_after_the_timeout().await;
-        assert_eq!(swept.get("Retired"), 1, "{}", story.world.calls());
+        assert_eq!(swept.get(Metric::Retired), 1, "{}", story.world.calls());
         assert_eq!(asked(&story), [format!("get job repositories/1 {job} → completed")]);
         assert_eq!(story.live(), 0);
     }
@@ -77,7 +77,7 @@ async fn what_a_release_before_left_has_no_id_and_goes_by_the_name() {
     story.cancel(job);
     story.world.github().rename((OWNER, REPOSITORY), (OWNER, "renamed"));
     story.world.take_calls();
-    assert_eq!(story.sweep_after_the_timeout().await.get("Retired"), 1);
+    assert_eq!(story.sweep_after_the_timeout().await.get(Metric::Retired), 1);
     let to_github: Vec<_> = asked(&story);
     let want = ["octo-org/example-workflow {} → 301", "repositories/1 {} → completed"];
     assert_eq!(to_github, want.map(|call| format!("get job {}", call.replace("{}", &job.to_string()))));

@@ -1,6 +1,6 @@
 //! Other settings: no organisation, runners of a repository, a token.
 
-use super::Story;
+use super::{Metric, Story};
 use crate::http::PAT_SECRET;
 use crate::model::bus::Secrets;
 
@@ -15,7 +15,7 @@ async fn lives_and_dies(story: Story) {
     story.world.boot();
     story.cancel(job);
     let swept = story.sweep_after_the_timeout().await;
-    assert_eq!((swept.get("Retired"), swept.get("LeftToNextSweep")), (1, 0));
+    assert_eq!((swept.get(Metric::Retired), swept.get(Metric::LeftToNextSweep)), (1, 0));
     assert_eq!(story.live(), 0);
     story.end();
 }

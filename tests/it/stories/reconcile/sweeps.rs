@@ -1,6 +1,6 @@
 //! What no event told: a sweep finds it, within its time and its calls.
 
-use super::{LABELS, Op, Story};
+use super::{LABELS, Metric, Op, Story};
 use crate::http::{OWNER, PAT_SECRET, Service};
 use crate::model::{bus::Secrets, github::Scope};
 use serde_json::json;
@@ -14,7 +14,7 @@ async fn a_registration_without_a_task_goes_back_to_dispatch() {
     let minted = story.world.github().mint(&Scope::organization(OWNER), &name, 1, &LABELS, now);
     let left_by_a_crash = minted.expect("a registration");
     let swept = story.sweep().await;
-    assert_eq!((swept.get("Settled"), swept.get("LeftToNextSweep")), (1, 0));
+    assert_eq!((swept.get(Metric::Settled), swept.get(Metric::LeftToNextSweep)), (1, 0));
     assert_eq!(story.count(Op::DeleteRunner), 0, "dispatch decides: it may only have been slow");
 
     // Its first receive leaves time to another delivery, its second takes over.
@@ -35,7 +35,7 @@ async fn a_task_whose_instance_has_to_start_first_is_waited_for() {
     story.world.ecs().launched_by(task, "instances");
     story.world.advance(Duration::minutes(25));
     let swept = story.sweep().await;
-    assert_eq!((swept.get("Replaced"), swept.get("Retired"), story.live()), (0, 0, 1));
+    assert_eq!((swept.get(Metric::Replaced), swept.get(Metric::Retired), story.live()), (0, 0, 1));
     story.world.boot();
     story.world.assign();
     assert_eq!(story.status(job), "in_progress");
@@ -52,7 +52,7 @@ async fn a_runner_that_never_connects_is_replaced_announced_first() {
     story.world.ecs().start(hung, now);
     story.world.take_calls();
     let swept = story.sweep_after_the_timeout().await;
-    assert_eq!(swept.get("Replaced"), 1);
+    assert_eq!(swept.get(Metric::Replaced), 1);
     let order = story.order(&[Op::SendMessage, Op::DeleteRunner, Op::StopTask]);
     assert_eq!(order, [Op::SendMessage, Op::DeleteRunner, Op::StopTask]);
 
@@ -70,8 +70,8 @@ async fn a_runner_that_lost_its_job_is_replaced() {
     story.world.assign();
     let now = story.fleet.now();
     story.world.github().lose_job(job, false, now);
-    assert_eq!(story.sweep().await.get("Replaced"), 0, "not before the time-out");
-    assert_eq!(story.sweep_after_the_timeout().await.get("Replaced"), 1);
+    assert_eq!(story.sweep().await.get(Metric::Replaced), 0, "not before the time-out");
+    assert_eq!(story.sweep_after_the_timeout().await.get(Metric::Replaced), 1);
     story.dispatch_announced().await;
     story.world.boot();
     story.world.assign();
@@ -83,12 +83,12 @@ async fn a_runner_that_lost_its_job_is_replaced() {
 #[tokio::test]
 async fn a_sweep_that_may_not_look_is_none() {
     let story = Story::begin().await;
-    assert_eq!(story.sweep().await.get("Swept"), 1);
+    assert_eq!(story.sweep().await.get(Metric::Swept), 1);
     let reset = story.fleet.now() + Duration::minutes(7);
     story.world.fail(Op::ListRunners).once().before().primary_rate_limit(reset);
-    assert_eq!(story.sweep().await.get("Swept"), 0);
+    assert_eq!(story.sweep().await.get(Metric::Swept), 0);
     story.world.advance(Duration::minutes(8));
-    assert_eq!(story.sweep().await.get("Swept"), 1);
+    assert_eq!(story.sweep().await.get(Metric::Swept), 1);
     story.end();
 }
 
@@ -101,11 +101,11 @@ async fn a_sweep_that_runs_out_of_time_leaves_the_rest_to_the_next() {
     story.world.boot();
     story.world.advance(Duration::minutes(11));
     let swept = story.tell_within(&[story.schedule()], Duration::seconds(19)).await;
-    assert_eq!((swept.get("Retired"), swept.get("LeftToNextSweep")), (0, 3));
+    assert_eq!((swept.get(Metric::Retired), swept.get(Metric::LeftToNextSweep)), (0, 3));
     assert_eq!(story.live(), 3);
 
     let swept = story.sweep().await;
-    assert_eq!((swept.get("Retired"), swept.get("LeftToNextSweep")), (3, 0));
+    assert_eq!((swept.get(Metric::Retired), swept.get(Metric::LeftToNextSweep)), (3, 0));
     story.end();
 }
 
@@ -115,7 +115,7 @@ async fn a_sweep_that_waited_too_long_leaves_everything_to_the_next() {
     let late = story.schedule();
     story.world.advance(Duration::minutes(11));
     let swept = story.tell_within(&[late], Duration::minutes(2)).await;
-    assert_eq!(swept.get("Skipped"), 1);
+    assert_eq!(swept.get(Metric::Skipped), 1);
     assert!(story.world.calls().is_empty(), "{}", story.world.calls());
     story.end();
 }
@@ -138,7 +138,7 @@ async fn an_event_made_good_by_another_delivery_is_not_asked_for_again() {
         app.deliveries.sent_again(&first, 202, now);
     }
     story.world.advance(Duration::minutes(1));
-    assert_eq!(story.redeliver().await.get("Redelivered"), 1);
+    assert_eq!(story.redeliver().await.get(Metric::Redelivered), 1);
     let again = story.world.app().deliveries.take_redeliveries();
     assert_eq!(again.iter().map(|delivery| delivery.guid.as_str()).collect::<Vec<_>>(), ["failed"]);
     story.end();
@@ -158,8 +158,8 @@ async fn sweep_the_log(story: &Story) -> (usize, usize, u64) {
     story.world.take_calls();
     let swept = story.redeliver().await;
     let again = story.world.app().deliveries.take_redeliveries().len();
-    assert_eq!(swept.get("Redelivered"), again as u64);
-    (story.count(Op::ListDeliveries), again, swept.get("NeedsOperator"))
+    assert_eq!(swept.get(Metric::Redelivered), again as u64);
+    (story.count(Op::ListDeliveries), again, swept.get(Metric::NeedsOperator))
 }
 
 #[tokio::test]
@@ -288,7 +288,7 @@ async fn looks_that_come_at_once_are_one() {
     assert_eq!(story.count(Op::ListDeliveries), 1);
     let late = only(story.schedule());
     story.world.advance(Duration::minutes(11));
-    assert_eq!(story.tell_within(&[late], Duration::minutes(2)).await.get("Skipped"), 1);
+    assert_eq!(story.tell_within(&[late], Duration::minutes(2)).await.get(Metric::Skipped), 1);
     story.end();
 }
 
@@ -305,7 +305,7 @@ async fn with_a_personal_access_token_deliveries_are_not_looked_at() {
     let story = Story::with(&[("GITHUB_SECRET_ARN", &Secrets::arn(PAT_SECRET))]).await;
     delivered(&story, "failed", 502);
     story.world.advance(Duration::minutes(5));
-    assert_eq!(story.redeliver().await.get("Redelivered"), 0);
+    assert_eq!(story.redeliver().await.get(Metric::Redelivered), 0);
     assert_eq!(story.count(Op::ListDeliveries), 0);
     story.end();
 }
@@ -364,7 +364,7 @@ async fn large_sweep(crosswise: bool) -> (usize, usize, usize) {
     let swept = story.sweep().await;
     // Where the chain is too long, it is not clear who needs the runner.
     let retired = if crosswise { 0 } else { CANDIDATES };
-    assert_eq!((swept.get("Retired"), swept.get("LeftToNextSweep")), (retired as u64, 0));
+    assert_eq!((swept.get(Metric::Retired), swept.get(Metric::LeftToNextSweep)), (retired as u64, 0));
     let calls = story.world.calls();
     // Who took whose runner: the tasks that stopped in the last hour are listed.
     let pages = RUNNERS / 100;
@@ -414,7 +414,7 @@ async fn once_an_hour_a_sweep_looks_how_far_runners_are_behind() {
     let mut seen = Vec::new();
     for _ in 0..12 {
         let swept = story.sweep().await;
-        seen.push((swept.get("RunnerReleasesBehind"), swept.get("LeftToNextSweep")));
+        seen.push((swept.get(Metric::RunnerReleasesBehind), swept.get(Metric::LeftToNextSweep)));
         story.world.advance(Duration::minutes(5));
     }
     seen.sort_unstable();
@@ -424,7 +424,7 @@ async fn once_an_hour_a_sweep_looks_how_far_runners_are_behind() {
     // When GitHub does not say, the sweep is a sweep all the same.
     story.world.fail(Op::ListDownloads).always().status(500);
     for _ in 0..12 {
-        assert_eq!(story.sweep().await.get("LeftToNextSweep"), 0);
+        assert_eq!(story.sweep().await.get(Metric::LeftToNextSweep), 0);
         story.world.advance(Duration::minutes(5));
     }
     story.world.finish_job(job);
@@ -440,8 +440,8 @@ async fn once_an_hour_a_sweep_holds_the_runner_group_against_the_policy() {
         let (mut wide, mut left) = (0, 0);
         for _ in 0..12 {
             let swept = story.sweep().await;
-            wide += swept.get("RunnerGroupTooWide");
-            left += swept.get("LeftToNextSweep");
+            wide += swept.get(Metric::RunnerGroupTooWide);
+            left += swept.get(Metric::LeftToNextSweep);
             story.world.advance(Duration::minutes(5));
         }
         assert_eq!((story.count(Op::GetGroup), left), (1, 0), "one of them looks, and none fails");
@@ -492,7 +492,7 @@ async fn the_groups_that_classes_name_are_held_against_the_policy_too() {
         story.world.set_now(hour + Duration::hours(hours));
         hours += 1;
         story.world.take_calls();
-        story.sweep().await.get("RunnerGroupTooWide")
+        story.sweep().await.get(Metric::RunnerGroupTooWide)
     };
     assert_eq!(too_wide().await, 1, "group 5 is open to all repositories, and its classes are not");
     assert_eq!(story.count(Op::GetGroup), 5, "the stack's, and each that is named, as it is named");
