@@ -52,7 +52,7 @@ Simulates a fleet, and checks that no job is lost, doubled or left behind.
   --exhaustive   every two things that can go wrong in small histories, instead of a long one
   --planted      what the checks say when a rule of the protocol is broken, for each rule
   --costs        calls a job at 1,000, 10,000 and 100,000 jobs an hour, and which limit is reached first; at --per-hour
-                 alone, if that is given
+                 alone, if that is given; with --mode container-minted or --harder those of the history
 ";
 
 struct Arguments {
@@ -170,7 +170,8 @@ fn main() -> ExitCode {
     if let Some(name) = &arguments.scene {
         return play(name, &arguments);
     }
-    if arguments.costs {
+    // Where the containers mint, or things go wrong, those of one history.
+    if arguments.costs && !arguments.container_minted && !arguments.harder {
         let loads: &[(u64, u64)] = match arguments.per_hour {
             None => &[(1_000, 2_000), (10_000, 10_000), (100_000, 50_000)],
             Some(per_hour) => &[(per_hour, arguments.jobs)],
@@ -220,6 +221,9 @@ fn simulate(arguments: &Arguments) -> ExitCode {
     }
     let seconds = began.elapsed().as_secs_f64();
     print!("{}", world.table());
+    if arguments.costs {
+        println!("\n{}", world.stats.kinds());
+    }
     println!("  {:<34} {seconds:>14.1}", "seconds");
     println!("  {:<34} {:>14.0}", "jobs simulated a second", jobs as f64 / seconds.max(0.001));
     println!();

@@ -19,8 +19,10 @@ pub struct Job {
     pub started: u32,
     /// The job that got a runner of its last.
     pub taken_by: Option<u64>,
-    /// One of GitHub's events that it runs, or is over, came through.
-    pub is_told: bool,
+    /// When the first of GitHub's events that it runs, or is over, came through.
+    pub told_at: Option<Ms>,
+    /// Dead letters.
+    pub letters: u32,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -77,7 +79,8 @@ impl Books {
             rejected: false,
             started: 0,
             taken_by: None,
-            is_told: false,
+            told_at: None,
+            letters: 0,
         };
         if plan::origin(plan.number) != plan.number {
             self.others.insert(plan.number, job);

@@ -21,7 +21,7 @@ use super::{
     runs::OfRun,
     tasks::Ending,
     text::{CLUSTER, rfc3339},
-    world::{Ev, MAX_ATTEMPTS, Todo, World, app_id, tell},
+    world::{Ev, Todo, World, app_id, tell},
 };
 use crate::model::{
     ecs::{self, ListTasks, Supply},
@@ -363,11 +363,15 @@ impl World {
         let Some(request) = call.request.take() else { return };
         let (fate, job, point, invocation) = (call.fate, call.job, call.point, call.invocation);
         let app = call.app;
+        self.current = invocation;
         let refused = is_github(point).then(|| self.charge(&request, app)).and_then(Result::err);
         let reply = match refused {
             Some(refused) => Err(refused),
             None => self.apply(request, point, job, fate == LATE_COPY),
         };
+        if point == Point::Reject && fate != 0 {
+            self.is_unsure_of_its_letter(job);
+        }
         let back = self.takes(20, 120, 21, id);
         let Some(call) = self.calls.get_mut(&id) else { return };
         match fate {
@@ -472,18 +476,18 @@ impl World {
             Request::CountTasks => Reply::Count(self.ecs.unstopped().len() as u32),
             Request::LiveTasks => {
                 let tasks = self.list_tasks(None, false, sight);
-                self.stats.calls[point as usize] += 2 * tasks.len() as u64 / 100;
+                self.more_calls(point, 2 * tasks.len() as u64 / 100);
                 Reply::Tasks(tasks)
             }
             Request::SomeTasks { ended } => {
                 let tasks = self.some_tasks(ended, sight);
-                self.stats.calls[point as usize] += u64::from(!tasks.is_empty());
+                self.more_calls(point, u64::from(!tasks.is_empty()));
                 Reply::Tasks(tasks)
             }
             Request::EndedTasks(started_by) => {
                 let tasks = self.list_tasks(started_by.as_deref(), true, sight);
                 // A hundred at a time, each listed and described.
-                self.stats.calls[point as usize] += 2 * tasks.len() as u64 / 100;
+                self.more_calls(point, 2 * tasks.len() as u64 / 100);
                 Reply::Tasks(tasks)
             }
             Request::StopTask(arn, reason) => {
@@ -530,7 +534,9 @@ impl World {
                 let minted = self.settings.container_minted;
                 if let Some(it) = self.books.job_mut(job).filter(|_| minted) {
                     it.is_owed |= which == Which::Jobs && !it.plan.is_taker();
-                    it.is_told |= which == Which::Lifecycle;
+                }
+                if which == Which::Lifecycle {
+                    self.is_told(job);
                 }
                 let time = match minted {
                     true => format!("\"time\":\"{}\",", rfc3339(self.now)),
@@ -543,6 +549,14 @@ impl World {
                 Reply::Done
             }
         })
+    }
+
+    /// One of the current invocation takes several.
+    fn more_calls(&mut self, point: Point, count: u64) {
+        self.stats.calls[point as usize] += count;
+        if let Some(by) = self.invoked.get(&self.current) {
+            self.stats.calls_by[*by][point as usize] += count;
+        }
     }
 
     /// Tasks, as ListTasks and DescribeTasks show them.
@@ -721,24 +735,6 @@ impl World {
             }
         }
         self.stats.announced += 1;
-    }
-
-    fn rejected(&mut self, body: &str, reason: &str, job: u64) {
-        tell!(self, job, "job {job} is rejected: {reason}");
-        self.stats.rejected += 1;
-        let started = self.books.job(job).map_or(0, |it| it.started);
-        if reason.is_empty() || started < MAX_ATTEMPTS {
-            let text = format!("rejected after {started} runners: {reason:?} {body}");
-            self.violation(Kind::Lost, job, text);
-        } else if self.all_runners_die() {
-            let text = "rejected, while all runners die whatever the job".to_owned();
-            self.violation(Kind::Lost, job, text);
-        }
-        if let Some(it) = self.books.job_mut(job) {
-            it.rejected = true;
-        }
-        // Somebody is told, and cancels it.
-        self.after(MINUTE, Ev::Cancel(job));
     }
 }
 

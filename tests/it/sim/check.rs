@@ -29,6 +29,8 @@ pub enum Kind {
     RunAgain,
     /// A job that went with its runner does not run again.
     Forgotten,
+    /// A dead letter for a job that runs, or is over, or that has one.
+    Letter,
 }
 
 impl fmt::Display for Kind {
@@ -41,6 +43,7 @@ impl fmt::Display for Kind {
             Kind::Killed => "killed",
             Kind::RunAgain => "run again",
             Kind::Forgotten => "forgotten",
+            Kind::Letter => "a letter too many",
         })
     }
 }
@@ -56,7 +59,7 @@ pub struct Violation {
 #[derive(Debug, Default)]
 pub struct Checks {
     pub violations: Vec<Violation>,
-    pub counts: [u64; 7],
+    pub counts: [u64; 8],
     /// Milliseconds for which tasks have lived past their bound.
     pub leaked_ms: u64,
     /// Until when something that is no job's fault let no runner live.
@@ -231,7 +234,7 @@ impl World {
     /// Container-minted: a job got its runner of which none of GitHub's events came through, and nobody delivers those again.
     fn is_nobodys_to_see(&self, job: &books::Job) -> bool {
         let taker = job.taken_by.and_then(|taker| self.books.job(taker));
-        self.settings.container_minted && taker.is_some_and(|taker| !taker.is_told)
+        self.settings.container_minted && taker.is_some_and(|taker| taker.told_at.is_none())
     }
 
     /// A job that nobody heard of is cancelled in the end.

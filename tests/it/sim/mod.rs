@@ -19,7 +19,7 @@
 //! | [`forms`] | facts in the library's own types |
 //! | [`ports`] | the library's ports, each call a point where the process can die or the answer be lost |
 //! | [`lambda`] | the functions, their invocations, and the loop |
-//! | [`check`] | what must hold at every step, and at the end |
+//! | [`check`], [`letters`] | what must hold at every step, and at the end |
 //! | [`older`] | functions of the release before beside this one's |
 //! | [`planted`], [`faults`] | faults planted on purpose, each of which the checks must catch |
 //! | [`scenes`] | what classes promise, tried in long histories |
@@ -37,6 +37,7 @@ pub mod faults;
 pub mod forms;
 pub mod jobs;
 pub mod lambda;
+pub mod letters;
 pub mod messages;
 pub mod older;
 pub mod plan;

@@ -115,6 +115,20 @@ impl Stats {
         self.calls_of(is_ecs)
     }
 
+    /// Calls a job, by kind and by who makes them.
+    pub fn kinds(&self) -> String {
+        let a_job = |count: u64| count as f64 / self.jobs.max(1) as f64;
+        let mut kinds = String::new();
+        for point in POINT_LIST.iter().filter(|point| self.calls[**point as usize] > 0) {
+            let _ = write!(kinds, "  {point:<16?} {:>6.3}", a_job(self.calls[*point as usize]));
+            for (by, calls) in BY.iter().zip(&self.calls_by).filter(|(_, calls)| calls[*point as usize] > 0) {
+                let _ = write!(kinds, ", {by} {:.3}", a_job(calls[*point as usize]));
+            }
+            kinds.push('\n');
+        }
+        kinds
+    }
+
     /// Calls that nobody would make if no job were to run again.
     pub fn calls_for_authors(&self) -> u64 {
         let [dispatch, .., author] = &self.calls_by;
@@ -242,15 +256,16 @@ impl World {
         table
     }
 
-    /// `lost=0 doubled=0 leaked=0 killed=0`.
+    /// `lost=0 doubled=0 leaked=0 killed=0 letters=0`.
     pub fn verdict(&self) -> String {
         let count = |kind: Kind| self.checks.counts[kind as usize];
         let mut verdict = format!(
-            "lost={} doubled={} leaked={} killed={}",
+            "lost={} doubled={} leaked={} killed={} letters={}",
             count(Kind::Lost) + count(Kind::Limit),
             count(Kind::Doubled),
             count(Kind::Leaked),
-            count(Kind::Killed)
+            count(Kind::Killed),
+            count(Kind::Letter)
         );
         if self.settings.author {
             let _ = write!(verdict, " again={} forgotten={}", count(Kind::RunAgain), count(Kind::Forgotten));
@@ -308,15 +323,7 @@ pub fn costs(loads: &[(u64, u64)], apps: usize) -> String {
             first.0,
             first.1 * 100.0,
         );
-        let _ = writeln!(kinds, "\n{per_hour} jobs an hour:");
-        for point in POINT_LIST.iter().filter(|point| stats.calls[**point as usize] > 0) {
-            let _ = write!(kinds, "  {point:<16?} {:>6.3}", a_job(stats.calls[*point as usize]));
-            for (by, calls) in BY.iter().zip(&stats.calls_by).filter(|(_, calls)| calls[*point as usize] > 0)
-            {
-                let _ = write!(kinds, ", {by} {:.3}", a_job(calls[*point as usize]));
-            }
-            kinds.push('\n');
-        }
+        let _ = writeln!(kinds, "\n{per_hour} jobs an hour:\n{}", stats.kinds());
     }
-    text + &kinds
+    text + kinds.trim_end()
 }
