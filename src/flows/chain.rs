@@ -27,7 +27,8 @@ use crate::{
 const MOST_ASKED: usize = 2;
 /// The same in a sweep, which has read all tags: it remembers the answers, and decides of runners that cost money. And where
 /// there are warm pools: jobs that were left to one bring no runner of their own, so chains are longer, and each that is
-/// given up would start one too many, which makes the next ones longer still.
+/// given up would start one too many, which makes the next ones longer still. And before a job is given up that has another's
+/// runner.
 const MOST_ASKED_FAR: usize = 16;
 
 /// What is at the end of a chain.
@@ -63,8 +64,8 @@ impl Debt {
             Debt::OnItsOwn { .. } => Owed::ToNobody("the job runs, or ran, on its own runner"),
             Debt::HeldBack => Owed::HeldBack,
             Debt::ToNobody(why) => Owed::ToNobody(why),
-            // Of labels that are equal, any runner is as good: one that died is owed to somebody.
-            Debt::Unsaid | Debt::TooLong => Owed::Unsaid,
+            Debt::Unsaid => Owed::Unsaid,
+            Debt::TooLong => Owed::TooFar,
             Debt::Unclear => Owed::Unclear,
         }
     }
@@ -102,8 +103,8 @@ pub(crate) struct Chain<'a, G, E> {
     pub(crate) ecs: &'a E,
     /// What the tags of all tasks say, where somebody has read them.
     pub(crate) taken: Option<&'a Taken>,
-    /// Whether there are warm pools.
-    pub(crate) pools: bool,
+    /// Whether a long chain is worth asking for.
+    pub(crate) far: bool,
     /// Since when a runner is asked for.
     pub(crate) asked_at: Option<OffsetDateTime>,
     pub(crate) memory: &'a Memory,
@@ -123,7 +124,7 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
     /// Follows the chain from `next`, the runner that its job would get.
     pub(crate) async fn debt(&self, mut next: Replacement) -> Result<Debt, CallError> {
         let own = next.job_id;
-        let most = if self.taken.is_some() || self.pools { MOST_ASKED_FAR } else { MOST_ASKED };
+        let most = if self.taken.is_some() || self.far { MOST_ASKED_FAR } else { MOST_ASKED };
         let (mut seen, mut asked) = (BTreeSet::new(), 0);
         loop {
             let job = next.job_id;

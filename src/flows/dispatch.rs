@@ -124,7 +124,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                     }
                     Err(outcome) => outcome,
                 };
-                self.settled(event.job, outcome)
+                self.settled(event.job, outcome).await
             }
             Ok(Message::Replacement(replacement)) => {
                 let asked = if replacement.registered { Asked::HandedBack } else { Asked::Announced };
@@ -133,7 +133,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                     Ok(verdict) => self.serve(verdict, |_| asked, &job, receives, budget).await,
                     Err(outcome) => outcome,
                 };
-                self.settled(job, outcome)
+                self.settled(job, outcome).await
             }
         }
     }
@@ -275,8 +275,27 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         outcome
     }
 
+    /// What can never be done goes to the dead-letter queue, unless GitHub says that the job runs, or is over: then nobody
+    /// needs it any more.
+    async fn rejected(&self, reason: String, job: &Job) -> Result<Outcome, CallError> {
+        if self.github.is_none() {
+            return Ok(Outcome::Rejected(reason));
+        }
+        Ok(match self.eyes()?.job(&job.target, job.id).await? {
+            Owed::ToTheJob | Owed::Unsaid | Owed::HeldBack => Outcome::Rejected(reason),
+            Owed::ToNobody(why) => skip(SkipReason::NotQueued, why),
+            Owed::ToAnother | Owed::Unclear | Owed::TooFar => {
+                skip(SkipReason::NotQueued, "the job runs, or ran, on a runner that it could be given")
+            }
+        })
+    }
+
     /// What became of the job's message; its author is told where that says something.
-    fn settled(&self, job: Job, outcome: Outcome) -> Handled {
+    async fn settled(&self, job: Job, outcome: Outcome) -> Handled {
+        let outcome = match outcome {
+            Outcome::Rejected(reason) => self.rejected(reason, &job).await.unwrap_or_else(Outcome::from),
+            outcome => outcome,
+        };
         let now = self.clock.now();
         let offered = &self.policy.offered;
         let notice = self.check_runs.then(|| notices::of(&job, &outcome, offered, now)).flatten();
@@ -409,8 +428,9 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     ) -> Result<(), CallError> {
         match look {
             Look::Job => case.now.owed = Some(self.eyes()?.job(&job.target, job.id).await?),
-            Look::Debt => {
-                let debt = self.eyes()?.debt(job).await?;
+            Look::Debt | Look::FarDebt => {
+                case.far |= look == Look::FarDebt;
+                let debt = self.eyes()?.debt(job, case.far).await?;
                 case.now.owed = Some(match debt.owed(job.id) {
                     // Nobody could be told: then a runner is started here.
                     Owed::ToAnother if !self.queue.can_announce() => Owed::Unclear,

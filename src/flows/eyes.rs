@@ -46,28 +46,29 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
             Link::NotOwed(why) => Owed::ToNobody(why),
             Link::Got { runner: Purpose::Job(other, _), .. } if other != job => Owed::ToAnother,
             Link::Got { .. } => Owed::ToNobody("the job runs, or ran, on a runner that owes nothing"),
-            Link::Unsettled | Link::Unsaid => Owed::Unsaid,
+            Link::Unsettled => Owed::Unclear,
+            Link::Unsaid => Owed::Unsaid,
         })
     }
 
-    fn chain(&self, asked_at: Option<OffsetDateTime>) -> Chain<'_, G, E> {
+    fn chain(&self, asked_at: Option<OffsetDateTime>, far: bool) -> Chain<'_, G, E> {
         Chain {
             asked_at,
             github: self.github,
             ecs: self.ecs,
             taken: None,
-            pools: self.pools,
+            far: far || self.pools,
             memory: self.memory,
             names: self.names,
             now: self.now,
         }
     }
 
-    /// Who the runner of that job is owed to, to the end of the chain.
-    pub(crate) async fn debt(&self, job: &Job) -> Result<Debt, CallError> {
+    /// Who the runner of that job is owed to, to the end of the chain; `far`: also where that is long.
+    pub(crate) async fn debt(&self, job: &Job, far: bool) -> Result<Debt, CallError> {
         let own = Replacement::new(job.id, job.attempt, job.target.clone());
         // An event is on its way for a while, or comes again hours later: its job may take a runner before it is here.
-        let debt = self.chain(job.created_at.or(job.asked_at)).debt(own).await?;
+        let debt = self.chain(job.created_at.or(job.asked_at), far).debt(own).await?;
         if debt == Debt::Unsaid && job.target.repository.is_some() {
             tracing::warn!(
                 job = job.id.0,

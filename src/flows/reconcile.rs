@@ -23,7 +23,7 @@ use crate::{
         memory::Memory,
         watch::{self, Looks},
     },
-    ids::{Attempt, JobId, Purpose, RunId, is_ours, started_by},
+    ids::{Attempt, JobId, Purpose, RunId, RunnerNames, is_ours, started_by},
     intake::{
         lifecycle::{self, Lifecycle, StoppedTask},
         notice::{Interrupted, What, Word},
@@ -42,6 +42,7 @@ use crate::{
     },
     protocol::{
         books::{Runner, ran_target, target},
+        debt::{Link, link},
         life::{self, Life, Reg, life, reg},
         outbreak::Outbreak,
         tend::Heard,
@@ -349,7 +350,7 @@ where
             github,
             ecs: &self.ecs,
             taken,
-            pools: !self.basins().is_empty(),
+            far: !self.basins().is_empty(),
             asked_at: None,
             memory: &self.memory,
             names: &self.policy.names,
@@ -371,18 +372,42 @@ where
             return Ok(done.and(Metric::NeedsOperator, 1));
         }
         let is_failure = cause.stop.is_none_or(Stop::may_be_the_job_s);
-        if is_failure && cause.failures() + 1 >= self.max_attempts {
-            let reason = format!(
-                "MAX_ATTEMPTS: {} runners were started for job {job} and none took a job; the last one stopped: \
-                 {why}; mend that, then send this message to the job queue",
-                self.max_attempts
-            );
-            tracing::error!(job = job.0, "{reason}");
-            self.queue.reject(&replacement.to_body(), &reason).await?;
-            self.tell_given_up(replacement).await;
-            return Ok(Done::new(Metric::Rejected, reason));
+        match cause.failures_of(job, &self.policy.names) {
+            Some(failures) if is_failure && failures + 1 >= self.max_attempts => {
+                self.give_up(replacement, why).await
+            }
+            _ => self.announce_anyway(replacement, why).await,
         }
-        self.announce_anyway(replacement, why).await
+    }
+
+    /// The last of `MAX_ATTEMPTS` runners has died. What led here may be doubt, or old: first, GitHub is asked about that
+    /// very job. One that has another's runner may lead to a job that has none, which dispatch finds out.
+    async fn give_up(&self, replacement: Replacement, why: &str) -> Result<Done, CallError> {
+        let (job, place) = (replacement.job_id, replacement.target());
+        if let Some(github) = self.github.as_ref().filter(|_| place.repository.is_some()) {
+            let state = github.job(&place, job).await?;
+            match link(state.as_ref(), &self.policy.names, self.clock.now()) {
+                Link::Waits | Link::Unsaid => {}
+                Link::Unsettled => return self.announce_anyway(replacement, why).await,
+                Link::Got { runner: Purpose::Job(owner, _), .. } if owner != job => {
+                    return self.announce_anyway(replacement, why).await;
+                }
+                Link::Got { .. } => {
+                    return Ok(Done::new(Metric::Settled, "the job runs, or ran, on another runner"));
+                }
+                Link::HeldBack => return Ok(Done::new(Metric::Settled, "the job waits for approval")),
+                Link::NotOwed(why) => return Ok(Done::new(Metric::Settled, why)),
+            }
+        }
+        let reason = format!(
+            "MAX_ATTEMPTS: {} runners were started for job {job} and none took a job; the last one stopped: {why}; mend \
+             that, then send this message to the job queue",
+            self.max_attempts
+        );
+        tracing::error!(job = job.0, "{reason}");
+        self.queue.reject(&replacement.to_body(), &reason).await?;
+        self.tell_given_up(replacement).await;
+        Ok(Done::new(Metric::Rejected, reason))
     }
 
     /// Whatever comes of that, the job is in the dead-letter queue. Why the last one stopped is for operators.
@@ -456,9 +481,12 @@ impl<'a> Cause<'a> {
         Cause { why, stop: None, task: None }
     }
 
-    /// Runners that were started for the job before this one, and died.
-    fn failures(&self) -> u32 {
-        self.task.map_or(0, |task| TaskTags(&task.tags).failures())
+    /// Runners that were started for the job before this one, and died; `None` if this one was started for another.
+    fn failures_of(&self, job: JobId, names: &RunnerNames) -> Option<u32> {
+        let Some(task) = self.task else { return Some(0) };
+        let tags = TaskTags(&task.tags);
+        let is_another = tags.purpose(names).and_then(|it| it.job()).is_some_and(|owner| owner != job);
+        Some(tags.failures()).filter(|_| !is_another)
     }
 
     /// What a job that went with it is counted as.

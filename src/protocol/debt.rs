@@ -68,6 +68,8 @@ pub enum Owed {
     Unsaid,
     /// To another job, perhaps: the chain ends in one that GitHub does not show, or in none that is clear yet.
     Unclear,
+    /// The same: this one took a runner, and the chain goes on for longer than was asked.
+    TooFar,
     /// To nobody until it is approved, and then GitHub sends an event.
     HeldBack,
     /// To nobody, for this reason.

@@ -156,6 +156,8 @@ pub struct Case {
     pub most: u32,
     /// The job at the end of the chain was announced in this one's place.
     pub forwarded: bool,
+    /// The chain was followed as far as it is ever followed.
+    pub far: bool,
     /// The attempt, this or a later one, whose runner waits for work already.
     pub crew: Option<Option<Attempt>>,
     /// The attempts whose tasks have ended, as far as ECS shows them.
@@ -180,6 +182,7 @@ impl Case {
             begun: false,
             most,
             forwarded: false,
+            far: false,
             crew: None,
             ended: None,
             useless: 0,
@@ -233,6 +236,8 @@ pub enum Look {
     Job,
     /// Who took whose runner: to whom does the job lead?
     Debt,
+    /// The same, also where that is far.
+    FarDebt,
     /// The job's live tasks and their registrations: does a runner wait already?
     Crew,
     /// The job's live tasks: is there one of this attempt, or of a later one?
@@ -413,7 +418,11 @@ fn next(c: &Case) -> Step {
         Some(Owed::ToNobody(why)) => Step::End(NotOwed(why)),
         Some(Owed::HeldBack) => Step::End(NotOwed("the job waits for approval")),
         Some(Owed::ToAnother) => Do(Forward),
-        Some(_) if c.failures() >= c.most => Step::End(GivenUp),
+        Some(Owed::ToTheJob | Owed::Unsaid) if c.failures() >= c.most => Step::End(GivenUp),
+        // It has another's runner, so it is not given up: it may lead to a job that has none.
+        Some(Owed::TooFar) if c.failures() >= c.most && !c.far => See(Look::FarDebt),
+        Some(_) if c.failures() >= c.most && c.patient => Step::End(Unclear),
+        Some(_) if c.failures() >= c.most => Step::End(NotOwed("the job runs, or ran, on another's runner")),
         Some(_) => Do(NextAttempt),
     }
 }

@@ -61,14 +61,27 @@ fn answers(case: &Case, step: Step) -> Vec<Case> {
         tries.iter().map(named).collect()
     };
     match step {
-        See(Look::Job) => [Owed::ToTheJob, Owed::ToAnother, Owed::Unsaid, Owed::HeldBack, NOBODY]
-            .map(|owed| with(&|c| c.now.owed = Some(owed)))
-            .into(),
-        See(Look::Debt) => {
+        See(Look::Job) => {
             [Owed::ToTheJob, Owed::ToAnother, Owed::Unsaid, Owed::Unclear, Owed::HeldBack, NOBODY]
                 .map(|owed| with(&|c| c.now.owed = Some(owed)))
                 .into()
         }
+        See(Look::Debt | Look::FarDebt) => [
+            Owed::ToTheJob,
+            Owed::ToAnother,
+            Owed::Unsaid,
+            Owed::Unclear,
+            Owed::TooFar,
+            Owed::HeldBack,
+            NOBODY,
+        ]
+        .map(|owed| {
+            with(&|c| {
+                c.far |= step == See(Look::FarDebt);
+                c.now.owed = Some(owed);
+            })
+        })
+        .into(),
         See(Look::Tasks) => [None, Some(case.attempt)].map(|crew| with(&|c| c.crew = Some(crew))).into(),
         See(Look::Crew) => [None, Some(case.attempt), Some(case.attempt.next())]
             .map(|crew| with(&|c| c.crew = Some(crew)))
@@ -192,6 +205,8 @@ fn what_holds_in_every_play() {
                     case.now.name != Ours || end == End::Started,
                     "a registration without a task: {before:?}"
                 );
+                let waits = matches!(case.now.owed, Some(Owed::ToTheJob | Owed::Unsaid));
+                assert!(end != GivenUp || waits, "a job is given up that runs, or is over");
             }
             See(_) | Do(Discard) => {}
         }
@@ -224,34 +239,36 @@ fn no_row_can_be_dropped() {
     let whole = count(cases.iter().map(|(_, step)| *step));
     expect![[r#"
         378 × Do(Discard)
-        858 × Do(Forward)
-        501 × Do(Mint)
-        1098 × Do(NextAttempt)
+        1296 × Do(Forward)
+        591 × Do(Mint)
+        1464 × Do(NextAttempt)
         351 × Do(RunTask)
-        828 × Do(Spend)
-        69 × End(Contradicted)
-        354 × End(Duplicate("a runner for it is there already"))
+        1053 × Do(Spend)
+        81 × End(Contradicted)
+        471 × End(Duplicate("a runner for it is there already"))
         585 × End(Duplicate("its runner is there already"))
-        633 × End(Duplicate("its runner runs a job"))
+        705 × End(Duplicate("its runner runs a job"))
         465 × End(Duplicate("its task is there already"))
         162 × End(Duplicate("its task was started before, with other settings"))
-        441 × End(Duplicate("the runner of this attempt has run a job"))
+        477 × End(Duplicate("the runner of this attempt has run a job"))
         432 × End(Duplicate("the task of this attempt is over"))
         351 × End(Error)
-        849 × End(Forwarded)
-        1314 × End(GivenUp)
-        1230 × End(InFlight)
+        1287 × End(Forwarded)
+        1752 × End(GivenUp)
+        1248 × End(InFlight)
         6 × End(Lag)
-        855 × End(NotOwed("over"))
-        801 × End(NotOwed("the job waits for approval"))
+        1293 × End(NotOwed("over"))
+        450 × End(NotOwed("the job runs, or ran, on another's runner"))
+        1227 × End(NotOwed("the job waits for approval"))
         351 × End(Started)
-        12 × End(Unclear)
-        177 × Look(Crew)
+        876 × End(Unclear)
+        240 × Look(Crew)
         858 × Look(Debt)
+        438 × Look(FarDebt)
         189 × Look(Former)
         195 × Look(Holder)
         9 × Look(Job)
-        249 × Look(Stopped)
+        312 × Look(Stopped)
         81 × Look(Tasks)
     "#]]
     .assert_eq(&whole);

@@ -72,6 +72,21 @@ async fn of_ten_records_one_is_poison_and_one_is_throttled() {
     world.finish();
 }
 
+/// Nothing can be started for either: one waits, one is over, and nobody needs a letter about that one.
+#[tokio::test]
+async fn a_job_that_is_over_has_no_dead_letter() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    let too_large = [LABELS[0], LABELS[1], "cpu=64"];
+    let (waits, over) = (world.queue_job(&too_large), world.queue_job(&too_large));
+    let bodies = [waits, over].map(|job| world.queued(job));
+    assert!(world.github().cancel(over, fleet.now()));
+    assert_eq!(dispatch(&world, &fleet, &bodies).await, 0);
+    let letters: Vec<String> = world.letters(DEAD_LETTERS).into_iter().map(|(body, _)| body).collect();
+    assert_eq!(letters, bodies[..1]);
+    world.finish();
+}
+
 #[tokio::test]
 async fn a_dead_letter_queue_that_takes_nothing_loses_nothing() {
     let world = World::start();

@@ -89,6 +89,28 @@ async fn a_job_that_is_not_served_takes_a_runner_and_its_owner_gets_another_at_o
     }
 }
 
+/// Each of three has the next one's runner. That of the first dies, the only one that it may have: it is the fourth that waits.
+#[tokio::test]
+async fn a_job_that_runs_at_the_beginning_of_a_long_chain_is_not_given_up() {
+    let story = Story::with(&[("MAX_ATTEMPTS", "1")]).await;
+    let mut jobs = Vec::new();
+    for _ in 0..4 {
+        jobs.push(story.start_job().await);
+    }
+    story.world.boot();
+    let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+    for (job, task) in jobs.iter().zip(&tasks[1..]) {
+        story.assign(*job, story.runner_of(*task));
+    }
+    let exited = "Essential container in task exited";
+    story.world.kill_task(tasks[0], "EssentialContainerExited", exited, Some(139));
+    story.tell_stopped(tasks[0]).await;
+    assert_eq!(story.world.letters(DEAD_LETTERS), [], "{}", story.world.books());
+    story.runs_in_the_end(jobs[3]).await;
+    jobs[..3].iter().for_each(|job| story.world.finish_job(*job));
+    story.end();
+}
+
 /// Whoever may use the runner group can take every runner that is started for somebody else.
 #[tokio::test]
 async fn thefts_in_a_row_are_counted_slowed_down_and_cost_the_victim_no_attempt() {
