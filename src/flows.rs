@@ -18,6 +18,8 @@ mod drought;
 mod eyes;
 mod group;
 mod hands;
+mod hearsay;
+mod last;
 mod notices;
 mod patience;
 mod plan;

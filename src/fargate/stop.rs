@@ -60,6 +60,17 @@ impl Stop {
         self.exit() == Some(ExitReason::Idle)
     }
 
+    /// Whether a job ran on it, by what its container says.
+    pub fn tells_of_a_job(&self) -> bool {
+        let exit = self.exit().filter(|_| self.started);
+        matches!(exit, Some(ExitReason::Ended(0..=128) | ExitReason::Stopped | ExitReason::Hung))
+    }
+
+    /// Whether another container had registered a runner of its name.
+    pub fn is_of_a_twin(&self) -> bool {
+        self.exit() == Some(ExitReason::NameTaken)
+    }
+
     /// How the installation is to be mended, when it is its fault and not the job's: the next task would end the
     /// same way.
     pub fn fix(&self) -> Option<&'static str> {

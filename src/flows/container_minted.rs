@@ -2,7 +2,7 @@
 //! A runner that ended without a job is followed by another, unless the tags of the tasks tell that its job has one, or
 //! is over.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 
@@ -14,6 +14,7 @@ use crate::{
     },
     flows::{
         course::Course,
+        hearsay::{Hearsay, is_served, next_after},
         reconcile::{Cause, Reconciler, replacement, replacement_delay},
         tally::Tally,
     },
@@ -28,7 +29,7 @@ use crate::{
     },
     ports::{Deliveries, FindTasks, Github, Queue, StartTasks, Task, TendTasks, Timer},
     protocol::{
-        books::{self, Runner},
+        books::{self, BOOT, Runner},
         life::{self, Reg, life},
         tend::{Heard, Owed},
         timing,
@@ -44,35 +45,45 @@ where
     Q: Queue,
     C: Timer,
 {
-    /// That a job is over, or has another's runner, is written on those of its tasks that live: when they end without a
-    /// job, it is owed no other. A task that is started for it all the same ends by itself when it has been idle.
-    pub(crate) async fn write_down(&self, event: &WorkflowJob) -> Result<Option<Outcome>, CallError> {
-        let job = event.job.id;
-        let runner = event.runner_name.as_deref();
-        let is_news = match event.action {
-            Action::Completed => true,
-            Action::InProgress => runner.is_some(),
-            _ => false,
-        };
-        // Of its own runner, the task's tag tells.
-        let own = runner.and_then(|name| self.policy.names.read(name)).and_then(|purpose| purpose.job());
-        if self.github.is_some() || !is_news || own == Some(job) {
-            return Ok(None);
+    /// That a job is over is written on those of its tasks that live: ECS forgets the runner that it had sooner than them, and
+    /// when they end without a job, it is owed no other. The answer is whether there was none to write it on.
+    pub(crate) async fn write_down(&self, event: &WorkflowJob) -> Result<bool, CallError> {
+        let (job, runner) = (event.job.id, event.runner_name.as_deref());
+        let purpose = runner.and_then(|name| self.policy.names.read(name));
+        // Of the only runner that there was, its tag tells.
+        let is_its_first = purpose == Some(Purpose::Job(job, Attempt::FIRST));
+        if self.github.is_some() || event.action != Action::Completed || is_its_first {
+            return Ok(false);
         }
         let tasks = self.ecs.tasks_started_by(&started_by(job)).await?;
+        self.write_served(job, &tasks).await?;
+        Ok(tasks.is_empty())
+    }
+
+    /// Writes on those of the job's own tasks that live that it has another's runner, or is over.
+    pub(crate) async fn write_served(&self, job: JobId, tasks: &[Task]) -> Result<(), CallError> {
         let served = [(tags::JOB_SERVED.to_owned(), "true".to_owned())];
-        for task in tasks.iter().filter(|task| task.live && !TaskTags(&task.tags).job_is_served()) {
+        let is_unwritten = |task: &&Task| task.live && !is_served(task, job);
+        for task in tasks.iter().filter(is_unwritten) {
             self.ecs.tag(&task.arn, &served).await?;
         }
-        let age = event.arrived_at.map(|arrived_at| self.clock.now() - arrived_at);
-        let may_come = event.action == Action::Completed
-            && tasks.is_empty()
-            && age.is_some_and(|age| age < timing::LATE_LOOK);
-        Ok(may_come.then(|| {
-            let detail = "its task may be on its way".to_owned();
-            let wait = Wait::For(timing::UNTIL_SHOWN);
-            Outcome::Deferred(Deferral { reason: Reason::TooEarly, wait, detail })
-        }))
+        Ok(())
+    }
+
+    /// Whether a task of its own may live still.
+    pub(crate) fn is_young(&self, job: &Job) -> bool {
+        job.created_at.is_none_or(|created_at| self.clock.now() - created_at < 3 * BOOT)
+    }
+
+    /// The job is over, and there is nothing to write that on: its own message may wait for capacity, and its task be on its
+    /// way. `None`: it has been waited for long enough.
+    pub(crate) fn until_its_task(&self, event: &WorkflowJob) -> Option<Outcome> {
+        let age = self.clock.now() - event.arrived_at?;
+        let age = Duration::try_from(age).unwrap_or_default();
+        let wait = (age / 3).clamp(timing::UNTIL_SHOWN, timing::LONGEST_DELAY);
+        let detail = "the job is over, and its task may be on its way".to_owned();
+        let later = Deferral { reason: Reason::TooEarly, wait: Wait::For(wait), detail };
+        Some(Outcome::Deferred(later)).filter(|_| age < timing::LONGEST_WAIT_FOR_A_TASK)
     }
 
     /// Who is owed another runner, by the tags of all tasks; and that one.
@@ -83,7 +94,7 @@ where
         course: &Course,
     ) -> Result<(Owed, Option<Replacement>), CallError> {
         let stop = runner.task.as_ref().and_then(|task| task.stop.as_ref());
-        let read;
+        let heard;
         let told = match &course.told {
             Some(told) => told,
             // It died early, when its job was waiting still, or another in that one's place. Of equal labels, any runner
@@ -92,8 +103,8 @@ where
                 return Ok((Owed::ToAJob, Some(own)));
             }
             None => {
-                read = self.read_tags().await?;
-                &read
+                heard = self.hear().await?;
+                &*heard
             }
         };
         let next = match told.debt(own.job_id, runner.task.as_ref().map(|task| &task.arn)) {
@@ -101,6 +112,10 @@ where
             Debt::Served => return Ok((Owed::Served, None)),
             // Its own task is not listed yet.
             Debt::Unknown => own,
+            // GitHub would have given that job the runner that was idle, and what tells of it may be forgotten.
+            Debt::ToTheJobOf(task) if stop.is_some_and(Stop::was_idle) && self.is_long_over(task, &own) => {
+                return Ok((Owed::ToNobody, None));
+            }
             Debt::ToTheJobOf(task) => {
                 // Its own task may not be listed yet, and one before it be the newest.
                 let is_later = |next: &Replacement| next.job_id != own.job_id || next.attempt > own.attempt;
@@ -113,22 +128,24 @@ where
         Ok((Owed::ToAJob, Some(next)))
     }
 
+    /// Whether that is another job's runner, which ended so long ago that whoever was to follow it has.
+    fn is_long_over(&self, task: &Task, own: &Replacement) -> bool {
+        let stopped_at = task.stop.as_ref().and_then(|stop| stop.stopped_at);
+        TaskTags(&task.tags).purpose(&self.policy.names).and_then(|it| it.job()) != Some(own.job_id)
+            && stopped_at.is_some_and(|stopped_at| self.clock.now() - stopped_at > timing::LONG_OVER)
+    }
+
     fn is_served(&self, runner: &Runner) -> bool {
         runner.task.as_ref().is_some_and(|task| TaskTags(&task.tags).job_is_served())
     }
 
-    async fn read_tags(&self) -> Result<Told, CallError> {
-        let (ended, live) = (self.ecs.ended_tasks(None).await?, self.ecs.live_tasks().await?);
-        Ok(Told::read(ended.iter().chain(&live), &self.policy.names))
+    async fn hear(&self) -> Result<Arc<Told>, CallError> {
+        let (ecs, memory, names) = (&self.ecs, &self.memory, &self.policy.names);
+        Hearsay { ecs, memory, names, now: self.clock.now() }.told().await
     }
 
-    /// The runner after that task's.
     fn next_after(&self, task: &Task) -> Option<Replacement> {
-        let tags = TaskTags(&task.tags);
-        match tags.purpose(&self.policy.names)? {
-            Purpose::Job(job, attempt) => Some(replacement(job, attempt, tags.labels(), tags)),
-            Purpose::Pool { .. } => None,
-        }
+        next_after(task, &self.policy.names)
     }
 
     /// One sweep: tasks that do not start, those that are older than any job, and those that have ended and were not
@@ -140,7 +157,8 @@ where
     ) -> Result<(), CallError> {
         let (live, ended) = (self.ecs.live_tasks().await?, self.ecs.ended_tasks(None).await?);
         self.memory.forget_all_but(&ended);
-        let told = Told::read(ended.iter().chain(&live), &self.policy.names);
+        let told = Arc::new(Told::read(ended.iter().chain(&live), &self.policy.names));
+        self.memory.heard(self.clock.now(), told.clone());
         let unfollowed: Vec<&Task> = ended.iter().filter(|task| self.is_unfollowed(task, &told)).collect();
         let course = Course::by_tags(told);
         for runner in books::stuck(&live, &self.policy.names, self.clock.now(), self.idle_timeout) {
@@ -175,14 +193,12 @@ where
         };
         let owes = task.stop.as_ref().filter(|stop| stop.owes_a_runner());
         let takes = replacement_delay(attempt.next()) + 2 * timing::UNTIL_SHOWN;
-        // What is given up is written once, as far as nobody else knows that it was.
-        let tags = TaskTags(&task.tags);
-        let is_last = tags.failures() + 1 >= self.max_attempts;
+        // Later, what tells that its job is over may be forgotten sooner than this.
         let is_due = |stop: &Stop| {
             let since = stop.stopped_at.map(|stopped_at| self.clock.now() - stopped_at);
-            since.is_some_and(|since| since > takes && (!is_last || since < takes + 2 * timing::SWEEP_EVERY))
+            since.is_some_and(|since| since > takes && since < takes + timing::FOLLOWED_FOR)
         };
-        !tags.ran_a_job()
+        !TaskTags(&task.tags).ran_a_job()
             && owes.is_some_and(is_due)
             && told.is_newest(job, attempt)
             && !self.memory.is_followed(&task.arn)
@@ -199,7 +215,7 @@ where
 
     /// What was announced is not on the queue twice, as far as this process knows.
     pub(crate) fn note_followed(&self, task: &Task, done: &Done) {
-        if self.github.is_none() && done.count(Metric::Replaced) + done.count(Metric::Rejected) > 0 {
+        if self.github.is_none() && done.count(Metric::Replaced) > 0 {
             self.memory.follow(&task.arn);
         }
     }
@@ -219,7 +235,8 @@ where
         }
         let tags = TaskTags(&task.tags);
         let own = replacement(owner, attempt, tags.labels(), tags);
-        let next = match self.read_tags().await?.debt(owner, None) {
+        // Of the runner that it got, it is known: its task may be over, and nobody can write on it any more.
+        let next = match self.hear().await?.debt(owner, Some(&task.arn)) {
             Debt::ToNobody | Debt::Served => {
                 let why = "nobody is left without a runner";
                 return Ok(Outcome::Skipped(Skip::new(SkipReason::Runner, why)));

@@ -1,6 +1,6 @@
 //! What the steps of one sweep share.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
 use crate::{
     flows::chain::Taken,
@@ -14,7 +14,7 @@ pub(crate) struct Course {
     /// Which job got whose runner, where the tags of all tasks were read.
     pub(crate) taken: Option<Taken>,
     /// What the tags of all tasks tell, where GitHub cannot be asked.
-    pub(crate) told: Option<Told>,
+    pub(crate) told: Option<Arc<Told>>,
     /// Runners of the warm pools that wait or come, by the class.
     pub(crate) pools: RefCell<BTreeMap<Option<String>, u32>>,
     /// How many those are to be at the most, all pools together.
@@ -29,7 +29,7 @@ impl Course {
     }
 
     /// Of a sweep that GitHub cannot be asked in.
-    pub(crate) fn by_tags(told: Told) -> Self {
+    pub(crate) fn by_tags(told: Arc<Told>) -> Self {
         Course { told: Some(told), ..Course::default() }
     }
 

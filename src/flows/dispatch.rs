@@ -20,12 +20,13 @@ use crate::{
         document::Document,
         eyes::{self, Eyes},
         hands::{discard, run_task, spend_by_name},
+        hearsay::{Hearsay, is_served},
         memory::Memory,
         notices,
         plan::Plan,
         quota::Share,
     },
-    ids::{Attempt, JobId, Purpose, RunnerId, started_by},
+    ids::{Attempt, Purpose, RunnerId, started_by},
     intake::{
         classes::{Choice, Classes, StackPool},
         labels::CapacityLabel,
@@ -38,7 +39,8 @@ use crate::{
         outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
     },
     ports::{
-        Clock, Deleted, FindTasks, Github, JitConfig, Minted, Queue, RunTask, StartTasks, Started, TaskArn,
+        Clock, Deleted, FindTasks, Github, JitConfig, Minted, Queue, RunTask, StartTasks, Started, Task,
+        TaskArn,
     },
     protocol::{
         debt::Owed,
@@ -87,6 +89,8 @@ struct Seen {
     registration: Option<JitConfig>,
     holder: Option<RunnerId>,
     former: Vec<TaskArn>,
+    /// One of the job's own tasks says that it has a runner, or is over.
+    served: bool,
     started: Option<(Started, Capacity)>,
     error: Option<CallError>,
 }
@@ -125,6 +129,11 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                     Err(outcome) => outcome,
                 };
                 self.settled(event.job, outcome).await
+            }
+            Ok(Message::Replacement(replacement)) if replacement.last && self.github.is_none() => {
+                let job = Job { asked_at, ..replacement.into_job() };
+                let outcome = self.what_became_of_the_last(&job).await.unwrap_or_else(Outcome::from);
+                Handled { job: Some(job), outcome, notice: None }
             }
             Ok(Message::Replacement(replacement)) => {
                 let asked = if replacement.registered { Asked::HandedBack } else { Asked::Announced };
@@ -365,9 +374,9 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     ) -> Result<Outcome, CallError> {
         if self.github.is_some() {
             budget.may_mint(self.clock.now())?;
-            if let Err(later) = self.memory.drought.may_ask(&plan, self.clock.now()) {
-                return Ok(Outcome::Deferred(later));
-            }
+        }
+        if let Err(later) = self.memory.drought.may_ask(&plan, self.clock.now()) {
+            return Ok(Outcome::Deferred(later));
         }
         if let Some(later) = self.held_up(case.asked, &plan).await? {
             return Ok(later);
@@ -390,6 +399,10 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                     self.act(deed, &mut case, &plan, &mut seen, budget).await?;
                     case.now.owed = None;
                 }
+                Step::End(End::Started) if self.github.is_none() && case.failures() + 1 >= case.most => {
+                    self.look_again_at_the_last(&Job { attempt: case.attempt, ..job.clone() }).await?;
+                    return self.end(End::Started, &plan, seen);
+                }
                 Step::End(end) => return self.end(end, &plan, seen),
             }
         }
@@ -408,14 +421,13 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     }
 
     /// The attempt, this or a later one, of which a task lives.
-    async fn task_of(&self, job: JobId, from: Attempt) -> Result<Option<Attempt>, CallError> {
-        let tasks = self.ecs.tasks_started_by(&started_by(job)).await?;
+    fn crew_of(&self, tasks: &[Task], from: Attempt) -> Option<Attempt> {
         let its = tasks.iter().filter(|task| task.live);
         let mut purposes = its.filter_map(|task| TaskTags(&task.tags).purpose(&self.policy.names));
-        Ok(purposes.find_map(|it| match it {
+        purposes.find_map(|it| match it {
             Purpose::Job(_, attempt) if attempt >= from => Some(attempt),
             _ => None,
-        }))
+        })
     }
 
     async fn look(
@@ -438,10 +450,28 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 });
                 seen.debt = Some(debt);
             }
-            Look::Tasks => case.crew = Some(self.task_of(job.id, case.attempt).await?),
+            Look::Told => {
+                let hearsay = Hearsay {
+                    ecs: &self.ecs,
+                    memory: &self.memory,
+                    names: &self.policy.names,
+                    now: self.clock.now(),
+                };
+                let (owed, debt) = hearsay.owed(job, seen.served).await?;
+                // Nobody could be told: then a runner is started here.
+                let is_untold = owed == Owed::ToAnother && !self.queue.can_announce();
+                (case.now.owed, seen.debt) = (Some(if is_untold { Owed::ToTheJob } else { owed }), debt);
+            }
+            Look::Tasks => {
+                let tasks = self.ecs.tasks_started_by(&started_by(job.id)).await?;
+                seen.served |= tasks.iter().any(|task| is_served(task, job.id));
+                case.crew = Some(self.crew_of(&tasks, case.attempt));
+            }
             Look::Crew => case.crew = Some(self.eyes()?.crew(&plan.target, job.id, case.attempt).await?),
             Look::Stopped => {
-                case.ended = Some(eyes::stopped(&self.ecs, &self.policy.names, job.id).await?);
+                let tasks = self.ecs.ended_tasks(Some(&started_by(job.id))).await?;
+                seen.served |= tasks.iter().any(|task| is_served(task, job.id));
+                case.ended = Some(eyes::past(&tasks, &self.policy.names, job.id));
             }
             Look::Holder => {
                 let (life, id) = self.eyes()?.holder(&plan.target, &plan.purpose).await?;
@@ -464,6 +494,13 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         seen: &mut Seen,
         budget: &Budget,
     ) -> Result<(), CallError> {
+        if deed == Deed::Forward {
+            if let Some(Debt::To(next)) = &seen.debt {
+                self.queue.announce(&next.to_body(), Duration::ZERO).await?;
+            }
+            case.forwarded = true;
+            return Ok(());
+        }
         let github = self.github()?;
         match deed {
             Deed::Mint => case.now.name = self.mint(github, case.now.name, plan, seen, budget).await?,
@@ -486,14 +523,8 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 }
                 case.now.name = Name::GivenBack;
             }
-            Deed::Forward => {
-                if let Some(Debt::To(next)) = &seen.debt {
-                    self.queue.announce(&next.to_body(), Duration::ZERO).await?;
-                }
-                case.forwarded = true;
-            }
             // Those ask GitHub nothing.
-            Deed::RunTask | Deed::NextAttempt => {}
+            Deed::Forward | Deed::RunTask | Deed::NextAttempt => {}
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
 //! Where capacity was asked for in vain a moment ago: a mint, a RunTask and a DELETE for each job that waits would use
-//! up GitHub's limit for nothing.
+//! up GitHub's limit for nothing; where the container mints, ECS's.
 
 use std::{cell::RefCell, collections::BTreeMap};
 

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::{
     error::CallError,
-    fargate::tags::TaskTags,
+    fargate::{stop::Stop, tags::TaskTags},
     flows::{
         chain::{Chain, Debt},
         memory::Memory,
@@ -152,13 +152,9 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
 }
 
 /// The attempts of that job whose tasks have ended, as far as ECS shows them.
-pub(crate) async fn stopped<E: FindTasks>(
-    ecs: &E,
-    names: &RunnerNames,
-    job: JobId,
-) -> Result<BTreeMap<Attempt, Past>, CallError> {
+pub(crate) fn past(tasks: &[crate::ports::Task], names: &RunnerNames, job: JobId) -> BTreeMap<Attempt, Past> {
     let mut ended = BTreeMap::new();
-    for task in ecs.ended_tasks(Some(&crate::ids::started_by(job))).await? {
+    for task in tasks {
         let tags = TaskTags(&task.tags);
         if let Some(Purpose::Job(of, attempt)) = tags.purpose(names)
             && of == job
@@ -168,10 +164,10 @@ pub(crate) async fn stopped<E: FindTasks>(
                 (true, Some(ran)) if ran != job => Ended::RanAnother,
                 (true, _) => Ended::RanAJob,
             };
-            let is_failure = how == Ended::Idle && task.stop.is_some_and(|stop| stop.may_be_the_job_s());
+            let is_failure = how == Ended::Idle && task.stop.as_ref().is_some_and(Stop::may_be_the_job_s);
             let failures = tags.failures() + u32::from(is_failure);
             ended.entry(attempt).or_insert(Past { how, failures });
         }
     }
-    Ok(ended)
+    ended
 }

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use time::OffsetDateTime;
@@ -12,7 +13,7 @@ use crate::{
     ids::{JobId, Purpose},
     lambda::metric::Metric,
     ports::{Target, Task, TaskArn},
-    protocol::{redeliveries::Log, timing},
+    protocol::{redeliveries::Log, timing, told::Told},
 };
 
 /// A few megabytes.
@@ -33,6 +34,8 @@ pub struct Memory {
     givers: RefCell<BTreeMap<JobId, ()>>,
     /// Which job runs on a task never changes.
     tasks: RefCell<BTreeMap<JobId, Task>>,
+    /// What the tags of all tasks told, and when.
+    told: RefCell<Option<(OffsetDateTime, Arc<Told>)>>,
     /// Tasks that have ended, and were followed up.
     followed: RefCell<BTreeSet<TaskArn>>,
     counts: RefCell<BTreeMap<Metric, u64>>,
@@ -97,6 +100,15 @@ impl Memory {
 
     pub(crate) fn task_of(&self, job: JobId) -> Option<Task> {
         self.tasks.borrow().get(&job).cloned()
+    }
+
+    /// What the tags of all tasks told, if they were read since.
+    pub(crate) fn told(&self, since: OffsetDateTime) -> Option<Arc<Told>> {
+        self.told.borrow().as_ref().filter(|(at, _)| *at > since).map(|(_, told)| told.clone())
+    }
+
+    pub(crate) fn heard(&self, at: OffsetDateTime, told: Arc<Told>) {
+        self.told.replace(Some((at, told)));
     }
 
     /// Another runner was announced after that task, or its job given up.

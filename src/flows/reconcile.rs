@@ -131,7 +131,13 @@ where
         {
             self.memory.ran(event.job.id, &runner);
         }
-        if let Some(later) = self.write_down(event).await? {
+        let is_unwritten = self.write_down(event).await?;
+        // Once more, if its task may not have been shown.
+        let may_be_there = received.is_some_and(|it| it.times == 1) && self.is_young(&event.job);
+        if is_unwritten
+            && (event.runner_name.is_none() || may_be_there)
+            && let Some(later) = self.until_its_task(event)
+        {
             return Ok(later);
         }
         match (event.action, event.runner_name.as_deref()) {
@@ -143,7 +149,13 @@ where
                 {
                     Ok(skip(SkipReason::Runner, "the job ran; its runner goes by itself"))
                 }
-                Some(purpose) => self.taken(event, &purpose, received).await,
+                Some(purpose) => {
+                    let taken = self.taken(event, &purpose, received).await?;
+                    // The runner's task was over, so nothing tells that the job is.
+                    let is_untold = is_unwritten && self.memory.task_of(event.job.id).is_none();
+                    let later = self.until_its_task(event).filter(|_| is_untold);
+                    Ok(later.filter(|_| !matches!(taken, Outcome::Deferred(_))).unwrap_or(taken))
+                }
             },
             (Action::Completed, None) => match self.excludes(event).await? {
                 Some(excluded) => Ok(Outcome::Skipped(excluded)),
@@ -384,6 +396,12 @@ where
     /// very job. One that has another's runner may lead to a job that has none, which dispatch finds out.
     async fn give_up(&self, replacement: Replacement, why: &str) -> Result<Done, CallError> {
         let (job, place) = (replacement.job_id, replacement.target());
+        if self.github.is_none() {
+            return Ok(Done::new(
+                Metric::Settled,
+                "it was the job's last runner: dispatch, which started it, gives the job up",
+            ));
+        }
         if let Some(github) = self.github.as_ref().filter(|_| place.repository.is_some()) {
             let state = github.job(&place, job).await?;
             match link(state.as_ref(), &self.policy.names, self.clock.now()) {

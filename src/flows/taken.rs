@@ -66,7 +66,7 @@ where
             self.memory.lives(owner, &target(of_task));
             self.memory.gave(owner, job.id);
         }
-        let heard = of_task.ran_job() == Some(job.id);
+        let heard = self.says_so(&task, job);
         let owner = whose(purpose).filter(|_| serves_another);
         let is_equal = owner.is_some() && of_task.has_labels(&job.labels);
         let excluded = self.excludes(event).await?;
@@ -98,6 +98,15 @@ where
             return self.look_again(job, age, owner.filter(|_| is_equal), &task).await;
         }
         Ok(self.told(event, purpose, &task, excluded.filter(|_| serves_another)))
+    }
+
+    /// Whether the task is tagged with the job.
+    fn says_so(&self, task: &Task, job: &Job) -> bool {
+        let says_so = TaskTags(&task.tags).ran_job() == Some(job.id);
+        if says_so && self.github.is_none() {
+            self.memory.tagged(job.id, task.clone());
+        }
+        says_so
     }
 
     /// Writes down who uses the runner: on its task, which lives for as long as it does, and in the log.
@@ -206,6 +215,11 @@ where
             return Ok(true);
         }
         let own = self.ecs.tasks_started_by(&started_by).await?;
+        if self.github.is_none() {
+            // One that stands by ends by itself.
+            self.write_served(job.id, &own).await?;
+            return Ok(!own.is_empty());
+        }
         let stands_by = |task: &Task| task.live && !TaskTags(&task.tags).ran_a_job();
         Ok(!own.is_empty() && !own.iter().any(stands_by))
     }
@@ -247,6 +261,9 @@ where
             return Ok(its_own_serves());
         }
         // The job's own message was heard by then, if it ever is.
+        if self.github.is_none() && owner.is_none() {
+            return Ok(skip(SkipReason::ContainerMinted, "the runner stops by itself when it has been idle"));
+        }
         let may_be_late = owner.is_some() && !is_older(job, task);
         let wait = if may_be_late { timing::LATE_LOOK } else { timing::SECOND_LOOK };
         if age.is_some_and(|age| age < wait) {
@@ -290,9 +307,6 @@ where
 
     /// The job has got a runner that its own cannot stand in for.
     async fn retire_own(&self, own: &[Task]) -> Result<Outcome, CallError> {
-        if self.github.is_none() {
-            return Ok(skip(SkipReason::ContainerMinted, "the runner stops by itself when it has been idle"));
-        }
         let mut retired = 0;
         for task in own.iter().filter(|task| task.live && !TaskTags(&task.tags).ran_a_job()) {
             let runner = Runner::of_task(Life::Waiting, false, task, &self.policy.names);

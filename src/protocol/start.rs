@@ -244,6 +244,8 @@ pub enum Look {
     Tasks,
     /// The job's stopped tasks: which attempts are over?
     Stopped,
+    /// The tags of all tasks: to whom does the job lead?
+    Told,
     /// Who holds the name.
     Holder,
     /// The task that had the token before.
@@ -311,6 +313,8 @@ table! {
         match (c.asked, c.now.owed, c.crew, c.had(), c.now.name, c.now.launch);
 
     // The container mints for itself: nobody here sees the name, so RunTask's token guards the attempt, and ECS alone tells
+    "The one at the end of the chain has a message of its own.":
+        (.., Hidden, _) if c.forwarded              => Step::End(Forwarded);
     "An earlier delivery may have started a task on another capacity, under another token.":
         (_, _, None, _, Hidden, Launch::Untried) if c.several || c.asked != Fresh => See(Look::Tasks);
     "It has, or one of a later attempt.":
@@ -319,6 +323,12 @@ table! {
         (Old | Doubtful | Announced | HandedBack, _, Some(None), None, Hidden, Launch::Untried) if c.ended.is_none() => See(Look::Stopped);
     "RunTask would answer with the task that is over. Whoever is owed another was announced when it ended, or the sweep does.":
         (_, _, _, Some(_), Hidden, Launch::Untried) => Step::End(Duplicate("the task of this attempt is over"));
+    "Its job may be over by now, or have another's runner: the tags of the tasks tell.":
+        (Old | Doubtful | Announced | HandedBack, None, _, _, Hidden, Launch::Untried) => See(Look::Told);
+    "It is, or has, and nobody is left without.":
+        (_, Some(Owed::ToNobody(why)), .., Hidden, Launch::Untried) => Step::End(NotOwed(why));
+    "The job whose runner it has is left without one.":
+        (_, Some(Owed::ToAnother), .., Hidden, Launch::Untried) => Do(Forward);
     "The same request names the same task, so a repetition is harmless.":
         (.., Hidden, Launch::Untried)               => Do(RunTask);
     "The token was used before, with other settings.":

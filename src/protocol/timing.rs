@@ -51,6 +51,21 @@ pub const POOL_FIRST: Duration = seconds(8);
 pub const VERY_OLD: Duration = minutes(60);
 /// How far GitHub's and ECS's answers are assumed to lag behind; nobody documents it.
 pub const LAG: Duration = seconds(60);
+/// So long what the tags of all tasks told is good enough for others who ask, where the containers mint: each reading is of an
+/// hour's tasks.
+pub const TOLD: Duration = minutes(5);
+/// So long sweeps follow up a runner of which nobody else has, where the containers mint. ECS shows it for an hour, but the
+/// runner that its job had instead may have ended half an hour before it.
+pub const FOLLOWED_FOR: Duration = minutes(20);
+/// When a runner has been over for so long, the one that its job had instead may be forgotten already, where the containers mint:
+/// ECS shows tasks for an hour.
+pub const LONG_OVER: Duration = minutes(40);
+/// How long GitHub's event that a job was cancelled waits for the job's task, where the containers mint: the job's own message
+/// may wait for capacity. A task may be started later still, and then ends by itself.
+pub const LONGEST_WAIT_FOR_A_TASK: Duration = minutes(4 * 60);
+/// So long after the end of a job's last runner the job is given up, where the containers mint: by then GitHub's event that it
+/// is over has come, and whatever else follows that runner.
+pub const LAST_WORD: Duration = minutes(20);
 /// How long dispatch waits for ECS to show what was just done.
 pub const UNTIL_SHOWN: Duration = seconds(75);
 
@@ -141,6 +156,9 @@ const _: () = assert!(
         && more(SECOND_LOOK, SETTLED)
         && more(LATE_LOOK, SECOND_LOOK)
 );
+const _: () = assert!(more(LONG_OVER, FOLLOWED_FOR.saturating_add(LONGEST_DELAY)));
+const _: () = assert!(more(FOLLOWED_FOR, times(SWEEP_EVERY, 3)));
+const _: () = assert!(more(LAST_WORD, LONGEST_DELAY.saturating_add(UNTIL_SHOWN)));
 // The next sweep comes before a message of the one before is given up, and no two are at work for long.
 const _: () = assert!(more(SWEEP_EVERY, RECONCILE_TIMEOUT) && more(STALE, SWEEP_EVERY));
 const _: () = assert!(more(RECONCILE_TIMEOUT, ONE_STEP) && more(ONE_STEP, GITHUB_CALL));

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    fargate::tags::TaskTags,
+    fargate::{stop::Stop, tags::TaskTags},
     ids::{Attempt, JobId, Purpose, RunnerNames},
     ports::{Task, TaskArn},
 };
@@ -56,28 +56,54 @@ impl Told {
     }
 
     /// Follows the chain from that job, one of whose runners is gone: it may have been given another job's runner, that
-    /// one another's, … `gone` may be shown as if it lived.
-    pub fn debt(&self, mut job: JobId, gone: Option<&TaskArn>) -> Debt<'_> {
+    /// one another's, … `gone` may be shown as if it lived, or had run the job that it was started for.
+    pub fn debt(&self, job: JobId, gone: Option<&TaskArn>) -> Debt<'_> {
+        let Some(job) = self.end_of_chain(job) else { return Debt::ToNobody };
+        match self.newest.get(&job) {
+            None => Debt::Unknown,
+            Some((_, task)) if gone == Some(&task.arn) || TaskTags(&task.tags).ran_a_job() => {
+                Debt::ToTheJobOf(task)
+            }
+            Some((_, task)) if task.live => Debt::Served,
+            // It ran some job, and nobody told which: its own, most likely.
+            Some((_, task)) if task.stop.as_ref().is_some_and(Stop::tells_of_a_job) => Debt::ToNobody,
+            Some((_, task)) => Debt::ToTheJobOf(task),
+        }
+    }
+
+    /// The job that a runner which was asked for that one is owed to now; `None`: nobody. Whoever asks knows more of a job's
+    /// own runners than the tags of a moment ago tell.
+    pub fn owed(&self, job: JobId) -> Option<JobId> {
+        let end = self.end_of_chain(job)?;
+        let is_served = end != job && matches!(self.debt(end, None), Debt::ToNobody | Debt::Served);
+        Some(end).filter(|_| !is_served)
+    }
+
+    /// Whether the job is known to have a runner, or to be over.
+    pub fn knows(&self, job: JobId) -> bool {
+        self.runners.contains_key(&job) || self.served.contains(&job)
+    }
+
+    /// The newest runner that was started for the job.
+    pub fn newest_of(&self, job: JobId) -> Option<&Task> {
+        self.newest.get(&job).map(|(_, task)| task)
+    }
+
+    /// The job that is left without a runner; `None`: there is none.
+    fn end_of_chain(&self, mut job: JobId) -> Option<JobId> {
         let mut seen = BTreeSet::new();
         loop {
             if !seen.insert(job) {
-                return Debt::ToNobody;
+                return None;
             }
             match self.runners.get(&job) {
                 // Its own is owed to that one's.
                 Some(Purpose::Job(owner, _)) if *owner != job => job = *owner,
-                Some(_) => return Debt::ToNobody,
+                Some(_) => return None,
                 // On a runner that ECS has forgotten, perhaps.
-                None if self.served.contains(&job) => return Debt::ToNobody,
-                None => break,
+                None if self.served.contains(&job) => return None,
+                None => return Some(job),
             }
-        }
-        match self.newest.get(&job) {
-            None => Debt::Unknown,
-            Some((_, task)) if task.live && gone != Some(&task.arn) && !TaskTags(&task.tags).ran_a_job() => {
-                Debt::Served
-            }
-            Some((_, task)) => Debt::ToTheJobOf(task),
         }
     }
 
@@ -147,6 +173,49 @@ mod tests {
             (&[], "Unknown"),
         ] {
             assert_eq!(to(&told(runners), "1-1"), want, "{runners:?}");
+        }
+    }
+
+    /// Whoever asks for a job's runner knows of its own runners already; of those at the end of a chain, the tags tell.
+    #[test]
+    fn a_runner_that_was_asked_for_a_job_may_be_owed_to_another() {
+        let (live, ended) = (true, false);
+        for (runners, want) in [
+            (&[][..], Some(1)),
+            (&[("1-1", live, None, false)], Some(1)),
+            (&[("1-1", ended, None, false)], Some(1)),
+            (&[("1-1", ended, Some(2), false)], Some(1)),
+            (&[("1-1", ended, None, true)], None),
+            (&[("1-2", live, Some(1), false)], None),
+            (&[("pool-1-0", live, Some(1), false)], None),
+            (&[("2-1", live, Some(1), false)], Some(2)),
+            (&[("2-1", live, Some(1), false), ("2-2", live, None, false)], None),
+            (&[("2-1", live, Some(1), true)], None),
+            (&[("2-1", live, Some(1), false), ("1-1", live, Some(2), false)], None),
+        ] {
+            let told = told(runners);
+            assert_eq!(told.owed(JobId(1)), want.map(JobId), "{runners:?}");
+            assert!(want == Some(1) || told.knows(JobId(1)), "{runners:?}");
+        }
+    }
+
+    /// Its own, most likely, if nobody told of another: unless somebody does now.
+    #[test]
+    fn a_runner_that_ended_after_a_job_has_run_its_own() {
+        let ended = |code| {
+            let mut told = told(&[("1-1", false, Some(3), false), ("2-1", false, None, false)]);
+            let stop = Stop { started: true, exit_code: Some(code), ..Stop::default() };
+            for (_, task) in told.newest.values_mut() {
+                task.stop = Some(stop.clone());
+            }
+            told
+        };
+        let gone = TaskArn("2-1".to_owned());
+        for (code, is_owed) in [(0, false), (1, false), (89, false), (83, true), (84, true), (137, true)] {
+            let told = ended(code);
+            assert_eq!(told.debt(JobId(2), None) != Debt::ToNobody, is_owed, "{code}");
+            assert!(matches!(told.debt(JobId(2), Some(&gone)), Debt::ToTheJobOf(_)), "{code}");
+            assert!(matches!(told.debt(JobId(1), None), Debt::ToTheJobOf(_)), "another job had it: {code}");
         }
     }
 

@@ -43,6 +43,9 @@ pub struct Replacement {
     /// The attempt is registered already, and has no task: so the sweep found it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub registered: bool,
+    /// The attempt is started, and is the last: what becomes of it?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub last: bool,
 }
 
 impl Replacement {
@@ -59,6 +62,7 @@ impl Replacement {
             run_attempt: None,
             installation_id: place.installation,
             registered: false,
+            last: false,
         }
     }
 

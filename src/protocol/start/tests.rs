@@ -82,6 +82,9 @@ fn answers(case: &Case, step: Step) -> Vec<Case> {
             })
         })
         .into(),
+        See(Look::Told) => {
+            [Owed::ToTheJob, Owed::ToAnother, NOBODY].map(|owed| with(&|c| c.now.owed = Some(owed))).into()
+        }
         See(Look::Tasks) => [None, Some(case.attempt)].map(|crew| with(&|c| c.crew = Some(crew))).into(),
         See(Look::Crew) => [None, Some(case.attempt), Some(case.attempt.next())]
             .map(|crew| with(&|c| c.crew = Some(crew)))
@@ -167,7 +170,11 @@ fn what_holds_in_every_play() {
         let this_attempt: Vec<Step> = since.copied().collect();
         let is_hidden = case.now.name == Hidden;
         assert!(
-            !is_hidden || matches!(step, See(Look::Tasks | Look::Stopped) | Do(RunTask) | Step::End(_)),
+            !is_hidden
+                || matches!(
+                    step,
+                    See(Look::Tasks | Look::Stopped | Look::Told) | Do(RunTask | Forward) | Step::End(_)
+                ),
             "GitHub is asked where the container mints: {step:?}"
         );
         match step {
@@ -189,6 +196,8 @@ fn what_holds_in_every_play() {
                 assert!(!case.several || was(See(Look::Tasks)), "a second task on another capacity");
                 let is_known = case.asked == Fresh || was(See(Look::Stopped));
                 assert!(!is_hidden || is_known, "how many died before is not known");
+                let is_told = case.asked == Fresh || was(See(Look::Told));
+                assert!(!is_hidden || is_told, "nobody looked whether the job is over");
                 assert!(!is_hidden || case.had().is_none(), "RunTask answers with a task that is over");
                 assert!(!this_attempt.contains(&step), "two RunTasks of one attempt");
             }
@@ -239,7 +248,7 @@ fn no_row_can_be_dropped() {
     let whole = count(cases.iter().map(|(_, step)| *step));
     expect![[r#"
         378 × Do(Discard)
-        1296 × Do(Forward)
+        1440 × Do(Forward)
         591 × Do(Mint)
         1464 × Do(NextAttempt)
         351 × Do(RunTask)
@@ -253,11 +262,11 @@ fn no_row_can_be_dropped() {
         477 × End(Duplicate("the runner of this attempt has run a job"))
         432 × End(Duplicate("the task of this attempt is over"))
         351 × End(Error)
-        1287 × End(Forwarded)
+        1431 × End(Forwarded)
         1752 × End(GivenUp)
         1248 × End(InFlight)
         6 × End(Lag)
-        1293 × End(NotOwed("over"))
+        1437 × End(NotOwed("over"))
         450 × End(NotOwed("the job runs, or ran, on another's runner"))
         1227 × End(NotOwed("the job waits for approval"))
         351 × End(Started)
@@ -270,6 +279,7 @@ fn no_row_can_be_dropped() {
         9 × Look(Job)
         312 × Look(Stopped)
         81 × Look(Tasks)
+        144 × Look(Told)
     "#]]
     .assert_eq(&whole);
     let rows = start_rows();

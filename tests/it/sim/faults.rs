@@ -79,6 +79,14 @@ impl FaultyPort {
         if self.in_reconcile(Planted::UnsettledIsIdle) {
             return Task { started_at: None, ..task };
         }
+        self.tags_shown(task)
+    }
+
+    /// Its tags.
+    pub(super) fn tags_shown(&self, mut task: Task) -> Task {
+        if self.is(Planted::ServedUnseen) {
+            task.tags.remove(tags::JOB_SERVED);
+        }
         task
     }
 

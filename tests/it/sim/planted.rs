@@ -92,6 +92,10 @@ pub enum Planted {
     EndedNotLookedFor,
     /// A runner's container does not end it when no job comes.
     NeverIdle,
+    /// Container-minted: that a job is over is not seen on its tasks,
+    ServedUnseen,
+    /// nor is a job that is given up by one alone.
+    GivenUpTwice,
     /// A replacement has other labels than the job.
     WrongLabels,
     /// A replacement is announced as the attempt that it replaces.
@@ -142,10 +146,12 @@ pub const ALL: [(Planted, &str); 31] = [
 ];
 
 /// Those that show where the containers mint for themselves.
-pub const CONTAINER_MINTED: [(Planted, &str); 3] = [
+pub const CONTAINER_MINTED: [(Planted, &str); 5] = [
     (Planted::IdleNotFollowed, "a runner that ended idle not followed"),
     (Planted::EndedNotLookedFor, "a runner whose end nobody told of not looked for"),
     (Planted::NeverIdle, "an idle runner not ended by its container"),
+    (Planted::ServedUnseen, "that a job is over not seen on its tasks"),
+    (Planted::GivenUpTwice, "a job given up twice"),
 ];
 
 /// The ports, with the fault in front of them.
@@ -279,7 +285,7 @@ impl Deliveries for FaultyPort {
 
 impl FindTasks for FaultyPort {
     async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
-        self.port.live_tasks().await
+        Ok(self.port.live_tasks().await?.into_iter().map(|task| self.tags_shown(task)).collect())
     }
 
     async fn tasks_started_by(&self, started_by: &str) -> Result<Vec<Task>, CallError> {
@@ -290,7 +296,7 @@ impl FindTasks for FaultyPort {
     async fn ended_tasks(&self, started_by: Option<&str>) -> Result<Vec<Task>, CallError> {
         let tasks = self.port.ended_tasks(started_by).await?;
         let hides = self.is(Planted::EndedNotLookedFor) && started_by.is_none();
-        Ok(tasks.into_iter().filter(|_| !hides).collect())
+        Ok(tasks.into_iter().filter(|_| !hides).map(|task| self.tags_shown(task)).collect())
     }
 
     async fn some_tasks(&self, ended: bool) -> Result<Vec<Task>, CallError> {
@@ -341,6 +347,9 @@ impl Queue for FaultyPort {
     }
 
     async fn reject(&self, body: &str, reason: &str) -> Result<(), CallError> {
+        if self.is(Planted::GivenUpTwice) {
+            self.port.reject(body, reason).await?;
+        }
         if self.is(Planted::NotRejected) { Ok(()) } else { self.port.reject(body, reason).await }
     }
 

@@ -154,6 +154,8 @@ pub fn container_minted() -> Vec<Scenario> {
     all.push(new("its runner dies, and nobody tells", 0, vec![job(1, 0)], &[dies, unheard]));
     let dies = |boot| new("its runner dies", 0, vec![job(1, 0)], &[first(1, Point::Boot, boot)]);
     all.extend([1, 2, 3, 4, 5, 6, 7, 13].map(dies));
+    let always: Vec<_> = (0..60).map(|nth| (Key { job: 1, point: Point::Boot, nth }, 2)).collect();
+    all.push(new("every runner of it dies", 0, vec![job(1, 0)], &always));
     for scenario in &mut all {
         scenario.settings.container_minted = true;
     }

@@ -1,9 +1,10 @@
 //! Container-minted: no credentials for GitHub in here, so ECS alone tells, and what GitHub sends.
 
 use super::{LABELS, Metric, Op, Story};
-use crate::http::{DEAD_LETTERS, JOB_QUEUE, OWNER, Service};
+use crate::http::{DEAD_LETTERS, JOB_QUEUE, OWNER, REPOSITORY, Service};
 use crate::model::github::Scope;
 use gha_fargate_runners::lambda::metrics::Metrics;
+use serde_json::json;
 use time::Duration;
 
 async fn without_credentials() -> Story {
@@ -200,14 +201,27 @@ async fn a_job_whose_runners_end_without_it_again_and_again_is_given_up_with_the
             story.ends_and_is_told(EXITED, Some(exit)).await;
             story.dispatch_announced().await;
         }
+        assert_eq!(story.letters(), [""; 0], "{exit}: that the job is over may be on its way");
+        story.world.advance(Duration::minutes(20));
+        for _ in 0..6 {
+            story.dispatch_announced().await;
+        }
         let letters = story.letters();
         assert!(
             matches!(letters.as_slice(), [why] if why.contains(&format!("exit code {exit}"))),
             "{letters:?}"
         );
         assert_eq!(story.live(), 0);
-        // Nor does the sweep begin again.
+        // Nor does the sweep begin again, nor write another.
         assert_eq!(story.sweep_after_the_timeout().await.get(Metric::Replaced), 0);
+        assert_eq!(story.letters().len(), 1);
+        // Whoever sends it to the job queue gets another runner.
+        let letter = story.world.letters(DEAD_LETTERS).remove(0).0;
+        story.world.send(JOB_QUEUE, &[letter]);
+        story.dispatch_announced().await;
+        assert_eq!(story.live(), 1);
+        assert_eq!(story.tag(story.task(), "gha:attempt").as_deref(), Some("4"));
+        story.ends(EXITED, Some(0));
         story.cancel(job);
         story.end();
     }
@@ -224,6 +238,46 @@ async fn a_runner_is_not_followed_when_its_job_is_over() {
     story.dispatch_announced().await;
     assert_eq!(story.live(), 0);
     story.end();
+}
+
+/// Its only runner is idle, and GitHub's event that the job is over came while it lived.
+#[tokio::test]
+async fn a_job_that_is_over_is_not_given_up() {
+    let story = Story::with(&[("GITHUB_SECRET_ARN", ""), ("MAX_ATTEMPTS", "1")]).await;
+    let job = story.start_job().await;
+    story.is_cancelled(job).await;
+    story.ends_and_is_told(EXITED, Some(84)).await;
+    for _ in 0..12 {
+        story.dispatch_announced().await;
+    }
+    assert_eq!(story.letters(), [""; 0]);
+    assert_eq!((story.live(), story.count(Op::RunTask)), (0, 1));
+    story.end();
+}
+
+/// Whoever announced it knew less.
+#[tokio::test]
+async fn a_runner_that_is_announced_for_a_job_that_is_over_is_not_started() {
+    for is_over in [true, false] {
+        let story = without_credentials().await;
+        let job = story.start_job().await;
+        if is_over {
+            story.is_cancelled(job).await;
+        }
+        let announced = json!({"replacement": {"job_id": job, "attempt": 2, "labels": LABELS, "owner": OWNER,
+            "repository": REPOSITORY}});
+        story.world.send(JOB_QUEUE, &[announced.to_string()]);
+        story.dispatch_announced().await;
+        assert_eq!(story.live(), if is_over { 1 } else { 2 });
+        if !is_over {
+            story.cancel(job);
+        }
+        let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+        for task in tasks {
+            story.world.kill_task(task, EXITED.0, EXITED.1, Some(84));
+        }
+        story.end();
+    }
 }
 
 /// That a job was cancelled is heard before its task is shown.
