@@ -90,6 +90,12 @@ const LEAKED_AFTER: Ms = 2 * HOUR;
 /// A task that was asked to stop takes up to two minutes, and an answer or two may be on their way.
 const GRACE: Ms = 3 * MINUTE;
 
+/// How long a task may take until its container runs: for one that waits for an instance ECS starts that first, which takes
+/// minutes, and until then the task costs nothing.
+fn boot(task: &Task) -> Ms {
+    if task.launch.provider().starts_with("FARGATE") { 10 * MINUTE } else { 30 * MINUTE }
+}
+
 /// Of the warm pool, as GitHub stores them.
 const POOL_LABELS: [&str; 4] = ["fargate", "linux", "self-hosted", "x64"];
 
@@ -259,6 +265,7 @@ impl World {
             let Some(its) = self.books.task(task.number) else { continue };
             let Some(useless_since) = self.useless_since(task, its) else { continue };
             let begin = moment(task.started_at.unwrap_or(task.created_at));
+            let boot = if task.started_at.is_none() { boot(task) } else { 0 };
             let registration = self.books.registration(its.registration);
             // Its container counts from its own mint, and gives a runner that does not end after its job five minutes.
             let begin = match (self.settings.container_minted, registration) {
@@ -269,7 +276,8 @@ impl World {
             let of_its_class = task.tags.get("gha:idle-timeout").and_then(|seconds| seconds.parse().ok());
             let idle_timeout = of_its_class.map_or(IDLE_TIMEOUT, |seconds: Ms| seconds * SECOND);
             // Seen by the first sweep that begins after the time-out and lists it; gone by the next but one.
-            let due = useless_since.max(begin + idle_timeout).max(moment(task.listed_from)) + SECOND;
+            let due =
+                useless_since.max(begin + idle_timeout.max(boot)).max(moment(task.listed_from)) + SECOND;
             let seen = self.checks.sweeps_since(due) >= 2 && now > due + grace;
             if (seen || now > due + LEAKED_AFTER) && !its.leaked {
                 leaked.push((task.number, its.job, now - due));

@@ -353,10 +353,15 @@ fn pool(size: Size) -> Scene {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::{check::Kind, planted::Planted};
 
     /// The small version of a scene, as calm as can be, or with all that goes wrong.
     fn shows(name: &str, faults: u32) {
-        let scene = all(Size::Small).into_iter().find(|scene| scene.name == name).expect("a scene");
+        shows_at(Size::Small, name, faults);
+    }
+
+    fn shows_at(size: Size, name: &str, faults: u32) {
+        let scene = all(size).into_iter().find(|scene| scene.name == name).expect("a scene");
         let settings = Settings { faults, stop_at_violation: false, ..Settings::default() };
         let (history, findings) = scene.play(1, settings);
         findings.iter().for_each(|finding| println!("{finding}"));
@@ -391,5 +396,29 @@ mod tests {
     #[test]
     fn instances_that_have_no_room_and_start_slowly_are_waited_for() {
         shows("docker", 100);
+        // In this one a task waits for its instance for 18 minutes, long after its job is over, and then another has its runner.
+        shows_at(Size::Full, "docker", 100);
+    }
+
+    /// Such a task is left in peace for half an hour, and not longer.
+    #[test]
+    fn a_task_that_waits_for_an_instance_for_ever_is_found() {
+        for (planted, is_found) in [(Planted::Nothing, false), (Planted::NoStop, true)] {
+            let mut scene = docker(Size::Small);
+            (scene.setup.no_instance, scene.setup.provisioning) = (Spells::Never, (3 * HOUR, 4 * HOUR));
+            scene.jobs = numbered(vec![job(0, DOCKER, 0, MINUTE)]);
+            scene.jobs[0].cancelled_after = Some(MINUTE);
+            let settings = Settings { faults: 0, planted, ..Settings::default() };
+            let (history, _) = scene.play(1, settings);
+            let world = history.world.borrow();
+            let found: Vec<(Kind, bool)> = world
+                .checks
+                .violations
+                .iter()
+                .map(|it| (it.kind, (30 * MINUTE..50 * MINUTE).contains(&it.at)))
+                .collect();
+            let want = if is_found { vec![(Kind::Leaked, true)] } else { vec![] };
+            assert_eq!(found, want, "{:?}", world.checks.violations);
+        }
     }
 }
