@@ -93,7 +93,7 @@ impl<G: Deliveries, C: Timer> Webhook<'_, G, C> {
         let now = self.clock.now();
         // "`failure` returns deliveries with a status code in the 400-599 range": those that had no answer at all may be in
         // neither, so that now and then all of them are looked at.
-        let looks_far = scheduled.minute() % MINUTES_BETWEEN_LONG_LOOKS == 0;
+        let looks_far = scheduled.minute().is_multiple_of(MINUTES_BETWEEN_LONG_LOOKS);
         if !looks_far && !self.has_failed(log).await? {
             return Ok(());
         }
