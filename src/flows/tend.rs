@@ -104,7 +104,9 @@ where
         }
         let Some(own) = own else { return Ok((Owed::ToNobody, None)) };
         let Some(github) = &self.github else { return self.look_at_tags(runner, own, course).await };
-        let chain = self.chain(github, course.taken.as_ref());
+        let mut chain = self.chain(github, course.taken.as_ref());
+        // Nobody told who took it: if its own job has another's, only the chain says who is one short.
+        chain.far |= matches!(runner.life, Life::Astray | Life::Spent | Life::Busy | Life::Lost);
         let debt = chain.debt(own.clone()).await?;
         let is_this = |attempt| runner.purpose == Some(Purpose::Job(own.job_id, attempt));
         let next = match debt {
@@ -125,11 +127,8 @@ where
             Debt::Unclear | Debt::TooLong if runner.life == Life::Waiting => {
                 return Ok((Owed::Unclear, None));
             }
-            // It was unspent: the runners of its labels are one short.
-            Debt::TooLong if matches!(runner.life, Life::Dead | Life::Starting) => Some(own),
-            Debt::TooLong => None,
-            // Dispatch follows the chain again.
-            Debt::HeldBack => Some(own),
+            // Dispatch follows the chain again; at worst, any runner of these labels is as good: they are one short.
+            Debt::TooLong | Debt::HeldBack => Some(own),
             Debt::Unsaid | Debt::Unclear if runner.life != Life::Busy => Some(own),
             Debt::Unsaid | Debt::Unclear => return Ok((Owed::Unclear, None)),
         };

@@ -198,6 +198,26 @@ async fn a_job_that_nobody_tells_of_takes_a_runner_and_its_owner_gets_another_by
     story.end();
 }
 
+#[tokio::test]
+async fn the_last_of_a_long_chain_gets_a_runner_though_nobody_told_who_took_the_first() {
+    let story = Story::begin().await;
+    let (a, b, c) = (story.start_job().await, story.start_job().await, story.start_job().await);
+    story.world.boot();
+    let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+    let thief = story.world.queue_job_in(OWNER, "elsewhere", &LABELS);
+    for (job, task) in [(thief, 0), (a, 1), (b, 2)] {
+        story.assign(job, story.runner_of(tasks[task]));
+    }
+    story.world.finish_job(thief);
+    story.world.advance(Duration::minutes(1));
+    assert!(story.tell(&story.world.state_change(tasks[0])).await);
+    story.runs_in_the_end(c).await;
+    for job in [a, b] {
+        story.world.finish_job(job);
+    }
+    story.end();
+}
+
 /// terraform-aws-github-runner#3910.
 #[tokio::test]
 async fn one_place_that_cannot_be_listed_leaves_the_others_swept() {
