@@ -91,8 +91,8 @@ def events_reach_queues(seen):
                             f"aws events enable-rule --name {rule['Name']} --event-bus-name {on}")
             elif queue not in [it["Arn"] for it in targets]:
                 yield check("rules", "fail", what, f"the rule {rule['Name']} has another target, or none",
-                            # Stopped tasks' events are cut down on their way, which takes more than a target.
-                            "make repair" if "aws.ecs" in rule.get("EventPattern", "") else
+                            # These rules change what they pass on, which takes more than a target.
+                            "make repair" if "aws.ecs" in rule.get("EventPattern", "") or "RedeliveryRule" in rule["Name"] else
                             f"aws events put-targets --rule {rule['Name']} --event-bus-name {on} --targets Id=queue,Arn={queue}")
         if not rules:
             yield check("rules", "fail", what, f"there is no such rule on the bus {on}", "make repair")

@@ -122,12 +122,12 @@ class Doctor(unittest.TestCase):
         events, bus = self.aws.client("events"), self.outputs["EventBusName"]
         rules = [(bus, rule) for rule in events.list_rules(EventBusName=bus)["Rules"]]
         rules += [("default", rule) for rule in events.list_rules(NamePrefix=f"{STACK}-")["Rules"]]
-        self.assertEqual(len(rules), 4)
+        self.assertEqual(len(rules), 5)
         for on, rule in rules:
             with self.subTest(rule=rule["Name"]):
                 targets = events.list_targets_by_rule(Rule=rule["Name"], EventBusName=on)["Targets"]
                 events.remove_targets(Rule=rule["Name"], EventBusName=on, Ids=[it["Id"] for it in targets])
-                if "aws.ecs" in rule.get("EventPattern", ""):
+                if "InputTransformer" in targets[0]:
                     self.tells("rules: fail", "make repair")
                 else:
                     self.mended(by=self.tells("rules: fail", f"aws events put-targets --rule {rule['Name']} --event-bus-name {on}"))

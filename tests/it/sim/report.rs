@@ -283,7 +283,8 @@ pub fn costs(loads: &[(u64, u64)], apps: usize) -> String {
     );
     let mut kinds = String::new();
     for &(per_hour, jobs) in loads {
-        let settings = Settings { faults: 0, unlimited: true, apps, ..Settings::default() };
+        let settings =
+            Settings { faults: 0, unlimited: true, apps, stop_at_violation: false, ..Settings::default() };
         let plan = Plan::Seeded { seed: 1, jobs, per_hour, from: 1 };
         let mut history = History::new(plan, Chance::seeded(1), settings, 1);
         history.run(|_| {});
@@ -324,6 +325,9 @@ pub fn costs(loads: &[(u64, u64)], apps: usize) -> String {
             first.1 * 100.0,
         );
         let _ = writeln!(kinds, "\n{per_hour} jobs an hour:\n{}", stats.kinds());
+        for violation in &world.checks.violations {
+            let _ = writeln!(kinds, "{}, job {}: {}", violation.kind, violation.job, violation.text);
+        }
     }
     text + kinds.trim_end()
 }
