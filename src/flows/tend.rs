@@ -105,8 +105,10 @@ where
         let Some(own) = own else { return Ok((Owed::ToNobody, None)) };
         let Some(github) = &self.github else { return self.look_at_tags(runner, own, course).await };
         let mut chain = self.chain(github, course.taken.as_ref());
-        // Nobody told who took it: if its own job has another's, only the chain says who is one short.
-        chain.far |= matches!(runner.life, Life::Astray | Life::Spent | Life::Busy | Life::Lost);
+        // Nobody told who took it: if its own job has another's, only the chain says who is one short. Where this function is
+        // far behind, whoever took it is told of soon.
+        let is_news = !self.ended_long_ago(runner);
+        chain.far |= is_news && matches!(runner.life, Life::Astray | Life::Spent | Life::Busy | Life::Lost);
         let debt = chain.debt(own.clone()).await?;
         let is_this = |attempt| runner.purpose == Some(Purpose::Job(own.job_id, attempt));
         let next = match debt {
@@ -127,12 +129,20 @@ where
             Debt::Unclear | Debt::TooLong if runner.life == Life::Waiting => {
                 return Ok((Owed::Unclear, None));
             }
+            Debt::TooLong if !is_news && runner.life == Life::Astray => None,
             // Dispatch follows the chain again; at worst, any runner of these labels is as good: they are one short.
             Debt::TooLong | Debt::HeldBack => Some(own),
             Debt::Unsaid | Debt::Unclear if runner.life != Life::Busy => Some(own),
             Debt::Unsaid | Debt::Unclear => return Ok((Owed::Unclear, None)),
         };
         self.weigh(runner, next, course).await
+    }
+
+    /// Whether its task ended longer ago than its end takes to be heard of.
+    fn ended_long_ago(&self, runner: &Runner) -> bool {
+        let stop = runner.task.as_ref().and_then(|task| task.stop.as_ref());
+        let ended_at = stop.and_then(|stop| stop.stopped_at);
+        ended_at.is_some_and(|at| self.clock.now() - at > timing::SHOWN)
     }
 
     /// The task's tags name the job that the runner really ran, if anybody told; then that job is asked about.
