@@ -127,9 +127,11 @@ impl Log {
         }
     }
 
-    /// That stretch is read. One that ends before it meets what was read before is read again.
+    /// That stretch is read. One that ends before it meets what was read before is read again, unless that was so long ago
+    /// that none may ever meet it.
     pub fn has_read(&mut self, stretch: Stretch, now: OffsetDateTime) {
-        if self.read.as_ref().is_none_or(|before| stretch.until <= before.until || stretch.ended) {
+        let is_kept = |before: &Stretch| stretch.until > before.from && now - before.from < timing::LOOK_BACK;
+        if stretch.ended || !self.read.as_ref().is_some_and(is_kept) {
             self.read = Some(stretch);
         }
         let oldest = now - timing::FORGOTTEN;
@@ -361,5 +363,22 @@ mod tests {
         log.add(&mut stretch, &[page(40)], Some("after 40".into()));
         log.join(&mut stretch);
         assert_eq!(stretch.cursor.as_deref(), Some("after 40"));
+    }
+
+    #[test]
+    fn whoever_looked_last_long_ago_catches_up() {
+        let page = |minutes: i64| delivery(minutes as u64, "good", minutes, true);
+        let (mut log, mut stretch) = (Log::default(), Stretch::begin(NOW - Duration::minutes(120)));
+        log.add(&mut stretch, &[page(121)], Some("after 121".into()));
+        log.has_read(stretch, NOW - Duration::minutes(120));
+        // More has happened since than is read in one look, and again.
+        let mut looked = Stretch::begin(NOW);
+        log.add(&mut looked, &[page(1), page(20)], Some("after 20".into()));
+        log.join(&mut looked);
+        log.has_read(looked, NOW);
+        let mut next = Stretch::begin(NOW + Duration::minutes(1));
+        log.add(&mut next, &[page(0), page(3)], Some("after 3".into()));
+        log.join(&mut next);
+        assert_eq!(next.cursor.as_deref(), Some("after 20"), "it goes on where the look before ended");
     }
 }
