@@ -52,7 +52,7 @@ Simulates a fleet, and checks that no job is lost, doubled or left behind.
   --exhaustive   every two things that can go wrong in small histories, instead of a long one
   --planted      what the checks say when a rule of the protocol is broken, for each rule
   --costs        calls a job at 1,000, 10,000 and 100,000 jobs an hour, and which limit is reached first; at --per-hour
-                 alone, if that is given; with --mode container-minted or --harder those of the history
+                 alone, if that is given; with --mode container-minted, --harder or --rate those of the history
 ";
 
 struct Arguments {
@@ -171,7 +171,8 @@ fn main() -> ExitCode {
         return play(name, &arguments);
     }
     // Where the containers mint, or things go wrong, those of one history.
-    if arguments.costs && !arguments.container_minted && !arguments.harder {
+    let has_faults = arguments.harder || !arguments.rates.is_empty();
+    if arguments.costs && !arguments.container_minted && !has_faults {
         let loads: &[(u64, u64)] = match arguments.per_hour {
             None => &[(1_000, 2_000), (10_000, 10_000), (100_000, 50_000)],
             Some(per_hour) => &[(per_hour, arguments.jobs)],

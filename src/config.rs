@@ -85,6 +85,8 @@ pub struct DispatchConfig {
     pub max_runners: u32,
     /// `MAX_RUNNERS_PER_REPOSITORY`; 0 is no limit.
     pub max_runners_per_repository: u32,
+    /// `DISPATCH_MAX_CONCURRENCY`: dispatch functions at a time.
+    pub max_concurrency: u32,
     /// `MAX_ATTEMPTS`.
     pub max_attempts: u32,
     /// `CHECK_RUNS`.
@@ -198,6 +200,7 @@ impl DispatchConfig {
                 .then(|| StackPool { size: pool_size, labels: env.labels_of_one() }),
             max_runners: env.number("MAX_RUNNERS", 0, 0),
             max_runners_per_repository: env.number("MAX_RUNNERS_PER_REPOSITORY", 0, 0),
+            max_concurrency: env.number("DISPATCH_MAX_CONCURRENCY", 5, 1),
             max_attempts: env.number("MAX_ATTEMPTS", 5, 1),
             check_runs: env.flag("CHECK_RUNS"),
             github,

@@ -27,6 +27,7 @@ mod pools;
 mod probe;
 mod quota;
 mod redeliver;
+mod start;
 mod sweep;
 mod taken;
 mod tally;

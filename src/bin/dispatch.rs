@@ -55,6 +55,7 @@ async fn dispatch() -> Result<(), Error> {
         pool: config.pool,
         max_runners: config.max_runners,
         max_runners_per_repository: config.max_runners_per_repository,
+        max_concurrency: config.max_concurrency,
         max_attempts: config.max_attempts,
         check_runs: config.check_runs,
         memory: Memory::default(),

@@ -17,11 +17,11 @@ use crate::{
     intake::payload::Replacement,
     intake::{
         notice::{self, Interrupted, Notice, interruption},
-        skip::{Skip, SkipReason},
+        skip::SkipReason,
     },
     lambda::{
         metric::Metric,
-        outcome::{Deferral, Done, Handled, Outcome, Reason, Wait},
+        outcome::{Done, Handled, Outcome, Reason, Wait},
     },
     ports::{Checks, Clock, Conclusion, FindTasks, Queue, Rerun, Run, RunJob, Runs, Target},
     protocol::{
@@ -69,24 +69,23 @@ struct Seen {
 impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
     /// One message.
     pub async fn handle(&self, body: String) -> Handled {
-        let skip = |reason, why: &str| Outcome::Skipped(Skip::new(reason, why));
         let (job, place, outcome) = match notice::read(&body) {
             Err(unreadable) => {
                 // Nobody would look at its dead letters.
-                let outcome = skip(SkipReason::Unreadable, &unreadable.to_string());
+                let outcome = Outcome::skipped(SkipReason::Unreadable, unreadable.to_string());
                 return Handled { job: None, outcome, notice: None };
             }
             Ok(Notice::Interrupted(interrupted)) => {
                 let outcome = match self.reruns {
                     true => self.interrupted(&interrupted).await.unwrap_or_else(Outcome::from),
-                    false => skip(SkipReason::Rerun, "RERUN_INTERRUPTED is 0"),
+                    false => Outcome::skipped(SkipReason::Rerun, "RERUN_INTERRUPTED is 0"),
                 };
                 (interrupted.job_id, interrupted.place.target(), outcome)
             }
             Ok(Notice::Word(word)) => {
                 let outcome = match self.check_runs {
                     true => self.word(&word).await.unwrap_or_else(Outcome::from),
-                    false => skip(SkipReason::Word, "CHECK_RUNS is not true"),
+                    false => Outcome::skipped(SkipReason::Word, "CHECK_RUNS is not true"),
                 };
                 (word.job_id, word.place.target(), outcome)
             }
@@ -99,10 +98,10 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
     async fn interrupted(&self, told: &Interrupted) -> Result<Outcome, CallError> {
         if self.github.own_logins().await?.is_empty() {
             self.say("GITHUB_SECRET_ARN holds a token: only a GitHub App has interrupted jobs run again");
-            return Ok(Outcome::Skipped(Skip::new(
+            return Ok(Outcome::skipped(
                 SkipReason::Rerun,
                 "only an App can tell its own re-runs from a person's",
-            )));
+            ));
         }
         let mut seen = Seen { target: told.place.target(), job: None, run: None, known: told.known() };
         let mut case = Case::default();
@@ -197,11 +196,11 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
             self.queue.tell(&told.with(&seen.known).to_body(), timing::LAG).await?;
             return Ok(Done::nothing("told anew, with the interruptions that were seen since").into());
         }
-        Ok(Outcome::Deferred(Deferral {
-            reason: Reason::TooEarly,
-            wait: Wait::Backoff,
-            detail: "the attempt is not over, or another message of it goes first".to_owned(),
-        }))
+        Ok(Outcome::deferred(
+            Reason::TooEarly,
+            Wait::Backoff,
+            "the attempt is not over, or another message of it goes first",
+        ))
     }
 
     async fn end(&self, end: End, seen: &Seen) -> Outcome {
@@ -212,14 +211,14 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
                 self.tell_author(seen, "it runs again, on demand").await;
                 Done::new(Metric::Reran, format!("the job runs again{run}")).into()
             }
-            End::Settled(why) => Outcome::Skipped(Skip::new(SkipReason::Rerun, format!("{why}{run}"))),
+            End::Settled(why) => Outcome::skipped(SkipReason::Rerun, format!("{why}{run}")),
             End::LeftToAuthor(why) => {
                 self.tell_author(seen, &format!("{why}: run it again yourself")).await;
                 Done::new(Metric::LeftToAuthor, format!("{why}{run}")).into()
             }
             End::Denied => {
                 self.say("interrupted jobs are not run again: the App needs \"Actions: read and write\"");
-                Outcome::Skipped(Skip::new(SkipReason::Rerun, "the App may not run jobs again"))
+                Outcome::skipped(SkipReason::Rerun, "the App may not run jobs again")
             }
         }
     }
@@ -241,9 +240,5 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
 }
 
 fn later(after: Duration, detail: &str) -> Outcome {
-    Outcome::Deferred(Deferral {
-        reason: Reason::Unavailable,
-        wait: Wait::For(after),
-        detail: detail.to_owned(),
-    })
+    Outcome::deferred(Reason::Unavailable, Wait::For(after), detail)
 }

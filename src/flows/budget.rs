@@ -3,6 +3,7 @@
 use std::{cell::Cell, sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     error::{CallError, Class},
@@ -26,6 +27,8 @@ pub struct Budget {
     room: Cell<Option<u32>>,
     /// GitHub's rate limit was met: no more mints until then.
     no_mints_until: Cell<Option<OffsetDateTime>>,
+    /// Near that limit, whose turn it is.
+    turn: Mutex<()>,
     /// `MAX_RUNNERS` is set, and ECS did not say how many there are.
     uncounted: Option<CallError>,
 }
@@ -34,9 +37,10 @@ impl Default for Budget {
     fn default() -> Self {
         Budget {
             classes: Ok(None),
-            census: Census::default(),
+            census: Census::among(1),
             room: Cell::default(),
             no_mints_until: Cell::default(),
+            turn: Mutex::default(),
             uncounted: None,
         }
     }
@@ -47,9 +51,10 @@ impl Budget {
     pub(crate) async fn of<E: StartTasks>(
         ecs: &E,
         max_runners: u32,
+        max_concurrency: u32,
         classes: Result<Option<Arc<Classes>>, CallError>,
     ) -> Budget {
-        let mut budget = Budget { classes, ..Budget::default() };
+        let mut budget = Budget { classes, census: Census::among(max_concurrency), ..Budget::default() };
         if max_runners > 0 {
             match ecs.task_count().await {
                 Ok(running) => budget.room.set(Some(max_runners.saturating_sub(running))),
@@ -73,11 +78,7 @@ impl Budget {
             return Err(error.clone().into());
         }
         match self.room.get() {
-            Some(0) => Err(Outcome::Deferred(Deferral {
-                reason: Reason::MaxRunners,
-                wait: Wait::Backoff,
-                detail: "MAX_RUNNERS is reached".into(),
-            })),
+            Some(0) => Err(Outcome::deferred(Reason::MaxRunners, Wait::Backoff, "MAX_RUNNERS is reached")),
             room => {
                 self.room.set(room.map(|room| room - 1));
                 Ok(Slot(self))
@@ -94,6 +95,12 @@ impl Budget {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Near GitHub's rate limit one job goes at a time: ten that are asked about at once, and of which the limit then lets none
+    /// be minted, have used up what others need.
+    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// GitHub's rate limit was met.

@@ -125,7 +125,8 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
     pub(crate) async fn debt(&self, mut next: Replacement) -> Result<Debt, CallError> {
         let own = next.job_id;
         let most = if self.taken.is_some() || self.far { MOST_ASKED_FAR } else { MOST_ASKED };
-        let (mut seen, mut asked) = (BTreeSet::new(), 0);
+        // `end` is what it is if GitHub does not show the next job where it is looked for.
+        let (mut seen, mut asked, mut end) = (BTreeSet::new(), 0, None);
         loop {
             let job = next.job_id;
             if !seen.insert(job) {
@@ -149,12 +150,11 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
             let (owner, attempt, since) = match link {
                 Link::Waits => return Ok(Debt::To(next)),
                 Link::HeldBack if job == own => return Ok(Debt::HeldBack),
-                Link::HeldBack => {
-                    return Ok(Debt::ToNobody("the job at the end of the chain waits for approval"));
-                }
+                Link::HeldBack => return Ok(Debt::ToNobody("the job at the chain's end waits for approval")),
                 Link::NotOwed(why) => return Ok(Debt::ToNobody(why)),
                 Link::Unsaid if job == own => return Ok(Debt::Unsaid),
-                Link::Unsaid | Link::Unsettled => return Ok(Debt::Unclear),
+                Link::Unsaid => return Ok(end.unwrap_or(Debt::Unclear)),
+                Link::Unsettled => return Ok(Debt::Unclear),
                 Link::Got { runner: Purpose::Job(owner, attempt), over, .. }
                     if owner == job && job == own =>
                 {
@@ -171,19 +171,18 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
                     (owner, attempt.next(), since)
                 }
             };
-            let place = match self.place_of(owner).await? {
-                Some(place) => place,
-                None => match self.without_a_place(since) {
-                    Some(end) => return Ok(end),
-                    // Most likely; if not, GitHub does not show it there.
-                    None => next.target(),
-                },
-            };
-            next = Replacement::new(owner, attempt, place);
+            let place = self.place_of(owner).await?;
+            end = place.is_none().then(|| self.without_a_place(since)).flatten();
+            // A sweep has runners that are idle, and decides so often.
+            if let Some(end) = end.take_if(|_| self.taken.is_some()) {
+                return Ok(end);
+            }
+            // Where nobody knows: in the same repository, most likely. If not, GitHub does not show it there.
+            next = Replacement::new(owner, attempt, place.unwrap_or_else(|| next.target()));
         }
     }
 
-    /// The chain leads on to a job that nobody knows the place of, by a runner that was taken then: does it end there?
+    /// The chain leads on to a job that nobody finds, by a runner that was taken then: does it end there?
     fn without_a_place(&self, since: Option<OffsetDateTime>) -> Option<Debt> {
         let since = since?;
         // The message was to come, or waited here, while its job took the runner: whose that was, nobody else will settle.

@@ -21,7 +21,7 @@ use crate::{
     ids::{Attempt, JobId, Purpose, started_by},
     intake::{
         payload::{Action, Job, Replacement, WorkflowJob},
-        skip::{Skip, SkipReason},
+        skip::SkipReason,
     },
     lambda::{
         metric::Metric,
@@ -60,6 +60,23 @@ where
         Ok(tasks.is_empty())
     }
 
+    /// Whether GitHub can be asked whose runner the job has, or this process has seen it in the tags of that one's task.
+    pub(crate) fn is_told(&self, job: JobId) -> bool {
+        self.github.is_some() || self.memory.task_of(job).is_some()
+    }
+
+    /// The same where the job runs, and this process did not tag its runner's task: that may be over, and cannot be tagged any
+    /// more.
+    pub(crate) async fn write_taken(&self, event: &WorkflowJob, runner: &Purpose) -> Result<bool, CallError> {
+        let job = event.job.id;
+        if self.is_told(job) || event.action != Action::InProgress || runner.job() == Some(job) {
+            return Ok(false);
+        }
+        let tasks = self.ecs.tasks_started_by(&started_by(job)).await?;
+        self.write_served(job, &tasks).await?;
+        Ok(tasks.is_empty())
+    }
+
     /// Writes on those of the job's own tasks that live that it has another's runner, or is over.
     pub(crate) async fn write_served(&self, job: JobId, tasks: &[Task]) -> Result<(), CallError> {
         let served = [(tags::JOB_SERVED.to_owned(), "true".to_owned())];
@@ -75,13 +92,13 @@ where
         job.created_at.is_none_or(|created_at| self.clock.now() - created_at < 3 * BOOT)
     }
 
-    /// The job is over, and there is nothing to write that on: its own message may wait for capacity, and its task be on its
-    /// way. `None`: it has been waited for long enough.
+    /// The job is over, or has a runner, and there is nothing to write that on: its own message may wait for capacity, or it be
+    /// owed another runner by mistake, and its task be on its way. `None`: it has been waited for long enough.
     pub(crate) fn until_its_task(&self, event: &WorkflowJob) -> Option<Outcome> {
         let age = self.clock.now() - event.arrived_at?;
         let age = Duration::try_from(age).unwrap_or_default();
         let wait = (age / 3).clamp(timing::UNTIL_SHOWN, timing::LONGEST_DELAY);
-        let detail = "the job is over, and its task may be on its way".to_owned();
+        let detail = "the job is over, or runs, and a task of its own may be on its way".to_owned();
         let later = Deferral { reason: Reason::TooEarly, wait: Wait::For(wait), detail };
         Some(Outcome::Deferred(later)).filter(|_| age < timing::LONGEST_WAIT_FOR_A_TASK)
     }
@@ -231,7 +248,7 @@ where
     ) -> Result<Outcome, CallError> {
         if !own.is_empty() || !self.ecs.ended_tasks(Some(&started_by(job.id))).await?.is_empty() {
             let why = "the job's own runner serves the owner of the one that it got";
-            return Ok(Outcome::Skipped(Skip::new(SkipReason::Runner, why)));
+            return Ok(Outcome::skipped(SkipReason::Runner, why));
         }
         let tags = TaskTags(&task.tags);
         let own = replacement(owner, attempt, tags.labels(), tags);
@@ -239,7 +256,7 @@ where
         let next = match self.hear().await?.debt(owner, Some(&task.arn)) {
             Debt::ToNobody | Debt::Served => {
                 let why = "nobody is left without a runner";
-                return Ok(Outcome::Skipped(Skip::new(SkipReason::Runner, why)));
+                return Ok(Outcome::skipped(SkipReason::Runner, why));
             }
             Debt::Unknown => own,
             Debt::ToTheJobOf(newest) => self.next_after(newest).unwrap_or(own),

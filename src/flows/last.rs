@@ -16,11 +16,11 @@ use crate::{
     ids::{Purpose, started_by},
     intake::{
         payload::{Job, Replacement},
-        skip::{Skip, SkipReason},
+        skip::SkipReason,
     },
     lambda::{
         metric::Metric,
-        outcome::{Deferral, Done, Outcome, Reason, Wait},
+        outcome::{Done, Outcome, Reason, Wait},
     },
     ports::{Clock, FindTasks, Github, Queue, StartTasks, Task},
     protocol::{start::Ended, timing, told::Debt},
@@ -132,9 +132,9 @@ fn is_stop_of_a_twin(task: &Task) -> bool {
 }
 
 fn done(detail: &str) -> Outcome {
-    Outcome::Skipped(Skip::new(SkipReason::Duplicate, detail))
+    Outcome::skipped(SkipReason::Duplicate, detail)
 }
 
 fn later(after: Duration, detail: &str) -> Outcome {
-    Outcome::Deferred(Deferral { reason: Reason::InFlight, wait: Wait::For(after), detail: detail.into() })
+    Outcome::deferred(Reason::InFlight, Wait::For(after), detail)
 }

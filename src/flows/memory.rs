@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::{
     flows::{drought::Drought, quota::Ledger, watch::Watch},
@@ -42,6 +42,10 @@ pub struct Memory {
     /// Webhook deliveries, by the App.
     deliveries: RefCell<BTreeMap<usize, Log>>,
     looked_for_deliveries: Cell<Option<OffsetDateTime>>,
+    /// How long a job had waited before a runner was started for it, and when that was seen.
+    backlog: Cell<Option<(OffsetDateTime, Duration)>>,
+    /// When GitHub's rate limit was met last.
+    limited: Cell<Option<OffsetDateTime>>,
 }
 
 impl Memory {
@@ -86,6 +90,26 @@ impl Memory {
 
     pub(crate) fn put_deliveries(&self, app: usize, log: Log) {
         self.deliveries.borrow_mut().insert(app, log);
+    }
+
+    /// Jobs had waited so long for a runner to be started.
+    pub(crate) fn saw_backlog(&self, now: OffsetDateTime, waited: Duration) {
+        self.backlog.set(Some((now, waited)));
+    }
+
+    /// How long jobs have to wait for a runner to be started, if that was seen lately.
+    pub(crate) fn backlog(&self, now: OffsetDateTime) -> Option<Duration> {
+        self.backlog.get().filter(|(at, _)| now - *at < timing::LATELY).map(|(_, waited)| waited)
+    }
+
+    /// GitHub's rate limit was met.
+    pub(crate) fn met_limit(&self, now: OffsetDateTime) {
+        self.limited.set(Some(now));
+    }
+
+    /// Whether that was lately.
+    pub(crate) fn is_at_limit(&self, now: OffsetDateTime) -> bool {
+        self.limited.get().is_some_and(|at| now - at < timing::LATELY)
     }
 
     /// Counts what was done beside what becomes of a message.

@@ -62,8 +62,8 @@ mod tests {
     use super::*;
     use crate::{
         ids::{Attempt, JobId},
-        intake::{payload::Replacement, skip::Skip},
-        lambda::outcome::{Deferral, Done, Wait},
+        intake::payload::Replacement,
+        lambda::outcome::{Done, Wait},
         ports::{Target, TaskArn},
     };
 
@@ -85,10 +85,8 @@ mod tests {
     #[test]
     fn what_is_told() {
         let offered = Offered::new(["self-hosted", "fargate"]);
-        let deferred = |reason| {
-            Outcome::Deferred(Deferral { reason, wait: Wait::Backoff, detail: "arn:aws:…".into() })
-        };
-        let skip = |reason| Outcome::Skipped(Skip::new(reason, "not offered"));
+        let deferred = |reason| Outcome::deferred(reason, Wait::Backoff, "arn:aws:…");
+        let skip = |reason| Outcome::skipped(reason, "not offered");
         let started = || Outcome::from(Done::started("x", TaskArn("arn".into()).into()));
         let table: [(&[&str], i64, Outcome, Option<What>); 12] = [
             (&["fargate"], 0, Outcome::Rejected("no such size".into()), Some(What::Rejected)),

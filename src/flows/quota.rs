@@ -13,7 +13,7 @@ use crate::{
     error::CallError,
     fargate::tags::{self, TaskTags},
     flows::plan::Plan,
-    lambda::outcome::{Deferral, Outcome, Reason, Wait},
+    lambda::outcome::{Outcome, Reason, Wait},
     ports::{FindTasks, Target, Task, TaskArn},
     protocol::timing,
 };
@@ -22,9 +22,6 @@ use crate::{
 const UNTIL_LISTED: Duration = Duration::seconds(timing::LAG.as_secs().cast_signed());
 /// A share that was used up a moment ago is not counted again: thousands of jobs that wait for it ask nobody.
 const USED_UP_FOR: Duration = Duration::seconds(10);
-/// Batches that may be at work at the same time (`DispatchMaxConcurrency`, as it is by default): none sees what the others
-/// start, so each takes its part of the places that are free.
-const BATCHES: u32 = 5;
 /// Until the next try where others may have the rest: what they have started is listed by then.
 const CROWDED: std::time::Duration = std::time::Duration::from_secs(2);
 /// Between two tries, jitter taken off: then there may be room again.
@@ -111,8 +108,13 @@ impl Ledger {
 }
 
 /// Runners by whose they are, as one batch counts them.
-#[derive(Debug, Default)]
-pub(crate) struct Census(OnceCell<Result<Counts, CallError>>);
+#[derive(Debug)]
+pub(crate) struct Census {
+    /// Batches that may be at work at the same time: none sees what the others start, so each takes its part of the places
+    /// that are free.
+    batches: u32,
+    counts: OnceCell<Result<Counts, CallError>>,
+}
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -132,20 +134,25 @@ enum Room {
 }
 
 impl Counts {
-    /// Each batch takes a fifth of what is free, rounded up: five are never over by more than four.
-    fn room(&self, limit: &Limit) -> Room {
+    /// Each batch takes its part of what is free, rounded up: so many are never over by more than their number less one.
+    fn room(&self, limit: &Limit, batches: u32) -> Room {
         let listed = self.listed.get(&limit.whose).copied().unwrap_or_default();
         let own = self.own.borrow().get(&limit.whose).copied().unwrap_or_default();
         let free = limit.most.saturating_sub(listed);
         match () {
             () if own >= free => Room::None,
-            () if own >= free.div_ceil(BATCHES) => Room::Crowded,
+            () if own >= free.div_ceil(batches) => Room::Crowded,
             () => Room::Some,
         }
     }
 }
 
 impl Census {
+    /// One of so many batches at a time.
+    pub(crate) fn among(batches: u32) -> Census {
+        Census { batches, counts: OnceCell::new() }
+    }
+
     /// Takes a place under each of the limits, or none at all: then the message comes back.
     pub(crate) async fn take<E: FindTasks>(
         &self,
@@ -163,16 +170,17 @@ impl Census {
         if let Some(limit) = limits.iter().find(|limit| ledger.is_used_up(limit, now)) {
             return over(limit);
         }
-        let counted = self.0.get_or_init(|| async {
+        let counted = self.counts.get_or_init(|| async {
             let tasks = ecs.live_tasks().await?;
             Ok(count(&tasks, &ledger.started.borrow(), now))
         });
         let counts = counted.await.as_ref().map_err(|error| Outcome::from(error.clone()))?;
-        if let Some(limit) = limits.iter().find(|limit| counts.room(limit) == Room::None) {
+        let room = |limit: &Limit| counts.room(limit, self.batches);
+        if let Some(limit) = limits.iter().find(|limit| room(limit) == Room::None) {
             ledger.note_used_up(limit, now);
             return over(limit);
         }
-        if let Some(limit) = limits.iter().find(|limit| counts.room(limit) == Room::Crowded) {
+        if let Some(limit) = limits.iter().find(|limit| room(limit) == Room::Crowded) {
             return Err(crowded(limit));
         }
         let class = plan.class().map(|class| class.name.to_lowercase());
@@ -186,16 +194,12 @@ impl Census {
 
 fn deferred(limit: &Limit, urgent: bool) -> Outcome {
     let longest = if urgent { LONGEST_URGENT_WAIT } else { LONGEST_WAIT };
-    Outcome::Deferred(Deferral {
-        reason: Reason::Quota,
-        wait: Wait::BackoffUpTo(longest),
-        detail: limit.what.clone(),
-    })
+    Outcome::deferred(Reason::Quota, Wait::BackoffUpTo(longest), limit.what.clone())
 }
 
 fn crowded(limit: &Limit) -> Outcome {
     let detail = format!("{}; what is left may be taken by now", limit.what);
-    Outcome::Deferred(Deferral { reason: Reason::Quota, wait: Wait::About(CROWDED), detail })
+    Outcome::deferred(Reason::Quota, Wait::About(CROWDED), detail)
 }
 
 /// A place under the limits; kept, unless it is given back.
@@ -325,19 +329,19 @@ mod tests {
 
     /// However many places are free, and however long ECS does not list what they start.
     #[test]
-    fn five_batches_are_never_over_by_more_than_four() {
+    fn batches_are_never_over_by_more_than_their_number_less_one() {
         let whose: Whose = (Some("big".to_owned()), None);
-        for most in 1..60 {
-            for there in 0..=most {
+        for batches in 2..=20 {
+            for (most, there) in (1..40).flat_map(|most| (0..=most).map(move |there| (most, there))) {
                 let limit = Limit { whose: whose.clone(), most, what: String::new() };
                 let counts =
                     Counts { listed: BTreeMap::from([(whose.clone(), there)]), own: RefCell::default() };
-                while counts.room(&limit) == Room::Some {
+                while counts.room(&limit, batches) == Room::Some {
                     *counts.own.borrow_mut().entry(whose.clone()).or_default() += 1;
                 }
                 let taken = counts.own.borrow().get(&whose).copied().unwrap_or_default();
-                let all = there + BATCHES * taken;
-                assert!((most..=most + 4).contains(&all), "{all} of {most}");
+                let all = there + batches * taken;
+                assert!((most..most + batches).contains(&all), "{batches} batches: {all} of {most}");
             }
         }
     }

@@ -34,7 +34,7 @@ use crate::{
     lambda::{
         batch::Received,
         metric::Metric,
-        outcome::{Deferral, Done, Handled, Outcome, Reason, Used, Wait},
+        outcome::{Done, Handled, Outcome, Reason, Used, Wait},
     },
     ports::{
         Deliveries, FindTasks, Github, JobState, JobStatus, Queue, Scope, StartTasks, Target, Task,
@@ -115,7 +115,7 @@ where
     ) -> Handled {
         let (job, outcome) = match lifecycle::read(&body) {
             Err(unreadable) => (None, Ok(Outcome::Rejected(unreadable.to_string()))),
-            Ok(Lifecycle::Other(what)) => (None, Ok(skip(SkipReason::Event, what))),
+            Ok(Lifecycle::Other(what)) => (None, Ok(Outcome::skipped(SkipReason::Event, what))),
             Ok(Lifecycle::Job(event)) => (Some(event.job.clone()), self.job(&event, received).await),
             Ok(Lifecycle::TaskStopped(task)) => (None, self.task_stopped(&task, received).await),
             Ok(Lifecycle::Sweep { scheduled }) => (None, self.sweep(scheduled, deadline).await),
@@ -142,26 +142,32 @@ where
         }
         match (event.action, event.runner_name.as_deref()) {
             (Action::InProgress | Action::Completed, Some(runner)) => match self.policy.names.read(runner) {
-                None => Ok(skip(SkipReason::Runner, "the job runs on a runner of another fleet")),
+                None => Ok(Outcome::skipped(SkipReason::Runner, "the job runs on a runner of another fleet")),
                 // That another's runner was taken may have been missed.
                 Some(Purpose::Job(owner, _))
                     if event.action == Action::Completed && owner == event.job.id =>
                 {
-                    Ok(skip(SkipReason::Runner, "the job ran; its runner goes by itself"))
+                    Ok(Outcome::skipped(SkipReason::Runner, "the job ran; its runner goes by itself"))
                 }
                 Some(purpose) => {
                     let taken = self.taken(event, &purpose, received).await?;
-                    // The runner's task was over, so nothing tells that the job is.
+                    if matches!(taken, Outcome::Deferred(_)) {
+                        return Ok(taken);
+                    }
+                    // The runner's task was over, so nothing tells that the job has one, or is over.
+                    let is_unwritten = is_unwritten || self.write_taken(event, &purpose).await?;
                     let is_untold = is_unwritten && self.memory.task_of(event.job.id).is_none();
-                    let later = self.until_its_task(event).filter(|_| is_untold);
-                    Ok(later.filter(|_| !matches!(taken, Outcome::Deferred(_))).unwrap_or(taken))
+                    Ok(self.until_its_task(event).filter(|_| is_untold).unwrap_or(taken))
                 }
             },
             (Action::Completed, None) => match self.excludes(event).await? {
                 Some(excluded) => Ok(Outcome::Skipped(excluded)),
                 None => self.retire_unneeded(&event.job).await,
             },
-            _ => Ok(skip(SkipReason::Action, "the event says of no job that it was taken or is over")),
+            _ => Ok(Outcome::skipped(
+                SkipReason::Action,
+                "the event says of no job that it was taken or is over",
+            )),
         }
     }
 
@@ -174,7 +180,10 @@ where
     /// Job completed without ever running: its runner is not needed any more, unless it has found other work.
     async fn retire_unneeded(&self, job: &Job) -> Result<Outcome, CallError> {
         let Some(github) = &self.github else {
-            return Ok(skip(SkipReason::ContainerMinted, "the runner stops by itself when it has been idle"));
+            return Ok(Outcome::skipped(
+                SkipReason::ContainerMinted,
+                "the runner stops by itself when it has been idle",
+            ));
         };
         let tasks = self.ecs.tasks_started_by(&started_by(job.id)).await?;
         let is_idle = |tags: TaskTags<'_>| tags.runner_id().is_some() && !tags.ran_a_job();
@@ -207,25 +216,30 @@ where
             return Ok(denied);
         }
         if let Some(wait) = self.settles(&tasks) {
-            let detail = "its runner may have been given another job just now".into();
-            return Ok(Outcome::Deferred(Deferral {
-                reason: Reason::TooEarly,
-                wait: Wait::For(wait),
-                detail,
-            }));
+            let detail = "its runner may have been given another job just now";
+            return Ok(Outcome::deferred(Reason::TooEarly, Wait::For(wait), detail));
         }
         let why = Cause::of("the job ended without ever running");
+        let runners = runners.into_iter().map(|runner| Runner { place: job.target.clone(), ..runner });
+        Ok(match self.retire_all(runners, why).await? {
+            0 => Done::new(Metric::Settled, "the job ended without ever running, and no runner waits for it"),
+            retired => Done::counted(Metric::Retired, retired, why.why),
+        }
+        .into())
+    }
+
+    /// What nobody needs any more; how many of them were idle, and went.
+    pub(crate) async fn retire_all(
+        &self,
+        runners: impl Iterator<Item = Runner>,
+        why: Cause<'_>,
+    ) -> Result<u64, CallError> {
         let mut retired = 0;
-        for runner in &runners {
-            let runner = Runner { place: job.target.clone(), ..runner.clone() };
+        for runner in runners {
             let done = self.tend(&runner, Heard::Unneeded, why, &Course::default()).await?;
             retired += done.count(Metric::Retired);
         }
-        Ok(match retired {
-            0 => Done::new(Metric::Settled, "the job ended without ever running, and no runner waits for it"),
-            _ => Done::counted(Metric::Retired, retired, why.why),
-        }
-        .into())
+        Ok(retired)
     }
 
     /// A runner that has come up just now is given a job, if one waits, and GitHub may show it as idle for a while: how
@@ -243,7 +257,7 @@ where
         received: Option<Received>,
     ) -> Result<Outcome, CallError> {
         if !is_ours(&stopped.started_by) || !self.is_our_cluster(&stopped.cluster_arn) {
-            return Ok(skip(SkipReason::Task, "the task is none of this fleet's"));
+            return Ok(Outcome::skipped(SkipReason::Task, "the task is none of this fleet's"));
         }
         let Some(task) = self.ecs.describe(&stopped.arn).await? else {
             let age = received.and_then(|it| it.sent_at).map(|sent_at| self.clock.now() - sent_at);
@@ -251,7 +265,7 @@ where
             if age.is_some_and(|age| age < timing::SHOWN) {
                 return Ok(not_shown("ECS does not show the task yet"));
             }
-            return Ok(skip(
+            return Ok(Outcome::skipped(
                 SkipReason::Task,
                 "ECS has forgotten the task; the sweep looks at its registration",
             ));
@@ -562,18 +576,18 @@ pub(crate) fn replacement_delay(attempt: Attempt) -> Duration {
 fn denied(state: Option<JobState>) -> Option<Outcome> {
     match state.map(|state| (state.status, state.runner_name)) {
         Some((JobStatus::Completed, None)) => None,
-        Some((_, Some(_))) => Some(skip(SkipReason::Job, "GitHub says that a runner has, or had, the job")),
+        Some((_, Some(_))) => {
+            Some(Outcome::skipped(SkipReason::Job, "GitHub says that a runner has, or had, the job"))
+        }
         Some((_, None)) => Some(not_shown("GitHub does not say yet that the job is over")),
-        None => Some(skip(SkipReason::Job, "GitHub shows no such job; the sweep sees to its runner")),
+        None => {
+            Some(Outcome::skipped(SkipReason::Job, "GitHub shows no such job; the sweep sees to its runner"))
+        }
     }
 }
 
 /// The message says what nobody else does: it was early, or forged. Nothing is done until they agree.
 fn not_shown(detail: &str) -> Outcome {
     let wait = Wait::For(timing::UNTIL_SHOWN);
-    Outcome::Deferred(Deferral { reason: Reason::InFlight, wait, detail: detail.to_owned() })
-}
-
-fn skip(reason: SkipReason, detail: impl Into<String>) -> Outcome {
-    Outcome::Skipped(Skip::new(reason, detail))
+    Outcome::deferred(Reason::InFlight, wait, detail)
 }

@@ -12,7 +12,7 @@ use crate::{
         reconcile::Reconciler,
         tally::Tally,
     },
-    intake::skip::{Skip, SkipReason},
+    intake::skip::SkipReason,
     lambda::outcome::Outcome,
     ports::{Deliveries, FindTasks, Github, Queue, StartTasks, TendTasks, Timer},
     protocol::{
@@ -48,13 +48,10 @@ where
         let now = self.clock.now();
         // Several may come at once, after a jam.
         if now - scheduled > timing::STALE || !self.memory.looks_for_deliveries(now) {
-            return Outcome::Skipped(Skip::new(SkipReason::Stale, "a later look is due"));
+            return Outcome::skipped(SkipReason::Stale, "a later look is due");
         }
         let Some(github) = &self.github else {
-            return Outcome::Skipped(Skip::new(
-                SkipReason::Event,
-                "no credentials to look for deliveries with",
-            ));
+            return Outcome::skipped(SkipReason::Event, "no credentials to look for deliveries with");
         };
         // It begins nothing that would still go on when the next one begins.
         let until = deadline.min(now + timing::REDELIVER_EVERY + timing::ONE_STEP);

@@ -19,10 +19,7 @@ use crate::{
         reconcile::{Cause, Reconciler},
         tally::Tally,
     },
-    intake::{
-        glob::RepositoryGlob,
-        skip::{Skip, SkipReason},
-    },
+    intake::{glob::RepositoryGlob, skip::SkipReason},
     lambda::outcome::{Done, Outcome},
     ports::{Deliveries, FindTasks, Github, Queue, Scope, StartTasks, Target, Task, TendTasks, Timer},
     protocol::{
@@ -56,7 +53,7 @@ where
         deadline: OffsetDateTime,
     ) -> Result<Outcome, CallError> {
         if self.clock.now() - scheduled > timing::STALE {
-            return Ok(Outcome::Skipped(Skip::new(SkipReason::Stale, "a later sweep is due")));
+            return Ok(Outcome::skipped(SkipReason::Stale, "a later sweep is due"));
         }
         let mut tally = Tally::default();
         let Some(github) = &self.github else {

@@ -6,10 +6,7 @@ use time::Duration;
 use crate::{
     error::CallError,
     fargate::tags::{self, TaskTags},
-    flows::{
-        course::Course,
-        reconcile::{Cause, Reconciler, replacement, replacement_delay},
-    },
+    flows::reconcile::{Cause, Reconciler, replacement, replacement_delay},
     ids::{Attempt, JobId, Purpose, started_by},
     intake::{
         payload::{Action, Job, WorkflowJob},
@@ -18,13 +15,12 @@ use crate::{
     lambda::{
         batch::Received,
         metric::Metric,
-        outcome::{Deferral, Done, Outcome, Reason, Wait},
+        outcome::{Done, Outcome, Reason, Wait},
     },
     ports::{Deliveries, FindTasks, Github, Queue, StartTasks, Task, TendTasks, Timer},
     protocol::{
         books::{Runner, target},
         life::Life,
-        tend::Heard,
         timing,
     },
 };
@@ -59,7 +55,7 @@ where
             if is_new {
                 return Ok(too_early(timing::LAG, "ECS does not show the runner's task yet"));
             }
-            return Ok(skip(SkipReason::Task, "the runner's task is gone already"));
+            return Ok(Outcome::skipped(SkipReason::Task, "the runner's task is gone already"));
         };
         let of_task = TaskTags(&task.tags);
         if let Some(owner) = purpose.job() {
@@ -140,12 +136,12 @@ where
     fn told(&self, event: &WorkflowJob, purpose: &Purpose, task: &Task, foreign: Option<Skip>) -> Outcome {
         let heard = TaskTags(&task.tags).ran_job() == Some(event.job.id);
         match (task.live, heard, foreign) {
-            (_, true, _) => skip(SkipReason::Task, "the runner's task says so already"),
+            (_, true, _) => Outcome::skipped(SkipReason::Task, "the runner's task says so already"),
             // Both events of the job come here, and it is counted once.
             (live, false, Some(why)) if live || event.action == Action::Completed => {
                 self.taken_by_foreign(&why, purpose).with_task(task.arn.clone()).into()
             }
-            (false, false, _) => skip(SkipReason::Task, "the runner's task is gone already"),
+            (false, false, _) => Outcome::skipped(SkipReason::Task, "the runner's task is gone already"),
             (true, false, _) => {
                 Done::new(Metric::Tagged, format!("the job runs on {}", self.policy.names.of(purpose)))
                     .with_task(task.arn.clone())
@@ -206,6 +202,10 @@ where
 
     /// Whether the job's own runner was started, and stands by no more: another job has had it, or it is gone.
     async fn own_is_used(&self, job: &Job) -> Result<bool, CallError> {
+        // The function may have died before it tagged the runner's task, which nothing else tells of.
+        if !self.is_told(job.id) {
+            return Ok(false);
+        }
         if self.memory.has_given(job.id) {
             return Ok(true);
         }
@@ -217,7 +217,6 @@ where
         let own = self.ecs.tasks_started_by(&started_by).await?;
         if self.github.is_none() {
             // One that stands by ends by itself.
-            self.write_served(job.id, &own).await?;
             return Ok(!own.is_empty());
         }
         let stands_by = |task: &Task| task.live && !TaskTags(&task.tags).ran_a_job();
@@ -262,7 +261,10 @@ where
         }
         // The job's own message was heard by then, if it ever is.
         if self.github.is_none() && owner.is_none() {
-            return Ok(skip(SkipReason::ContainerMinted, "the runner stops by itself when it has been idle"));
+            return Ok(Outcome::skipped(
+                SkipReason::ContainerMinted,
+                "the runner stops by itself when it has been idle",
+            ));
         }
         let may_be_late = owner.is_some() && !is_older(job, task);
         let wait = if may_be_late { timing::LATE_LOOK } else { timing::SECOND_LOOK };
@@ -283,44 +285,52 @@ where
         if !own.is_empty() || !self.ecs.ended_tasks(Some(&started_by(job.id))).await?.is_empty() {
             return Ok(its_own_serves());
         }
+        if self.may_be_to_come(github, job, owner, task).await? {
+            let why = "jobs wait long for their runners: this one's own message may be still to come";
+            return Ok(too_early(timing::LONGEST_DELAY, why));
+        }
         let name = self.policy.names.of(&Purpose::Job(job.id, Attempt::FIRST));
         if github.find_runner(&job.target, &name).await?.is_some() {
-            return Ok(skip(SkipReason::Runner, "the job's own runner is on its way"));
-        }
-        if !is_older(job, task) && self.is_behind(github, owner, task).await? {
-            return Ok(skip(
-                SkipReason::Runner,
-                "jobs wait for longer than this one does: its message is still to come",
-            ));
+            return Ok(Outcome::skipped(SkipReason::Runner, "the job's own runner is on its way"));
         }
         // Nobody here has heard of the job: it brought no runner, and has used one up.
         self.replace_taken(owner, attempt, of_task).await?;
         Ok(Done::new(Metric::Replaced, "the job brought no runner of its own, and took another's").into())
     }
 
-    /// Whether jobs wait long before a runner is started for them.
-    async fn is_behind(&self, github: &G, owner: JobId, task: &Task) -> Result<bool, CallError> {
-        let state = github.job(&target(TaskTags(&task.tags)), owner).await?;
-        let waited = state.and_then(|state| Some(task.created_at? - state.since?));
-        Ok(waited.is_some_and(|waited| waited > timing::OLD))
+    /// Whether jobs wait long before a runner is started for them, and this one's message may do so still. How long it was is
+    /// remembered: thousands wait then.
+    async fn may_be_to_come(
+        &self,
+        github: &G,
+        job: &Job,
+        owner: JobId,
+        task: &Task,
+    ) -> Result<bool, CallError> {
+        let now = self.clock.now();
+        let waited = match self.memory.backlog(now) {
+            Some(waited) => waited,
+            None => {
+                let state = github.job(&target(TaskTags(&task.tags)), owner).await?;
+                let waited = state.and_then(|state| Some(task.created_at? - state.since?));
+                let Some(waited) = waited.filter(|waited| *waited > timing::OLD) else { return Ok(false) };
+                self.memory.saw_backlog(now, waited);
+                waited
+            }
+        };
+        Ok(job.created_at.is_none_or(|queued| now - queued < 2 * waited + timing::LATE_LOOK))
     }
 
     /// The job has got a runner that its own cannot stand in for.
     async fn retire_own(&self, own: &[Task]) -> Result<Outcome, CallError> {
-        let mut retired = 0;
-        for task in own.iter().filter(|task| task.live && !TaskTags(&task.tags).ran_a_job()) {
-            let runner = Runner::of_task(Life::Waiting, false, task, &self.policy.names);
-            // The sweep takes it into the pool.
-            if runner.registration.is_none() || self.basin_with(&runner.labels).is_some() {
-                continue;
-            }
-            let why = Cause::of("its job was given another runner");
-            let done = self.tend(&runner, Heard::Unneeded, why, &Course::default()).await?;
-            retired += done.count(Metric::Retired);
-        }
-        Ok(match retired {
-            0 => skip(SkipReason::Runner, "no runner of the job's own is left idle"),
-            _ => Done::counted(Metric::Retired, retired, "its job was given another runner").into(),
+        let idle = own.iter().filter(|task| task.live && !TaskTags(&task.tags).ran_a_job());
+        let idle = idle.map(|task| Runner::of_task(Life::Waiting, false, task, &self.policy.names));
+        // The sweep takes those into the pool that are like its own.
+        let unneeded = idle.filter(|it| it.registration.is_some() && self.basin_with(&it.labels).is_none());
+        let why = Cause::of("its job was given another runner");
+        Ok(match self.retire_all(unneeded, why).await? {
+            0 => Outcome::skipped(SkipReason::Runner, "no runner of the job's own is left idle"),
+            retired => Done::counted(Metric::Retired, retired, why.why).into(),
         })
     }
 }
@@ -341,13 +351,12 @@ fn is_older(job: &Job, task: &Task) -> bool {
 }
 
 fn too_early(after: std::time::Duration, detail: &str) -> Outcome {
-    Outcome::Deferred(Deferral { reason: Reason::TooEarly, wait: Wait::For(after), detail: detail.into() })
+    Outcome::deferred(Reason::TooEarly, Wait::For(after), detail)
 }
 
 fn its_own_serves() -> Outcome {
-    skip(SkipReason::Runner, "the job's own runner serves, or served, the owner of the one that it got")
-}
-
-fn skip(reason: SkipReason, detail: &str) -> Outcome {
-    Outcome::Skipped(Skip::new(reason, detail))
+    Outcome::skipped(
+        SkipReason::Runner,
+        "the job's own runner serves, or served, the owner of the one that it got",
+    )
 }

@@ -180,9 +180,12 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
     async fn authenticate(&self, request: &Request, body: &[u8]) -> Result<(), Answer> {
         let refused = || Answer::new(401, Metric::Unauthorized, "X-Hub-Signature-256 is missing or wrong");
         let signature = request.header("x-hub-signature-256").ok_or_else(refused)?;
+        let unknown = || {
+            Answer::new(503, Metric::Failed, "the webhook secret could not be read; see the function's log")
+        };
         let unavailable = |error: CallError| {
             tracing::error!(%error, "the webhook secret could not be read");
-            Answer::new(503, Metric::Failed, "the webhook secret could not be read; see the function's log")
+            unknown()
         };
         let Known { secrets, read_at, asked_at, .. } = self.known.borrow().clone();
         let since = |at: OffsetDateTime| self.clock.now() - at;
@@ -199,13 +202,7 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
             }
             Some(known) => known,
             None if may_ask => self.read_secrets().await.map_err(unavailable)?,
-            None => {
-                return Err(Answer::new(
-                    503,
-                    Metric::Failed,
-                    "the webhook secret could not be read; see the function's log",
-                ));
-            }
+            None => return Err(unknown()),
         };
         if secrets.verify(signature, body) {
             return Ok(());

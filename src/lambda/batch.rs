@@ -194,11 +194,11 @@ fn panicked() -> Handled {
     Handled {
         job: None,
         notice: None,
-        outcome: Outcome::Deferred(Deferral {
-            reason: Reason::Panic,
-            wait: Wait::Slowly,
-            detail: "a bug: the code panicked on this message; please report it".into(),
-        }),
+        outcome: Outcome::deferred(
+            Reason::Panic,
+            Wait::Slowly,
+            "a bug: the code panicked on this message; please report it",
+        ),
     }
 }
 

@@ -144,16 +144,13 @@ fn embed(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intake::skip::{Skip, SkipReason};
+    use crate::intake::skip::SkipReason;
 
     #[test]
     fn one_line_that_cloudwatch_reads() {
         let mut metrics = Metrics::default();
-        let handled = Handled {
-            job: None,
-            outcome: Outcome::Skipped(Skip::new(SkipReason::Labels, "not offered")),
-            notice: None,
-        };
+        let handled =
+            Handled { job: None, outcome: Outcome::skipped(SkipReason::Labels, "not offered"), notice: None };
         metrics.count(&handled, OffsetDateTime::UNIX_EPOCH);
         let line = metrics.line("dispatch", OffsetDateTime::UNIX_EPOCH, &[Metric::Started]);
         let value: Value = serde_json::from_str(&line).expect("JSON");

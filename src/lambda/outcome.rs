@@ -6,7 +6,10 @@ use crate::{
     error::{CallError, Class},
     fargate::usage::Usage,
     ids::JobId,
-    intake::{payload::Job, skip::Skip},
+    intake::{
+        payload::Job,
+        skip::{Skip, SkipReason},
+    },
     lambda::metric::Metric,
     ports::{Started, TaskArn},
 };
@@ -22,6 +25,18 @@ pub enum Outcome {
     Rejected(String),
     /// Not now: stays on the queue and comes back.
     Deferred(Deferral),
+}
+
+impl Outcome {
+    /// Nothing to do, for that reason; `detail` is for the log.
+    pub fn skipped(reason: SkipReason, detail: impl Into<String>) -> Outcome {
+        Outcome::Skipped(Skip::new(reason, detail))
+    }
+
+    /// Not now, but after that wait; `detail` is for the log.
+    pub fn deferred(reason: Reason, wait: Wait, detail: impl Into<String>) -> Outcome {
+        Outcome::Deferred(Deferral { reason, wait, detail: detail.into() })
+    }
 }
 
 /// What became of one message, and whose it was, as far as it could be read.
@@ -245,7 +260,7 @@ impl From<CallError> for Outcome {
             Class::NoCapacity => (Reason::NoCapacity, Wait::Backoff),
             Class::NeedsOperator | Class::OverQuota => (Reason::NeedsOperator, Wait::Slowly),
         };
-        Outcome::Deferred(Deferral { reason, wait, detail: error.message })
+        Outcome::deferred(reason, wait, error.message)
     }
 }
 

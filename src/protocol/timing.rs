@@ -84,6 +84,8 @@ pub const OUTBREAK: Duration = minutes(4);
 /// The registration of a crashed dispatch goes back to the queue; one that is only slow gets this long to finish
 /// first.
 pub const HAND_BACK: Duration = seconds(60);
+/// Later than this, it was handed back again, by the sweeps since: of thousands of messages that wait, one is enough.
+pub const HANDED_BACK: Duration = minutes(15);
 /// The first replacement waits so long, each further one twice as long as the one before.
 pub const REPLACEMENT: Duration = seconds(15);
 /// How long a runner may take from RunTask until it is connected, whatever the idle time-out is: pulling a large
@@ -95,6 +97,8 @@ pub const BOOT_ON_INSTANCE: Duration = minutes(30);
 pub const SETTLED: Duration = minutes(2);
 /// When a job has been over for so long, its task most likely is as well.
 pub const ENDING: Duration = seconds(15);
+/// So long a process remembers that GitHub's rate limit was met, or how long jobs wait.
+pub const LATELY: Duration = minutes(10);
 /// How long after its start a job that took another's runner is looked at again: by then its own message was heard,
 /// if it ever is, and its own runner shows whether it found work.
 pub const SECOND_LOOK: Duration = seconds(150);

@@ -101,6 +101,7 @@ impl Fleet {
                 network: config.network,
                 fleet: config.fleet,
                 max_runners_per_repository: config.max_runners_per_repository,
+                max_concurrency: config.max_concurrency,
                 pool: config.pool,
                 max_runners: config.max_runners,
                 max_attempts: config.max_attempts,

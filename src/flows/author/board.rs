@@ -14,11 +14,11 @@ use crate::{
     ids::JobId,
     intake::{
         notice::{About, What, Word},
-        skip::{Skip, SkipReason},
+        skip::SkipReason,
     },
     lambda::{
         metric::Metric,
-        outcome::{Deferral, Done, Outcome, Reason, Wait},
+        outcome::{Done, Outcome, Reason, Wait},
     },
     ports::{Checks, Clock, FindTasks, JobStatus, Page, Queue, RunJob, Runs, Target, Written},
     protocol::rerun::matrix,
@@ -114,10 +114,7 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
         let _turn = self.board.turn.lock().await;
         let target = word.place.target();
         let Some(about) = self.about(word, &target).await? else {
-            return Ok(Outcome::Skipped(Skip::new(
-                SkipReason::Word,
-                "GitHub does not say which job it is about",
-            )));
+            return Ok(Outcome::skipped(SkipReason::Word, "GitHub does not say which job it is about"));
         };
         let About { run_id, run_attempt, name, labels, head_sha } = &about;
         let place = Place { target: &target, sha: head_sha, name: page::name(name, labels) };
@@ -137,7 +134,7 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
             What::Started if others_wait => return Ok(later("others of its kind still wait")),
             What::Started => {}
             _ if !waits => {
-                return Ok(Outcome::Skipped(Skip::new(SkipReason::Word, "the job does not wait any more")));
+                return Ok(Outcome::skipped(SkipReason::Word, "the job does not wait any more"));
             }
             _ => {}
         }
@@ -156,7 +153,7 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
             Put::Dropped => {
                 Done::new(Metric::AuthorDropped, "more than a process may write in a minute").into()
             }
-            Put::Refused(why) => Outcome::Skipped(Skip::new(SkipReason::Word, why)),
+            Put::Refused(why) => Outcome::skipped(SkipReason::Word, why),
         })
     }
 
@@ -236,5 +233,5 @@ fn of_a_kind(own: JobId, about: &About, jobs: Vec<RunJob>) -> Vec<(JobId, String
 }
 
 fn later(detail: &str) -> Outcome {
-    Outcome::Deferred(Deferral { reason: Reason::TooEarly, wait: Wait::Backoff, detail: detail.to_owned() })
+    Outcome::deferred(Reason::TooEarly, Wait::Backoff, detail)
 }

@@ -366,7 +366,10 @@ impl World {
         self.current = invocation;
         let refused = is_github(point).then(|| self.charge(&request, app)).and_then(Result::err);
         let reply = match refused {
-            Some(refused) => Err(refused),
+            Some(refused) => {
+                self.stats.refused[point as usize] += 1;
+                Err(refused)
+            }
             None => self.apply(request, point, job, fate == LATE_COPY),
         };
         if point == Point::Reject && fate != 0 {

@@ -62,7 +62,7 @@ pub struct Checks {
     pub counts: [u64; 8],
     /// Milliseconds for which tasks have lived past their bound.
     pub leaked_ms: u64,
-    /// Until when something that is no job's fault let no runner live.
+    /// Until when something that is no job's fault let no runner live, or far too few.
     pub ill_until: Ms,
     /// When sweeps began in which every step worked.
     clean_sweeps: VecDeque<Ms>,
@@ -85,6 +85,8 @@ impl Checks {
 /// A job that waits longer than this while nothing stands in its way is lost. A failed delivery comes again after
 /// 5, 15, 35 minutes; a runner that dies is replaced; none of them takes so long.
 const LOST_AFTER: Ms = 3 * HOUR;
+/// More than these wait for GitHub's limits, and have none for what is left over either.
+const BACKLOG: usize = 1_000;
 /// However many sweeps did not get through.
 const LEAKED_AFTER: Ms = 2 * HOUR;
 /// A task that was asked to stop takes up to two minutes, and an answer or two may be on their way.
@@ -210,7 +212,8 @@ impl World {
 
     fn check_jobs(&mut self) {
         let now = self.now;
-        if self.all_runners_die() {
+        // While thousands wait for GitHub's limits, its choice is who waits longest; after them, nobody may be left.
+        if self.all_runners_die() || self.github.queued_count() > BACKLOG {
             self.checks.ill_until = now;
         }
         let ill_until = self.checks.ill_until;
@@ -339,6 +342,8 @@ impl World {
             if runner.busy || registration.leaked {
                 continue;
             }
+            // Whoever takes it over waits like all others.
+            let since = since.max(self.checks.ill_until);
             // Found by the first sweep; handed back a minute later, taken over half a minute after that.
             if self.checks.sweeps_since(since + SECOND) >= 6 && now > since + 30 * MINUTE {
                 leaked.push((runner.id, registration.job, runner.name.clone()));

@@ -200,6 +200,7 @@ impl History {
                     network: dispatch.network.clone(),
                     document: of_dispatch,
                     max_runners_per_repository: dispatch.max_runners_per_repository,
+                    max_concurrency: dispatch.max_concurrency,
                     pool: dispatch.pool.clone(),
                     max_runners: dispatch.max_runners,
                     max_attempts: dispatch.max_attempts,

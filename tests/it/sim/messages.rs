@@ -74,7 +74,7 @@ fn no_answer(delivery: u64) -> u16 {
 }
 
 /// How many functions may run at a time: `DispatchMaxConcurrency`, the lifecycle queue's, and the author's.
-const CONCURRENCY: [u32; 3] = [5, 5, 2];
+const CONCURRENCY: [u32; 3] = [5, 16, 2];
 
 /// A webhook that is delivered again and again comes through in the end: the world allows the job to run.
 const MOST_FAILURES: u8 = 4;

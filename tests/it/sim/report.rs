@@ -40,6 +40,8 @@ pub struct Stats {
     pub calls: Calls,
     /// The same by who makes them ([`BY`]).
     pub calls_by: [Calls; BY.len()],
+    /// Those of them that GitHub refused: a limit, or a suspended App.
+    pub refused: Calls,
     /// Since when nothing was minted any more.
     pub last_mint: Ms,
     /// From queued to taken, in hundredths of a second.
@@ -123,6 +125,10 @@ impl Stats {
             let _ = write!(kinds, "  {point:<16?} {:>6.3}", a_job(self.calls[*point as usize]));
             for (by, calls) in BY.iter().zip(&self.calls_by).filter(|(_, calls)| calls[*point as usize] > 0) {
                 let _ = write!(kinds, ", {by} {:.3}", a_job(calls[*point as usize]));
+            }
+            let refused = self.refused[*point as usize];
+            if refused > 0 {
+                let _ = write!(kinds, "; refused {:.3}", a_job(refused));
             }
             kinds.push('\n');
         }

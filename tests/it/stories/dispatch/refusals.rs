@@ -128,3 +128,24 @@ async fn a_registration_that_cannot_be_deleted_does_not_hold_up_the_job() {
     assert_eq!(world.imbalances(), [""; 0]);
     world.finish();
 }
+
+/// Ten that ask at once whether their jobs still wait have used up what one of them could be registered with.
+#[tokio::test]
+async fn near_the_rate_limit_one_job_asks_at_a_time() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    world.fail(Op::Mint).always().before().retry_after(429, 60);
+    let bodies: Vec<String> = (0..10).map(|_| world.queued(world.queue_job(&LABELS))).collect();
+    assert_eq!(dispatch(&world, &fleet, &bodies).await, 10);
+    world.take_calls();
+    world.advance(Duration::minutes(3));
+    assert_eq!(dispatch_again(&world, &fleet).await, 10);
+    let calls = world.take_calls();
+    assert_eq!((calls.count(Op::GetJob), calls.count(Op::Mint)), (1, 1));
+    world.heal();
+    world.advance(Duration::minutes(3));
+    assert_eq!(dispatch_again(&world, &fleet).await, 0);
+    assert_eq!((live_tasks(&world), registrations(&world)), (10, 10));
+    assert_eq!(world.imbalances(), [""; 0]);
+    world.finish();
+}

@@ -2,6 +2,7 @@
 
 use super::{LABELS, Metric, Op, Story};
 use crate::{
+    fleet::Fleet,
     http::{DEAD_LETTERS, JOB_QUEUE, OWNER, REPOSITORY},
     model::github::{Scope, Untrue},
 };
@@ -595,4 +596,51 @@ async fn a_message_that_waited_while_its_job_took_a_runner_settles_the_debt_howe
         story.runs_in_the_end(a).await;
         story.end();
     }
+}
+
+/// B took A's runner, and nobody heard of it; another runner of B's was announced, and that waited for two hours on its queue.
+#[tokio::test]
+async fn an_announcement_that_waited_for_hours_still_finds_whose_runner_its_job_took() {
+    let story = Story::begin().await;
+    let a = story.start_job().await;
+    story.world.boot();
+    let b = story.world.queue_job(&LABELS);
+    story.assign(b, story.runner_of(story.task()));
+    story.world.advance(Duration::minutes(1));
+    let announced = json!({ "replacement": {
+        "job_id": b, "attempt": 2, "labels": LABELS, "owner": OWNER, "repository": REPOSITORY,
+    } });
+    story.world.send(JOB_QUEUE, &[announced.to_string()]);
+    let _never_handled = story.world.receive(JOB_QUEUE, 10);
+    story.world.advance(Duration::minutes(10));
+    story.world.finish_job(b);
+    story.world.advance(Duration::minutes(120));
+    // By another process, which remembers no place.
+    let world = story.world;
+    let story = Story { fleet: Fleet::new(&world).await, world };
+    for _ in 0..2 {
+        story.dispatch_announced().await;
+    }
+    story.runs_in_the_end(a).await;
+    story.end();
+}
+
+/// Each sweep hands it back: of messages that wait on a long queue, one is enough, and the newest knows best.
+#[tokio::test]
+async fn what_was_handed_back_long_ago_is_left_to_the_sweeps_since() {
+    let story = Story::begin().await;
+    let job = story.world.queue_job(&LABELS);
+    let body = json!({ "replacement": {
+        "job_id": job, "attempt": 1, "labels": LABELS, "owner": OWNER, "registered": true,
+    } });
+    story.world.send(JOB_QUEUE, &[body.to_string()]);
+    let _never_handled = story.world.receive(JOB_QUEUE, 10);
+    story.world.advance(Duration::minutes(16));
+    story.dispatch_announced().await;
+    assert_eq!((story.live(), story.count(Op::Mint), story.count(Op::GetJob)), (0, 0, 0));
+    // Its own message comes again, as after any crash.
+    story.dispatch(&[story.world.queued(job)]).await;
+    story.runs_in_the_end(job).await;
+    story.world.finish_job(job);
+    story.end();
 }

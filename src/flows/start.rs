@@ -1,0 +1,298 @@
+//! The loop over what [`start`] says of a job: it looks, does, and tells what came of it. In the good case two calls,
+//! mint → RunTask; where the container mints, RunTask alone.
+
+use std::time::Duration;
+
+use crate::{
+    error::{CallError, Class},
+    fargate::{fleet::Capacity, tags::TaskTags},
+    flows::{
+        budget::Budget,
+        chain::Debt,
+        dispatch::Dispatcher,
+        eyes,
+        hands::{discard, run_task, spend_by_name},
+        hearsay::{Hearsay, is_served},
+        plan::Plan,
+    },
+    ids::{Attempt, Purpose, RunnerId, started_by},
+    intake::{payload::Job, skip::SkipReason},
+    lambda::outcome::{Done, Outcome, Reason, Wait},
+    ports::{
+        Clock, Deleted, FindTasks, Github, JitConfig, Minted, Queue, RunTask, StartTasks, Started, Task,
+        TaskArn,
+    },
+    protocol::{
+        debt::Owed,
+        start::{Case, Deed, End, Launch, Look, Name, Step, start},
+        timing,
+    },
+};
+
+/// What the facts of a case are about.
+#[derive(Default)]
+struct Seen {
+    debt: Option<Debt>,
+    registration: Option<JitConfig>,
+    holder: Option<RunnerId>,
+    former: Vec<TaskArn>,
+    /// One of the job's own tasks says that it has a runner, or is over.
+    served: bool,
+    started: Option<(Started, Capacity)>,
+    error: Option<CallError>,
+}
+
+impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, Q, C> {
+    /// A runner for the job, unless it is owed none, or has one.
+    pub(super) async fn start(
+        &self,
+        mut case: Case,
+        job: &Job,
+        mut plan: Plan,
+        budget: &Budget,
+    ) -> Result<Outcome, CallError> {
+        let _turn = match self.memory.is_at_limit(self.clock.now()) {
+            true => Some(budget.turn().await),
+            false => None,
+        };
+        if self.github.is_some() {
+            budget.may_mint(self.clock.now())?;
+        }
+        if let Err(later) = self.memory.drought.may_ask(&plan, self.clock.now()) {
+            return Ok(Outcome::Deferred(later));
+        }
+        if let Some(later) = self.held_up(case.asked, &plan).await? {
+            return Ok(later);
+        }
+        let mut seen = Seen::default();
+        loop {
+            match start(&case) {
+                Step::Look(look) => self.look(look, &mut case, job, &plan, &mut seen).await?,
+                Step::Do(Deed::NextAttempt) => {
+                    case.advance();
+                    plan = plan.with_attempt(case.attempt);
+                    seen = Seen::default();
+                }
+                Step::Do(Deed::RunTask) => {
+                    let plan = plan.clone().with_failures(case.failures());
+                    case.now.launch = self.run_task(&plan, &mut seen).await?;
+                    case.now.owed = None;
+                }
+                Step::Do(deed) => {
+                    self.act(deed, &mut case, &plan, &mut seen, budget).await?;
+                    case.now.owed = None;
+                }
+                Step::End(End::Started) if self.github.is_none() && case.failures() + 1 >= case.most => {
+                    self.look_again_at_the_last(&Job { attempt: case.attempt, ..job.clone() }).await?;
+                    return self.end(End::Started, &plan, seen);
+                }
+                Step::End(end) => return self.end(end, &plan, seen),
+            }
+        }
+    }
+
+    /// The attempt, this or a later one, of which a task lives.
+    fn crew_of(&self, tasks: &[Task], from: Attempt) -> Option<Attempt> {
+        let its = tasks.iter().filter(|task| task.live);
+        let mut purposes = its.filter_map(|task| TaskTags(&task.tags).purpose(&self.policy.names));
+        purposes.find_map(|it| match it {
+            Purpose::Job(_, attempt) if attempt >= from => Some(attempt),
+            _ => None,
+        })
+    }
+
+    async fn look(
+        &self,
+        look: Look,
+        case: &mut Case,
+        job: &Job,
+        plan: &Plan,
+        seen: &mut Seen,
+    ) -> Result<(), CallError> {
+        match look {
+            Look::Job => case.now.owed = Some(self.eyes()?.job(&job.target, job.id).await?),
+            Look::Debt | Look::FarDebt => {
+                case.far |= look == Look::FarDebt;
+                let debt = self.eyes()?.debt(job, case.far).await?;
+                case.now.owed = Some(match debt.owed(job.id) {
+                    // Nobody could be told: then a runner is started here.
+                    Owed::ToAnother if !self.queue.can_announce() => Owed::Unclear,
+                    owed => owed,
+                });
+                seen.debt = Some(debt);
+            }
+            Look::Told => {
+                let hearsay = Hearsay {
+                    ecs: &self.ecs,
+                    memory: &self.memory,
+                    names: &self.policy.names,
+                    now: self.clock.now(),
+                };
+                let (owed, debt) = hearsay.owed(job, seen.served).await?;
+                // Nobody could be told: then a runner is started here.
+                let is_untold = owed == Owed::ToAnother && !self.queue.can_announce();
+                (case.now.owed, seen.debt) = (Some(if is_untold { Owed::ToTheJob } else { owed }), debt);
+            }
+            Look::Tasks => {
+                let tasks = self.ecs.tasks_started_by(&started_by(job.id)).await?;
+                seen.served |= tasks.iter().any(|task| is_served(task, job.id));
+                case.crew = Some(self.crew_of(&tasks, case.attempt));
+            }
+            Look::Crew => case.crew = Some(self.eyes()?.crew(&plan.target, job.id, case.attempt).await?),
+            Look::Stopped => {
+                let tasks = self.ecs.ended_tasks(Some(&started_by(job.id))).await?;
+                seen.served |= tasks.iter().any(|task| is_served(task, job.id));
+                case.ended = Some(eyes::past(&tasks, &self.policy.names, job.id));
+            }
+            Look::Holder => {
+                let (life, id) = self.eyes()?.holder(&plan.target, &plan.purpose).await?;
+                case.now.name = Name::Taken(Some(life));
+                seen.holder = id;
+            }
+            Look::Former => {
+                case.now.launch =
+                    Launch::Conflict(Some(self.eyes()?.former(&plan.target, job.id, &seen.former).await?));
+            }
+        }
+        Ok(())
+    }
+
+    async fn act(
+        &self,
+        deed: Deed,
+        case: &mut Case,
+        plan: &Plan,
+        seen: &mut Seen,
+        budget: &Budget,
+    ) -> Result<(), CallError> {
+        if deed == Deed::Forward {
+            if let Some(Debt::To(next)) = &seen.debt {
+                self.queue.announce(&next.to_body(), Duration::ZERO).await?;
+            }
+            case.forwarded = true;
+            return Ok(());
+        }
+        let github = self.github()?;
+        match deed {
+            Deed::Mint => case.now.name = self.mint(github, case.now.name, plan, seen, budget).await?,
+            Deed::Spend => {
+                let id = seen.registration.as_ref().map(|registration| registration.id).or(seen.holder);
+                let deleted = match id {
+                    Some(id) => github.delete_runner(&plan.target, id).await?,
+                    None => spend_by_name(github, plan).await?,
+                };
+                case.now.name = match (case.now.name, deleted) {
+                    (Name::Ours, _) => Name::GivenBack,
+                    (_, Deleted::Spent) => Name::Freed,
+                    (_, Deleted::Gone) => Name::Gone,
+                    (_, Deleted::Busy) => Name::Busy,
+                };
+            }
+            Deed::Discard => {
+                if let Some(registration) = &seen.registration {
+                    discard(github, plan, registration).await;
+                }
+                case.now.name = Name::GivenBack;
+            }
+            // Those ask GitHub nothing.
+            Deed::Forward | Deed::RunTask | Deed::NextAttempt => {}
+        }
+        Ok(())
+    }
+
+    async fn mint(
+        &self,
+        github: &G,
+        name: Name,
+        plan: &Plan,
+        seen: &mut Seen,
+        budget: &Budget,
+    ) -> Result<Name, CallError> {
+        budget.may_mint(self.clock.now())?;
+        Ok(match github.mint(&plan.target, &plan.runner_name(), &plan.labels, plan.group()).await? {
+            Minted::Created(registration) => {
+                seen.registration = Some(registration);
+                Name::Ours
+            }
+            Minted::NameTaken if name == Name::Freed => Name::Gone,
+            Minted::NameTaken => Name::Taken(None),
+        })
+    }
+
+    async fn run_task(&self, plan: &Plan, seen: &mut Seen) -> Result<Launch, CallError> {
+        let answer = run_task(&self.ecs, &self.fleet.container, plan, seen.registration.as_ref()).await;
+        let dry = matches!(&answer, Err(error) if error.class == Class::NoCapacity);
+        self.memory.drought.note(plan, dry, self.clock.now());
+        match answer {
+            Ok((RunTask::Started(task), capacity)) => {
+                self.memory.ledger.note(plan, &task.arn, self.clock.now());
+                seen.started = Some((task, capacity));
+                Ok(Launch::Started)
+            }
+            Ok((RunTask::Conflict(tasks), _)) => {
+                seen.former = tasks;
+                Ok(Launch::Conflict(None))
+            }
+            // Perhaps the task was started. The next delivery finds out, by the registration's name.
+            Err(error) if error.class == Class::Unknown => Err(error),
+            Err(error) => {
+                seen.error = Some(error);
+                Ok(Launch::Failed)
+            }
+        }
+    }
+
+    fn end(&self, end: End, plan: &Plan, seen: Seen) -> Result<Outcome, CallError> {
+        Ok(match (end, seen.started, seen.error) {
+            (End::NotOwed(why), ..) => Outcome::skipped(SkipReason::NotQueued, why),
+            (End::Duplicate(why), ..) => Outcome::skipped(SkipReason::Duplicate, why),
+            (End::InFlight, ..) => Outcome::deferred(
+                Reason::InFlight,
+                Wait::For(timing::IN_FLIGHT),
+                "another delivery of this job may be at work",
+            ),
+            (End::Lag, ..) => Outcome::deferred(
+                Reason::TooEarly,
+                Wait::For(timing::UNTIL_SHOWN),
+                "ECS may not show yet what was started for the job",
+            ),
+            (End::Contradicted, ..) => Outcome::deferred(
+                Reason::TooEarly,
+                Wait::For(timing::UNTIL_SHOWN),
+                "a runner was announced for the job, and GitHub says that it needs none",
+            ),
+            (End::Unclear, ..) => Outcome::deferred(
+                Reason::TooEarly,
+                Wait::For(timing::LAG),
+                "GitHub does not say yet who needs the runner",
+            ),
+            (End::Forwarded, ..) => Outcome::skipped(SkipReason::Forwarded, forwarded(seen.debt)),
+            (End::GivenUp, ..) => exhausted(self.max_attempts),
+            (End::Started, Some((started, capacity)), _) => {
+                let class = plan.class().map(|class| format!(" of class {}", class.name)).unwrap_or_default();
+                Done::started(format!("{}{class} on {capacity}", plan.runner_name()), started).into()
+            }
+            (End::Error, _, Some(error)) => return Err(error),
+            (End::Started | End::Error, ..) => {
+                return Err(CallError::new(Class::Unknown, "RunTask left neither a task nor an error"));
+            }
+        })
+    }
+}
+
+fn forwarded(debt: Option<Debt>) -> String {
+    match debt {
+        Some(Debt::To(next)) => format!(
+            "the job took another's runner; job {} is left without one, and announced in its place",
+            next.job_id
+        ),
+        _ => "the job took another's runner".into(),
+    }
+}
+
+fn exhausted(max_attempts: u32) -> Outcome {
+    Outcome::Rejected(format!(
+        "MAX_ATTEMPTS: {max_attempts} runners were started for this job and none took a job; see why their \
+         tasks stopped, then send this message to the job queue again"
+    ))
+}
