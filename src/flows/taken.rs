@@ -285,7 +285,7 @@ where
         if !own.is_empty() || !self.ecs.ended_tasks(Some(&started_by(job.id))).await?.is_empty() {
             return Ok(its_own_serves());
         }
-        if self.may_be_to_come(github, job, owner, task).await? {
+        if self.may_be_to_come(github, job, (owner, attempt), task).await? {
             let why = "jobs wait long for their runners: this one's own message may be still to come";
             return Ok(too_early(timing::LONGEST_DELAY, why));
         }
@@ -298,18 +298,20 @@ where
         Ok(Done::new(Metric::Replaced, "the job brought no runner of its own, and took another's").into())
     }
 
-    /// Whether jobs wait long before a runner is started for them, and this one's message may do so still. How long it was is
-    /// remembered: thousands wait then.
+    /// Whether jobs wait long before their first runner is started, and this one's message may do so still. How long it was
+    /// is remembered: thousands wait then.
     async fn may_be_to_come(
         &self,
         github: &G,
         job: &Job,
-        owner: JobId,
+        (owner, attempt): (JobId, Attempt),
         task: &Task,
     ) -> Result<bool, CallError> {
         let now = self.clock.now();
         let waited = match self.memory.backlog(now) {
             Some(waited) => waited,
+            // It may have waited for others' ends.
+            None if attempt != Attempt::FIRST && is_older(job, task) => return Ok(false),
             None => {
                 let state = github.job(&target(TaskTags(&task.tags)), owner).await?;
                 let waited = state.and_then(|state| Some(task.created_at? - state.since?));

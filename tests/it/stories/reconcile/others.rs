@@ -644,3 +644,29 @@ async fn what_was_handed_back_long_ago_is_left_to_the_sweeps_since() {
     story.world.finish_job(job);
     story.end();
 }
+
+/// All wait for half an hour. One that was queued as long ago has taken a runner: its own message comes late, too, and brings one.
+#[tokio::test]
+async fn in_a_backlog_a_job_without_a_runner_of_its_own_is_not_taken_for_unheard() {
+    let story = Story::begin().await;
+    let [a, b] = [story.world.queue_job(&LABELS), story.world.queue_job(&LABELS)];
+    let late = story.world.queued(b);
+    story.world.advance(Duration::minutes(30));
+    story.dispatch(&[story.world.queued(a)]).await;
+    story.world.boot();
+    story.assign(b, story.runner_of(story.task()));
+    let event = story.world.payload(b, "in_progress");
+    assert_eq!(story.tell_within(&[event], Duration::minutes(1)).await.get(Metric::Deferred), 1);
+    for _ in 0..2 {
+        let counted = story.look_again().await;
+        assert_eq!((counted.get(Metric::Deferred), counted.get(Metric::Replaced)), (1, 0));
+        story.world.advance(Duration::minutes(12));
+    }
+    story.dispatch(&[late]).await;
+    story.dispatch_announced().await;
+    story.runs_in_the_end(a).await;
+    story.world.finish_job(b);
+    story.world.advance(Duration::minutes(40));
+    story.look_again().await;
+    story.end();
+}
