@@ -10,11 +10,17 @@ use crate::{
     flows::quota::Census,
     intake::classes::Classes,
     lambda::outcome::{Deferral, Outcome, Reason, Wait},
-    ports::StartTasks,
+    ports::{Clock, StartTasks},
 };
 
 /// While no good document of classes was seen, jobs come back after so long at most.
 const UNTIL_A_GOOD_ONE: Duration = Duration::from_secs(60);
+
+/// One job after another goes on for so long: a third of dispatch's time-out.
+const TURNS: time::Duration = time::Duration::seconds(10);
+
+/// For as long as it is kept, no other job of the batch goes.
+type Turn<'a> = MutexGuard<'a, Option<OffsetDateTime>>;
 
 /// What the records of one batch share.
 #[derive(Debug)]
@@ -27,8 +33,8 @@ pub struct Budget {
     room: Cell<Option<u32>>,
     /// GitHub's rate limit was met: no more mints until then.
     no_mints_until: Cell<Option<OffsetDateTime>>,
-    /// Near that limit, whose turn it is.
-    turn: Mutex<()>,
+    /// Near that limit, whose turn it is; and when the first had his.
+    turn: Mutex<Option<OffsetDateTime>>,
     /// `MAX_RUNNERS` is set, and ECS did not say how many there are.
     uncounted: Option<CallError>,
 }
@@ -99,8 +105,17 @@ impl Budget {
 
     /// Near GitHub's rate limit one job goes at a time: ten that are asked about at once, and of which the limit then lets none
     /// be minted, have used up what others need.
-    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().await
+    /// Those that come too late for the function's time-out come again.
+    pub(crate) async fn turn(&self, clock: &impl Clock) -> Result<Turn<'_>, CallError> {
+        let mut turn = self.turn.lock().await;
+        let now = clock.now();
+        match now - *turn.get_or_insert(now) > TURNS {
+            false => Ok(turn),
+            true => Err(CallError::new(
+                Class::RateLimited { after: TURNS.unsigned_abs() },
+                "near GitHub's rate limit, others of the batch had their turns",
+            )),
+        }
     }
 
     /// GitHub's rate limit was met.

@@ -52,7 +52,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         budget: &Budget,
     ) -> Result<Outcome, CallError> {
         let _turn = match self.memory.is_at_limit(self.clock.now()) {
-            true => Some(budget.turn().await),
+            true => Some(budget.turn(&self.clock).await?),
             false => None,
         };
         if self.github.is_some() {
