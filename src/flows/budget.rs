@@ -33,7 +33,7 @@ pub struct Budget {
     room: Cell<Option<u32>>,
     /// GitHub's rate limit was met: no more mints until then.
     no_mints_until: Cell<Option<OffsetDateTime>>,
-    /// Near that limit, whose turn it is; and when the first had his.
+    /// Near that limit, whose turn it is; and when the first turn was.
     turn: Mutex<Option<OffsetDateTime>>,
     /// `MAX_RUNNERS` is set, and ECS did not say how many there are.
     uncounted: Option<CallError>,
@@ -104,15 +104,16 @@ impl Budget {
     }
 
     /// Near GitHub's rate limit one job goes at a time: ten that are asked about at once, and of which the limit then lets none
-    /// be minted, have used up what others need.
-    /// Those that come too late for the function's time-out come again.
-    pub(crate) async fn turn(&self, clock: &impl Clock) -> Result<Turn<'_>, CallError> {
+    /// be minted, have used up what others need. What comes too late for the function's time-out comes again: GitHub has
+    /// refused nothing, so that is no error.
+    pub(crate) async fn turn(&self, clock: &impl Clock) -> Result<Turn<'_>, Outcome> {
         let mut turn = self.turn.lock().await;
         let now = clock.now();
         match now - *turn.get_or_insert(now) > TURNS {
             false => Ok(turn),
-            true => Err(CallError::new(
-                Class::RateLimited { after: TURNS.unsigned_abs() },
+            true => Err(Outcome::deferred(
+                Reason::RateLimit,
+                Wait::For(TURNS.unsigned_abs()),
                 "near GitHub's rate limit, others of the batch had their turns",
             )),
         }
@@ -146,6 +147,26 @@ impl Slot<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct At(Cell<OffsetDateTime>);
+
+    impl Clock for At {
+        fn now(&self) -> OffsetDateTime {
+            self.0.get()
+        }
+    }
+
+    #[tokio::test]
+    async fn turns_end_before_the_function_does() {
+        let (budget, clock) = (Budget::default(), At(Cell::new(OffsetDateTime::UNIX_EPOCH)));
+        for (second, goes) in [(0, true), (10, true), (11, false), (25, false)] {
+            clock.0.set(OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(second));
+            // What is put off was not refused by GitHub: that would keep the next batches near the limit, for ever.
+            let put_off = budget.turn(&clock).await.err();
+            assert_eq!(put_off.is_none(), goes, "after {second} s");
+            assert!(budget.may_mint(clock.now()).is_ok());
+        }
+    }
 
     #[test]
     fn slots_are_given_back() {

@@ -52,7 +52,10 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         budget: &Budget,
     ) -> Result<Outcome, CallError> {
         let _turn = match self.memory.is_at_limit(self.clock.now()) {
-            true => Some(budget.turn(&self.clock).await?),
+            true => match budget.turn(&self.clock).await {
+                Ok(turn) => Some(turn),
+                Err(later) => return Ok(later),
+            },
             false => None,
         };
         if self.github.is_some() {
