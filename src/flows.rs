@@ -17,6 +17,7 @@ mod course;
 mod drought;
 mod eyes;
 mod group;
+mod handed_back;
 mod hands;
 mod hearsay;
 mod last;

@@ -3,6 +3,7 @@
 pub mod books;
 pub mod container;
 pub mod debt;
+pub mod handed_back;
 pub mod life;
 pub mod outbreak;
 pub mod redeliveries;

@@ -20,7 +20,7 @@ const UNTIL_A_GOOD_ONE: Duration = Duration::from_secs(60);
 const TURNS: time::Duration = time::Duration::seconds(10);
 
 /// For as long as it is kept, no other job of the batch goes.
-type Turn<'a> = MutexGuard<'a, Option<OffsetDateTime>>;
+pub(crate) type Turn<'a> = MutexGuard<'a, Option<OffsetDateTime>>;
 
 /// What the records of one batch share.
 #[derive(Debug)]

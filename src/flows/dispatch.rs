@@ -10,7 +10,7 @@ use crate::{
     fargate::fleet::{Capacity, Fleet, Network},
     flows::{
         basin::{basins, pools_for},
-        budget::{Budget, Slot, until_a_good_one},
+        budget::{Budget, Slot, Turn, until_a_good_one},
         document::Document,
         eyes::Eyes,
         memory::Memory,
@@ -24,7 +24,7 @@ use crate::{
         labels::CapacityLabel,
         payload::{self, Job, Message},
         policy::{Policy, Verdict, excluded_by},
-        skip::{Skip, SkipReason},
+        skip::SkipReason,
     },
     lambda::{
         batch::Received,
@@ -111,20 +111,22 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 let outcome = self.what_became_of_the_last(&job).await.unwrap_or_else(Outcome::from);
                 Handled { job: Some(job), outcome, notice: None }
             }
+            Ok(Message::Replacement(replacement)) if replacement.registered && self.github.is_some() => {
+                let job = replacement.clone().into_job();
+                let outcome = self.handed_back(replacement, received, budget).await.unwrap_or_else(|error| {
+                    self.note_limit(&error, budget);
+                    error.into()
+                });
+                Handled { job: Some(job), outcome, notice: None }
+            }
             Ok(Message::Replacement(replacement)) => {
-                let asked = if replacement.registered { Asked::HandedBack } else { Asked::Announced };
+                let spent = replacement.spent;
                 let mut job = Job { asked_at, ..replacement.into_job() };
-                let is_late = |asked_at| self.clock.now() - asked_at > timing::HANDED_BACK;
-                if asked == Asked::HandedBack && asked_at.is_some_and(is_late) {
-                    let why = "what is registered still, and has no task, was handed back again since";
-                    let outcome = Outcome::skipped(SkipReason::Stale, why);
-                    return Handled { job: Some(job), outcome, notice: None };
-                }
                 if let Some(place) = self.memory.place(job.id).filter(|_| job.target.repository.is_none()) {
                     job.target = place;
                 }
-                let outcome = match self.judge_own(&job, asked, receives, budget).await {
-                    Ok(verdict) => self.serve(verdict, |_| asked, &job, receives, budget).await,
+                let outcome = match self.judge_own(&job, spent, receives, budget).await {
+                    Ok(verdict) => self.serve(verdict, |_| Asked::Announced, &job, receives, budget).await,
                     Err(outcome) => outcome,
                 };
                 self.settled(job, outcome).await
@@ -133,12 +135,12 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     }
 
     /// A message of this system's own may not know the repository. Where it matters, there must be something left of
-    /// when the job was let in: the registration that is handed back, or the task that another follows. ECS may not
-    /// show it yet, so it is looked for twice; later, ECS may have forgotten it.
+    /// when the job was let in: a registration, which the message may have been left in the place of (`spent`), or the task
+    /// that another follows. ECS may not show it yet, so it is looked for twice; later, ECS may have forgotten it.
     async fn judge_own(
         &self,
         job: &Job,
-        asked: Asked,
+        spent: bool,
         receives: Option<u32>,
         budget: &Budget,
     ) -> Result<Verdict, Outcome> {
@@ -147,18 +149,13 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         }
         let verdict = self.size(job, budget.classes()?);
         if job.target.repository.is_none()
+            && !spent
             && receives.is_none_or(|receives| receives <= 2)
             && self.depends_on_repository(&verdict, &job.target.owner)
             && !self.was_let_in(job).await.map_err(Outcome::from)?
         {
-            return match (asked, receives) {
-                // By its second receive, this message itself may have spent the registration.
-                (Asked::HandedBack, Some(2)) => Ok(verdict),
-                (Asked::HandedBack, _) => {
-                    let why = "what was handed back was seen to meanwhile";
-                    Ok(Verdict::Skip(Skip::new(SkipReason::Duplicate, why)))
-                }
-                (_, Some(1)) => Err(Outcome::deferred(Reason::TooEarly, Wait::For(timing::LATE_LOOK), "nothing is seen of its runners")),
+            return match receives {
+                Some(1) => Err(Outcome::deferred(Reason::TooEarly, Wait::For(timing::LATE_LOOK), "nothing is seen of its runners")),
                 _ => Ok(Verdict::Reject(
                     "the message names no repository, and ALLOWED_REPOSITORIES depends on it; nothing is left of a \
                      runner that was started for this job before"
@@ -272,6 +269,14 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             share.give_back();
         }
         outcome
+    }
+
+    /// Near GitHub's rate limit, the message waits for its turn.
+    pub(super) async fn turn<'a>(&self, budget: &'a Budget) -> Result<Option<Turn<'a>>, Outcome> {
+        match self.memory.is_at_limit(self.clock.now()) {
+            true => budget.turn(&self.clock).await.map(Some),
+            false => Ok(None),
+        }
     }
 
     fn note_limit(&self, error: &CallError, budget: &Budget) {

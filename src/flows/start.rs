@@ -51,12 +51,9 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         mut plan: Plan,
         budget: &Budget,
     ) -> Result<Outcome, CallError> {
-        let _turn = match self.memory.is_at_limit(self.clock.now()) {
-            true => match budget.turn(&self.clock).await {
-                Ok(turn) => Some(turn),
-                Err(later) => return Ok(later),
-            },
-            false => None,
+        let _turn = match self.turn(budget).await {
+            Ok(turn) => turn,
+            Err(later) => return Ok(later),
         };
         if self.github.is_some() {
             budget.may_mint(self.clock.now())?;
@@ -179,16 +176,14 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         match deed {
             Deed::Mint => case.now.name = self.mint(github, case.now.name, plan, seen, budget).await?,
             Deed::Spend => {
-                let id = seen.registration.as_ref().map(|registration| registration.id).or(seen.holder);
-                let deleted = match id {
+                let deleted = match seen.holder {
                     Some(id) => github.delete_runner(&plan.target, id).await?,
                     None => spend_by_name(github, plan).await?,
                 };
-                case.now.name = match (case.now.name, deleted) {
-                    (Name::Ours, _) => Name::GivenBack,
-                    (_, Deleted::Spent) => Name::Freed,
-                    (_, Deleted::Gone) => Name::Gone,
-                    (_, Deleted::Busy) => Name::Busy,
+                case.now.name = match deleted {
+                    Deleted::Spent => Name::Freed,
+                    Deleted::Gone => Name::Gone,
+                    Deleted::Busy => Name::Busy,
                 };
             }
             Deed::Discard => {
@@ -253,11 +248,6 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 Reason::InFlight,
                 Wait::For(timing::IN_FLIGHT),
                 "another delivery of this job may be at work",
-            ),
-            (End::Lag, ..) => Outcome::deferred(
-                Reason::TooEarly,
-                Wait::For(timing::UNTIL_SHOWN),
-                "ECS may not show yet what was started for the job",
             ),
             (End::Contradicted, ..) => Outcome::deferred(
                 Reason::TooEarly,

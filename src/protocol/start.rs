@@ -22,8 +22,6 @@ pub enum Asked {
     Doubtful,
     /// A replacement: owed, whatever GitHub says of the job itself.
     Announced,
-    /// The sweep found this attempt registered and without a task.
-    HandedBack,
 }
 
 /// What the warm pools are to a job.
@@ -47,7 +45,7 @@ impl Pools {
     /// How often somebody who could have done something for the job has had its message. One that comes back from the pools
     /// is as new as ever: another delivery of the same job may be at work.
     pub fn receives(self, asked: Asked, receives: Option<u32>) -> Option<u32> {
-        let is_its_own = !matches!(asked, Asked::Announced | Asked::HandedBack);
+        let is_its_own = asked != Asked::Announced;
         match self {
             Pools::Open | Pools::Closed if is_its_own => {
                 receives.map(|receives| receives.saturating_sub(1).max(1))
@@ -280,8 +278,6 @@ pub enum End {
     Duplicate(&'static str),
     /// Another delivery may be doing the work: asked again when it is over or dead.
     InFlight,
-    /// ECS may not show yet what was done: asked again when it does.
-    Lag,
     /// GitHub contradicts what was announced, and its answer may be old: asked again.
     Contradicted,
     /// Who is owed is not clear yet: asked again.
@@ -297,7 +293,7 @@ pub enum End {
 use self::{
     Asked::*,
     Deed::*,
-    End::{Contradicted, Duplicate, Error, Forwarded, GivenUp, InFlight, Lag, NotOwed, Unclear},
+    End::{Contradicted, Duplicate, Error, Forwarded, GivenUp, InFlight, NotOwed, Unclear},
     Launch::{Conflict, Failed},
     Name::*,
     Step::{Do, Look as See},
@@ -320,11 +316,11 @@ table! {
     "It has, or one of a later attempt.":
         (_, _, Some(Some(_)), _, Hidden, Launch::Untried) => Step::End(Duplicate(TASK_IS_THERE));
     "None lives: which attempts are over, and how many died?":
-        (Old | Doubtful | Announced | HandedBack, _, Some(None), None, Hidden, Launch::Untried) if c.ended.is_none() => See(Look::Stopped);
+        (Old | Doubtful | Announced, _, Some(None), None, Hidden, Launch::Untried) if c.ended.is_none() => See(Look::Stopped);
     "RunTask would answer with the task that is over. Whoever is owed another was announced when it ended, or the sweep does.":
         (_, _, _, Some(_), Hidden, Launch::Untried) => Step::End(Duplicate("the task of this attempt is over"));
     "Its job may be over by now, or have another's runner: the tags of the tasks tell.":
-        (Old | Doubtful | Announced | HandedBack, None, _, _, Hidden, Launch::Untried) => See(Look::Told);
+        (Old | Doubtful | Announced, None, _, _, Hidden, Launch::Untried) => See(Look::Told);
     "It is, or has, and nobody is left without.":
         (_, Some(Owed::ToNobody(why)), .., Hidden, Launch::Untried) => Step::End(NotOwed(why));
     "The job whose runner it has is left without one.":
@@ -343,8 +339,6 @@ table! {
         (.., Failed)                                => Step::End(Error);
 
     // The job at the end of the chain was announced
-    "The registration that the sweep found is of no use to that one.":
-        (HandedBack, .., Untried, _) if c.forwarded => Do(Spend);
     "It has a message of its own.":
         _ if c.forwarded                            => Step::End(Forwarded);
 
@@ -352,25 +346,21 @@ table! {
     "An old message: GitHub is asked about the job first.":
         (Old, None, None, ..)                       => See(Look::Job);
     "A repeated or an announced one: the job may have been given another's runner, that one's job yet another, …":
-        (Doubtful | Announced | HandedBack, None, None, ..) => See(Look::Debt);
+        (Doubtful | Announced, None, None, ..) => See(Look::Debt);
     "Whoever announced it saw it wait, and this answer may be a minute old.":
         (Announced, Some(Owed::ToNobody(_)), None, ..) if c.first => Step::End(Contradicted);
     "It was approved, or it would have no message: that answer is old.":
         (_, Some(Owed::HeldBack), None, ..) if c.patient => Step::End(Contradicted);
-    "No runner is owed: the registration that the sweep found is spent.":
-        (HandedBack, Some(Owed::ToNobody(_)), None, _, Untried, _) => Do(Spend);
     "The job is taken or over: no runner.":
         (_, Some(Owed::ToNobody(why)), ..)          => Step::End(NotOwed(why));
     "GitHub sends another event when it is approved.":
         (_, Some(Owed::HeldBack), ..)               => Step::End(NotOwed("the job waits for approval"));
     "The job at the end of the chain may have other labels, and has attempts of its own.":
-        (Doubtful | Announced | HandedBack, Some(Owed::ToAnother), None, ..) => Do(Forward);
+        (Doubtful | Announced, Some(Owed::ToAnother), None, ..) => Do(Forward);
     "Who is owed will be clearer in a minute.":
         (Doubtful | Announced, Some(Owed::Unclear), None, ..) if c.patient => Step::End(Unclear);
     "Something may have been started for the job before.":
-        (Old | Doubtful | Announced | HandedBack, _, None, ..) => See(Look::Crew);
-    "A later attempt gives this one up: its registration, which the sweep found, is spent.":
-        (HandedBack, _, Some(Some(n)), _, Untried, _) if n > c.attempt => Do(Spend);
+        (Old | Doubtful | Announced, _, None, ..) => See(Look::Crew);
     "A runner of this or a later attempt waits for work already.":
         (_, _, Some(Some(_)), ..)                   => Step::End(Duplicate("a runner for it is there already"));
     "None waits: which attempts are over?":
@@ -400,13 +390,9 @@ table! {
     "A registration without a task, long enough: a delivery crashed between its two calls. It is spent, which frees the name.":
         (.., Taken(Some(Life::Minted)), _) if !c.first => Do(Spend);
     "Another delivery may be between its two calls, or has just spent the name.":
-        (.., Taken(Some(_)) | Gone, _)              => Step::End(InFlight);
+        (.., Taken(Some(_)) | Gone, _) | (.., GivenBack, Launch::Untried) => Step::End(InFlight);
 
     // It is ours: the task.
-    "What the sweep found registered was spent meanwhile: somebody has just seen to the job, and ECS may not show it yet.":
-        (HandedBack, .., Ours, Launch::Untried) if c.first && !c.begun => Do(Spend);
-    "Asked again when ECS shows it.":
-        (.., GivenBack, Launch::Untried)            => Step::End(Lag);
     "RunTask.":
         (.., Ours, Launch::Untried)                 => Do(RunTask);
     "A task of this attempt was started before, with another registration: ours is one too many.":

@@ -43,6 +43,9 @@ pub struct Replacement {
     /// The attempt is registered already, and has no task: so the sweep found it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub registered: bool,
+    /// It was registered, without a task, and that is spent: this message is what is left of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spent: bool,
     /// The attempt is started, and is the last: what becomes of it?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub last: bool,
@@ -62,6 +65,7 @@ impl Replacement {
             run_attempt: None,
             installation_id: place.installation,
             registered: false,
+            spent: false,
             last: false,
         }
     }

@@ -71,7 +71,7 @@ fn each(file: &str) -> Vec<(u32, Value)> {
 // What this code writes
 
 /// Four jobs: Spot takes back the runner of the first, that of the second does not start, the third can have none, and
-/// the fourth's is registered and has no task. A sweep then fills the pool.
+/// the fourth's is registered and has no task. A sweep then fills the pool, and dispatch sees to what it hands back.
 async fn play(world: &World, fleet: &Fleet) {
     let now = world.now();
     let names = ["test", "does not start", "too large", "without a task"];
@@ -112,6 +112,10 @@ async fn play(world: &World, fleet: &Fleet) {
     world.advance(Duration::minutes(11));
     let time = world.now().format(&Rfc3339).expect("a time");
     tell(world, fleet, &json!({ "detail-type": "Scheduled Event", "time": time, "detail": {} })).await;
+    // A copy of what it handed back.
+    let Value::Array(announced) = letters(world, JOB_QUEUE) else { panic!("a list") };
+    let back = announced.into_iter().find(|it| it["replacement"]["registered"] == true);
+    fleet.dispatch(&back.expect("a registration without a task")).await;
 }
 
 async fn tell(world: &World, fleet: &Fleet, event: &Value) {

@@ -2,6 +2,7 @@
 //! calls, or an answer is lost, is in `cut_points.rs`.)
 
 mod container_minted;
+mod handed_back;
 mod others;
 mod outbreak;
 mod pool;
@@ -422,47 +423,6 @@ async fn a_job_that_is_given_to_no_runner_gets_others_ever_more_rarely() {
         assert!(idle > patience, "replaced after {idle}, and {patience} is the least");
     }
     assert_eq!(story.world.letters(DEAD_LETTERS), []);
-    story.world.boot();
-    story.world.assign();
-    story.world.finish_job(job);
-    story.end();
-}
-
-#[tokio::test]
-async fn what_the_sweep_hands_back_waits_when_its_name_is_free() {
-    let story = Story::begin().await;
-    let job = story.world.queue_job(&LABELS);
-    let body = json!({ "replacement": {
-        "job_id": job, "attempt": 1, "labels": LABELS, "owner": crate::http::OWNER, "registered": true,
-    } });
-    story.dispatch(&[body.to_string()]).await;
-    // Somebody may just have seen to it, and ECS not show that yet.
-    assert_eq!((story.live(), story.names().len()), (0, 0));
-    story.dispatch_announced().await;
-    assert_eq!(story.live(), 1);
-    story.world.boot();
-    story.world.assign();
-    story.world.finish_job(job);
-    story.end();
-}
-
-#[tokio::test]
-async fn what_the_sweep_hands_back_is_spent_when_a_later_runner_is_there() {
-    let story = Story::begin().await;
-    let job = story.start_job().await;
-    // Its runner died, the next one was announced, and nobody got to delete the first registration.
-    story.world.kill_task(story.task(), "SpotInterruption", "Your Spot Task was interrupted.", None);
-    let attempt = |attempt: u64, registered: bool| {
-        json!({ "replacement": {
-            "job_id": job, "attempt": attempt, "labels": LABELS, "owner": crate::http::OWNER, "registered": registered,
-        } })
-        .to_string()
-    };
-    story.dispatch(&[attempt(2, false)]).await;
-    assert_eq!(story.names().len(), 2);
-    story.dispatch(&[attempt(1, true)]).await;
-    assert_eq!(story.names(), [format!("fargate-{job}-2")]);
-    assert_eq!(story.live(), 1);
     story.world.boot();
     story.world.assign();
     story.world.finish_job(job);

@@ -34,7 +34,7 @@ impl Story {
         (unheard, job)
     }
 
-    async fn runs_in_the_end(&self, job: u64) {
+    pub(super) async fn runs_in_the_end(&self, job: u64) {
         self.dispatch_announced().await;
         self.world.boot();
         self.world.assign();
@@ -622,26 +622,6 @@ async fn an_announcement_that_waited_for_hours_still_finds_whose_runner_its_job_
         story.dispatch_announced().await;
     }
     story.runs_in_the_end(a).await;
-    story.end();
-}
-
-/// Each sweep hands it back: of messages that wait on a long queue, one is enough, and the newest knows best.
-#[tokio::test]
-async fn what_was_handed_back_long_ago_is_left_to_the_sweeps_since() {
-    let story = Story::begin().await;
-    let job = story.world.queue_job(&LABELS);
-    let body = json!({ "replacement": {
-        "job_id": job, "attempt": 1, "labels": LABELS, "owner": OWNER, "registered": true,
-    } });
-    story.world.send(JOB_QUEUE, &[body.to_string()]);
-    let _never_handled = story.world.receive(JOB_QUEUE, 10);
-    story.world.advance(Duration::minutes(16));
-    story.dispatch_announced().await;
-    assert_eq!((story.live(), story.count(Op::Mint), story.count(Op::GetJob)), (0, 0, 0));
-    // Its own message comes again, as after any crash.
-    story.dispatch(&[story.world.queued(job)]).await;
-    story.runs_in_the_end(job).await;
-    story.world.finish_job(job);
     story.end();
 }
 

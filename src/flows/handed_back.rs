@@ -1,0 +1,85 @@
+//! The loop over what [`handed_back`] says of a registration that the sweep found without a task.
+
+use std::time::Duration;
+
+use crate::{
+    error::CallError,
+    flows::{budget::Budget, dispatch::Dispatcher, eyes},
+    ids::{Purpose, started_by},
+    intake::{payload::Replacement, skip::SkipReason},
+    lambda::{
+        batch::Received,
+        outcome::{Outcome, Reason, Wait},
+    },
+    ports::{Clock, FindTasks, Github, Queue, StartTasks},
+    protocol::{
+        handed_back::{Case, Did, End, Step, handed_back},
+        timing,
+    },
+};
+
+impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, Q, C> {
+    /// The attempt is announced, and its registration spent, unless a runner or another delivery is at work on it.
+    pub(super) async fn handed_back(
+        &self,
+        replacement: Replacement,
+        received: Option<Received>,
+        budget: &Budget,
+    ) -> Result<Outcome, CallError> {
+        let asked_at = received.and_then(|it| it.sent_at);
+        if asked_at.is_some_and(|asked_at| self.clock.now() - asked_at > timing::HANDED_BACK) {
+            let why = "what is registered still, and has no task, was handed back again since";
+            return Ok(Outcome::skipped(SkipReason::Stale, why));
+        }
+        let job = replacement.clone().into_job();
+        if let Some(skip) = self.policy.excludes_target(&job.target) {
+            return Ok(Outcome::Skipped(skip));
+        }
+        let _turn = match self.turn(budget).await {
+            Ok(turn) => turn,
+            Err(later) => return Ok(later),
+        };
+        let mut case = Case { first: received.is_some_and(|it| it.times == 1), ..Case::default() };
+        let mut holder = None;
+        loop {
+            match handed_back(&case) {
+                Step::LookStopped => {
+                    let tasks = self.ecs.ended_tasks(Some(&started_by(job.id))).await?;
+                    let ended = eyes::past(&tasks, &self.policy.names, job.id);
+                    case.over = Some(ended.contains_key(&job.attempt));
+                }
+                Step::LookHolder => {
+                    let purpose = Purpose::Job(job.id, job.attempt);
+                    let (life, id) = self.eyes()?.holder(&job.target, &purpose).await?;
+                    (case.holder, holder) = (Some(life), id);
+                }
+                Step::Announce => {
+                    // That it was registered tells that the job was let in; from now on, this message does.
+                    let next = Replacement { registered: false, spent: true, ..replacement.clone() };
+                    self.queue.announce(&next.to_body(), Duration::ZERO).await?;
+                    case.did = Did::Announced;
+                }
+                Step::Spend => {
+                    if let Some(id) = holder {
+                        self.github()?.delete_runner(&job.target, id).await?;
+                    }
+                    case.did = Did::Spent;
+                }
+                Step::End(end) => return Ok(outcome(end)),
+            }
+        }
+    }
+}
+
+fn outcome(end: End) -> Outcome {
+    match end {
+        End::Announced => Outcome::skipped(SkipReason::Forwarded, "the attempt is announced anew"),
+        End::Gone => Outcome::skipped(SkipReason::Duplicate, "it was seen to meanwhile"),
+        End::Duplicate => Outcome::skipped(SkipReason::Duplicate, "its runner is there already"),
+        End::InFlight => Outcome::deferred(
+            Reason::InFlight,
+            Wait::For(timing::IN_FLIGHT),
+            "another delivery of this job may be at work",
+        ),
+    }
+}

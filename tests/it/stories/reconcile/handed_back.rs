@@ -1,0 +1,128 @@
+//! Registrations without a task, which the sweep hands back to the job queue.
+
+use super::{LABELS, Metric, Op, Story};
+use crate::{
+    http::{JOB_QUEUE, OWNER},
+    model::github::Scope,
+};
+use serde_json::json;
+use time::Duration;
+
+#[tokio::test]
+async fn what_is_registered_no_more_is_left_to_whoever_spent_it() {
+    let story = Story::begin().await;
+    let job = story.world.queue_job(&LABELS);
+    let body = json!({ "replacement": {
+        "job_id": job, "attempt": 1, "labels": LABELS, "owner": OWNER, "registered": true,
+    } });
+    story.dispatch(&[body.to_string()]).await;
+    assert_eq!(story.world.letters(JOB_QUEUE), [], "nothing comes of it");
+    assert_eq!((story.live(), story.count(Op::Mint)), (0, 0));
+    // Its own message comes again, as after any crash.
+    story.dispatch(&[story.world.queued(job)]).await;
+    story.world.boot();
+    story.world.assign();
+    story.world.finish_job(job);
+    story.end();
+}
+
+#[tokio::test]
+async fn what_the_sweep_hands_back_is_spent_when_a_later_runner_is_there() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    // Its runner died, the next one was announced, and nobody got to delete the first registration.
+    story.world.kill_task(story.task(), "SpotInterruption", "Your Spot Task was interrupted.", None);
+    let attempt = |attempt: u64, registered: bool| {
+        json!({ "replacement": {
+            "job_id": job, "attempt": attempt, "labels": LABELS, "owner": OWNER, "registered": registered,
+        } })
+        .to_string()
+    };
+    story.dispatch(&[attempt(2, false)]).await;
+    assert_eq!(story.names().len(), 2);
+    story.dispatch(&[attempt(1, true)]).await;
+    assert_eq!(story.names(), [format!("fargate-{job}-2")]);
+    assert_eq!(story.live(), 1);
+    story.world.boot();
+    story.world.assign();
+    story.world.finish_job(job);
+    story.end();
+}
+
+/// Each sweep hands it back: of messages that wait on a long queue, one is enough, and the newest knows best.
+#[tokio::test]
+async fn what_was_handed_back_long_ago_is_left_to_the_sweeps_since() {
+    let story = Story::begin().await;
+    let job = story.world.queue_job(&LABELS);
+    let body = json!({ "replacement": {
+        "job_id": job, "attempt": 1, "labels": LABELS, "owner": OWNER, "registered": true,
+    } });
+    story.world.send(JOB_QUEUE, &[body.to_string()]);
+    let _never_handled = story.world.receive(JOB_QUEUE, 10);
+    story.world.advance(Duration::minutes(16));
+    story.dispatch_announced().await;
+    assert_eq!((story.live(), story.count(Op::Mint), story.count(Op::GetJob)), (0, 0, 0));
+    // Its own message comes again, as after any crash.
+    story.dispatch(&[story.world.queued(job)]).await;
+    story.runs_in_the_end(job).await;
+    story.world.finish_job(job);
+    story.end();
+}
+
+/// A task that never came up, and that nobody told of, has left its registration. There is no capacity then, for longer than a
+/// message of the sweep's counts.
+#[tokio::test]
+async fn what_was_handed_back_is_owed_for_as_long_as_there_is_no_capacity() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    let gone = story.task();
+    story.world.kill_task(
+        gone,
+        "TaskFailedToStart",
+        "Timeout waiting for network interface provisioning.",
+        None,
+    );
+    story.world.advance(Duration::minutes(70));
+    assert_eq!(story.sweep().await.get(Metric::Settled), 1);
+    let dry = story.world.fail(Op::RunTask).times(999);
+    dry.failures("Capacity is unavailable at this time.");
+    for _ in 0..20 {
+        story.dispatch_announced().await;
+    }
+    assert!(story.names().is_empty(), "{:?} wait for capacity without a task", story.names());
+    story.world.heal();
+    for _ in 0..3 {
+        story.dispatch_announced().await;
+    }
+    story.runs_in_the_end(job).await;
+    story.world.finish_job(job);
+    story.end();
+}
+
+/// Others were refused capacity a moment ago: to spend a registration takes none.
+#[tokio::test]
+async fn in_a_drought_a_registration_without_a_task_is_cleared() {
+    let story = Story::begin().await;
+    let left = story.world.queue_job(&LABELS);
+    let (name, now) = (format!("fargate-{left}-1"), story.fleet.now());
+    story.world.github().mint(&Scope::organization(OWNER), &name, 1, &LABELS, now).expect("a registration");
+    story.world.fail(Op::RunTask).times(999).failures("Capacity is unavailable at this time.");
+    story.sweep().await;
+    story.dispatch_announced().await;
+    let another = story.world.queue_job(&LABELS);
+    let batch = story.world.deliver(&[story.world.queued(another)]);
+    story.world.acknowledge(JOB_QUEUE, &batch, &story.fleet.dispatch(&batch).await);
+    // The other one's turn, and then this one's.
+    for _ in 0..2 {
+        story.world.advance(Duration::seconds(20));
+        let batch = story.world.receive(JOB_QUEUE, 10);
+        assert_eq!(batch["Records"].as_array().map(Vec::len), Some(1));
+        story.world.acknowledge(JOB_QUEUE, &batch, &story.fleet.dispatch(&batch).await);
+    }
+    assert!(story.names().is_empty(), "{:?}", story.names());
+    story.world.heal();
+    for _ in 0..4 {
+        story.dispatch_announced().await;
+    }
+    story.runs_in_the_end(left).await;
+}
