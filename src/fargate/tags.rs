@@ -52,8 +52,8 @@ pub const RAN_REPOSITORY_ID: &str = "gha:ran-repository-id";
 /// asked).
 pub const JOB_SERVED: &str = "gha:job-served";
 
-/// The value of [`RAN_JOB`] when the runner runs a job that nobody told of.
-pub const UNKNOWN_JOB: &str = "unknown";
+/// The runner runs a job, and nobody told of which. A tag of its own: whoever is told meanwhile writes [`RAN_JOB`].
+pub const RAN_UNTOLD: &str = "gha:ran-untold";
 
 /// `Tag.value` of ECS's API model: 256 characters at most.
 const MAX_VALUE: usize = 256;
@@ -194,7 +194,7 @@ impl<'a> TaskTags<'a> {
 
     /// Whether the runner is known to have run a job.
     pub fn ran_a_job(self) -> bool {
-        self.0.contains_key(RAN_JOB)
+        self.0.contains_key(RAN_JOB) || self.0.contains_key(RAN_UNTOLD)
     }
 }
 

@@ -354,11 +354,12 @@ where
         }
     }
 
-    /// Nobody had told which job ran on a runner that was taken back, and its registration is spent: was it its own?
+    /// Nobody had told which job ran on a runner that was taken back, and its registration may be spent: was it its own?
     /// Of another's, GitHub's event that it is over leads to the task.
     async fn tell_of_untold(&self, runner: &Runner, stop: &Stop) -> Result<(), CallError> {
-        let is_untold =
-            runner.life == Life::Astray && stop.lost() == Lost::Interrupted && self.queue.can_tell();
+        // GitHub may still show the registration as it was before the job.
+        let may_have_run = matches!(runner.life, Life::Astray | Life::Dead);
+        let is_untold = may_have_run && stop.lost() == Lost::Interrupted && self.queue.can_tell();
         let own = runner.purpose.as_ref().filter(|_| is_untold);
         let (Some(purpose), Some(github)) = (own, &self.github) else { return Ok(()) };
         let Some(job) = purpose.job() else { return Ok(()) };

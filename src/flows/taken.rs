@@ -77,17 +77,23 @@ where
         {
             self.replace_taken(owner, attempt, of_task).await?;
         }
+        let mut is_written = heard;
         if task.live && !heard {
-            self.tag_used(job, purpose, &task).await?;
+            is_written = self.tag_used(job, purpose, &task).await?;
             // It runs one job: whoever is said to have it besides brings no other runner.
             if matches!(purpose, Purpose::Pool { .. }) && !of_task.ran_a_job() {
                 self.note_taken(&task, event.started_at);
                 self.follow_up(&task, job.id).await;
             }
         }
-        if event.action == Action::Completed && !task.live && !heard {
+        if event.action == Action::Completed && !is_written && self.queue.can_tell() {
             // Nobody knew which job went with it, until now.
-            self.tell_interrupted(job.id, job.target.clone(), task.stop.as_ref()).await?;
+            match &task.stop {
+                None if waited < timing::SHOWN => {
+                    return Ok(too_early(timing::LAG, "of what the runner's task stops is not known yet"));
+                }
+                stop => self.tell_interrupted(job.id, job.target.clone(), stop.as_ref()).await?,
+            }
         }
         // One of the two events takes the second look.
         if serves_another && is_served && (event.action == Action::InProgress || !heard) {
@@ -105,8 +111,8 @@ where
         says_so
     }
 
-    /// Writes down who uses the runner: on its task, which lives for as long as it does, and in the log.
-    async fn tag_used(&self, job: &Job, purpose: &Purpose, task: &Task) -> Result<(), CallError> {
+    /// Writes down who uses the runner: on its task, which lives for as long as it does, and in the log. Whether it lived still.
+    async fn tag_used(&self, job: &Job, purpose: &Purpose, task: &Task) -> Result<bool, CallError> {
         let (repository, name) = (job.repository(), self.policy.names.of(purpose));
         let mut ran = vec![
             (tags::RAN_JOB.to_owned(), job.id.to_string()),
@@ -114,7 +120,8 @@ where
         ];
         let id = job.target.repository_id.map(|id| (tags::RAN_REPOSITORY_ID.to_owned(), id.to_string()));
         ran.extend(id);
-        if self.ecs.tag(&task.arn, &ran).await? {
+        let tagged = self.ecs.tag(&task.arn, &ran).await?;
+        if tagged {
             let tags = task.tags.clone().into_iter().chain(ran).collect();
             self.memory.tagged(job.id, Task { tags, ..task.clone() });
         }
@@ -129,7 +136,7 @@ where
             task,
             "the job runs on {name}"
         );
-        Ok(())
+        Ok(tagged)
     }
 
     /// What the log and the metrics are told of a task that was to be tagged.

@@ -360,8 +360,10 @@ where
         let Some(task) = &runner.task else { return Ok(()) };
         let of_task = TaskTags(&task.tags);
         let job = runner.purpose.as_ref().and_then(Purpose::job).filter(|_| own);
-        let ran_job = job.map_or_else(|| tags::UNKNOWN_JOB.to_owned(), |job| job.to_string());
-        let mut ran = vec![(tags::RAN_JOB.to_owned(), ran_job)];
+        let mut ran = vec![match job {
+            Some(job) => (tags::RAN_JOB.to_owned(), job.to_string()),
+            None => (tags::RAN_UNTOLD.to_owned(), "true".to_owned()),
+        }];
         if let (Some(_), Some((owner, Some(repository)))) = (job, of_task.repository()) {
             ran.push((tags::RAN_REPOSITORY.to_owned(), format!("{owner}/{repository}")));
             let id = of_task.repository_id().map(|id| (tags::RAN_REPOSITORY_ID.to_owned(), id.to_string()));

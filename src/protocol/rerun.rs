@@ -273,7 +273,8 @@ pub fn course(
     };
     match run {
         _ if run.attempt > attempt => Course::Newer,
-        _ if !run.over => Course::AtWork,
+        // An answer from before the attempt knows nothing of it.
+        _ if !run.over || run.attempt < attempt => Course::AtWork,
         _ if run.created_at.is_some_and(|at| now - at > OLDEST) => Course::TooOld,
         _ if run.attempt >= MOST_ATTEMPTS => Course::TooOften,
         _ if is_own => Course::Again,

@@ -215,6 +215,7 @@ fn courses() {
     assert_eq!(at(&Run { cancelled: true, ..run.clone() }, false), Course::Cancelled);
     assert_eq!(at(&Run { attempt: 2, over: false, ..run.clone() }, false), Course::Newer);
     assert_eq!(at(&Run { over: false, ..run.clone() }, true), Course::AtWork);
+    assert_eq!(course(Some(&run), 2, false, TAKEN, LATER), Course::AtWork, "older than the attempt");
     let old = Run { created_at: Some(NOON - Duration::days(31)), ..run.clone() };
     assert_eq!(at(&old, false), Course::TooOld);
     let often = Run { attempt: 50, ..run.clone() };

@@ -497,7 +497,11 @@ impl World {
                 self.stop_task(number_of(&arn), &reason);
                 Reply::Done
             }
-            Request::TagTask(arn, tags) => Reply::Tagged(self.ecs.tag(&arn.0, &tags, self.time()).is_ok()),
+            Request::TagTask(arn, tags) => {
+                let tagged = self.ecs.tag(&arn.0, &tags, self.time()).is_ok();
+                tell!(self, job, "TagResource for task {}: {tags:?}, {tagged}", number_of(&arn));
+                Reply::Tagged(tagged)
+            }
             Request::Defer(source, delay) => {
                 let (which, handle, _) = receipt(&source);
                 let timeout = whole_seconds(delay);

@@ -445,9 +445,10 @@ impl World {
     }
 
     /// What runs again because of an interruption does so on demand. (A runner that is owed at the end of a chain may know
-    /// nothing of the run.)
+    /// nothing of the run. One that is started in doubt, after the job is over, runs another.)
     pub(super) fn check_capacity(&mut self, task: u64) {
-        let Some(job) = self.books.task(task).and_then(|task| self.github.job(task.job)) else { return };
+        let job = self.books.task(task).and_then(|task| self.github.job(task.job));
+        let Some(job) = job.filter(|job| job.status != JobStatus::Completed) else { return };
         let run = self.github.run(job.run);
         let asked_by = run.and_then(|run| run.asked_by.into_iter().nth(job.run_attempt as usize - 1));
         let knows = |task: &Task| task.tags.contains_key(RUN_ID);

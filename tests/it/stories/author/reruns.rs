@@ -1,8 +1,8 @@
 //! What runs again, what does not, and who says so.
 
 use expect_test::expect;
-use serde_json::json;
-use time::Duration;
+use serde_json::{Value, json};
+use time::{Duration, format_description::well_known::Rfc3339};
 
 use super::*;
 use crate::http::{APP_SECRET, PAT};
@@ -336,26 +336,98 @@ async fn without_an_author_nothing_is_different() {
     assert!(story.world.letters(AUTHOR_QUEUE).is_empty());
 }
 
+impl Story {
+    /// Two jobs of one run: the second is on the first one's runner, and nobody has told. That one's task.
+    async fn run_on_another_s(&self) -> (u64, u64) {
+        let now = self.world.now();
+        let jobs = self.world.github().queue_run((OWNER, REPOSITORY), &["a", "b"], &LABELS, PERSON, now);
+        let batch = self.world.deliver(&[self.world.queued(jobs[0])]);
+        self.world.acknowledge(JOB_QUEUE, &batch, &self.fleet.dispatch(&batch).await);
+        self.world.boot();
+        let runner = self.world.github().runners().next().expect("a runner").id;
+        self.world.github().cancel(jobs[0], now);
+        assert!(self.world.github().assign(jobs[1], runner, now));
+        (jobs[1], self.task_of(jobs[1]))
+    }
+
+    fn is_over(&self, job: u64) -> Value {
+        self.world.deliver_to(LIFECYCLE_QUEUE, &[self.world.payload(job, "completed").to_string()])
+    }
+}
+
 /// Nobody had told which job the runner had, when it was taken back.
 #[tokio::test]
 async fn a_job_on_another_s_runner_is_told_of_when_it_ends() {
     let story = Story::begin().await;
-    let now = story.world.now();
-    let jobs = story.world.github().queue_run((OWNER, REPOSITORY), &["a", "b"], &LABELS, PERSON, now);
-    let batch = story.world.deliver(&[story.world.queued(jobs[0])]);
-    story.world.acknowledge(JOB_QUEUE, &batch, &story.fleet.dispatch(&batch).await);
-    story.world.boot();
-    let runner = story.world.github().runners().next().expect("a runner").id;
-    story.world.github().cancel(jobs[0], now);
-    assert!(story.world.github().assign(jobs[1], runner, now));
-    let task = story.task_of(jobs[1]);
+    let (job, task) = story.run_on_another_s().await;
     story.world.kill_task(task, "SpotInterruption", "Your Spot Task was interrupted.", Some(143));
-    story.end(jobs[1], "failure");
+    story.end(job, "failure");
     story.tell_stopped(task).await;
     assert!(story.world.letters(AUTHOR_QUEUE).is_empty());
-    let event = story.world.payload(jobs[1], "completed").to_string();
-    let batch = story.world.deliver_to(LIFECYCLE_QUEUE, &[event]);
+    let batch = story.is_over(job);
     story.world.acknowledge(LIFECYCLE_QUEUE, &batch, &story.fleet.reconcile(&batch).await);
+    assert_eq!(story.world.letters(AUTHOR_QUEUE).len(), 1);
+}
+
+/// The job's end is heard of while its runner's task stops, or in the very second in which it does: that can no longer be
+/// written on it, and ECS does not say yet of what it stopped.
+#[tokio::test]
+async fn a_job_whose_end_is_heard_of_as_its_task_stops_is_told_of() {
+    for has_begun in [true, false] {
+        let story = Story::begin().await;
+        let (job, task) = story.run_on_another_s().await;
+        let why = "Your Spot Task was interrupted.";
+        if has_begun {
+            let now = story.world.now();
+            story.world.ecs().take_back(task, why, now);
+        }
+        story.end(job, "failure");
+        let batch = story.is_over(job);
+        let stop = || story.world.kill_task(task, "SpotInterruption", why, Some(143));
+        let answer = match has_begun {
+            true => story.fleet.reconcile(&batch).await,
+            false => {
+                let tag = story.world.fail(Op::TagResource).before().hold();
+                let stops = async {
+                    tag.struck().await;
+                    stop();
+                    tag.release();
+                };
+                tokio::join!(story.fleet.reconcile(&batch), stops).0
+            }
+        };
+        story.world.acknowledge(LIFECYCLE_QUEUE, &batch, &answer);
+        if has_begun {
+            stop();
+        }
+        story.tell_stopped(task).await;
+        story.world.advance(Duration::minutes(2));
+        let batch = story.world.receive(LIFECYCLE_QUEUE, 10);
+        story.world.acknowledge(LIFECYCLE_QUEUE, &batch, &story.fleet.reconcile(&batch).await);
+        assert_eq!(story.world.letters(AUTHOR_QUEUE).len(), 1, "has begun: {has_begun}");
+    }
+}
+
+/// A sweep that saw the runner at work, and nothing of with which job, is slower than the event that tells.
+#[tokio::test]
+async fn a_sweep_that_knows_less_takes_nothing_back() {
+    let story = Story::begin().await;
+    let (job, task) = story.run_on_another_s().await;
+    story.world.advance(Duration::minutes(3));
+    let told = story.world.payload(job, "in_progress").to_string();
+    let told = story.world.deliver_to(LIFECYCLE_QUEUE, &[told]);
+    let time = story.world.now().format(&Rfc3339).expect("a time");
+    let sweep = json!({ "detail-type": "Scheduled Event", "time": time, "detail": {} }).to_string();
+    let sweep = story.world.deliver_to(LIFECYCLE_QUEUE, &[sweep]);
+    let tag = story.world.fail(Op::TagResource).before().hold();
+    tokio::join!(story.fleet.reconcile(&sweep), async {
+        tag.struck().await;
+        story.fleet.reconcile(&told).await;
+        tag.release();
+    });
+    story.world.kill_task(task, "SpotInterruption", "Your Spot Task was interrupted.", Some(143));
+    story.end(job, "failure");
+    story.tell_stopped(task).await;
     assert_eq!(story.world.letters(AUTHOR_QUEUE).len(), 1);
 }
 
@@ -402,6 +474,24 @@ async fn a_job_whose_beginning_was_missed_runs_again_as_well() {
     story.world.acknowledge(JOB_QUEUE, &batch, &story.fleet.dispatch(&batch).await);
     story.world.boot();
     story.world.assign();
+    story.interrupt(job, "failure").await;
+    story.rest().await;
+    assert_eq!((story.attempts(job), story.asked()), (2, 1));
+}
+
+/// The same, and GitHub still shows the runner as it was before it came up.
+#[tokio::test]
+async fn a_job_whose_runner_is_shown_as_it_was_runs_again_as_well() {
+    let story = Story::begin().await;
+    let now = story.world.now();
+    let job = story.world.github().queue_run((OWNER, REPOSITORY), &["test"], &LABELS, PERSON, now)[0];
+    let batch = story.world.deliver(&[story.world.queued(job)]);
+    story.world.acknowledge(JOB_QUEUE, &batch, &story.fleet.dispatch(&batch).await);
+    story.world.advance(Duration::minutes(1));
+    story.world.boot();
+    story.world.assign();
+    story.world.advance(Duration::seconds(20));
+    story.world.fail(Op::GetRunner).stale(Duration::minutes(1));
     story.interrupt(job, "failure").await;
     story.rest().await;
     assert_eq!((story.attempts(job), story.asked()), (2, 1));
