@@ -71,7 +71,13 @@ where
                         None => None,
                     };
                     case.surely_unheard = true;
-                    if task.is_some_and(|task| TaskTags(&task.tags).ran_a_job()) {
+                    // A job that it was known to have had is lost to it.
+                    let given = |task: &Task| {
+                        let tags = TaskTags(&task.tags);
+                        tags.ran_a_job().then(|| tags.ran_job())
+                    };
+                    let heard = task.as_ref().and_then(given);
+                    if heard.is_some() && heard != runner.task.as_ref().and_then(given) {
                         case.heard = Heard::Swept { past: false };
                     }
                 }
@@ -151,14 +157,19 @@ where
             return Ok(None);
         };
         let tags = TaskTags(&task.tags);
-        let unknown = if runner.life == Life::Spent { Owed::ToNobody } else { Owed::Unclear };
-        let (Some(job), Some(place)) = (tags.ran_job(), ran_target(tags)) else { return Ok(Some(unknown)) };
+        let unknown = || match (runner.life, runner.registration) {
+            (Life::Spent, _) => Some(Owed::ToNobody),
+            // It may have lost the job, and poll on for ever.
+            (Life::Waiting, Some(id)) if self.memory.is_idle_again(id, self.clock.now()) => None,
+            _ => Some(Owed::Unclear),
+        };
+        let (Some(job), Some(place)) = (tags.ran_job(), ran_target(tags)) else { return Ok(unknown()) };
         Ok(
             match link(self.github()?.job(&place, job).await?.as_ref(), &self.policy.names, self.clock.now())
             {
                 Link::Got { over: false, .. } | Link::Unsettled => Some(Owed::AtWork),
                 Link::Got { over: true, .. } | Link::HeldBack | Link::NotOwed(_) => Some(Owed::ToNobody),
-                Link::Unsaid => Some(unknown),
+                Link::Unsaid => unknown(),
                 // GitHub has taken it back.
                 Link::Waits => None,
             },

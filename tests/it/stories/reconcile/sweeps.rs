@@ -504,3 +504,25 @@ async fn the_groups_that_classes_name_are_held_against_the_policy_too() {
     assert_eq!(too_wide().await, 1, "group 7 is open to public repositories");
     story.end();
 }
+
+/// It ran a job that nobody told of, and lost it: its runner polls on, for ever. Idle in one look may be untrue.
+#[tokio::test]
+async fn a_runner_that_lost_a_job_that_nobody_told_of_goes_when_it_is_seen_idle_twice() {
+    let story = Story::begin().await;
+    let own = story.start_job().await;
+    story.world.boot();
+    story.cancel(own);
+    let job = story.world.queue_job(&LABELS);
+    story.assign(job, story.runner_of(story.task()));
+    story.world.advance(Duration::minutes(3));
+    story.sweep().await;
+    assert_eq!(story.tag(story.task(), "gha:ran-untold").as_deref(), Some("true"));
+    let now = story.fleet.now();
+    story.world.github().lose_job(job, false, now);
+    story.cancel(job);
+    for live in [1, 0] {
+        story.sweep_after_the_timeout().await;
+        assert_eq!(story.live(), live);
+    }
+    story.end();
+}
