@@ -48,6 +48,9 @@ pub const RAN_REPOSITORY: &str = "gha:ran-repository";
 /// That repository's id.
 pub const RAN_REPOSITORY_ID: &str = "gha:ran-repository-id";
 
+/// Seconds since 1970 at which the runner was seen idle, although it was given a job.
+pub const IDLE_SINCE: &str = "gha:idle-since";
+
 /// The job that the task was started for is over, or has another's runner (container-minted only, where GitHub cannot be
 /// asked).
 pub const JOB_SERVED: &str = "gha:job-served";
@@ -185,6 +188,12 @@ impl<'a> TaskTags<'a> {
     /// [`RAN_REPOSITORY_ID`].
     pub fn ran_repository_id(self) -> Option<RepositoryId> {
         self.number(RAN_REPOSITORY_ID).map(RepositoryId)
+    }
+
+    /// [`IDLE_SINCE`].
+    pub fn idle_since(self) -> Option<time::OffsetDateTime> {
+        let seconds = i64::try_from(self.number(IDLE_SINCE)?).ok()?;
+        time::OffsetDateTime::from_unix_timestamp(seconds).ok()
     }
 
     /// [`JOB_SERVED`].

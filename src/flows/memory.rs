@@ -10,7 +10,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     flows::{drought::Drought, quota::Ledger, watch::Watch},
-    ids::{JobId, Purpose, RunnerId},
+    ids::{JobId, Purpose},
     lambda::metric::Metric,
     ports::{Target, Task, TaskArn},
     protocol::{redeliveries::Log, timing, told::Told},
@@ -34,8 +34,6 @@ pub struct Memory {
     givers: RefCell<BTreeMap<JobId, ()>>,
     /// Which job runs on a task never changes.
     tasks: RefCell<BTreeMap<JobId, Task>>,
-    /// Runners that were given a job and seen idle, and when that was.
-    idle: RefCell<BTreeMap<RunnerId, OffsetDateTime>>,
     /// What the tags of all tasks told, and when.
     told: RefCell<Option<(OffsetDateTime, Arc<Told>)>>,
     /// Tasks that have ended, and were followed up.
@@ -75,16 +73,6 @@ impl Memory {
     /// The job runs on that task, whose tags say so.
     pub(crate) fn tagged(&self, job: JobId, task: Task) {
         remember(&self.tasks, job, &task, MOST_TASKS);
-    }
-
-    /// The runner was given a job, and is seen idle: whether it was so in another look, and not one of a moment ago.
-    pub(crate) fn is_idle_again(&self, runner: RunnerId, now: OffsetDateTime) -> bool {
-        let seen = self.idle.borrow().get(&runner).map(|at| now - *at);
-        let is_again = seen.is_some_and(|since| since > timing::SETTLED);
-        if seen.is_none_or(|since| since > timing::LONGEST_DOUBT) {
-            remember(&self.idle, runner, &now, MOST);
-        }
-        is_again && seen.is_some_and(|since| since <= timing::LONGEST_DOUBT)
     }
 
     /// Whether it is time for another look at webhook deliveries; that one begins then.
@@ -175,10 +163,10 @@ impl Memory {
 }
 
 /// Ids grow: the lowest are the oldest jobs'.
-fn remember<K: Ord, T: Clone + PartialEq>(what: &RefCell<BTreeMap<K, T>>, of: K, it: &T, most: usize) {
+fn remember<T: Clone + PartialEq>(what: &RefCell<BTreeMap<JobId, T>>, job: JobId, it: &T, most: usize) {
     let mut known = what.borrow_mut();
-    if known.get(&of) != Some(it) {
-        known.insert(of, it.clone());
+    if known.get(&job) != Some(it) {
+        known.insert(job, it.clone());
     }
     if known.len() > most {
         known.pop_first();

@@ -86,20 +86,33 @@ where
                 self.follow_up(&task, job.id).await;
             }
         }
-        if event.action == Action::Completed && !is_written && self.queue.can_tell() {
-            // Nobody knew which job went with it, until now.
-            match &task.stop {
-                None if waited < timing::SHOWN => {
-                    return Ok(too_early(timing::LAG, "of what the runner's task stops is not known yet"));
-                }
-                stop => self.tell_interrupted(job.id, job.target.clone(), stop.as_ref()).await?,
-            }
+        if !is_written && let Some(later) = self.tell_at_its_end(event, &task, waited).await? {
+            return Ok(later);
         }
         // One of the two events takes the second look.
         if serves_another && is_served && (event.action == Action::InProgress || !heard) {
             return self.look_again(job, age, owner.filter(|_| is_equal), &task).await;
         }
         Ok(self.told(event, purpose, &task, excluded.filter(|_| serves_another)))
+    }
+
+    /// Until its end was heard of, nobody knew which job had a task that stops: its author is told, once ECS says of what it
+    /// stopped.
+    async fn tell_at_its_end(
+        &self,
+        event: &WorkflowJob,
+        task: &Task,
+        waited: Duration,
+    ) -> Result<Option<Outcome>, CallError> {
+        if event.action != Action::Completed || !self.queue.can_tell() {
+            return Ok(None);
+        }
+        if task.stop.is_none() && waited < timing::SHOWN {
+            return Ok(Some(too_early(timing::LAG, "of what the runner's task stops is not known yet")));
+        }
+        let (job, place) = (event.job.id, event.job.target.clone());
+        self.tell_interrupted(job, place, task.stop.as_ref()).await?;
+        Ok(None)
     }
 
     /// Whether the task is tagged with the job.

@@ -157,23 +157,37 @@ where
             return Ok(None);
         };
         let tags = TaskTags(&task.tags);
-        let unknown = || match (runner.life, runner.registration) {
-            (Life::Spent, _) => Some(Owed::ToNobody),
-            // It may have lost the job, and poll on for ever.
-            (Life::Waiting, Some(id)) if self.memory.is_idle_again(id, self.clock.now()) => None,
-            _ => Some(Owed::Unclear),
+        let link = match (tags.ran_job(), ran_target(tags)) {
+            (Some(job), Some(place)) => {
+                let state = self.github()?.job(&place, job).await?;
+                link(state.as_ref(), &self.policy.names, self.clock.now())
+            }
+            _ => Link::Unsaid,
         };
-        let (Some(job), Some(place)) = (tags.ran_job(), ran_target(tags)) else { return Ok(unknown()) };
-        Ok(
-            match link(self.github()?.job(&place, job).await?.as_ref(), &self.policy.names, self.clock.now())
-            {
-                Link::Got { over: false, .. } | Link::Unsettled => Some(Owed::AtWork),
-                Link::Got { over: true, .. } | Link::HeldBack | Link::NotOwed(_) => Some(Owed::ToNobody),
-                Link::Unsaid => unknown(),
-                // GitHub has taken it back.
-                Link::Waits => None,
-            },
-        )
+        Ok(match link {
+            Link::Got { over: false, .. } | Link::Unsettled => Some(Owed::AtWork),
+            Link::Got { over: true, .. } | Link::HeldBack | Link::NotOwed(_) => Some(Owed::ToNobody),
+            // GitHub has taken it back.
+            Link::Waits => None,
+            Link::Unsaid if runner.life == Life::Spent => Some(Owed::ToNobody),
+            Link::Unsaid if runner.life == Life::Waiting && self.is_idle_again(task).await? => None,
+            Link::Unsaid => Some(Owed::Unclear),
+        })
+    }
+
+    /// A runner that was given a job may have lost it, and poll on for ever. That it shows as idle may be untrue for a
+    /// moment: whether it did in an earlier look, as its task's tags tell.
+    async fn is_idle_again(&self, task: &Task) -> Result<bool, CallError> {
+        let now = self.clock.now();
+        match TaskTags(&task.tags).idle_since().map(|since| now - since) {
+            Some(for_so_long) if for_so_long <= timing::SETTLED => Ok(false),
+            Some(for_so_long) if for_so_long <= timing::LONGEST_DOUBT => Ok(true),
+            _ => {
+                let since = (tags::IDLE_SINCE.to_owned(), now.unix_timestamp().to_string());
+                self.ecs.tag(&task.arn, &[since]).await?;
+                Ok(false)
+            }
+        }
     }
 
     /// What the debt means for this runner.
