@@ -120,12 +120,12 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 Handled { job: Some(job), outcome, notice: None }
             }
             Ok(Message::Replacement(replacement)) => {
-                let spent = replacement.spent;
+                let let_in = replacement.let_in;
                 let mut job = Job { asked_at, ..replacement.into_job() };
                 if let Some(place) = self.memory.place(job.id).filter(|_| job.target.repository.is_none()) {
                     job.target = place;
                 }
-                let outcome = match self.judge_own(&job, spent, receives, budget).await {
+                let outcome = match self.judge_own(&job, let_in, receives, budget).await {
                     Ok(verdict) => self.serve(verdict, |_| Asked::Announced, &job, receives, budget).await,
                     Err(outcome) => outcome,
                 };
@@ -134,13 +134,13 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         }
     }
 
-    /// A message of this system's own may not know the repository. Where it matters, there must be something left of
-    /// when the job was let in: a registration, which the message may have been left in the place of (`spent`), or the task
-    /// that another follows. ECS may not show it yet, so it is looked for twice; later, ECS may have forgotten it.
+    /// A message of this system's own may not know the repository. Where it matters, whoever wrote it says that the job was
+    /// let in, or there must be something left of that: a registration, or the task that another follows. ECS may not show
+    /// it yet, so it is looked for twice; later, ECS may have forgotten it.
     async fn judge_own(
         &self,
         job: &Job,
-        spent: bool,
+        let_in: bool,
         receives: Option<u32>,
         budget: &Budget,
     ) -> Result<Verdict, Outcome> {
@@ -149,7 +149,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         }
         let verdict = self.size(job, budget.classes()?);
         if job.target.repository.is_none()
-            && !spent
+            && !let_in
             && receives.is_none_or(|receives| receives <= 2)
             && self.depends_on_repository(&verdict, &job.target.owner)
             && !self.was_let_in(job).await.map_err(Outcome::from)?

@@ -54,8 +54,9 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                     (case.holder, holder) = (Some(life), id);
                 }
                 Step::Announce => {
-                    // That it was registered tells that the job was let in; from now on, this message does.
-                    let next = Replacement { registered: false, spent: true, ..replacement.clone() };
+                    // That it is registered tells that the job was let in.
+                    let let_in = replacement.repository.is_none();
+                    let next = Replacement { registered: false, let_in, ..replacement.clone() };
                     self.queue.announce(&next.to_body(), Duration::ZERO).await?;
                     case.did = Did::Announced;
                 }

@@ -297,7 +297,9 @@ pub fn turn(job: JobId, known: &Interruptions, unsure: bool, run: &Run, now: Off
 /// The jobs of the attempt, but for this one.
 pub fn others(job: JobId, jobs: Option<&[RunJob]>, known: &Interruptions) -> Others {
     let Some(jobs) = jobs else { return Others::Unsaid };
-    if jobs.iter().any(|job| job.status != JobStatus::Completed) {
+    // A list without the job is from before it, and knows nothing of the others either.
+    let is_older = !jobs.iter().any(|it| it.id == job);
+    if is_older || jobs.iter().any(|job| job.status != JobStatus::Completed) {
         return Others::AtWork;
     }
     let interrupted = |job: &RunJob| known.get(&job.id).is_some_and(|it| is_interrupted(job, *it));

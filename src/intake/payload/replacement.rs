@@ -43,29 +43,29 @@ pub struct Replacement {
     /// The attempt is registered already, and has no task: so the sweep found it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub registered: bool,
-    /// It was registered, without a task, and that is spent: this message is what is left of it.
+    /// No repository is named, and a runner of the job's was seen: the job was let in then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub spent: bool,
+    pub let_in: bool,
     /// The attempt is started, and is the last: what becomes of it?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub last: bool,
 }
 
 impl Replacement {
-    /// That runner, of labels that are not known yet.
+    /// That runner, of labels that are not known yet, for a job of which a runner was seen.
     pub fn new(job_id: JobId, attempt: Attempt, place: Target) -> Self {
         Replacement {
             job_id,
             attempt,
             labels: Vec::new(),
             owner: place.owner,
+            let_in: place.repository.is_none(),
             repository: place.repository,
             repository_id: place.repository_id,
             run_id: None,
             run_attempt: None,
             installation_id: place.installation,
             registered: false,
-            spent: false,
             last: false,
         }
     }

@@ -72,7 +72,7 @@ fn a_replacement_reads_back() {
         run_attempt: None,
         installation_id: Some(InstallationId(7)),
         registered: true,
-        spent: true,
+        let_in: true,
         last: true,
     };
     assert_eq!(read(&replacement.to_body()), Ok(Message::Replacement(replacement)));

@@ -269,6 +269,8 @@ fn the_rest_of_an_attempt() {
         // Its runner went after it.
         (vec![own(), job(2, b, Some(Failed), -1)], Others::Failed),
         (vec![own(), job(2, b, None, 0)], Others::AtWork),
+        // As it was before them.
+        (vec![], Others::AtWork),
     ];
     for (index, (jobs, want)) in table.into_iter().enumerate() {
         assert_eq!(others(JobId(1), Some(&jobs), &known), want, "row {index}");

@@ -7,6 +7,7 @@ use time::Duration;
 use crate::{
     fleet::Fleet,
     http::{DEAD_LETTERS, JOB_QUEUE, LIFECYCLE_QUEUE, OWNER, Op, World},
+    model::github::Scope,
 };
 
 const LABELS: [&str; 2] = ["self-hosted", "fargate"];
@@ -160,18 +161,18 @@ async fn a_handed_back_registration_is_served_without_its_repository() {
     let world = World::start();
     let fleet = Fleet::with(&world, &[("ALLOWED_REPOSITORIES", "octo-org/example-workflow")]).await;
     let job = world.queue_job(&LABELS);
-    // Dispatch dies between its two calls.
-    let held = world.fail(Op::RunTask).once().before().hold();
-    let batch = world.deliver(&[world.queued(job)]);
-    tokio::select! {
-        _ = fleet.dispatch(&batch) => panic!("it was held"),
-        _ = held.struck() => {}
-    }
-    world.heal();
-    world.advance(Duration::minutes(20));
+    let (name, now) = (format!("fargate-{job}-1"), world.now());
+    world.github().mint(&Scope::organization(OWNER), &name, 1, &LABELS, now).expect("a registration");
+    // Nothing is left of it in the end, and there is no capacity for a while.
+    world.fail(Op::RunTask).times(3).failures("Capacity is unavailable at this time.");
     let back = replacement(job, &json!({ "repository": null, "attempt": 1, "registered": true })).to_string();
-    assert_eq!(dispatch(&world, &fleet, &back).await, 0, "{}", world.calls());
-    assert_eq!(world.ecs().live_count(), 1);
+    assert_eq!(dispatch(&world, &fleet, &back).await, 1, "another may be at work");
+    for _ in 0..8 {
+        world.advance(Duration::minutes(4));
+        let batch = world.receive(JOB_QUEUE, 10);
+        world.acknowledge(JOB_QUEUE, &batch, &fleet.dispatch(&batch).await);
+    }
+    assert_eq!((world.ecs().live_count(), world.letters(DEAD_LETTERS).len()), (1, 0), "{}", world.calls());
     assert_eq!(world.imbalances(), [""; 0]);
 }
 
