@@ -122,16 +122,30 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Ok(Message::Replacement(replacement)) => {
                 let let_in = replacement.let_in;
                 let mut job = Job { asked_at, ..replacement.into_job() };
-                if let Some(place) = self.memory.place(job.id).filter(|_| job.target.repository.is_none()) {
-                    job.target = place;
-                }
-                let outcome = match self.judge_own(&job, let_in, receives, budget).await {
-                    Ok(verdict) => self.serve(verdict, |_| Asked::Announced, &job, receives, budget).await,
-                    Err(outcome) => outcome,
+                let outcome = match self.find_place(&mut job).await {
+                    Ok(()) => match self.judge_own(&job, let_in, receives, budget).await {
+                        Ok(verdict) => {
+                            self.serve(verdict, |_| Asked::Announced, &job, receives, budget).await
+                        }
+                        Err(outcome) => outcome,
+                    },
+                    Err(error) => error.into(),
                 };
                 self.settled(job, outcome).await
             }
         }
+    }
+
+    /// A message of this system's own may not know the repository: the tasks that were started for the job may.
+    async fn find_place(&self, job: &mut Job) -> Result<(), CallError> {
+        if job.target.repository.is_none() {
+            let known = match self.github {
+                Some(_) => self.eyes()?.place(job.id).await?,
+                None => self.memory.place(job.id),
+            };
+            job.target = known.unwrap_or_else(|| job.target.clone());
+        }
+        Ok(())
     }
 
     /// A message of this system's own may not know the repository. Where it matters, whoever wrote it says that the job was

@@ -64,6 +64,11 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
         }
     }
 
+    /// Where the job lives, as far as the tasks that were started for it tell.
+    pub(crate) async fn place(&self, job: JobId) -> Result<Option<Target>, CallError> {
+        self.chain(None, false).place_of(job).await
+    }
+
     /// Who the runner of that job is owed to, to the end of the chain; `far`: also where that is long.
     pub(crate) async fn debt(&self, job: &Job, far: bool) -> Result<Debt, CallError> {
         let own = Replacement::new(job.id, job.attempt, job.target.clone());

@@ -410,14 +410,21 @@ where
     /// The last of `MAX_ATTEMPTS` runners has died. What led here may be doubt, or old: first, GitHub is asked about that
     /// very job. One that has another's runner may lead to a job that has none, which dispatch finds out.
     async fn give_up(&self, replacement: Replacement, why: &str) -> Result<Done, CallError> {
-        let (job, place) = (replacement.job_id, replacement.target());
-        if self.github.is_none() {
+        let job = replacement.job_id;
+        let Some(github) = &self.github else {
             return Ok(Done::new(
                 Metric::Settled,
                 "it was the job's last runner: dispatch, which started it, gives the job up",
             ));
-        }
-        if let Some(github) = self.github.as_ref().filter(|_| place.repository.is_some()) {
+        };
+        let place = match replacement.repository {
+            Some(_) => replacement.target(),
+            None => {
+                let place = self.chain(github, None).place_of(job).await?;
+                place.unwrap_or_else(|| replacement.target())
+            }
+        };
+        if place.repository.is_some() {
             let state = github.job(&place, job).await?;
             match link(state.as_ref(), &self.policy.names, self.clock.now()) {
                 Link::Waits | Link::Unsaid => {}

@@ -2,6 +2,7 @@
 
 use super::{LABELS, Metric, Op, Story};
 use crate::{
+    fleet::Fleet,
     http::{JOB_QUEUE, OWNER},
     model::github::Scope,
 };
@@ -125,4 +126,19 @@ async fn in_a_drought_a_registration_without_a_task_is_cleared() {
         story.dispatch_announced().await;
     }
     story.runs_in_the_end(left).await;
+}
+
+/// An announcement that names no repository, read by a process that remembers nothing: the job's tasks do.
+#[tokio::test]
+async fn what_names_no_repository_is_asked_about_where_a_task_of_the_job_s_names_it() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    story.world.kill_task(story.task(), "TaskFailedToStart", "x", None);
+    story.cancel(job);
+    let world = story.world;
+    let story = Story { fleet: Fleet::new(&world).await, world };
+    let body = json!({ "replacement": { "job_id": job, "attempt": 2, "labels": LABELS, "owner": OWNER } });
+    story.dispatch(&[body.to_string()]).await;
+    story.dispatch_announced().await;
+    assert_eq!((story.live(), story.count(Op::Mint)), (0, 1), "a runner for a job that is over");
 }
