@@ -167,11 +167,15 @@ where
         Ok(match link {
             Link::Got { over: false, .. } | Link::Unsettled => Some(Owed::AtWork),
             Link::Got { over: true, .. } | Link::HeldBack | Link::NotOwed(_) => Some(Owed::ToNobody),
+            Link::Unsaid if runner.life == Life::Spent => Some(Owed::ToNobody),
+            // That the job waits may be an old answer.
+            Link::Waits | Link::Unsaid if runner.life == Life::Waiting => {
+                let is_lost = self.is_idle_again(task).await?;
+                (!is_lost).then_some(Owed::Unclear)
+            }
+            Link::Unsaid => Some(Owed::Unclear),
             // GitHub has taken it back.
             Link::Waits => None,
-            Link::Unsaid if runner.life == Life::Spent => Some(Owed::ToNobody),
-            Link::Unsaid if runner.life == Life::Waiting && self.is_idle_again(task).await? => None,
-            Link::Unsaid => Some(Owed::Unclear),
         })
     }
 

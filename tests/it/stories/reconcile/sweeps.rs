@@ -2,7 +2,10 @@
 
 use super::{LABELS, Metric, Op, Story};
 use crate::http::{OWNER, PAT_SECRET, Service};
-use crate::model::{bus::Secrets, github::Scope};
+use crate::model::{
+    bus::Secrets,
+    github::{Scope, Untrue},
+};
 use serde_json::json;
 use time::Duration;
 
@@ -525,4 +528,24 @@ async fn a_runner_that_lost_a_job_that_nobody_told_of_goes_when_it_is_seen_idle_
         assert_eq!(story.live(), live);
     }
     story.end();
+}
+
+/// It has just been given a job, and is shown as idle; the job is shown as it was before that.
+#[tokio::test]
+async fn a_runner_that_is_known_to_have_a_job_is_not_deleted_by_one_old_answer() {
+    let story = Story::begin().await;
+    let own = story.start_job().await;
+    story.world.boot();
+    story.cancel(own);
+    story.world.advance(Duration::minutes(11));
+    let job = story.world.queue_job(&LABELS);
+    story.world.advance(Duration::seconds(30));
+    let (runner, now) = (story.runner_of(story.task()), story.fleet.now());
+    story.assign(job, runner);
+    story.tell(&story.world.payload(job, "in_progress")).await;
+    story.world.github().say_of_runner(runner, Untrue { idle: true, ..Untrue::default() }, now);
+    story.world.fail(Op::GetJob).times(9).stale(Duration::seconds(15));
+    story.sweep().await;
+    assert_eq!((story.count(Op::DeleteRunner), story.count(Op::StopTask)), (0, 0), "{}", story.world.calls());
+    story.world.finish_job(job);
 }
