@@ -52,10 +52,7 @@ where
             return Ok(its_own_serves());
         }
         let Some(task) = self.task_of(event, purpose, is_new, waited).await? else {
-            if is_new {
-                return Ok(too_early(timing::LAG, "ECS does not show the runner's task yet"));
-            }
-            return Ok(Outcome::skipped(SkipReason::Task, "the runner's task is gone already"));
+            return Ok(self.without_a_task(event, is_new, serves_another && waited < timing::SETTLED));
         };
         let of_task = TaskTags(&task.tags);
         if let Some(owner) = purpose.job() {
@@ -94,6 +91,15 @@ where
             return self.look_again(job, age, owner.filter(|_| is_equal), &task).await;
         }
         Ok(self.told(event, purpose, &task, excluded.filter(|_| serves_another)))
+    }
+
+    /// ECS shows no task of the runner. If that was taken back just now (`may_stop`), the end of another's job is all that
+    /// tells which job went with it.
+    fn without_a_task(&self, event: &WorkflowJob, is_new: bool, may_stop: bool) -> Outcome {
+        match is_new || (may_stop && event.action == Action::Completed && self.queue.can_tell()) {
+            true => too_early(timing::LAG, "ECS does not show the runner's task"),
+            false => Outcome::skipped(SkipReason::Task, "the runner's task is gone already"),
+        }
     }
 
     /// Until its end was heard of, nobody knew which job had a task that stops: its author is told, once ECS says of what it

@@ -408,6 +408,27 @@ async fn a_job_whose_end_is_heard_of_as_its_task_stops_is_told_of() {
     }
 }
 
+/// The same, and the list of stopped tasks is from before.
+#[tokio::test]
+async fn a_task_that_is_in_no_list_for_a_moment_is_looked_for_again() {
+    let story = Story::begin().await;
+    let (job, task) = story.run_on_another_s().await;
+    story.world.advance(Duration::minutes(2));
+    let why = "Your Spot Task was interrupted.";
+    let now = story.world.now();
+    story.world.ecs().take_back(task, why, now);
+    story.end(job, "failure");
+    let batch = story.is_over(job);
+    story.world.fail(Op::ListTasks).nth(2).stale(Duration::minutes(1));
+    story.world.acknowledge(LIFECYCLE_QUEUE, &batch, &story.fleet.reconcile(&batch).await);
+    story.world.kill_task(task, "SpotInterruption", why, Some(143));
+    story.tell_stopped(task).await;
+    story.world.advance(Duration::minutes(2));
+    let batch = story.world.receive(LIFECYCLE_QUEUE, 10);
+    story.world.acknowledge(LIFECYCLE_QUEUE, &batch, &story.fleet.reconcile(&batch).await);
+    assert_eq!(story.world.letters(AUTHOR_QUEUE).len(), 1, "{}", story.world.calls());
+}
+
 /// A sweep that saw the runner at work, and nothing of with which job, is slower than the event that tells.
 #[tokio::test]
 async fn a_sweep_that_knows_less_takes_nothing_back() {
