@@ -36,6 +36,12 @@ def command(**parameters):
     return container["Command"]
 
 
+def as_in_a_container():
+    """Whoever starts the tests in the background has SIGINT ignored, for all that they start, and bash traps no such signal."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Container:
     """The command with a runner of the test's own. The worker's name is one that nothing else on this machine has, nor had: what
     has ended may lie about as a zombie."""
@@ -51,7 +57,7 @@ class Container:
         shell, flag, script, *_ = command()
         self.process = subprocess.Popen(
             [shell, flag, script.replace("Runner.Worker", self.worker), "runner", str(limit), str(grace), self.folder / "run.sh"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0, start_new_session=True)
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0, start_new_session=True, preexec_fn=as_in_a_container)
         test.addCleanup(self.end)
 
     def line(self):
