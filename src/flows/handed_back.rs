@@ -14,6 +14,7 @@ use crate::{
     ports::{Clock, FindTasks, Github, Queue, StartTasks},
     protocol::{
         handed_back::{Case, Did, End, Step, handed_back},
+        life::Life,
         timing,
     },
 };
@@ -51,12 +52,15 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 Step::LookHolder => {
                     let purpose = Purpose::Job(job.id, job.attempt);
                     let (life, id) = self.eyes()?.holder(&job.target, &purpose).await?;
-                    (case.holder, holder) = (Some(life), id);
+                    // Whoever has spent the one that the sweep saw may have minted another under its name.
+                    let is_another = id.zip(replacement.runner_id).is_some_and(|(it, seen)| it != seen);
+                    (case.holder, holder) = (Some(if is_another { Life::Over } else { life }), id);
                 }
                 Step::Announce => {
                     // That it is registered tells that the job was let in.
                     let let_in = replacement.repository.is_none();
-                    let next = Replacement { registered: false, let_in, ..replacement.clone() };
+                    let next =
+                        Replacement { registered: false, runner_id: None, let_in, ..replacement.clone() };
                     self.queue.announce(&next.to_body(), Duration::ZERO).await?;
                     case.did = Did::Announced;
                 }

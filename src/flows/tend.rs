@@ -443,7 +443,9 @@ where
         let chain = self.chain(self.github()?, None);
         let place = chain.place_of(job).await?.unwrap_or_else(|| runner.place.clone());
         let labels = runner.labels.clone();
-        let replacement = Replacement { labels, registered: true, ..Replacement::new(job, attempt, place) };
+        let runner_id = runner.registration;
+        let replacement =
+            Replacement { labels, registered: true, runner_id, ..Replacement::new(job, attempt, place) };
         self.queue.announce(&replacement.to_body(), timing::HAND_BACK).await
     }
 }

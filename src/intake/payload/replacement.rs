@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{forms::check_name, job::Job};
 use crate::{
-    ids::{Attempt, InstallationId, JobId, RepositoryId, RunId},
+    ids::{Attempt, InstallationId, JobId, RepositoryId, RunId, RunnerId},
     ports::Target,
 };
 
@@ -43,6 +43,9 @@ pub struct Replacement {
     /// The attempt is registered already, and has no task: so the sweep found it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub registered: bool,
+    /// Which registration that is. One that has its name since is another delivery's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_id: Option<RunnerId>,
     /// No repository is named, and a runner of the job's was seen: the job was let in then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub let_in: bool,
@@ -66,6 +69,7 @@ impl Replacement {
             run_attempt: None,
             installation_id: place.installation,
             registered: false,
+            runner_id: None,
             last: false,
         }
     }

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    ids::{Attempt, InstallationId, JobId, RepositoryId},
+    ids::{Attempt, InstallationId, JobId, RepositoryId, RunnerId},
     ports::JobStatus,
 };
 
@@ -72,6 +72,7 @@ fn a_replacement_reads_back() {
         run_attempt: None,
         installation_id: Some(InstallationId(7)),
         registered: true,
+        runner_id: Some(RunnerId(9)),
         let_in: true,
         last: true,
     };

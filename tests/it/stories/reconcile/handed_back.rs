@@ -6,7 +6,7 @@ use crate::{
     http::{JOB_QUEUE, OWNER},
     model::github::Scope,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use time::Duration;
 
 #[tokio::test]
@@ -141,4 +141,73 @@ async fn what_names_no_repository_is_asked_about_where_a_task_of_the_job_s_names
     story.dispatch(&[body.to_string()]).await;
     story.dispatch_announced().await;
     assert_eq!((story.live(), story.count(Op::Mint)), (0, 1), "a runner for a job that is over");
+}
+
+/// Dispatch dies between the announcement and the DELETE. The message comes again while the announced runner is between its
+/// own two calls, or when that is up.
+#[tokio::test]
+async fn what_was_announced_and_not_spent_brings_one_runner_all_the_same() {
+    for is_slow in [false, true] {
+        let story = Story::begin().await;
+        let job = story.world.queue_job(&LABELS);
+        let (name, now) = (format!("fargate-{job}-1"), story.fleet.now());
+        story
+            .world
+            .github()
+            .mint(&Scope::organization(OWNER), &name, 1, &LABELS, now)
+            .expect("a registration");
+        story.sweep().await;
+        story.dispatch_announced().await;
+        story.world.advance(Duration::minutes(1));
+        let dies = story.world.fail(Op::DeleteRunner).before().hold();
+        let batch = story.world.receive(JOB_QUEUE, 10);
+        tokio::select! {
+            _ = story.fleet.dispatch(&batch) => panic!("it was held"),
+            () = dies.struck() => {}
+        }
+        story.world.heal();
+        let world = story.world;
+        let story = Story { fleet: Fleet::new(&world).await, world };
+        // The announcement waits for whoever may be at work; then it takes over.
+        let announced = story.world.receive(JOB_QUEUE, 10);
+        let answer = story.fleet.dispatch(&announced).await;
+        story.world.acknowledge(JOB_QUEUE, &announced, &answer);
+        assert_eq!(story.live(), 0);
+        story.world.advance(Duration::minutes(7));
+        let both = story.world.receive(JOB_QUEUE, 10)["Records"].as_array().cloned().expect("records");
+        let is_back =
+            |record: &Value| record["body"].as_str().is_some_and(|body| body.contains("registered"));
+        let (back, announced): (Vec<Value>, Vec<Value>) = both.into_iter().partition(is_back);
+        assert_eq!((back.len(), announced.len()), (1, 1));
+        let [back, announced] = [back, announced].map(|records| json!({ "Records": records }));
+        let comes_again = async {
+            let answer = story.fleet.dispatch(&back).await;
+            story.world.acknowledge(JOB_QUEUE, &back, &answer);
+        };
+        let answer = if is_slow {
+            let slow = story.world.fail(Op::RunTask).before().hold();
+            let between = async {
+                slow.struck().await;
+                comes_again.await;
+                slow.release();
+            };
+            tokio::join!(story.fleet.dispatch(&announced), between).0
+        } else {
+            let answer = story.fleet.dispatch(&announced).await;
+            comes_again.await;
+            answer
+        };
+        story.world.acknowledge(JOB_QUEUE, &announced, &answer);
+        for _ in 0..3 {
+            story.dispatch_announced().await;
+        }
+        assert_eq!(
+            (story.live(), story.names()),
+            (1, vec![name]),
+            "slow: {is_slow}\n{}",
+            story.world.calls()
+        );
+        story.runs_in_the_end(job).await;
+        story.end();
+    }
 }
