@@ -155,6 +155,11 @@ const WRITE: [Odds; 8] = [
 const CALL_TIME_OUT: Ms = 10 * SECOND;
 
 impl Request {
+    /// Whether the App makes it as itself, with a JWT, and not as its installation.
+    pub fn is_the_app_s(&self) -> bool {
+        matches!(self, Request::ListDeliveries { .. } | Request::Redeliver(_))
+    }
+
     /// What decides which App makes it.
     pub fn key(&self) -> String {
         match self {
@@ -406,7 +411,8 @@ impl World {
     /// What GitHub refuses an App.
     fn charge(&mut self, request: &Request, app: usize) -> Result<(), CallError> {
         let settings = &self.settings;
-        if app > 0 && app + 1 == settings.apps && self.is_out(settings.rates.suspended, 18) {
+        let is_the_app_s = request.is_the_app_s();
+        if app > 0 && app + 1 == settings.apps && !is_the_app_s && self.is_out(settings.rates.suspended, 18) {
             return Err(CallError::new(Class::NeedsOperator, "the installation is suspended"));
         }
         // GET: one point; POST, PATCH, PUT, DELETE: five.
@@ -416,7 +422,8 @@ impl World {
             _ => None,
         };
         let time = self.time();
-        self.limits.charge(&app_id(app), points, registers_in, time).map_err(|limited| {
+        let limits = if is_the_app_s { &mut self.limits_of_apps } else { &mut self.limits };
+        limits.charge(&app_id(app), points, registers_in, time).map_err(|limited| {
             let after = match limited {
                 Limited::Primary { reset } => (reset - time).unsigned_abs(),
                 Limited::Secondary { retry_after } => retry_after.unsigned_abs(),

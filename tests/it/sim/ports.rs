@@ -50,7 +50,7 @@ struct Known {
     ids: Vec<String>,
     sharing: Sharing,
     /// Nobody asks before a limit is over.
-    limited: RefCell<BTreeMap<usize, OffsetDateTime>>,
+    limited: RefCell<BTreeMap<(usize, bool), OffsetDateTime>>,
 }
 
 /// A call: made when it is first polled, done when its answer has arrived.
@@ -157,14 +157,15 @@ impl Port {
 
     /// A call of GitHub as that App.
     async fn ask_as(&self, app: usize, request: Request) -> Result<Reply, CallError> {
-        let until = self.known.limited.borrow().get(&app).copied();
+        let whose = (app, request.is_the_app_s());
+        let until = self.known.limited.borrow().get(&whose).copied();
         if let Some(left) = until.map(|until| until - self.now()).filter(|left| left.is_positive()) {
             let after = left.unsigned_abs();
             return Err(CallError::new(Class::RateLimited { after }, "not asked: the limit is not over"));
         }
         let answer = self.call_as(app, request).await;
         if let Err(CallError { class: Class::RateLimited { after }, .. }) = &answer {
-            self.known.limited.borrow_mut().insert(app, self.now() + *after);
+            self.known.limited.borrow_mut().insert(whose, self.now() + *after);
         }
         answer
     }

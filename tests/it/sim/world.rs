@@ -174,7 +174,10 @@ pub struct World {
     pub github: Github,
     pub deliveries: Deliveries<Event>,
     pub(super) last_guid: u64,
+    /// Of each App's installation.
     pub limits: Limits,
+    /// Of each App itself, which asks for deliveries: no installation's, so that an installation's are not used up by it.
+    pub limits_of_apps: Limits,
     pub books: Books,
     pub runs: runs::Books,
     pub ecs: Ecs,
@@ -223,6 +226,7 @@ impl World {
             github.open_to.insert(group, Arc::new(repositories));
         }
         let mut limits = if settings.unlimited { Limits::default() } else { Limits::github() };
+        let limits_of_apps = limits.clone();
         if !settings.container_minted {
             limits.requests_an_hour = limits.requests_an_hour.map(|_| ENTERPRISE_REQUESTS_AN_HOUR);
         }
@@ -236,6 +240,7 @@ impl World {
             deliveries: Deliveries::default(),
             last_guid: 0,
             limits,
+            limits_of_apps,
             books: Books::default(),
             runs: runs::Books::default(),
             ecs,
