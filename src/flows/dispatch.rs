@@ -96,10 +96,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 let outcome = match budget.classes() {
                     Ok(classes) => {
                         let verdict = self.policy.judge(&event, self.clock.now(), classes);
-                        let asked = |choice: &Choice| match receives > Some(1) {
-                            true => Asked::Doubtful,
-                            false => self.by_age(&event.job, choice),
-                        };
+                        let asked = |choice: &Choice| self.asked(&event.job, choice, receives);
                         self.serve(verdict, asked, &event.job, receives, budget).await
                     }
                     Err(outcome) => outcome,
@@ -214,13 +211,18 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             || !self.ecs.ended_tasks(Some(&started_by)).await?.is_empty())
     }
 
-    fn by_age(&self, job: &Job, choice: &Choice) -> Asked {
+    /// What a job's own message asks for.
+    fn asked(&self, job: &Job, choice: &Choice, receives: Option<u32>) -> Asked {
+        let age = job.created_at.map(|created_at| self.clock.now() - created_at).unwrap_or_default();
+        // Near GitHub's rate limit nearly all that come again, or late, were put off before anything was done: one question
+        // of each has to do.
+        let is_late = receives > Some(1) || age > timing::VERY_OLD;
         let has_several = choice.sizing.capacity.is_none() && self.capacities(choice).len() > 1;
-        let old = if has_several { timing::OLD_FOR_SEVERAL } else { timing::OLD };
-        match job.created_at.map(|created_at| self.clock.now() - created_at) {
-            Some(age) if age > timing::VERY_OLD => Asked::Doubtful,
-            Some(age) if age > old => Asked::Old,
-            _ => Asked::Fresh,
+        match () {
+            () if is_late && !self.memory.is_at_limit(self.clock.now()) => Asked::Doubtful,
+            () if age > timing::OLD => Asked::Old,
+            () if age > timing::OLD_FOR_SEVERAL && has_several => Asked::Old,
+            () => Asked::Fresh,
         }
     }
 
@@ -307,7 +309,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         if self.github.is_none() {
             return Ok(Outcome::Rejected(reason));
         }
-        Ok(match self.eyes()?.job(&job.target, job.id).await? {
+        Ok(match self.eyes()?.job(job).await? {
             Owed::ToTheJob | Owed::Unsaid | Owed::HeldBack => Outcome::Rejected(reason),
             Owed::ToNobody(why) => Outcome::skipped(SkipReason::NotQueued, why),
             Owed::ToAnother | Owed::Unclear | Owed::TooFar => Outcome::skipped(

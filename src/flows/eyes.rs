@@ -11,12 +11,12 @@ use crate::{
         chain::{Chain, Debt},
         memory::Memory,
     },
-    ids::{Attempt, JobId, Purpose, RunnerId, RunnerNames},
+    ids::{Attempt, JobId, Purpose, RunnerId, RunnerNames, started_by},
     intake::payload::{Job, Replacement},
-    ports::{FindTasks, Github, Target, TaskArn},
+    ports::{FindTasks, Github, Target, Task, TaskArn},
     protocol::{
         debt::{Link, Owed, link},
-        life::{Life, Reg, Task, life, reg},
+        life::{self, Life, Reg, life, reg},
         start::{Ended, Former, Past},
         timing,
     },
@@ -35,19 +35,41 @@ pub(crate) struct Eyes<'a, G, E> {
 }
 
 impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
-    /// What one GET tells of who the runner of that job is owed to.
-    pub(crate) async fn job(&self, target: &Target, job: JobId) -> Result<Owed, CallError> {
+    /// Who the runner of that job is owed to, as far as one GET tells, and the tags of the runner that the job got instead.
+    pub(crate) async fn job(&self, job: &Job) -> Result<Owed, CallError> {
+        let Job { id, target, labels, .. } = job;
         if target.repository.is_none() {
             return Ok(Owed::Unsaid);
         }
-        Ok(match link(self.github.job(target, job).await?.as_ref(), self.names, self.now) {
+        Ok(match link(self.github.job(target, *id).await?.as_ref(), self.names, self.now) {
             Link::Waits => Owed::ToTheJob,
             Link::HeldBack => Owed::HeldBack,
             Link::NotOwed(why) => Owed::ToNobody(why),
-            Link::Got { runner: Purpose::Job(other, _), .. } if other != job => Owed::ToAnother,
+            Link::Got { runner: Purpose::Job(other, _), .. } if other != *id => {
+                match self.is_unlike(other, labels).await? {
+                    true => Owed::ToNobody(
+                        "the job was given another runner, which its own could not stand in for",
+                    ),
+                    false => Owed::ToAnother,
+                }
+            }
             Link::Got { .. } => Owed::ToNobody("the job runs, or ran, on a runner that owes nothing"),
             Link::Unsettled => Owed::Unclear,
             Link::Unsaid => Owed::Unsaid,
+        })
+    }
+
+    /// Whether that job's runners have other labels: then it is announced again as soon as it is heard that one was taken.
+    async fn is_unlike(&self, job: JobId, labels: &[String]) -> Result<bool, CallError> {
+        let of = started_by(job);
+        // One that was stopped has no tags any more.
+        let is_unlike = |tasks: &[Task]| {
+            let mut tagged = tasks.iter().map(|task| TaskTags(&task.tags));
+            tagged.find(|tags| tags.runner_name().is_some()).map(|tags| !tags.has_labels(labels))
+        };
+        Ok(match is_unlike(&self.ecs.tasks_started_by(&of).await?) {
+            Some(is_unlike) => is_unlike,
+            None => is_unlike(&self.ecs.ended_tasks(Some(&of)).await?).unwrap_or_default(),
         })
     }
 
@@ -93,7 +115,7 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
         job: JobId,
         from: Attempt,
     ) -> Result<Option<Attempt>, CallError> {
-        for task in self.ecs.tasks_started_by(&crate::ids::started_by(job)).await? {
+        for task in self.ecs.tasks_started_by(&started_by(job)).await? {
             let tags = TaskTags(&task.tags);
             if let Some(Purpose::Job(_, attempt)) = tags.purpose(self.names)
                 && attempt >= from
@@ -119,11 +141,10 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
         let task = match (seen, id) {
             (Reg::Offline, Some(id)) => {
                 let tasks = self.ecs.tasks_started_by(&purpose.started_by()).await?;
-                let its =
-                    |task: &crate::ports::Task| task.live && TaskTags(&task.tags).runner_id() == Some(id);
-                if tasks.iter().any(its) { Task::Live } else { Task::Unseen }
+                let its = |task: &Task| task.live && TaskTags(&task.tags).runner_id() == Some(id);
+                if tasks.iter().any(its) { life::Task::Live } else { life::Task::Unseen }
             }
-            _ => Task::Unseen,
+            _ => life::Task::Unseen,
         };
         Ok((life(seen, task), id))
     }
@@ -157,7 +178,7 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
 }
 
 /// The attempts of that job whose tasks have ended, as far as ECS shows them.
-pub(crate) fn past(tasks: &[crate::ports::Task], names: &RunnerNames, job: JobId) -> BTreeMap<Attempt, Past> {
+pub(crate) fn past(tasks: &[Task], names: &RunnerNames, job: JobId) -> BTreeMap<Attempt, Past> {
     let mut ended = BTreeMap::new();
     for task in tasks {
         let tags = TaskTags(&task.tags);

@@ -68,6 +68,10 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         loop {
             match start(&case) {
                 Step::Look(look) => self.look(look, &mut case, job, &plan, &mut seen).await?,
+                // One GET told that it is another's, and not whose.
+                Step::Do(Deed::Forward) if seen.debt.is_none() && self.github.is_some() => {
+                    self.look(Look::Debt, &mut case, job, &plan, &mut seen).await?;
+                }
                 Step::Do(Deed::NextAttempt) => {
                     case.advance();
                     plan = plan.with_attempt(case.attempt);
@@ -110,7 +114,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         seen: &mut Seen,
     ) -> Result<(), CallError> {
         match look {
-            Look::Job => case.now.owed = Some(self.eyes()?.job(&job.target, job.id).await?),
+            Look::Job => case.now.owed = Some(self.eyes()?.job(job).await?),
             Look::Debt | Look::FarDebt => {
                 case.far |= look == Look::FarDebt;
                 let debt = self.eyes()?.debt(job, case.far).await?;

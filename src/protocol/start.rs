@@ -194,7 +194,10 @@ impl Case {
     }
 
     fn had(&self) -> Option<Ended> {
-        Some(self.ended.as_ref()?.get(&self.attempt)?.how)
+        let ended = self.ended.as_ref()?;
+        let how = ended.get(&self.attempt).map(|past| past.how);
+        // ECS may have forgotten it: an attempt that was followed by one that is over is over as well.
+        how.or_else(|| ended.keys().any(|attempt| *attempt > self.attempt).then_some(Ended::Idle))
     }
 
     /// Runners that died for the job before this attempt, or with it, as far as it is known.

@@ -5,6 +5,7 @@ mod batches;
 mod capacity;
 mod duplicates;
 mod examples;
+mod limit;
 mod refusals;
 
 use crate::fleet::Fleet;

@@ -1,0 +1,53 @@
+//! GitHub allows no more calls: what waits for that comes again and again, and each time may cost one.
+
+use time::Duration;
+
+use super::{LABELS, dispatch, dispatch_again, live_tasks};
+use crate::{
+    fleet::Fleet,
+    http::{Op, World},
+};
+
+/// A runner of those labels is started for a job, and another job of the first labels, which waits, is given it. Of that
+/// one the message is put off by the limit, and comes again when that is over.
+async fn put_off(world: &World, fleet: &Fleet, of_the_runner: &[&str]) -> u64 {
+    let (job, other) = (world.queue_job(&LABELS), world.queue_job(of_the_runner));
+    let queued = world.queued(job);
+    dispatch(world, fleet, &[world.queued(other)]).await;
+    world.advance(Duration::minutes(3));
+    world.fail(Op::GetJob).once().before().retry_after(429, 60);
+    assert_eq!(dispatch(world, fleet, &[queued]).await, 1, "the limit");
+    world.boot();
+    let runner = world.github().runners().next().expect("the other job's").id;
+    world.github().assign(job, runner, fleet.now());
+    world.advance(Duration::minutes(2));
+    world.take_calls();
+    assert_eq!(dispatch_again(world, fleet).await, 0);
+    job
+}
+
+/// As many runners as jobs: one question, and not whose runner that was, whose runner that one had, …
+#[tokio::test]
+async fn a_job_on_anothers_runner_is_asked_about_once_and_brings_its_own() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    put_off(&world, &fleet, &LABELS).await;
+    assert_eq!((world.calls().count(Op::GetJob), world.calls().count(Op::Mint)), (1, 1));
+    world.boot();
+    world.assign();
+    assert_eq!(world.github().queued_count(), 0, "nobody waits\n{}", world.books());
+    assert_eq!(world.imbalances(), [""; 0]);
+    world.finish();
+}
+
+/// Its own could not stand in for the one that it got, which is announced when that is heard of.
+#[tokio::test]
+async fn a_job_on_a_bigger_runner_brings_none() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    put_off(&world, &fleet, &[LABELS[0], LABELS[1], "cpu=2"]).await;
+    assert_eq!((world.calls().count(Op::GetJob), world.calls().count(Op::Mint)), (1, 0));
+    assert_eq!(live_tasks(&world), 1, "the one that it got");
+    world.heal();
+    world.finish();
+}
