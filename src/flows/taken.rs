@@ -334,19 +334,22 @@ where
         task: &Task,
     ) -> Result<bool, CallError> {
         let now = self.clock.now();
-        let waited = match self.memory.backlog(now) {
-            Some(waited) => waited,
-            // It may have waited for others' ends.
-            None if attempt != Attempt::FIRST && is_older(job, task) => return Ok(false),
-            None => {
-                let state = github.job(&target(TaskTags(&task.tags)), owner).await?;
-                let waited = state.and_then(|state| Some(task.created_at? - state.since?));
-                let Some(waited) = waited.filter(|waited| *waited > timing::OLD) else { return Ok(false) };
-                self.memory.saw_backlog(now, waited);
-                waited
-            }
+        if self.memory.is_at_limit(now) {
+            return Ok(true);
+        }
+        let is_in_time =
+            |waited| job.created_at.is_none_or(|queued| now - queued < 2 * waited + timing::LATE_LOOK);
+        if self.memory.backlog(now).is_some_and(is_in_time) {
+            return Ok(true);
+        }
+        let state = github.job(&target(TaskTags(&task.tags)), owner).await?;
+        let waited = state.and_then(|state| Some(task.created_at? - state.created_at?));
+        // For each of its runners, if others have taken the ones before.
+        let Some(waited) = waited.filter(|waited| *waited > timing::OLD * attempt.0) else {
+            return Ok(false);
         };
-        Ok(job.created_at.is_none_or(|queued| now - queued < 2 * waited + timing::LATE_LOOK))
+        self.memory.saw_backlog(now, waited);
+        Ok(is_in_time(waited))
     }
 
     /// The job has got a runner that its own cannot stand in for.

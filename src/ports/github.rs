@@ -136,6 +136,8 @@ pub struct JobState {
     pub succeeded: bool,
     /// When it was queued, or, once it runs, when it began; as far as GitHub says.
     pub since: Option<OffsetDateTime>,
+    /// When it was made; a rule may have held it back since.
+    pub created_at: Option<OffsetDateTime>,
     /// Its run, and which of the run's attempts it is of.
     pub run: Option<(RunId, u32)>,
 }

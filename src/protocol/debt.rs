@@ -111,6 +111,7 @@ mod tests {
                 labels: vec![],
                 succeeded: false,
                 since: None,
+                created_at: None,
                 run: None,
             };
             assert_eq!(link(Some(&state), &names, now), want, "{status:?} on {runner:?}");
@@ -127,6 +128,7 @@ mod tests {
             labels: vec![],
             succeeded: false,
             since: Some(since),
+            created_at: None,
             run: None,
         };
         assert_eq!(link(Some(&state), &names, since + time::Duration::hours(24)), Link::Waits);

@@ -78,14 +78,16 @@ pub(super) struct Job {
 
 impl From<Job> for ports::JobState {
     fn from(job: Job) -> Self {
-        let times = [job.created_at, job.started_at];
+        let [created_at, started_at] =
+            [job.created_at, job.started_at].map(|time| time.and_then(|time| rfc3339(&time)));
         ports::JobState {
             status: job.status,
             runner_name: job.runner_name.filter(|name| !name.is_empty()),
             labels: job.labels,
             succeeded: job.conclusion.as_deref() == Some("success"),
             // Of a job that a rule held back, `created_at` may lie days before.
-            since: times.into_iter().flatten().filter_map(|time| rfc3339(&time)).max(),
+            since: created_at.max(started_at),
+            created_at,
             run: job.run_id.zip(job.run_attempt),
         }
     }

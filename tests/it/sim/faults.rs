@@ -54,6 +54,7 @@ impl FaultyPort {
             labels: Vec::new(),
             succeeded: false,
             since: None,
+            created_at: None,
             run: None,
         };
         let names = RunnerNames::default();

@@ -35,6 +35,7 @@ pub fn as_state(job: &github::Job) -> Option<JobState> {
         labels: job.labels.written().to_vec(),
         succeeded: job.conclusion.as_deref() == Some("success"),
         since: Some(job.started_at.unwrap_or(job.created_at)),
+        created_at: Some(job.created_at),
         run: Some((RunId(job.run), job.run_attempt)),
     })
 }
