@@ -9,8 +9,10 @@ pub mod memory;
 pub mod reconcile;
 pub mod webhook;
 
+mod announce;
 mod basin;
 mod budget;
+mod cause;
 mod chain;
 mod container_minted;
 mod course;
@@ -20,6 +22,7 @@ mod group;
 mod handed_back;
 mod hands;
 mod hearsay;
+mod interrupted;
 mod last;
 mod notices;
 mod patience;

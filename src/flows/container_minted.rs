@@ -13,9 +13,10 @@ use crate::{
         tags::{self, TaskTags},
     },
     flows::{
+        cause::{Cause, replacement, replacement_delay},
         course::Course,
         hearsay::{Hearsay, is_served, next_after},
-        reconcile::{Cause, Reconciler, replacement, replacement_delay},
+        reconcile::Reconciler,
         tally::Tally,
     },
     ids::{Attempt, JobId, Purpose, started_by},

@@ -12,22 +12,21 @@ use crate::{
     error::{CallError, Class},
     fargate::{
         fleet::{Fleet, Network},
-        stop::{Lost, Stop},
+        stop::Stop,
         tags::TaskTags,
         usage::whose,
     },
     flows::{
+        cause::Cause,
         chain::{Chain, Taken},
         course::Course,
         document::Document,
         memory::Memory,
-        watch::{self, Looks},
     },
-    ids::{Attempt, JobId, Purpose, RunId, RunnerNames, is_ours, started_by},
+    ids::{Attempt, Purpose, is_ours, started_by},
     intake::{
         lifecycle::{self, Lifecycle, StoppedTask},
-        notice::{Interrupted, What, Word},
-        payload::{Action, Job, Replacement, WorkflowJob},
+        payload::{Action, Job, WorkflowJob},
         policy::Policy,
         skip::{Skip, SkipReason},
     },
@@ -37,14 +36,11 @@ use crate::{
         outcome::{Done, Handled, Outcome, Reason, Used, Wait},
     },
     ports::{
-        Deliveries, FindTasks, Github, JobState, JobStatus, Queue, Scope, StartTasks, Target, Task,
-        TendTasks, Timer,
+        Deliveries, FindTasks, Github, JobState, JobStatus, Queue, Scope, StartTasks, Task, TendTasks, Timer,
     },
     protocol::{
         books::{Runner, ran_target, target},
-        debt::{Link, link},
         life::{self, Life, Reg, life, reg},
-        outbreak::Outbreak,
         tend::Heard,
         timing,
     },
@@ -219,8 +215,7 @@ where
             return Ok(denied);
         }
         if let Some(wait) = self.settles(&tasks) {
-            let detail = "its runner may have been given another job just now";
-            return Ok(Outcome::deferred(Reason::TooEarly, Wait::For(wait), detail));
+            return Ok(too_early(wait, "its runner may have been given another job just now"));
         }
         let why = Cause::of("the job ended without ever running");
         let runners = runners.into_iter().map(|runner| Runner { place: job.target.clone(), ..runner });
@@ -341,39 +336,6 @@ where
         self.github.as_ref().ok_or_else(|| CallError::new(Class::NeedsOperator, why))
     }
 
-    /// A job went with its runner: if Fargate Spot took that back, whoever looks after the author is told, for certain.
-    pub(crate) async fn tell_interrupted(
-        &self,
-        job: JobId,
-        place: Target,
-        stop: Option<&Stop>,
-    ) -> Result<(), CallError> {
-        let is_served = || self.policy.excludes_target(&place).is_none();
-        let interrupted = stop.filter(|stop| stop.lost() == Lost::Interrupted && self.queue.can_tell());
-        let interrupted = interrupted.filter(|_| is_served());
-        match interrupted.and_then(|stop| Interrupted::new(job, place, stop, self.clock.now())) {
-            Some(interrupted) => self.queue.tell(&interrupted.to_body(), Duration::ZERO).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Nobody had told which job ran on a runner that was taken back, and its registration may be spent: was it its own?
-    /// Of another's, GitHub's event that it is over leads to the task.
-    async fn tell_of_untold(&self, runner: &Runner, stop: &Stop) -> Result<(), CallError> {
-        // GitHub may still show the registration as it was before the job.
-        let may_have_run = matches!(runner.life, Life::Astray | Life::Dead);
-        let is_untold = may_have_run && stop.lost() == Lost::Interrupted && self.queue.can_tell();
-        let own = runner.purpose.as_ref().filter(|_| is_untold);
-        let (Some(purpose), Some(github)) = (own, &self.github) else { return Ok(()) };
-        let Some(job) = purpose.job() else { return Ok(()) };
-        let name = self.policy.names.of(purpose);
-        let state = github.job(&runner.place, job).await?;
-        match state.is_some_and(|state| state.runner_name == Some(name) && !state.succeeded) {
-            true => self.tell_interrupted(job, runner.place.clone(), Some(stop)).await,
-            false => Ok(()),
-        }
-    }
-
     /// Where a runner leads to, by the tags of all tasks where they were read.
     pub(crate) fn chain<'a>(&'a self, github: &'a G, taken: Option<&'a Taken>) -> Chain<'a, G, E> {
         Chain {
@@ -388,157 +350,9 @@ where
         }
     }
 
-    /// Puts the job back on its queue for the next attempt, or rejects it when there were enough.
-    pub(crate) async fn announce(
-        &self,
-        replacement: Replacement,
-        cause: Cause<'_>,
-    ) -> Result<Done, CallError> {
-        let (job, why) = (replacement.job_id, cause.why);
-        if let Some(fix) = self.fix(&cause).await {
-            tracing::error!(job = job.0, attempt = replacement.attempt.0, why, "{fix}; the job waits");
-            self.queue.announce(&replacement.to_body(), replacement_delay(replacement.attempt)).await?;
-            let done = Done::new(Metric::Replaced, format!("job {job} waits: {fix}"));
-            return Ok(done.and(Metric::NeedsOperator, 1));
-        }
-        let is_failure = cause.stop.is_none_or(Stop::may_be_the_job_s);
-        match cause.failures_of(job, &self.policy.names) {
-            Some(failures) if is_failure && failures + 1 >= self.max_attempts => {
-                self.give_up(replacement, why).await
-            }
-            _ => self.announce_anyway(replacement, why).await,
-        }
-    }
-
-    /// The last of `MAX_ATTEMPTS` runners has died. What led here may be doubt, or old: first, GitHub is asked about that
-    /// very job. One that has another's runner may lead to a job that has none, which dispatch finds out.
-    async fn give_up(&self, replacement: Replacement, why: &str) -> Result<Done, CallError> {
-        let job = replacement.job_id;
-        let Some(github) = &self.github else {
-            return Ok(Done::new(
-                Metric::Settled,
-                "it was the job's last runner: dispatch, which started it, gives the job up",
-            ));
-        };
-        let place = match replacement.repository {
-            Some(_) => replacement.target(),
-            None => {
-                let place = self.chain(github, None).place_of(job).await?;
-                place.unwrap_or_else(|| replacement.target())
-            }
-        };
-        if place.repository.is_some() {
-            let state = github.job(&place, job).await?;
-            match link(state.as_ref(), &self.policy.names, self.clock.now()) {
-                Link::Waits | Link::Unsaid => {}
-                Link::Unsettled => return self.announce_anyway(replacement, why).await,
-                Link::Got { runner: Purpose::Job(owner, _), .. } if owner != job => {
-                    return self.announce_anyway(replacement, why).await;
-                }
-                Link::Got { .. } => {
-                    return Ok(Done::new(Metric::Settled, "the job runs, or ran, on another runner"));
-                }
-                Link::HeldBack => return Ok(Done::new(Metric::Settled, "the job waits for approval")),
-                Link::NotOwed(why) => return Ok(Done::new(Metric::Settled, why)),
-            }
-        }
-        let reason = format!(
-            "MAX_ATTEMPTS: {} runners were started for job {job} and none took a job; the last one stopped: {why}; mend \
-             that, then send this message to the job queue",
-            self.max_attempts
-        );
-        tracing::error!(job = job.0, "{reason}");
-        self.queue.reject(&replacement.to_body(), &reason).await?;
-        self.tell_given_up(replacement).await;
-        Ok(Done::new(Metric::Rejected, reason))
-    }
-
-    /// Whatever comes of that, the job is in the dead-letter queue. Why the last one stopped is for operators.
-    async fn tell_given_up(&self, replacement: Replacement) {
-        let why = format!(
-            "{} runners were started for it, and each ended before it had the job",
-            self.max_attempts
-        );
-        let word = Word::new(What::GivenUp, why, &replacement.into_job()).filter(|_| self.queue.can_tell());
-        if let Some(word) = word
-            && let Err(error) = self.queue.tell(&word.to_body(), Duration::ZERO).await
-        {
-            tracing::warn!(%error, "the author of a job that was given up is not told");
-        }
-    }
-
-    /// How the installation is to be mended, when it is its fault and not the job's.
-    async fn fix(&self, cause: &Cause<'_>) -> Option<String> {
-        if let Some(fix) = cause.stop.and_then(Stop::fix) {
-            return Some(fix.to_owned());
-        }
-        self.outbreak(&cause.task?.definition).await.map(|outbreak| watch::said(&outbreak))
-    }
-
-    /// Whether runners of that task definition die whatever the job.
-    pub(crate) async fn outbreak(&self, definition: &str) -> Option<Outbreak> {
-        let looks = Looks {
-            github: self.github.as_ref(),
-            ecs: &self.ecs,
-            names: &self.policy.names,
-            good_for: Some(Duration::ZERO),
-            now: self.clock.now(),
-        };
-        self.memory.watch.outbreak(&looks, definition).await
-    }
-
-    /// Puts the job back on its queue for the next attempt.
-    pub(crate) async fn announce_anyway(
-        &self,
-        replacement: Replacement,
-        why: &str,
-    ) -> Result<Done, CallError> {
-        let (job, attempt) = (replacement.job_id, replacement.attempt);
-        self.queue.announce(&replacement.to_body(), replacement_delay(attempt)).await?;
-        Ok(Done::new(
-            Metric::Replaced,
-            format!("attempt {attempt} for job {job}, since the one before took no job: {why}"),
-        ))
-    }
-
     fn is_our_cluster(&self, arn: &str) -> bool {
         arn == self.cluster
             || arn.rsplit('/').next() == Some(self.cluster.rsplit('/').next().unwrap_or_default())
-    }
-}
-
-/// Why a task ended before its runner took a job.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Cause<'a> {
-    /// For people.
-    pub(crate) why: &'a str,
-    /// How the task ended, if it has. Where the job had no part in it, no number of attempts gives the job up.
-    pub(crate) stop: Option<&'a Stop>,
-    /// The task.
-    pub(crate) task: Option<&'a Task>,
-}
-
-impl<'a> Cause<'a> {
-    /// A cause that says nothing of the installation.
-    pub(crate) fn of(why: &'a str) -> Self {
-        Cause { why, stop: None, task: None }
-    }
-
-    /// Runners that were started for the job before this one, and died; `None` if this one was started for another.
-    fn failures_of(&self, job: JobId, names: &RunnerNames) -> Option<u32> {
-        let Some(task) = self.task else { return Some(0) };
-        let tags = TaskTags(&task.tags);
-        let is_another = tags.purpose(names).and_then(|it| it.job()).is_some_and(|owner| owner != job);
-        Some(tags.failures()).filter(|_| !is_another)
-    }
-
-    /// What a job that went with it is counted as.
-    pub(crate) fn lost(&self) -> Metric {
-        match self.stop.map(Stop::lost) {
-            Some(Lost::Interrupted) => Metric::Interrupted,
-            Some(Lost::OutOfMemory) => Metric::OutOfMemory,
-            Some(Lost::Otherwise) | None => Metric::Lost,
-        }
     }
 }
 
@@ -567,22 +381,6 @@ pub(crate) fn payer(tags: TaskTags<'_>) -> Option<String> {
     ran_in.or_else(started_for)
 }
 
-/// The runner after that attempt.
-pub(crate) fn replacement(
-    job: JobId,
-    attempt: Attempt,
-    labels: Vec<String>,
-    tags: TaskTags<'_>,
-) -> Replacement {
-    let next = Replacement::new(job, attempt.next(), target(tags));
-    Replacement { labels, run_id: tags.run_id().map(RunId), run_attempt: tags.run_attempt(), ..next }
-}
-
-/// Before that attempt, which is the second or a later one.
-pub(crate) fn replacement_delay(attempt: Attempt) -> Duration {
-    timing::REPLACEMENT.saturating_mul(1 << attempt.0.saturating_sub(2).min(16)).min(timing::LONGEST_DELAY)
-}
-
 /// What becomes of the message that a job ended without ever running, if GitHub does not say so.
 fn denied(state: Option<JobState>) -> Option<Outcome> {
     match state.map(|state| (state.status, state.runner_name)) {
@@ -595,6 +393,11 @@ fn denied(state: Option<JobState>) -> Option<Outcome> {
             Some(Outcome::skipped(SkipReason::Job, "GitHub shows no such job; the sweep sees to its runner"))
         }
     }
+}
+
+/// It is looked at again after that long.
+pub(crate) fn too_early(after: Duration, detail: &str) -> Outcome {
+    Outcome::deferred(Reason::TooEarly, Wait::For(after), detail)
 }
 
 /// The message says what nobody else does: it was early, or forged. Nothing is done until they agree.

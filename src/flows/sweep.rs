@@ -12,11 +12,12 @@ use crate::{
     error::{CallError, Class},
     fargate::{stop::Stop, tags::TaskTags},
     flows::{
+        cause::Cause,
         chain::Taken,
         course::Course,
         group,
         patience::{AT_ONCE, patiently},
-        reconcile::{Cause, Reconciler},
+        reconcile::Reconciler,
         tally::Tally,
     },
     intake::{glob::RepositoryGlob, skip::SkipReason},

@@ -6,7 +6,10 @@ use time::Duration;
 use crate::{
     error::CallError,
     fargate::tags::{self, TaskTags},
-    flows::reconcile::{Cause, Reconciler, replacement, replacement_delay},
+    flows::{
+        cause::{Cause, replacement, replacement_delay},
+        reconcile::{Reconciler, too_early},
+    },
     ids::{Attempt, JobId, Purpose, started_by},
     intake::{
         payload::{Action, Job, WorkflowJob},
@@ -15,7 +18,7 @@ use crate::{
     lambda::{
         batch::Received,
         metric::Metric,
-        outcome::{Done, Outcome, Reason, Wait},
+        outcome::{Done, Outcome},
     },
     ports::{Deliveries, FindTasks, Github, Queue, StartTasks, Task, TendTasks, Timer},
     protocol::{
@@ -100,25 +103,6 @@ where
             true => too_early(timing::LAG, "ECS does not show the runner's task"),
             false => Outcome::skipped(SkipReason::Task, "the runner's task is gone already"),
         }
-    }
-
-    /// Until its end was heard of, nobody knew which job had a task that stops: its author is told, once ECS says of what it
-    /// stopped.
-    async fn tell_at_its_end(
-        &self,
-        event: &WorkflowJob,
-        task: &Task,
-        waited: Duration,
-    ) -> Result<Option<Outcome>, CallError> {
-        if event.action != Action::Completed || !self.queue.can_tell() {
-            return Ok(None);
-        }
-        if task.stop.is_none() && waited < timing::SHOWN {
-            return Ok(Some(too_early(timing::LAG, "of what the runner's task stops is not known yet")));
-        }
-        let (job, place) = (event.job.id, event.job.target.clone());
-        self.tell_interrupted(job, place, task.stop.as_ref()).await?;
-        Ok(None)
     }
 
     /// Whether the task is tagged with the job.
@@ -379,10 +363,6 @@ fn is_older(job: &Job, task: &Task) -> bool {
     job.created_at
         .zip(task.created_at)
         .is_some_and(|(queued, started)| started - queued > timing::SECOND_LOOK)
-}
-
-fn too_early(after: std::time::Duration, detail: &str) -> Outcome {
-    Outcome::deferred(Reason::TooEarly, Wait::For(after), detail)
 }
 
 fn its_own_serves() -> Outcome {

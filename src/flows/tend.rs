@@ -8,9 +8,10 @@ use crate::{
     },
     flows::{
         basin::key_of,
+        cause::{Cause, replacement},
         chain::Debt,
         course::Course,
-        reconcile::{Cause, Reconciler, payer, replacement},
+        reconcile::{Reconciler, payer},
     },
     ids::{Purpose, started_by},
     intake::payload::Replacement,
@@ -360,18 +361,6 @@ where
             _ if runner.life == Life::Unused => self.announce_anyway(next, cause.why).await?,
             _ => self.announce_anyway(next, "it ran some other job").await?,
         })
-    }
-
-    /// Its task's tags say which job was lost with it, or GitHub did, which was asked.
-    async fn tell_of_lost(&self, runner: &Runner, case: &Case, cause: Cause<'_>) -> Result<(), CallError> {
-        let Some(task) = &runner.task else { return Ok(()) };
-        let tags = TaskTags(&task.tags);
-        let own = runner.purpose.as_ref().and_then(Purpose::job).filter(|_| case.owed == Some(Owed::AtWork));
-        let ran = tags.ran_job().zip(ran_target(tags)).or(own.map(|job| (job, target(tags))));
-        match ran {
-            Some((job, place)) => self.tell_interrupted(job, place, cause.stop).await,
-            None => Ok(()),
-        }
     }
 
     /// A job is lost with its task: GitHub will notice that the runner is gone, and fail the job. It is not

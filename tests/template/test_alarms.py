@@ -14,7 +14,7 @@ ALARMS = {name: resource["Properties"] for name, resource in RESOURCES.items()
 SOURCES = {
     "WebhookFunction": ["flows/webhook.rs", "bin/webhook.rs"],
     "DispatchFunction": ["lambda/*.rs"],
-    "ReconcileFunction": ["lambda/*.rs", "flows/tend.rs", "flows/reconcile.rs", "flows/tally.rs", "flows/taken.rs", "flows/pools.rs"],
+    "ReconcileFunction": ["lambda/*.rs", "flows/tend.rs", "flows/announce.rs", "flows/cause.rs", "flows/reconcile.rs", "flows/tally.rs", "flows/taken.rs", "flows/pools.rs"],
 }
 PARTS = ["Means", "Confirm", "Fix", "Over"]
 

@@ -1,0 +1,146 @@
+//! The next attempt of a job: announced, or given up after MAX_ATTEMPTS where that is the job's fault.
+
+use std::time::Duration;
+
+use crate::{
+    error::CallError,
+    fargate::stop::Stop,
+    flows::{
+        cause::{Cause, replacement_delay},
+        reconcile::Reconciler,
+        watch::{self, Looks},
+    },
+    ids::Purpose,
+    intake::{
+        notice::{What, Word},
+        payload::Replacement,
+    },
+    lambda::{metric::Metric, outcome::Done},
+    ports::{Deliveries, FindTasks, Github, Queue, StartTasks, TendTasks, Timer},
+    protocol::{
+        debt::{Link, link},
+        outbreak::Outbreak,
+    },
+};
+
+impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
+where
+    G: Github + Deliveries,
+    E: FindTasks + TendTasks,
+    S: StartTasks,
+    Q: Queue,
+    C: Timer,
+{
+    /// Puts the job back on its queue for the next attempt, or rejects it when there were enough.
+    pub(crate) async fn announce(
+        &self,
+        replacement: Replacement,
+        cause: Cause<'_>,
+    ) -> Result<Done, CallError> {
+        let (job, why) = (replacement.job_id, cause.why);
+        if let Some(fix) = self.fix(&cause).await {
+            tracing::error!(job = job.0, attempt = replacement.attempt.0, why, "{fix}; the job waits");
+            self.queue.announce(&replacement.to_body(), replacement_delay(replacement.attempt)).await?;
+            let done = Done::new(Metric::Replaced, format!("job {job} waits: {fix}"));
+            return Ok(done.and(Metric::NeedsOperator, 1));
+        }
+        let is_failure = cause.stop.is_none_or(Stop::may_be_the_job_s);
+        match cause.failures_of(job, &self.policy.names) {
+            Some(failures) if is_failure && failures + 1 >= self.max_attempts => {
+                self.give_up(replacement, why).await
+            }
+            _ => self.announce_anyway(replacement, why).await,
+        }
+    }
+
+    /// The last of `MAX_ATTEMPTS` runners has died. What led here may be doubt, or old: first, GitHub is asked about that
+    /// very job. One that has another's runner may lead to a job that has none, which dispatch finds out.
+    async fn give_up(&self, replacement: Replacement, why: &str) -> Result<Done, CallError> {
+        let job = replacement.job_id;
+        let Some(github) = &self.github else {
+            return Ok(Done::new(
+                Metric::Settled,
+                "it was the job's last runner: dispatch, which started it, gives the job up",
+            ));
+        };
+        let place = match replacement.repository {
+            Some(_) => replacement.target(),
+            None => {
+                let place = self.chain(github, None).place_of(job).await?;
+                place.unwrap_or_else(|| replacement.target())
+            }
+        };
+        if place.repository.is_some() {
+            let state = github.job(&place, job).await?;
+            match link(state.as_ref(), &self.policy.names, self.clock.now()) {
+                Link::Waits | Link::Unsaid => {}
+                Link::Unsettled => return self.announce_anyway(replacement, why).await,
+                Link::Got { runner: Purpose::Job(owner, _), .. } if owner != job => {
+                    return self.announce_anyway(replacement, why).await;
+                }
+                Link::Got { .. } => {
+                    return Ok(Done::new(Metric::Settled, "the job runs, or ran, on another runner"));
+                }
+                Link::HeldBack => return Ok(Done::new(Metric::Settled, "the job waits for approval")),
+                Link::NotOwed(why) => return Ok(Done::new(Metric::Settled, why)),
+            }
+        }
+        let reason = format!(
+            "MAX_ATTEMPTS: {} runners were started for job {job} and none took a job; the last one stopped: {why}; mend \
+             that, then send this message to the job queue",
+            self.max_attempts
+        );
+        tracing::error!(job = job.0, "{reason}");
+        self.queue.reject(&replacement.to_body(), &reason).await?;
+        self.tell_given_up(replacement).await;
+        Ok(Done::new(Metric::Rejected, reason))
+    }
+
+    /// Whatever comes of that, the job is in the dead-letter queue. Why the last one stopped is for operators.
+    async fn tell_given_up(&self, replacement: Replacement) {
+        let why = format!(
+            "{} runners were started for it, and each ended before it had the job",
+            self.max_attempts
+        );
+        let word = Word::new(What::GivenUp, why, &replacement.into_job()).filter(|_| self.queue.can_tell());
+        if let Some(word) = word
+            && let Err(error) = self.queue.tell(&word.to_body(), Duration::ZERO).await
+        {
+            tracing::warn!(%error, "the author of a job that was given up is not told");
+        }
+    }
+
+    /// How the installation is to be mended, when it is its fault and not the job's.
+    async fn fix(&self, cause: &Cause<'_>) -> Option<String> {
+        if let Some(fix) = cause.stop.and_then(Stop::fix) {
+            return Some(fix.to_owned());
+        }
+        self.outbreak(&cause.task?.definition).await.map(|outbreak| watch::said(&outbreak))
+    }
+
+    /// Whether runners of that task definition die whatever the job.
+    pub(crate) async fn outbreak(&self, definition: &str) -> Option<Outbreak> {
+        let looks = Looks {
+            github: self.github.as_ref(),
+            ecs: &self.ecs,
+            names: &self.policy.names,
+            good_for: Some(Duration::ZERO),
+            now: self.clock.now(),
+        };
+        self.memory.watch.outbreak(&looks, definition).await
+    }
+
+    /// Puts the job back on its queue for the next attempt.
+    pub(crate) async fn announce_anyway(
+        &self,
+        replacement: Replacement,
+        why: &str,
+    ) -> Result<Done, CallError> {
+        let (job, attempt) = (replacement.job_id, replacement.attempt);
+        self.queue.announce(&replacement.to_body(), replacement_delay(attempt)).await?;
+        Ok(Done::new(
+            Metric::Replaced,
+            format!("attempt {attempt} for job {job}, since the one before took no job: {why}"),
+        ))
+    }
+}
