@@ -45,6 +45,7 @@ pub mod planted;
 pub mod ports;
 pub mod rates;
 pub mod report;
+pub mod requests;
 pub mod runs;
 pub mod scenarios;
 pub mod scenes;

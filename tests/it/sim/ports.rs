@@ -27,8 +27,8 @@ use secrecy::SecretString;
 use time::OffsetDateTime;
 
 use super::{
-    calls::{Reply, Request},
     older::Known as Older,
+    requests::{Reply, Request},
     runs::{OURSELVES, OfRun},
     world::{Shared, app_id},
 };

@@ -10,11 +10,11 @@ use gha_fargate_runners::lambda::{metric::Metric, metrics::Metrics};
 
 use super::{
     HOUR, Ms,
-    calls::{is_ecs, is_github},
     chance::{CALLS, Chance, Point},
     check::Kind,
     lambda::History,
     plan::Plan,
+    requests::{is_ecs, is_github},
     world::{Settings, World},
 };
 use crate::model::limits::{ENTERPRISE_REQUESTS_AN_HOUR, POINTS_A_MINUTE, REGISTRATIONS_IN_FIVE_MINUTES};

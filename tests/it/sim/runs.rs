@@ -11,10 +11,10 @@ use gha_fargate_runners::{
 
 use super::{
     HOUR, MINUTE, Ms, SECOND,
-    calls::Reply,
     chance::{Odds, Point, hash},
     check::Kind,
     plan,
+    requests::Reply,
     tasks::{Ending, is_spot},
     world::{Ev, World, tell},
 };

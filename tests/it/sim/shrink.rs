@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use super::{
     MINUTE, Ms, SECOND,
-    calls::fate,
     chance::{Chance, Key, Point, Script},
     check::{Kind, Violation},
     lambda::History,
     plan::{self, Job, Plan},
+    requests::fate,
     world::Settings,
 };
 

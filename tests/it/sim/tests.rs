@@ -3,7 +3,6 @@
 
 use super::{
     HOUR, MINUTE, SECOND,
-    calls::fate,
     chance::{Chance, Key, Point},
     explore,
     lambda::History,
@@ -11,6 +10,7 @@ use super::{
     plan::{Job, Plan},
     planted,
     rates::{Rates, Spells},
+    requests::fate,
     scenarios::{self, first, job},
     world::Settings,
     wrong_reruns,

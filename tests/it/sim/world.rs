@@ -14,7 +14,6 @@ use time::OffsetDateTime;
 use super::{
     HOUR, MINUTE, Ms, SECOND,
     books::Books,
-    calls::Call,
     chance::{Chance, Digest, Odds, Point, hash},
     check::{Checks, Kind},
     classes::{Seen, Setup},
@@ -25,6 +24,7 @@ use super::{
     planted::Planted,
     rates::{Rates, Spells},
     report::Stats,
+    requests::Call,
     runs::{self, RunEv},
     tasks::Ending,
     text,
