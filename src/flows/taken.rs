@@ -1,7 +1,7 @@
 //! A job runs, or ran, on one of our runners. GitHub gives a job to any runner that has all of its labels: the job and
 //! the runner need not be the pair that was started together, and the job need not be one that this fleet serves.
 
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 
 use crate::{
     error::CallError,
@@ -20,7 +20,7 @@ use crate::{
         metric::Metric,
         outcome::{Done, Outcome},
     },
-    ports::{Deliveries, FindTasks, Github, Queue, StartTasks, Task, TendTasks, Timer},
+    ports::{Deliveries, FindTasks, Github, JobState, Queue, StartTasks, Task, TendTasks, Timer},
     protocol::{
         books::{Runner, target},
         life::Life,
@@ -327,7 +327,7 @@ where
             return Ok(true);
         }
         let state = github.job(&target(TaskTags(&task.tags)), owner).await?;
-        let waited = state.and_then(|state| Some(task.created_at? - state.created_at?));
+        let waited = state.zip(task.created_at).and_then(|(state, began)| waited(&state, began));
         // For each of its runners, if others have taken the ones before.
         let Some(waited) = waited.filter(|waited| *waited > timing::OLD * attempt.0) else {
             return Ok(false);
@@ -358,6 +358,17 @@ fn whose(purpose: &Purpose) -> Option<(JobId, Attempt)> {
     }
 }
 
+/// How long a job had waited when a runner was started for it. When one was queued that runs by now, GitHub says no more:
+/// if a rule held it back, long after it was made.
+fn waited(state: &JobState, began: OffsetDateTime) -> Option<Duration> {
+    match began - state.since? {
+        waited if waited.is_negative() => {
+            Some((began - state.created_at?).min(Duration::seconds(timing::VERY_OLD.as_secs().cast_signed())))
+        }
+        waited => Some(waited),
+    }
+}
+
 /// Whether the job was queued so long before the runner was started that its own message came before, if any did.
 fn is_older(job: &Job, task: &Task) -> bool {
     job.created_at
@@ -370,4 +381,36 @@ fn its_own_serves() -> Outcome {
         SkipReason::Runner,
         "the job's own runner serves, or served, the owner of the one that it got",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::JobStatus;
+
+    #[test]
+    fn how_long_a_job_had_waited() {
+        let began = OffsetDateTime::UNIX_EPOCH;
+        let before = |minutes: i64| Some(began - Duration::minutes(minutes));
+        let table = [
+            // Queued so long before; made so long before; so long it had waited.
+            ("waits still", before(20), before(20), Some(20)),
+            ("was approved, and waits still", before(5), before(3000), Some(5)),
+            ("runs since", before(-3), before(20), Some(20)),
+            ("was approved, and runs since", before(-3), before(3000), Some(60)),
+            ("GitHub does not say", None, before(20), None),
+        ];
+        for (what, since, created_at, minutes) in table {
+            let state = JobState {
+                status: JobStatus::Queued,
+                runner_name: None,
+                labels: Vec::new(),
+                succeeded: false,
+                since,
+                created_at,
+                run: None,
+            };
+            assert_eq!(waited(&state, began), minutes.map(Duration::minutes), "{what}");
+        }
+    }
 }
