@@ -33,6 +33,7 @@ class View:
 
     def __init__(self, step, text, body="", wrong="", waits=False):
         self.step, self.text, self.body, self.wrong, self.waits = step, text, body, wrong, waits
+        self.seen = threading.Event()
 
 
 class Page:
@@ -41,7 +42,7 @@ class Page:
     def __init__(self):
         self.state, self.token = secrets.token_hex(32), secrets.token_urlsafe(16)
         self.events, self.view = queue.Queue(), View(0, "Starting …", waits=True)
-        self.asked_at, self.seen = -60, threading.Event()
+        self.asked_at = -60
         self.owner_page, self.spent, self.listens = "", False, False
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.server.daemon_threads = True
@@ -57,7 +58,6 @@ class Page:
         self.server.server_close()
 
     def show(self, *args, **kwargs):
-        self.seen.clear()
         self.view = View(*args, **kwargs)
 
     def show_last(self, *args, **kwargs):
@@ -65,7 +65,7 @@ class Page:
         followed = time.monotonic() - self.asked_at < 15
         self.show(*args, **kwargs)
         if followed:
-            self.seen.wait(10)
+            self.view.seen.wait(10)
 
     def take(self, query):
         """What GitHub sent the browser back with: an empty text, or what is wrong."""
@@ -83,8 +83,8 @@ class Page:
             self.events.put(("code", code))
         return ""
 
-    def render(self):
-        view, self.asked_at = self.view, time.monotonic()
+    def render(self, view):
+        self.asked_at = time.monotonic()
         steps = "".join(f'<li class="{"done" if n < view.step else "now" if n == view.step else "later"}">{step}</li>'
                         for n, step in enumerate(STEPS))
         wrong = f'<p class="wrong" id="wrong">{html.escape(view.wrong)}</p>' if view.wrong else ""
@@ -112,8 +112,10 @@ def _handler(page):
                 page.events.put(("installed", query.get("setup_action", [""])[0]))
                 self._after("")
             elif path == f"/{page.token}/":
-                self._answer(200, page.render())
-                page.seen.set()
+                # Another may be shown while this one is on its way.
+                view = page.view
+                self._answer(200, page.render(view))
+                view.seen.set()
             elif path == f"/{page.token}/owner.html" and page.owner_page:
                 self._answer(200, page.owner_page,
                              {"Content-Disposition": 'attachment; filename="github-app-for-an-owner.html"'})

@@ -2,14 +2,18 @@
 
 import argparse
 import ast
+import threading
 import unittest
+from concurrent.futures import ThreadPoolExecutor, TimeoutError as NotDone
 from unittest import mock
+from urllib.request import urlopen
 
 from world import KEY, ROOT
 
 import deep
 import setup
 from github import App, GitHub, Refused
+from page import Page
 from setup import Setup
 from stack import Failure
 from web import Answer
@@ -128,6 +132,33 @@ class Addresses(unittest.TestCase):
             with self.subTest(host=host), mock.patch("sys.argv", ["setup", "--org", "acme", "--github", host]), \
                     mock.patch("sys.stderr"), self.assertRaises(SystemExit):
                 setup.options()
+
+class TheEnd(unittest.TestCase):
+    def test_an_answer_that_was_on_its_way_is_not_taken_for_a_look_at_the_end(self):
+        """The browser asks, the last page is shown, and only then the browser gets its answer: it comes once more."""
+        with Page() as page:
+            page.show(3, "Proving it", waits=True)
+            answering, shown, render = threading.Event(), threading.Event(), page.render
+
+            def slowly(view):
+                answer = render(view)
+                answering.set()
+                shown.wait(10)
+                return answer
+
+            page.render = slowly
+            with ThreadPoolExecutor() as threads:
+                look = threads.submit(lambda: urlopen(page.url, timeout=10).read().decode())
+                answering.wait(10)
+                end = threads.submit(page.show_last, 5, "The end")
+                while page.view.text != "The end":
+                    pass
+                shown.set()
+                self.assertIn("Proving it", look.result())
+                with self.assertRaises(NotDone, msg="nobody has seen the end"):
+                    end.result(timeout=1)
+                self.assertIn("The end", urlopen(page.url, timeout=10).read().decode())
+                end.result(timeout=5)
 
 
 if __name__ == "__main__":
