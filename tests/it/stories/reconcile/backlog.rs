@@ -118,3 +118,33 @@ async fn near_the_rate_limit_no_job_is_taken_for_unheard() {
     story.look_again().await;
     story.end();
 }
+
+/// A small job has a bigger one's runner, so its message brings none. Then its runner could not acquire it, and it waits again.
+#[tokio::test]
+async fn a_job_that_brought_no_runner_and_lost_the_one_that_it_got_is_seen_to() {
+    let story = Story::begin().await;
+    let small = story.world.queue_job(&LABELS);
+    let late = story.world.queued(small);
+    let big = story.world.queue_job(&[LABELS[0], LABELS[1], "cpu=2"]);
+    story.dispatch(&[story.world.queued(big)]).await;
+    story.world.boot();
+    story.world.advance(Duration::minutes(3));
+    story.assign(small, story.runner_of(story.task()));
+    story.tell(&story.world.payload(small, "in_progress")).await;
+    story.dispatch(&[late]).await;
+    let its_own = format!("fargate-{small}-1");
+    assert!(!story.names().contains(&its_own), "{:?}", story.names());
+    let now = story.fleet.now();
+    story.world.github().lose_job(small, true, now);
+    for _ in 0..6 {
+        story.world.advance(Duration::minutes(6));
+        story.dispatch_announced().await;
+        story.look_again().await;
+        story.sweep().await;
+        story.world.boot();
+        story.world.assign();
+    }
+    for job in [big, small] {
+        assert_eq!(story.status(job), "in_progress", "{}", story.world.books());
+    }
+}
