@@ -34,7 +34,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::github::{Client, Server, answer, minted};
+use super::server::{Client, Server, answer, minted};
 use crate::http::World;
 
 /// Stands between the client and a server, and lets connections die without a word: what comes on them is read, and

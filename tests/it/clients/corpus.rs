@@ -12,7 +12,7 @@ use gha_fargate_runners::{
 };
 use serde_json::json;
 
-use super::github::{Client, START, Server, answer, app, minted, shorten};
+use super::server::{Client, START, Server, answer, app, minted, shorten};
 
 /// What an answer means, where it is no news to the call (see [`is_news`]).
 #[derive(Debug, Clone, Copy)]

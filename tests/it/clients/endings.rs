@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     connections::target,
-    github::{Client, Server, answer},
+    server::{Client, Server, answer},
 };
 use crate::log::Log;
 
@@ -69,6 +69,6 @@ async fn an_end_is_an_operator_s_matter() {
     assert_eq!(error.class, Class::NeedsOperator);
     assert!(error.message.contains("upgrade this program") && error.message.contains(&*message), "{error}");
     // No job is taken to be over for that.
-    let job = client.github.job(&super::github::target(), gha_fargate_runners::ids::JobId(1)).await;
+    let job = client.github.job(&super::server::target(), gha_fargate_runners::ids::JobId(1)).await;
     assert_eq!(job.expect_err("gone").class, Class::NeedsOperator);
 }

@@ -18,7 +18,7 @@ use gha_fargate_runners::{
 };
 use serde_json::json;
 
-use super::github::{Client, START, Server, answer, app, minted, shorten};
+use super::server::{Client, START, Server, answer, app, minted, shorten};
 
 /// A GitHub where the App has the installations 2 (octo-org) and 3 (octo-two), and that refuses with `refusal` what
 /// contains `where_` as long as the flag is up.

@@ -9,4 +9,5 @@ mod github;
 mod limits;
 mod openapi;
 mod outside;
+mod server;
 mod tls;

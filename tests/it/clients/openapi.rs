@@ -15,7 +15,7 @@ use gha_fargate_runners::{
 };
 use serde_json::{Value, json};
 
-use super::github::{Asked, Client, Server, answer, app, minted, shorten};
+use super::server::{Asked, Client, Server, answer, app, minted, shorten};
 
 fn described() -> Value {
     serde_json::from_str(include_str!("../../openapi/github.json")).expect("JSON")

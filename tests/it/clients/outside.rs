@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     connections::{behind_tls, target},
-    github::Client,
+    server::Client,
 };
 
 /// What a stack with these parameters makes of them.

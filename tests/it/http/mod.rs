@@ -23,6 +23,7 @@ mod ecs;
 mod ecs_requests;
 pub mod faults;
 mod github;
+mod routes;
 mod runs;
 mod s3;
 mod server;

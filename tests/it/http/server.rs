@@ -22,7 +22,7 @@ use super::{
     calls::{Call, Log, Op, Service},
     control,
     faults::{Effect, Faults, Strike},
-    github, lock, s3, web,
+    github, lock, routes, s3, web,
     wire::{Door, Scissors},
 };
 use crate::model::{
@@ -178,7 +178,7 @@ async fn answer(
     } else if let Some(op) = s3::identify(&asked).filter(|_| shared.aws) {
         call(&shared, &mut asked, &scissors, Some(op), s3::act).await
     } else {
-        let op = github::identify(&asked);
+        let op = routes::identify(&asked);
         let reply = call(&shared, &mut asked, &scissors, op, github::act).await;
         web::redeliver(&shared).await;
         reply
