@@ -31,8 +31,8 @@ where
     Q: Queue,
     C: Timer,
 {
-    /// Puts the job back on its queue for the next attempt, or rejects it when there were enough.
-    pub(crate) async fn announce(
+    /// Announces the job's next attempt, or gives the job up when enough of its runners have failed.
+    pub(crate) async fn announce_or_give_up(
         &self,
         replacement: Replacement,
         cause: Cause<'_>,
@@ -49,7 +49,7 @@ where
             Some(failures) if is_failure && failures + 1 >= self.max_attempts => {
                 self.give_up(replacement, why).await
             }
-            _ => self.announce_anyway(replacement, why).await,
+            _ => self.announce(replacement, why).await,
         }
     }
 
@@ -74,9 +74,9 @@ where
             let state = github.job(&place, job).await?;
             match link(state.as_ref(), &self.policy.names, self.clock.now()) {
                 Link::Waits | Link::Unsaid => {}
-                Link::Unsettled => return self.announce_anyway(replacement, why).await,
+                Link::Unsettled => return self.announce(replacement, why).await,
                 Link::Got { runner: Purpose::Job(owner, _), .. } if owner != job => {
-                    return self.announce_anyway(replacement, why).await;
+                    return self.announce(replacement, why).await;
                 }
                 Link::Got { .. } => {
                     return Ok(Done::new(Metric::Settled, "the job runs, or ran, on another runner"));
@@ -131,11 +131,7 @@ where
     }
 
     /// Puts the job back on its queue for the next attempt.
-    pub(crate) async fn announce_anyway(
-        &self,
-        replacement: Replacement,
-        why: &str,
-    ) -> Result<Done, CallError> {
+    pub(crate) async fn announce(&self, replacement: Replacement, why: &str) -> Result<Done, CallError> {
         let (job, attempt) = (replacement.job_id, replacement.attempt);
         self.queue.announce(&replacement.to_body(), replacement_delay(attempt)).await?;
         Ok(Done::new(

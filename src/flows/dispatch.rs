@@ -15,7 +15,7 @@ use crate::{
         eyes::Eyes,
         memory::Memory,
         notices,
-        plan::Plan,
+        plan::{Plan, Stack},
         quota::Share,
     },
     ids::{Purpose, started_by},
@@ -245,7 +245,8 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Verdict::Run(choice) => choice,
         };
         let asked = asked(&choice);
-        let plan = |choice| Plan::for_job(job, choice, &self.fleet, &self.network, &self.policy.names);
+        let stack = Stack { fleet: &self.fleet, network: &self.network, names: &self.policy.names };
+        let plan = |choice| Plan::for_job(job, choice, stack);
         let mut planned = plan(choice.clone());
         let pools = self.pools_for(&planned, budget);
         if pools.go_first(asked, receives) {

@@ -7,7 +7,7 @@ use crate::{
         request::{Identity, MAX_OVERRIDES},
     },
     flows::plan::Plan,
-    ports::{Deleted, Github, JitConfig, RunTask, StartTasks},
+    ports::{Deleted, Github, JitConfig, Minted, RunTask, StartTasks, Started},
 };
 
 /// RunTask with each capacity in turn, at once: Fargate never falls back from Spot by itself. Without a
@@ -48,6 +48,33 @@ pub async fn run_task<E: StartTasks>(
         }
     }
     Err(CallError::new(class, dry.join("; ")))
+}
+
+/// Starts a runner that nobody is owed. `None`: somebody has started it, or is about to.
+pub async fn start_unowed<G: Github, E: StartTasks>(
+    github: Option<&G>,
+    ecs: &E,
+    container: &str,
+    plan: &Plan,
+) -> Result<Option<(Started, Capacity)>, CallError> {
+    let registration = match github {
+        Some(github) => {
+            match github.mint(&plan.target, &plan.runner_name(), &plan.labels, plan.group()).await? {
+                Minted::Created(registration) => Some(registration),
+                Minted::NameTaken => return Ok(None),
+            }
+        }
+        None => None,
+    };
+    let answer = run_task(ecs, container, plan, registration.as_ref()).await;
+    if let Ok((RunTask::Started(started), capacity)) = answer {
+        return Ok(Some((started, capacity)));
+    }
+    // If an error hides that the task was started, it finds its registration gone, and ends.
+    if let (Some(github), Some(registration)) = (github, registration) {
+        discard(github, plan, &registration).await;
+    }
+    answer.map(|_| None)
 }
 
 /// Spends a registration that will have no task. If that fails, the job is still served, and the sweep finds

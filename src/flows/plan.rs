@@ -43,42 +43,40 @@ pub struct Plan {
 /// The slots from here on are not the sweep's.
 pub(crate) const FIRST_PROBE: u32 = 1_000_000;
 
+/// What the stack gives every runner, where its class says nothing else.
+#[derive(Debug, Clone, Copy)]
+pub struct Stack<'a> {
+    /// Task definitions and capacities.
+    pub fleet: &'a Fleet,
+    /// Subnets and security groups.
+    pub network: &'a Network,
+    /// How runners are called.
+    pub names: &'a RunnerNames,
+}
+
 impl Plan {
-    /// The plan for a job's runner. `fleet` and `network` are the stack's own.
-    pub fn for_job(job: &Job, choice: Choice, fleet: &Fleet, network: &Network, names: &RunnerNames) -> Plan {
-        let Choice { sizing, class } = choice;
-        let own = class.as_ref().map(|class| class.fleet(fleet));
-        let fleet = own.as_ref().unwrap_or(fleet);
+    /// The plan for a job's runner.
+    pub fn for_job(job: &Job, choice: Choice, stack: Stack) -> Plan {
+        let purpose = Purpose::Job(job.id, job.attempt);
         Plan {
-            purpose: Purpose::Job(job.id, job.attempt),
-            labels: job.labels.clone(),
-            target: job.target.clone(),
             run_id: job.run_id,
             run_attempt: job.run_attempt,
             name: job.name.clone(),
             workflow: job.workflow.clone(),
-            task_definition: task_definition(sizing, fleet),
-            sizing,
-            capacities: capacities(sizing, fleet),
-            names: names.clone(),
-            failures: 0,
-            network: class.as_ref().and_then(|class| class.network(network)),
-            class,
+            ..Plan::new(purpose, job.labels.clone(), job.target.clone(), choice, stack)
         }
     }
 
-    /// The plan for a runner of the warm pool, over the stack's own fleet and network.
-    pub fn for_pool(
+    /// The plan for a runner that no job is known for.
+    pub fn new(
         purpose: Purpose,
         labels: Vec<String>,
         target: Target,
-        choice: Choice,
-        (fleet, network): (&Fleet, &Network),
-        names: &RunnerNames,
+        Choice { sizing, class }: Choice,
+        stack: Stack,
     ) -> Plan {
-        let Choice { sizing, class } = choice;
-        let own = class.as_ref().map(|class| class.fleet(fleet));
-        let fleet = own.as_ref().unwrap_or(fleet);
+        let own = class.as_ref().map(|class| class.fleet(stack.fleet));
+        let fleet = own.as_ref().unwrap_or(stack.fleet);
         Plan {
             purpose,
             labels,
@@ -90,9 +88,9 @@ impl Plan {
             task_definition: task_definition(sizing, fleet),
             sizing,
             capacities: capacities(sizing, fleet),
-            names: names.clone(),
+            names: stack.names.clone(),
             failures: 0,
-            network: class.as_ref().and_then(|class| class.network(network)),
+            network: class.as_ref().and_then(|class| class.network(stack.network)),
             class,
         }
     }

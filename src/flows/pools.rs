@@ -7,8 +7,8 @@ use crate::{
     error::{CallError, Class},
     flows::{
         basin::{Basin, basins, key_of},
-        hands::{discard, run_task},
-        plan::Plan,
+        hands::start_unowed,
+        plan::{Plan, Stack},
         reconcile::{Pool, Reconciler},
         tally::Tally,
         watch,
@@ -20,9 +20,7 @@ use crate::{
         metric::Metric,
         outcome::{Done, Handled},
     },
-    ports::{
-        Deliveries, FindTasks, Github, Minted, Queue, RunTask, StartTasks, Target, Task, TendTasks, Timer,
-    },
+    ports::{Deliveries, FindTasks, Github, Queue, StartTasks, Target, Task, TendTasks, Timer},
     protocol::timing,
 };
 
@@ -171,26 +169,13 @@ where
         let owner = self.policy.organization.clone().unwrap_or_default();
         let place = Target { owner, ..Target::default() };
         let choice = Choice { sizing: basin.sizing(), class: basin.class.clone() };
-        let (labels, names) = (basin.labels.clone(), &self.policy.names);
-        let plan = Plan::for_pool(purpose, labels, place, choice, (&pool.fleet, &pool.network), names);
-        let minted = github.mint(&plan.target, &plan.runner_name(), &plan.labels, plan.group()).await?;
-        let Minted::Created(registration) = minted else { return Ok(None) };
-        match run_task(&pool.ecs, &pool.fleet.container, &plan, Some(&registration)).await {
-            Ok((RunTask::Started(started), capacity)) => {
-                let done = Done::started(format!("{} on {capacity}", plan.runner_name()), started);
-                let handled = Handled { job: None, outcome: done.clone().into(), notice: None };
-                batch::log("", &handled, None, time::Duration::ZERO);
-                Ok(Some(done))
-            }
-            Ok((RunTask::Conflict(_), _)) => {
-                discard(github, &plan, &registration).await;
-                Ok(None)
-            }
-            Err(error) => {
-                // If the task was started all the same, it finds its registration gone and ends.
-                discard(github, &plan, &registration).await;
-                Err(error)
-            }
-        }
+        let stack = Stack { fleet: &pool.fleet, network: &pool.network, names: &self.policy.names };
+        let plan = Plan::new(purpose, basin.labels.clone(), place, choice, stack);
+        let started = start_unowed(Some(github), &pool.ecs, &pool.fleet.container, &plan).await?;
+        let Some((started, capacity)) = started else { return Ok(None) };
+        let done = Done::started(format!("{} on {capacity}", plan.runner_name()), started);
+        let handled = Handled { job: None, outcome: done.clone().into(), notice: None };
+        batch::log("", &handled, None, time::Duration::ZERO);
+        Ok(Some(done))
     }
 }

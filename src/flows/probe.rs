@@ -4,12 +4,12 @@ use crate::{
     error::CallError,
     flows::{
         dispatch::Dispatcher,
-        hands::{discard, run_task},
+        hands::start_unowed,
         plan::Plan,
         watch::{self, Looks, Start},
     },
     lambda::outcome::Outcome,
-    ports::{Clock, FindTasks, Github, Minted, Queue, RunTask, StartTasks},
+    ports::{Clock, FindTasks, Github, Queue, StartTasks},
     protocol::{start::Asked, timing},
 };
 
@@ -41,25 +41,10 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
 
     /// Starts a runner that nobody is owed. Its name is that of the minute: there is one.
     async fn probe(&self, plan: &Plan) -> Result<(), CallError> {
-        let github = self.github.as_ref();
-        let registration = match github {
-            Some(github) => {
-                let name = plan.runner_name();
-                match github.mint(&plan.target, &name, &plan.labels, plan.group()).await? {
-                    Minted::Created(registration) => Some(registration),
-                    Minted::NameTaken => return Ok(()),
-                }
-            }
-            None => None,
-        };
-        let ran = run_task(&self.ecs, &self.fleet.container, plan, registration.as_ref()).await;
-        match (&ran, github, registration) {
-            (Ok((RunTask::Started(started), _)), ..) => {
-                tracing::info!(task = %started.arn, "one runner is started to see whether runners live again");
-            }
-            (_, Some(github), Some(registration)) => discard(github, plan, &registration).await,
-            _ => {}
+        let started = start_unowed(self.github.as_ref(), &self.ecs, &self.fleet.container, plan).await?;
+        if let Some((started, _)) = started {
+            tracing::info!(task = %started.arn, "one runner is started to see whether runners live again");
         }
-        ran.map(drop)
+        Ok(())
     }
 }

@@ -77,14 +77,23 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                     plan = plan.with_attempt(case.attempt);
                     seen = Seen::default();
                 }
+                Step::Do(Deed::Forward) => {
+                    if let Some(Debt::To(next)) = &seen.debt {
+                        self.queue.announce(&next.to_body(), Duration::ZERO).await?;
+                    }
+                    case.forward();
+                }
                 Step::Do(Deed::RunTask) => {
                     let plan = plan.clone().with_failures(case.failures());
-                    case.now.launch = self.run_task(&plan, &mut seen).await?;
-                    case.now.owed = None;
+                    case.launched(self.run_task(&plan, &mut seen).await?);
                 }
-                Step::Do(deed) => {
-                    self.act(deed, &mut case, &plan, &mut seen, budget).await?;
-                    case.now.owed = None;
+                Step::Do(Deed::Mint) => case.named(self.mint(case.now.name, &plan, &mut seen, budget).await?),
+                Step::Do(Deed::Spend) => case.named(self.spend(&plan, seen.holder).await?),
+                Step::Do(Deed::Discard) => {
+                    if let Some(registration) = &seen.registration {
+                        discard(self.github()?, &plan, registration).await;
+                    }
+                    case.named(Name::GivenBack);
                 }
                 Step::End(End::Started) if self.github.is_none() && case.failures() + 1 >= case.most => {
                     self.look_again_at_the_last(&Job { attempt: case.attempt, ..job.clone() }).await?;
@@ -161,57 +170,28 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         Ok(())
     }
 
-    async fn act(
-        &self,
-        deed: Deed,
-        case: &mut Case,
-        plan: &Plan,
-        seen: &mut Seen,
-        budget: &Budget,
-    ) -> Result<(), CallError> {
-        if deed == Deed::Forward {
-            if let Some(Debt::To(next)) = &seen.debt {
-                self.queue.announce(&next.to_body(), Duration::ZERO).await?;
-            }
-            case.forwarded = true;
-            return Ok(());
-        }
+    async fn spend(&self, plan: &Plan, holder: Option<RunnerId>) -> Result<Name, CallError> {
         let github = self.github()?;
-        match deed {
-            Deed::Mint => case.now.name = self.mint(github, case.now.name, plan, seen, budget).await?,
-            Deed::Spend => {
-                let deleted = match seen.holder {
-                    Some(id) => github.delete_runner(&plan.target, id).await?,
-                    None => spend_by_name(github, plan).await?,
-                };
-                case.now.name = match deleted {
-                    Deleted::Spent => Name::Freed,
-                    Deleted::Gone => Name::Gone,
-                    Deleted::Busy => Name::Busy,
-                };
-            }
-            Deed::Discard => {
-                if let Some(registration) = &seen.registration {
-                    discard(github, plan, registration).await;
-                }
-                case.now.name = Name::GivenBack;
-            }
-            // Those ask GitHub nothing.
-            Deed::Forward | Deed::RunTask | Deed::NextAttempt => {}
-        }
-        Ok(())
+        let deleted = match holder {
+            Some(id) => github.delete_runner(&plan.target, id).await?,
+            None => spend_by_name(github, plan).await?,
+        };
+        Ok(match deleted {
+            Deleted::Spent => Name::Freed,
+            Deleted::Gone => Name::Gone,
+            Deleted::Busy => Name::Busy,
+        })
     }
 
     async fn mint(
         &self,
-        github: &G,
         name: Name,
         plan: &Plan,
         seen: &mut Seen,
         budget: &Budget,
     ) -> Result<Name, CallError> {
         budget.may_mint(self.clock.now())?;
-        Ok(match github.mint(&plan.target, &plan.runner_name(), &plan.labels, plan.group()).await? {
+        Ok(match self.github()?.mint(&plan.target, &plan.runner_name(), &plan.labels, plan.group()).await? {
             Minted::Created(registration) => {
                 seen.registration = Some(registration);
                 Name::Ours

@@ -28,6 +28,8 @@ use crate::{
 
 /// Of the time that an idle runner gets beyond MAX_ATTEMPTS: GitHub cancels a job that has waited for a day.
 const MOST_DOUBLINGS: u32 = 6;
+/// Of a runner whose own job has none now.
+const RAN_ANOTHER: &str = "it ran some other job";
 
 impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
 where
@@ -323,44 +325,40 @@ where
         cause: Cause<'_>,
     ) -> Result<Done, CallError> {
         let job = next.job_id;
-        let is_own = runner.purpose.as_ref().and_then(Purpose::job) == Some(job);
-        Ok(match step {
-            Step::AnnounceAndTag => {
-                // Its own message may be on its way.
-                self.queue.announce(&next.to_body(), timing::UNTIL_SHOWN).await?;
-                self.tag_ran(runner, false).await?;
-                Done::new(
-                    Metric::Replaced,
-                    format!("job {job} is left without a runner: another job took one"),
-                )
-            }
-            Step::AnnounceAndStop => {
-                let why = "GitHub spent its registration, and no job ran on it";
-                let (done, why) = match runner.life {
-                    Life::Unused if is_own => (self.announce(next, cause).await?, cause.why),
-                    Life::Unused => (self.announce_anyway(next, cause.why).await?, cause.why),
-                    _ => (self.announce_anyway(next, why).await?, why),
-                };
-                self.stop(runner, why).await?;
-                done
-            }
-            // Another's count is in that one's tasks.
-            Step::Announce if runner.life == Life::Unused && is_own => self.announce(next, cause).await?,
+        if step == Step::AnnounceAndTag {
+            // Its own message may be on its way.
+            self.queue.announce(&next.to_body(), timing::UNTIL_SHOWN).await?;
+            self.tag_ran(runner, false).await?;
+            let detail = format!("job {job} is left without a runner: another job took one");
+            return Ok(Done::new(Metric::Replaced, detail));
+        }
+        // An idle runner is no runner that died, and another job's count is in that one's tasks.
+        let counts = match runner.life {
+            Life::Starting | Life::Dead => true,
+            Life::Unused => runner.purpose.as_ref().and_then(Purpose::job) == Some(job),
+            _ => false,
+        };
+        let why = match runner.life {
+            Life::Spent => "GitHub spent its registration, and no job ran on it",
+            Life::Astray => RAN_ANOTHER,
+            _ => cause.why,
+        };
+        let done = if counts {
+            self.announce_or_give_up(next, cause).await?
+        } else {
+            self.announce(next, why).await?
+        };
+        match step {
+            Step::AnnounceAndStop => self.stop(runner, why).await?,
             Step::Replace => {
-                let done = match runner.life {
-                    // An idle runner is no runner that died.
-                    Life::Waiting => self.announce_anyway(next, cause.why).await?,
-                    _ => self.announce(next, cause).await?,
-                };
                 let deleted = self.retire(runner, cause).await?;
-                match deleted {
-                    Deleted::Spent if runner.life == Life::Waiting => done.and(Metric::Retired, 1),
-                    _ => done,
+                if deleted == Deleted::Spent && runner.life == Life::Waiting {
+                    return Ok(done.and(Metric::Retired, 1));
                 }
             }
-            _ if runner.life == Life::Unused => self.announce_anyway(next, cause.why).await?,
-            _ => self.announce_anyway(next, "it ran some other job").await?,
-        })
+            _ => {}
+        }
+        Ok(done)
     }
 
     /// A job is lost with its task: GitHub will notice that the runner is gone, and fail the job. It is not
@@ -368,7 +366,7 @@ where
     async fn lost(&self, name: &str, next: Option<Replacement>, cause: Cause<'_>) -> Result<Done, CallError> {
         tracing::error!(name, why = cause.why, "a job is lost with its task");
         if let Some(next) = next {
-            self.announce_anyway(next, "it ran some other job").await?;
+            self.announce(next, RAN_ANOTHER).await?;
         }
         Ok(Done::new(cause.lost(), format!("{name} was running a job: {}", cause.why)))
     }

@@ -127,7 +127,7 @@ pub enum Launch {
 /// What is known of the attempt at hand. The next attempt begins with nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Try {
-    /// Who the runner is owed to, as GitHub says. Forgotten with every effect: it took time.
+    /// Who the runner is owed to, as GitHub says; `None`: not asked since the last effect, which took time.
     pub owed: Option<Owed>,
     /// The registration's name.
     pub name: Name,
@@ -205,6 +205,22 @@ impl Case {
         let ended = self.ended.iter().flatten().filter(|(attempt, _)| **attempt <= self.attempt);
         let useless = self.useless + u32::from(matches!(self.now.launch, Launch::Conflict(_)));
         ended.map(|(_, past)| past.failures).max().unwrap_or_default().max(useless)
+    }
+
+    /// The registration's name, after a deed changed what it stands for.
+    pub fn named(&mut self, name: Name) {
+        self.now = Try { owed: None, name, ..self.now };
+    }
+
+    /// RunTask was asked.
+    pub fn launched(&mut self, launch: Launch) {
+        self.now = Try { owed: None, launch, ..self.now };
+    }
+
+    /// The job at the end of the chain was announced.
+    pub fn forward(&mut self) {
+        self.forwarded = true;
+        self.now.owed = None;
     }
 
     /// The next attempt.
