@@ -179,6 +179,13 @@ impl fmt::Display for RunnerVersion {
     }
 }
 
+/// FNV-1a: the same number for the same bytes, in every process and release.
+pub(crate) fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes
+        .into_iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

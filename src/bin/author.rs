@@ -51,7 +51,9 @@ async fn author() -> Result<(), Error> {
     let (author, function) = (&author, &config.function);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| async move {
         let handle = |body, _received| author.handle(body);
-        let (answer, metrics) = batch::invoke(&event.payload, &author.queue, &SystemClock, handle).await;
+        let time_is_up = function::time_is_up(&event.context);
+        let (answer, metrics) =
+            batch::invoke(&event.payload, &author.queue, &SystemClock, time_is_up, handle).await;
         function::print_metrics(&metrics, function, &ALWAYS);
         answer
     }))

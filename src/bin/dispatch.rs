@@ -76,10 +76,11 @@ async fn dispatch() -> Result<(), Error> {
     // Boxed, since the runtime moves a handler's future from layer to layer, and this one is large.
     lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| {
         Box::pin(async move {
+            let time_is_up = function::time_is_up(&event.context);
             let budget = dispatcher.budget().await;
             let handle = |body, receives| dispatcher.handle(body, receives, &budget);
             let (answer, mut metrics) =
-                batch::invoke(&event.payload, &dispatcher.queue, &SystemClock, handle).await;
+                batch::invoke(&event.payload, &dispatcher.queue, &SystemClock, time_is_up, handle).await;
             metrics.add(Metric::NeedsOperator, dispatcher.document.new_mistakes());
             function::print_metrics(&metrics, function, &ALWAYS);
             answer

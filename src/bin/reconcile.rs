@@ -96,9 +96,10 @@ async fn reconcile() -> Result<(), Error> {
             return Ok(reconciler.examine(&question).await);
         }
         let deadline = OffsetDateTime::from(event.context.deadline());
+        let time_is_up = function::time_is_up(&event.context);
         let handle = |body, received| reconciler.handle(body, received, deadline);
         let (answer, mut metrics) =
-            batch::invoke(&event.payload, &reconciler.queue, &SystemClock, handle).await;
+            batch::invoke(&event.payload, &reconciler.queue, &SystemClock, time_is_up, handle).await;
         reconciler.memory.take_counts().into_iter().for_each(|(metric, count)| metrics.add(metric, count));
         function::print_metrics(&metrics, function, &ALWAYS);
         answer

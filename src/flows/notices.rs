@@ -20,7 +20,7 @@ const LONG: Duration = Duration::minutes(10);
 pub(crate) fn of(job: &Job, outcome: &Outcome, offered: &Offered, now: OffsetDateTime) -> Option<String> {
     let waits_long = job.asked_at.is_some_and(|asked_at| now - asked_at > LONG);
     let word = match outcome {
-        Outcome::Rejected(why) => Word::new(What::Rejected, why, job),
+        Outcome::Rejected(rejection) => Word::new(What::Rejected, &rejection.reason, job),
         // Of jobs that are not served, those of public repositories are told nothing: that is another reason.
         Outcome::Skipped(skip) if skip.reason == SkipReason::Labels => {
             let slip = slip::find(&job.labels, offered)?;
@@ -89,7 +89,7 @@ mod tests {
         let skip = |reason| Outcome::skipped(reason, "not offered");
         let started = || Outcome::from(Done::started("x", TaskArn("arn".into()).into()));
         let table: [(&[&str], i64, Outcome, Option<What>); 12] = [
-            (&["fargate"], 0, Outcome::Rejected("no such size".into()), Some(What::Rejected)),
+            (&["fargate"], 0, Outcome::rejected("no such size"), Some(What::Rejected)),
             (&["fargate", "cpus=2"], 0, skip(SkipReason::Labels), Some(What::Slip)),
             (&["fargate", "gpu"], 0, skip(SkipReason::Labels), None),
             // Refused for another reason, whatever its labels.

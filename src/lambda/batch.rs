@@ -1,7 +1,7 @@
 //! A batch of SQS records: each is handled by itself, none can touch another. What is not done is reported in
 //! `batchItemFailures`, and nothing else is.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, pin::pin, time::Duration};
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use futures_util::{FutureExt, StreamExt, stream};
@@ -12,7 +12,7 @@ use crate::{
     lambda::{
         metric::Metric,
         metrics::Metrics,
-        outcome::{Deferral, Handled, Outcome, Reason, Wait},
+        outcome::{Deferral, Handled, Outcome, Reason, Rejection, Wait},
     },
     ports::{Clock, Queue, Source},
 };
@@ -51,10 +51,12 @@ pub struct Record {
 /// Lambda's event, of whatever shape: an SQS batch, or one event from EventBridge or by hand. `handle` gets a
 /// message's body, and how SQS has delivered it. An SQS invocation fails for none of its records; a single
 /// event that is not done is an error, so that the service that invoked the function tries again.
+/// `time_is_up` ends shortly before the function's time does.
 pub async fn invoke<Q, C, H, F>(
     event: &RawValue,
     queue: &Q,
     clock: &C,
+    time_is_up: impl Future<Output = ()>,
     handle: H,
 ) -> (Result<Value, NotDone>, Metrics)
 where
@@ -65,7 +67,7 @@ where
 {
     match read_records(event) {
         Some(records) => {
-            let report = process(&records, queue, clock, handle).await;
+            let report = process(&records, queue, clock, time_is_up, handle).await;
             let answer = serde_json::to_value(report.response)
                 .map_err(|error| NotDone::new("Deferred", error.to_string()));
             (answer, report.metrics)
@@ -107,57 +109,81 @@ pub struct Report {
     pub metrics: Metrics,
 }
 
-/// Handles every record, concurrently and each by itself: a panic in one is that one's failure.
-pub async fn process<Q, C, H, F>(records: &[Record], queue: &Q, clock: &C, handle: H) -> Report
+/// Handles every record, concurrently and each by itself: a panic in one is that one's failure, and one that is slow comes
+/// again without the others.
+pub async fn process<Q, C, H, F>(
+    records: &[Record],
+    queue: &Q,
+    clock: &C,
+    time_is_up: impl Future<Output = ()>,
+    handle: H,
+) -> Report
 where
     Q: Queue,
     C: Clock,
     H: Fn(String, Option<Received>) -> F,
     F: Future<Output = Handled>,
 {
-    let mut metrics = Metrics::default();
-    let mut failures = Vec::new();
+    let mut report = Report { response: SqsBatchResponse::default(), metrics: Metrics::default() };
+    let mut unfinished: BTreeSet<usize> = (0..records.len()).collect();
     let handle = &handle;
-    let mut done = stream::iter(records)
-        .map(|record| async move {
+    let mut done = stream::iter(records.iter().enumerate())
+        .map(|(index, record)| async move {
             let began = clock.now();
             let received = record.receives.map(|times| Received { times, sent_at: record.sent_at });
             let handled = catching_panics(handle(record.body.clone(), received)).await;
             let acknowledged = acknowledge(record, &handled.outcome, queue).await;
-            let untold = !tell(handled.notice.as_deref(), queue).await;
+            let is_told = tell(handled.notice.as_deref(), queue).await;
             let waited = record.sent_at.map(|sent_at| began - sent_at);
             log(&record.message_id, &handled, waited, clock.now() - began);
-            (record, handled, acknowledged, untold)
+            (index, handled, acknowledged, is_told)
         })
         .buffer_unordered(CONCURRENCY);
-    while let Some((record, handled, acknowledged, untold)) = done.next().await {
-        let now = clock.now();
-        metrics.count(&handled, now);
-        if untold {
-            metrics.add(Metric::AuthorUntold, 1);
+    let mut time_is_up = pin!(time_is_up);
+    loop {
+        tokio::select! {
+            biased;
+            next = done.next() => {
+                let Some((index, handled, acknowledged, is_told)) = next else { return report };
+                unfinished.remove(&index);
+                report.count(&records[index], &handled, acknowledged, clock.now());
+                if !is_told {
+                    report.metrics.add(Metric::AuthorUntold, 1);
+                }
+            }
+            () = &mut time_is_up => break,
         }
+    }
+    for index in unfinished {
+        let (record, handled) = (&records[index], too_slow());
+        log(&record.message_id, &handled, None, time::Duration::ZERO);
+        report.count(record, &handled, false, clock.now());
+    }
+    report
+}
+
+impl Report {
+    fn count(&mut self, record: &Record, handled: &Handled, acknowledged: bool, now: OffsetDateTime) {
+        self.metrics.count(handled, now);
         if let (Outcome::Deferred(deferral), Some(sent_at)) = (&handled.outcome, record.sent_at) {
-            metrics.deferred(deferral.reason, now - sent_at);
+            self.metrics.deferred(deferral.reason, now - sent_at);
         }
         if !acknowledged {
             let mut failure = BatchItemFailure::default();
             failure.item_identifier = record.message_id.clone();
-            failures.push(failure);
+            self.response.batch_item_failures.push(failure);
         }
     }
-    let mut response = SqsBatchResponse::default();
-    response.batch_item_failures = failures;
-    Report { response, metrics }
 }
 
 /// Does with the message what its outcome asks for; the answer is whether SQS may delete it.
 async fn acknowledge<Q: Queue>(record: &Record, outcome: &Outcome, queue: &Q) -> bool {
     match outcome {
         Outcome::Done(_) | Outcome::Skipped(_) => true,
-        Outcome::Rejected(reason) => {
+        Outcome::Rejected(Rejection { reason, letter }) => {
             // Without a dead-letter queue of our own to send to, the queue's redrive takes it in the end.
             queue.can_reject()
-                && match queue.reject(&record.body, reason).await {
+                && match queue.reject(letter.as_ref().unwrap_or(&record.body), reason).await {
                     Ok(()) => true,
                     Err(error) => {
                         tracing::error!(%error, message = %record.message_id, "the dead-letter queue took no message");
@@ -188,6 +214,12 @@ async fn tell<Q: Queue>(notice: Option<&str>, queue: &Q) -> bool {
 // No `async fn`: that would keep the future, which is the largest there is, twice.
 fn catching_panics(handling: impl Future<Output = Handled>) -> impl Future<Output = Handled> {
     AssertUnwindSafe(handling).catch_unwind().map(|done| done.unwrap_or_else(|_| panicked()))
+}
+
+/// It comes again after its queue's visibility timeout, and whatever was done before is found.
+fn too_slow() -> Handled {
+    let why = "the function's time is over: a service is slow";
+    Handled { job: None, notice: None, outcome: Outcome::deferred(Reason::Unavailable, Wait::Backoff, why) }
 }
 
 fn panicked() -> Handled {
@@ -222,7 +254,7 @@ pub(crate) fn log(message_id: &str, handled: &Handled, waited: Option<time::Dura
             done.task.as_ref().map(ToString::to_string),
         ),
         Outcome::Skipped(skip) => ("skipped", skip.reason.as_str(), skip.detail.as_str(), None),
-        Outcome::Rejected(reason) => ("rejected", "rejected", reason.as_str(), None),
+        Outcome::Rejected(rejection) => ("rejected", "rejected", rejection.reason.as_str(), None),
         Outcome::Deferred(deferral) => {
             ("deferred", deferral.reason.metric().name(), deferral.detail.as_str(), None)
         }
@@ -288,13 +320,15 @@ where
         Outcome::Skipped(skip) => Ok(json!({
             "job": job, "outcome": "skipped", "reason": skip.reason.as_str(), "detail": skip.detail,
         })),
-        Outcome::Rejected(reason) if queue.can_reject() => match queue.reject(body, &reason).await {
-            Ok(()) => Ok(json!({ "job": job, "outcome": "rejected", "detail": reason })),
-            Err(error) => {
-                Err(NotDone::new("Rejected", format!("{reason}; but the dead-letter queue: {error}")))
+        Outcome::Rejected(Rejection { reason, letter }) if queue.can_reject() => {
+            match queue.reject(letter.as_deref().unwrap_or(body), &reason).await {
+                Ok(()) => Ok(json!({ "job": job, "outcome": "rejected", "detail": reason })),
+                Err(error) => {
+                    Err(NotDone::new("Rejected", format!("{reason}; but the dead-letter queue: {error}")))
+                }
             }
-        },
-        Outcome::Rejected(reason) => Err(NotDone::new("Rejected", reason)),
+        }
+        Outcome::Rejected(rejection) => Err(NotDone::new("Rejected", rejection.reason)),
         Outcome::Deferred(deferral) => Err(NotDone::new(
             "Deferred",
             format!(

@@ -1,7 +1,8 @@
 //! What the functions have in common around their flows: logs, start, and the line of metrics.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::SystemTime};
 
+use lambda_runtime::Context;
 use time::OffsetDateTime;
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
@@ -11,6 +12,7 @@ use tracing_subscriber::{
 };
 
 use super::{metric::Metric, metrics::Metrics};
+use crate::protocol::timing;
 
 /// An error that ends the process.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -51,6 +53,12 @@ pub fn log_to(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
 /// A variable of the environment, for the binaries and runner-init.
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Ends when what is left of the invocation's time is for the last call and the answer.
+pub async fn time_is_up(context: &Context) {
+    let left = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+    tokio::time::sleep(left.saturating_sub(timing::LAST_CALL)).await;
 }
 
 /// Prints the metrics of one invocation.

@@ -5,13 +5,14 @@ use std::time::Duration;
 use crate::{
     error::{CallError, Class},
     fargate::usage::Usage,
-    ids::JobId,
+    ids::{JobId, fnv1a},
     intake::{
         payload::Job,
         skip::{Skip, SkipReason},
     },
     lambda::metric::Metric,
     ports::{Started, TaskArn},
+    protocol::timing,
 };
 
 /// What became of one message.
@@ -21,8 +22,8 @@ pub enum Outcome {
     Done(Done),
     /// Nothing to do: acknowledged and counted.
     Skipped(Skip),
-    /// It can never be done: goes to the dead-letter queue with this reason, and is acknowledged.
-    Rejected(String),
+    /// It can never be done: goes to the dead-letter queue, and is acknowledged.
+    Rejected(Rejection),
     /// Not now: stays on the queue and comes back.
     Deferred(Deferral),
 }
@@ -33,10 +34,24 @@ impl Outcome {
         Outcome::Skipped(Skip::new(reason, detail))
     }
 
+    /// Never, for that reason, which says how to mend it.
+    pub fn rejected(reason: impl Into<String>) -> Outcome {
+        Outcome::Rejected(Rejection { reason: reason.into(), letter: None })
+    }
+
     /// Not now, but after that wait; `detail` is for the log.
     pub fn deferred(reason: Reason, wait: Wait, detail: impl Into<String>) -> Outcome {
         Outcome::Deferred(Deferral { reason, wait, detail: detail.into() })
     }
+}
+
+/// Why a message can never be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// What is wrong, and how to mend it.
+    pub reason: String,
+    /// What goes to the dead-letter queue: sent to the job queue again, it is to be done. `None`: the message itself.
+    pub letter: Option<String>,
 }
 
 /// What became of one message, and whose it was, as far as it could be read.
@@ -204,7 +219,7 @@ pub enum Wait {
     Slowly,
     /// As long as GitHub said, or as the protocol wants.
     For(Duration),
-    /// After that time, or up to twice as long, however often it came: nothing is asked of anybody meanwhile.
+    /// After that time, or up to twice as long: nothing is asked of anybody meanwhile.
     About(Duration),
 }
 
@@ -214,6 +229,12 @@ const SLOWLY: Duration = Duration::from_secs(3 * 60);
 /// "The maximum is 43200 seconds (12 hours)" from the receive (SQS, ChangeMessageVisibility); a little less,
 /// since some of it is spent already.
 const LONGEST: Duration = Duration::from_secs(43_200 - 300);
+/// A message may come so often sooner than [`RARELY`].
+const OFTEN: u32 = 100;
+/// With so much between two receives, the others take as long as the queue keeps a message: none ends in the dead-letter queue
+/// for having waited.
+const RARELY: Duration = Duration::from_secs(100);
+const _: () = assert!((timing::MOST_RECEIVES - OFTEN) as u64 * RARELY.as_secs() > timing::KEPT.as_secs());
 
 impl Wait {
     /// The delay before the message is visible again. `receives` counts from 1. The jitter spreads messages
@@ -225,7 +246,7 @@ impl Wait {
             first.saturating_mul(1 << doublings).min(SLOWEST)
         };
         let spread = |most: Duration, share: f64| most.mul_f64(1.0 - share * jitter(message_id, receives));
-        match self {
+        let delay = match self {
             Wait::Backoff => spread(doubled(FIRST), 0.5).max(FIRST),
             Wait::BackoffUpTo(most) => spread(doubled(FIRST).min(most), 0.5).max(FIRST),
             Wait::Slowly => spread(doubled(SLOWLY), 0.2),
@@ -236,16 +257,17 @@ impl Wait {
                 // come back all at once.
                 asked.saturating_add(doubled(FIRST).mul_f64(jitter(message_id, receives))).min(LONGEST)
             }
+        };
+        match receives > OFTEN && delay < RARELY {
+            true => RARELY.mul_f64(1.0 + jitter(message_id, receives) / 2.0),
+            false => delay,
         }
     }
 }
 
 /// 0.0 to 1.0, spread evenly over message ids and receives (FNV-1a, with a finish that mixes the low bits up).
 fn jitter(message_id: &str, receives: u32) -> f64 {
-    let bytes = message_id.bytes().chain(receives.to_le_bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = fnv1a(message_id.bytes().chain(receives.to_le_bytes()));
     let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     (mixed >> 40) as f64 / (1u64 << 24) as f64
 }
@@ -254,7 +276,7 @@ impl From<CallError> for Outcome {
     /// The class of the error decides; its text is for the log alone.
     fn from(error: CallError) -> Outcome {
         let (reason, wait) = match error.class {
-            Class::Invalid => return Outcome::Rejected(error.message),
+            Class::Invalid => return Outcome::rejected(error.message),
             Class::Transient | Class::Unknown => (Reason::Unavailable, Wait::Backoff),
             Class::RateLimited { after } => (Reason::RateLimit, Wait::For(after)),
             Class::NoCapacity => (Reason::NoCapacity, Wait::Backoff),
@@ -284,6 +306,25 @@ mod tests {
             let asked = Duration::from_secs(seconds);
             let delay = Wait::For(asked).delay(1, "id");
             prop_assert!(delay >= asked.min(LONGEST) && delay <= LONGEST);
+        }
+    }
+
+    /// SQS counts receives and not hours.
+    #[test]
+    fn whatever_a_message_waits_for_it_outlives_its_queue() {
+        let waits = [
+            Wait::Backoff,
+            Wait::BackoffUpTo(FIRST),
+            Wait::BackoffUpTo(Duration::from_secs(60)),
+            Wait::Slowly,
+            Wait::For(Duration::ZERO),
+            Wait::About(Duration::from_secs(2)),
+        ];
+        for (wait, id) in
+            waits.into_iter().flat_map(|wait| (0..20).map(move |id| (wait, format!("message-{id}"))))
+        {
+            let all: Duration = (1..=timing::MOST_RECEIVES).map(|receives| wait.delay(receives, &id)).sum();
+            assert!(all > timing::KEPT, "{wait:?}: redriven after {all:?}");
         }
     }
 

@@ -18,8 +18,15 @@ pub const DISPATCH_TIMEOUT: Duration = seconds(30);
 pub const RECONCILE_TIMEOUT: Duration = seconds(120);
 /// `Timeout` of the webhook. GitHub waits "10 seconds" for its answer ("Best practices for using webhooks").
 pub const WEBHOOK_TIMEOUT: Duration = seconds(10);
+/// `MessageRetentionPeriod` of the queues that functions work off.
+pub const KEPT: Duration = minutes(24 * 60);
+/// Their `maxReceiveCount`: "Valid values: 1 to 1,000" (SQS, "Configure a dead-letter queue").
+pub const MOST_RECEIVES: u32 = 1000;
 /// How often reconcile sweeps.
 pub const SWEEP_EVERY: Duration = minutes(5);
+
+/// Before the end of its time a function gives up what it has not done, so that what it has done stays so.
+pub const LAST_CALL: Duration = Duration::from_millis(1500);
 
 // Calls
 
@@ -42,7 +49,7 @@ pub const OLD_FOR_SEVERAL: Duration = seconds(20);
 /// How long a delivery that meets a registration without a task waits before it takes over, if it is the first
 /// receive of its message: another delivery of the same job may be between its mint and its RunTask, or ListTasks
 /// may not show its task yet.
-pub const IN_FLIGHT: Duration = seconds(30);
+pub const IN_FLIGHT: Duration = seconds(75);
 /// How long a job is left to the idle runners of a warm pool, or a few seconds more. GitHub gives it to one within four
 /// seconds in the simulator: after two, half as many jobs again start a runner of their own as after five, and from there on
 /// little changes. The rest is for days on which GitHub is slower; those that find no runner wait so much longer.
@@ -147,12 +154,12 @@ const fn times(duration: Duration, count: u32) -> Duration {
     duration.saturating_mul(count)
 }
 
-// A slow service ends in a deferral and not in a time-out of the whole batch.
+// One slow call does not keep a job from its runner.
 const MINT_TO_TASK: Duration = GITHUB_CALL.saturating_add(times(AWS_CALL, MOST_CAPACITIES));
-const _: () = assert!(more(DISPATCH_TIMEOUT, MINT_TO_TASK));
+const _: () = assert!(more(DISPATCH_TIMEOUT, MINT_TO_TASK.saturating_add(LAST_CALL)));
 const _: () = assert!(more(WEBHOOK_TIMEOUT, times(AWS_CALL_OF_WEBHOOK, 2)));
 // Nobody takes over from a delivery that is still at work.
-const _: () = assert!(more(IN_FLIGHT, times(AWS_CALL, MOST_CAPACITIES)));
+const _: () = assert!(more(IN_FLIGHT, times(AWS_CALL, MOST_CAPACITIES)) && more(IN_FLIGHT, LAG));
 const _: () = assert!(more(HAND_BACK, DISPATCH_TIMEOUT));
 const _: () = assert!(
     more(UNTIL_SHOWN, LAG)
@@ -193,6 +200,11 @@ mod tests {
         assert_eq!(timeout("WebhookFunction"), WEBHOOK_TIMEOUT.as_secs());
         assert_eq!(timeout("DispatchFunction"), DISPATCH_TIMEOUT.as_secs());
         assert_eq!(timeout("ReconcileFunction"), RECONCILE_TIMEOUT.as_secs());
+        for queue in ["JobQueue", "LifecycleQueue"] {
+            let text = resource(queue);
+            assert!(text.contains(&format!("maxReceiveCount: {MOST_RECEIVES}")), "{text}");
+            assert!(text.contains(&format!("MessageRetentionPeriod: {}\n", KEPT.as_secs())), "{text}");
+        }
         for (every, rate) in [(SWEEP_EVERY, "rate(5 minutes)"), (REDELIVER_EVERY, "rate(1 minute)")] {
             let unit = if every == minutes(1) { "minute" } else { "minutes" };
             assert_eq!(rate, format!("rate({} {unit})", every.as_secs() / 60));

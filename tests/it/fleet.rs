@@ -1,8 +1,6 @@
 //! The functions with their real adapters, as the template wires them, in front of the test world.
-// Every test binary that uses it compiles this module for itself, and none uses all of it.
-#![allow(dead_code)]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, future::pending};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
@@ -140,7 +138,7 @@ impl Fleet {
     pub async fn invoke(&self, event: &Value) -> (Result<Value, batch::NotDone>, Metrics) {
         let batch = self.dispatcher.budget().await;
         let handle = |body, receives| self.dispatcher.handle(body, receives, &batch);
-        batch::invoke(&raw(event), &self.dispatcher.queue, &self.clock, handle).await
+        batch::invoke(&raw(event), &self.dispatcher.queue, &self.clock, pending(), handle).await
     }
 
     /// Lambda's answer to a batch of the lifecycle queue.
@@ -152,7 +150,7 @@ impl Fleet {
     pub async fn reconcile_until(&self, event: &Value, deadline: OffsetDateTime) -> (Value, Metrics) {
         let handle = |body, received| self.reconciler.handle(body, received, deadline);
         let (answer, mut metrics) =
-            batch::invoke(&raw(event), &self.reconciler.queue, &self.clock, handle).await;
+            batch::invoke(&raw(event), &self.reconciler.queue, &self.clock, pending(), handle).await;
         let beside = self.reconciler.memory.take_counts();
         beside.into_iter().for_each(|(metric, count)| metrics.add(metric, count));
         (answer.expect("a batch never fails"), metrics)
@@ -165,7 +163,8 @@ impl Fleet {
     pub async fn tell_author(&self, event: &Value) -> (Value, Metrics) {
         let author = self.author.as_ref().expect("AUTHOR_QUEUE_URL");
         let handle = |body, _| author.handle(body);
-        let (answer, metrics) = batch::invoke(&raw(event), &author.queue, &self.clock, handle).await;
+        let (answer, metrics) =
+            batch::invoke(&raw(event), &author.queue, &self.clock, pending(), handle).await;
         (answer.expect("a batch never fails"), metrics)
     }
 }

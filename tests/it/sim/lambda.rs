@@ -4,7 +4,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -55,6 +55,8 @@ const DISPATCH_TIME_OUT: Ms = 30 * SECOND;
 const RECONCILE_TIME_OUT: Ms = 120 * SECOND;
 const WEBHOOK_TIME_OUT: Ms = 10 * SECOND;
 const AUTHOR_TIME_OUT: Ms = 30 * SECOND;
+/// `timing::LAST_CALL`: so long before that, a function gives up what it has not done.
+const LAST_CALL: Ms = 1_500;
 
 /// Processes of Lambda that are warm at a time, and invocations until one of them is new: far fewer than in Lambda, where one
 /// lives for hours, so that what a process remembers is forgotten now and then. Where nothing goes wrong, it lives on.
@@ -314,6 +316,11 @@ impl History {
             (world.now, time_out)
         };
         let deadline = time(now + time_out);
+        let world = Rc::clone(&self.world);
+        let time_is_up = poll_fn(move |_| {
+            let world = world.borrow();
+            if world.time_is_up.contains(&world.current) { Poll::Ready(()) } else { Poll::Pending }
+        });
         let future: Pin<Box<dyn Future<Output = Answer>>> = Box::pin(async move {
             let report = match which {
                 Which::Jobs => {
@@ -321,18 +328,18 @@ impl History {
                     let batch = &dispatcher.budget().await;
                     let read = |body: String| dispatcher.clock.body(&body);
                     let handle = |body, receives| dispatcher.handle(read(body), receives, batch);
-                    batch::process(&records, &flows.queue, &dispatcher.clock, handle).await
+                    batch::process(&records, &flows.queue, &dispatcher.clock, time_is_up, handle).await
                 }
                 Which::Lifecycle => {
                     let reconciler = &flows.reconciler;
                     let read = |body: String| reconciler.clock.body(&body);
                     let handle = |body, received| reconciler.handle(read(body), received, deadline);
-                    batch::process(&records, &flows.queue, &reconciler.clock, handle).await
+                    batch::process(&records, &flows.queue, &reconciler.clock, time_is_up, handle).await
                 }
                 Which::Author => {
                     let author = &flows.author;
                     let handle = |body, _receives| author.handle(body);
-                    batch::process(&records, &flows.queue, &author.clock, handle).await
+                    batch::process(&records, &flows.queue, &author.clock, time_is_up, handle).await
                 }
             };
             let failed = report.response.batch_item_failures;
@@ -414,6 +421,9 @@ impl History {
             };
             world.invoked.insert(id, by);
             world.after(time_out, Ev::TimeOut(id));
+            if let Trigger::Batch(..) = trigger {
+                world.after(time_out - LAST_CALL, Ev::TimeIsUp(id));
+            }
             world.now
         };
         if let Some(function) = trigger.function() {
@@ -429,7 +439,10 @@ impl History {
         let mut context = Context::from_waker(Waker::noop());
         if let Poll::Ready(answer) = invocation.future.as_mut().poll(&mut context) {
             let invocation = self.invocations.remove(&id).expect("it was polled");
-            self.world.borrow_mut().invoked.remove(&id);
+            let mut world = self.world.borrow_mut();
+            world.invoked.remove(&id);
+            world.time_is_up.remove(&id);
+            drop(world);
             self.finish(invocation, answer);
         }
     }

@@ -128,6 +128,8 @@ pub enum Ev {
     Effect(u64),
     Answer(u64),
     Die(u64),
+    /// What is left of a function's time is for its answer.
+    TimeIsUp(u64),
     TimeOut(u64),
     Started(u64),
     /// A container looks whether its runner has a job.
@@ -192,6 +194,8 @@ pub struct World {
     pub current: u64,
     /// Of invocations under way, which of [`super::report::BY`] they are.
     pub invoked: BTreeMap<u64, usize>,
+    /// Of those, the ones whose time is nearly over.
+    pub time_is_up: BTreeSet<u64>,
     pub digest: Digest,
     pub lines: Vec<(Ms, u64, String)>,
     pub stats: Stats,
@@ -252,6 +256,7 @@ impl World {
             last_call: 0,
             current: 0,
             invoked: BTreeMap::new(),
+            time_is_up: BTreeSet::new(),
             digest: Digest::new(),
             lines: Vec::new(),
             stats: Stats::default(),
@@ -400,6 +405,10 @@ impl World {
             Ev::Effect(call) => self.effect(call),
             Ev::Answer(call) => return self.answer(call),
             Ev::Die(invocation) => return Todo::Kill(invocation, "its process dies"),
+            Ev::TimeIsUp(invocation) => {
+                self.time_is_up.insert(invocation);
+                return Todo::Poll(invocation);
+            }
             Ev::TimeOut(invocation) => return Todo::Kill(invocation, "it runs into its time-out"),
             Ev::Started(task) => return self.started(task),
             Ev::Look(task) => self.looks(task),
@@ -548,6 +557,7 @@ fn fingerprint(event: &Ev) -> (u64, u64, u64) {
         Ev::Answer(call) => (7, *call, 0),
         Ev::Die(invocation) => (8, *invocation, 0),
         Ev::TimeOut(invocation) => (9, *invocation, 0),
+        Ev::TimeIsUp(invocation) => (31, *invocation, 0),
         Ev::Started(task) => (10, *task, 0),
         Ev::Look(task) => (26, *task, 0),
         Ev::Quit(task) => (27, *task, 0),
