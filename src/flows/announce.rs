@@ -7,6 +7,7 @@ use crate::{
     fargate::stop::Stop,
     flows::{
         cause::{Cause, replacement_delay},
+        last::given_up,
         reconcile::Reconciler,
         watch::{self, Looks},
     },
@@ -85,11 +86,7 @@ where
                 Link::NotOwed(why) => return Ok(Done::new(Metric::Settled, why)),
             }
         }
-        let reason = format!(
-            "MAX_ATTEMPTS: {} runners were started for job {job} and none took a job; the last one stopped: {why}; mend \
-             that, then send this message to the job queue",
-            self.max_attempts
-        );
+        let reason = given_up(self.max_attempts, job, why);
         tracing::error!(job = job.0, "{reason}");
         self.queue.reject(&replacement.to_body(), &reason).await?;
         self.tell_given_up(replacement).await;

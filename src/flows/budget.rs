@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     error::{CallError, Class},
-    flows::quota::Census,
+    flows::quota::{Census, wait_for_room},
     intake::classes::Classes,
     lambda::outcome::{Deferral, Outcome, Reason, Wait},
     ports::{Clock, StartTasks},
@@ -84,7 +84,7 @@ impl Budget {
             return Err(error.clone().into());
         }
         match self.room.get() {
-            Some(0) => Err(Outcome::deferred(Reason::MaxRunners, Wait::Backoff, "MAX_RUNNERS is reached")),
+            Some(0) => Err(Outcome::deferred(Reason::MaxRunners, wait_for_room(), "MAX_RUNNERS is reached")),
             room => {
                 self.room.set(room.map(|room| room - 1));
                 Ok(Slot(self))

@@ -28,7 +28,7 @@ use crate::{
     },
     lambda::{
         batch::Received,
-        outcome::{Handled, Outcome, Reason, Wait},
+        outcome::{Handled, Outcome, Reason, Rejection, Wait},
     },
     ports::{Clock, FindTasks, Github, Queue, StartTasks},
     protocol::{
@@ -85,7 +85,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         let (receives, asked_at) = (received.map(|it| it.times), received.and_then(|it| it.sent_at));
         match payload::read(&body) {
             Err(unreadable) => {
-                Handled { job: None, outcome: Outcome::Rejected(unreadable.to_string()), notice: None }
+                Handled { job: None, outcome: Outcome::rejected(unreadable.to_string()), notice: None }
             }
             Ok(Message::OtherEvent(what)) => {
                 Handled { job: None, outcome: Outcome::skipped(SkipReason::Event, what), notice: None }
@@ -93,14 +93,14 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Ok(Message::WorkflowJob(mut event)) => {
                 event.job.asked_at = asked_at;
                 self.memory.lives(event.job.id, &event.job.target);
-                let outcome = match budget.classes() {
-                    Ok(classes) => {
-                        let verdict = self.policy.judge(&event, self.clock.now(), classes);
-                        let asked = |choice: &Choice| self.asked(&event.job, choice, receives);
-                        self.serve(verdict, asked, &event.job, receives, budget).await
-                    }
-                    Err(outcome) => outcome,
+                let judge = |classes| self.policy.judge(&event, self.clock.now(), classes);
+                let verdict = match budget.classes().map(judge).and_then(|verdict| self.for_certain(verdict))
+                {
+                    Ok(verdict) => verdict,
+                    Err(outcome) => return doubtful(event.job, outcome),
                 };
+                let asked = |choice: &Choice| self.asked(&event.job, choice, receives);
+                let outcome = self.serve(verdict, asked, &event.job, receives, budget).await;
                 self.settled(event.job, outcome).await
             }
             Ok(Message::Replacement(replacement)) if replacement.last && self.github.is_none() => {
@@ -119,15 +119,14 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Ok(Message::Replacement(replacement)) => {
                 let let_in = replacement.let_in;
                 let mut job = Job { asked_at, ..replacement.into_job() };
-                let outcome = match self.find_place(&mut job).await {
-                    Ok(()) => match self.judge_own(&job, let_in, receives, budget).await {
-                        Ok(verdict) => {
-                            self.serve(verdict, |_| Asked::Announced, &job, receives, budget).await
-                        }
-                        Err(outcome) => outcome,
-                    },
-                    Err(error) => error.into(),
+                if let Err(error) = self.find_place(&mut job).await {
+                    return self.settled(job, error.into()).await;
+                }
+                let verdict = match self.judge_own(&job, let_in, receives, budget).await {
+                    Ok(verdict) => verdict,
+                    Err(outcome) => return doubtful(job, outcome),
                 };
+                let outcome = self.serve(verdict, |_| Asked::Announced, &job, receives, budget).await;
                 self.settled(job, outcome).await
             }
         }
@@ -158,7 +157,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         if let Some(skip) = self.policy.excludes_target(&job.target) {
             return Ok(Verdict::Skip(skip));
         }
-        let verdict = self.size(job, budget.classes()?);
+        let verdict = self.for_certain(self.size(job, budget.classes()?))?;
         if job.target.repository.is_none()
             && !let_in
             && receives.is_none_or(|receives| receives <= 2)
@@ -175,6 +174,16 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             };
         }
         Ok(verdict)
+    }
+
+    /// While the document is bad, another function may know a class that the job is for.
+    fn for_certain(&self, verdict: Verdict) -> Result<Verdict, Outcome> {
+        match (&verdict, self.document.doubt()) {
+            (Verdict::Skip(skip), Some(error)) if skip.reason == SkipReason::Labels => {
+                Err(until_a_good_one(&error))
+            }
+            _ => Ok(verdict),
+        }
     }
 
     fn size(&self, job: &Job, classes: Option<&Classes>) -> Verdict {
@@ -235,13 +244,8 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         budget: &Budget,
     ) -> Outcome {
         let choice = match verdict {
-            Verdict::Skip(skip) => {
-                return match self.document.doubt().filter(|_| skip.reason == SkipReason::Labels) {
-                    Some(error) => until_a_good_one(&error),
-                    None => Outcome::Skipped(skip),
-                };
-            }
-            Verdict::Reject(reason) => return Outcome::Rejected(reason),
+            Verdict::Skip(skip) => return Outcome::Skipped(skip),
+            Verdict::Reject(reason) => return Outcome::rejected(reason),
             Verdict::Run(choice) => choice,
         };
         let asked = asked(&choice);
@@ -306,12 +310,12 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
 
     /// What can never be done goes to the dead-letter queue, unless GitHub says that the job runs, or is over: then nobody
     /// needs it any more.
-    async fn rejected(&self, reason: String, job: &Job) -> Result<Outcome, CallError> {
+    async fn rejected(&self, rejection: Rejection, job: &Job) -> Result<Outcome, CallError> {
         if self.github.is_none() {
-            return Ok(Outcome::Rejected(reason));
+            return Ok(Outcome::Rejected(rejection));
         }
         Ok(match self.eyes()?.job(job).await? {
-            Owed::ToTheJob | Owed::Unsaid | Owed::HeldBack => Outcome::Rejected(reason),
+            Owed::ToTheJob | Owed::Unsaid | Owed::HeldBack => Outcome::Rejected(rejection),
             Owed::ToNobody(why) => Outcome::skipped(SkipReason::NotQueued, why),
             Owed::ToAnother | Owed::Unclear | Owed::TooFar => Outcome::skipped(
                 SkipReason::NotQueued,
@@ -323,7 +327,9 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     /// What became of the job's message; its author is told where that says something.
     async fn settled(&self, job: Job, outcome: Outcome) -> Handled {
         let outcome = match outcome {
-            Outcome::Rejected(reason) => self.rejected(reason, &job).await.unwrap_or_else(Outcome::from),
+            Outcome::Rejected(rejection) => {
+                self.rejected(rejection, &job).await.unwrap_or_else(Outcome::from)
+            }
             outcome => outcome,
         };
         let now = self.clock.now();
@@ -396,4 +402,9 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         let (pools, now) = (self.has_pools(), self.clock.now());
         Ok(Eyes { github: self.github()?, ecs: &self.ecs, memory, names, pools, now })
     }
+}
+
+/// Whether the job is this fleet's is not certain yet: its author is told nothing.
+fn doubtful(job: Job, outcome: Outcome) -> Handled {
+    Handled { job: Some(job), outcome, notice: None }
 }

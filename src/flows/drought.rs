@@ -1,4 +1,4 @@
-//! Where capacity was asked for in vain a moment ago: a mint, a RunTask and a DELETE for each job that waits would use
+//! Where RunTask was refused a moment ago, whatever the job: a mint, a RunTask and a DELETE for each job that waits would use
 //! up GitHub's limit for nothing; where the container mints, ECS's.
 
 use std::{cell::RefCell, collections::BTreeMap};
@@ -6,34 +6,92 @@ use std::{cell::RefCell, collections::BTreeMap};
 use time::OffsetDateTime;
 
 use crate::{
-    fargate::fleet::Capacity,
-    flows::plan::Plan,
-    lambda::outcome::{Deferral, Reason, Wait},
+    error::{CallError, Class},
+    flows::plan::{Market, Plan},
+    lambda::outcome::{Deferral, Outcome, Wait},
     protocol::timing,
 };
 
-/// What a process remembers of capacity.
+#[derive(Debug, Clone)]
+struct Refused {
+    /// When that was, or when somebody began to find out whether it is over.
+    at: OffsetDateTime,
+    why: CallError,
+}
+
+/// What a process remembers of refusals.
 #[derive(Debug, Default)]
-pub(crate) struct Drought(RefCell<BTreeMap<(Vec<Capacity>, String), OffsetDateTime>>);
+pub(crate) struct Drought(RefCell<BTreeMap<Market, Refused>>);
+
+/// Whoever asks a market after a refusal. If it comes to no answer, the next may ask at once.
+#[derive(Debug)]
+pub(crate) struct Asking<'a> {
+    drought: &'a Drought,
+    market: Market,
+    /// As it was before.
+    refused: Option<Refused>,
+}
 
 impl Drought {
-    /// Whether the plan's capacities may be asked for: one job a minute finds out whether there is some again.
-    pub(crate) fn may_ask(&self, plan: &Plan, now: OffsetDateTime) -> Result<(), Deferral> {
-        match self.0.borrow().get(&plan.market()) {
-            Some(since) if now - *since < timing::DROUGHT => Err(Deferral {
-                reason: Reason::NoCapacity,
-                wait: Wait::About(timing::DROUGHT * 2),
-                detail: "there was no capacity a moment ago: another job finds out when there is".into(),
-            }),
-            _ => Ok(()),
+    /// Whether the plan's capacities may be asked for: after a refusal, one job a minute finds out whether it is over.
+    pub(crate) fn may_ask(&self, plan: &Plan, now: OffsetDateTime) -> Result<Asking<'_>, Outcome> {
+        let (market, mut markets) = (plan.market(), self.0.borrow_mut());
+        let refused = match markets.get_mut(&market) {
+            Some(refused) if now - refused.at < timing::DROUGHT => return Err(put_off(&refused.why)),
+            Some(refused) => {
+                let before = refused.clone();
+                refused.at = now;
+                Some(before)
+            }
+            None => None,
+        };
+        Ok(Asking { drought: self, market, refused })
+    }
+}
+
+impl Asking<'_> {
+    /// What RunTask answered: `None`, a task was started.
+    pub(crate) fn answered(&mut self, refusal: Option<&CallError>, now: OffsetDateTime) {
+        let mut markets = self.drought.0.borrow_mut();
+        match refusal {
+            None => {
+                self.refused = None;
+                markets.remove(&self.market);
+            }
+            Some(why) if is_anybodys(why.class) => {
+                self.refused = None;
+                markets.insert(self.market.clone(), Refused { at: now, why: why.clone() });
+            }
+            // That was about this request alone, or no answer.
+            Some(_) => {}
         }
     }
+}
 
-    /// What RunTask answered.
-    pub(crate) fn note(&self, plan: &Plan, dry: bool, now: OffsetDateTime) {
-        match dry {
-            true => drop(self.0.borrow_mut().insert(plan.market(), now)),
-            false => drop(self.0.borrow_mut().remove(&plan.market())),
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if let Some(refused) = self.refused.take() {
+            self.drought.0.borrow_mut().insert(self.market.clone(), refused);
         }
+    }
+}
+
+/// Whether the next request would be refused as well.
+fn is_anybodys(class: Class) -> bool {
+    matches!(class, Class::NoCapacity | Class::OverQuota | Class::NeedsOperator)
+}
+
+/// It is counted as what it waits for.
+fn put_off(why: &CallError) -> Outcome {
+    match Outcome::from(why.clone()) {
+        Outcome::Deferred(deferral) => Outcome::Deferred(Deferral {
+            wait: Wait::About(timing::DROUGHT * 2),
+            detail: format!(
+                "a moment ago, and another job finds out whether it is over: {}",
+                deferral.detail
+            ),
+            ..deferral
+        }),
+        outcome => outcome,
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct Eyes<'a, G, E> {
 }
 
 impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
-    /// Who the runner of that job is owed to, as far as one GET tells, and the tags of the runner that the job got instead.
+    /// Who the runner of that job is owed to, as far as one GET tells.
     pub(crate) async fn job(&self, job: &Job) -> Result<Owed, CallError> {
         let Job { id, target, labels, .. } = job;
         if target.repository.is_none() {
@@ -163,14 +163,15 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
                 let is_another = tags.ran_job().is_some_and(|ran| ran != job);
                 return Ok(if is_another { Former::RanAnother } else { Former::RanAJob });
             }
-            // Of one that was started just now, GitHub may not show the registration yet.
-            let is_new =
-                task.created_at.is_some_and(|created_at| self.now - created_at < timing::UNTIL_SHOWN);
             if let Some(id) = tags.runner_id()
                 && task.live
-                && (is_new || self.github.runner(target, id).await?.is_some())
             {
-                return Ok(Former::Lives);
+                if task.created_at.is_some_and(|created_at| self.now - created_at < timing::UNTIL_SHOWN) {
+                    return Ok(Former::Young);
+                }
+                if self.github.runner(target, id).await?.is_some() {
+                    return Ok(Former::Lives);
+                }
             }
         }
         Ok(Former::Useless)

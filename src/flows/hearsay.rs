@@ -3,19 +3,22 @@
 
 use std::sync::Arc;
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::{
     error::CallError,
     fargate::tags::TaskTags,
-    flows::{chain::Debt, memory::Memory},
-    ids::{JobId, Purpose, RunId, RunnerNames},
+    flows::{cause::replacement, chain::Debt, memory::Memory},
+    ids::{JobId, Purpose, RunnerNames},
     intake::payload::{Job, Replacement},
     ports::{FindTasks, Task},
-    protocol::{books::target, debt::Owed, timing, told::Told},
+    protocol::{debt::Owed, timing, told::Told},
 };
 
-/// Where it is read.
+/// What was read so long ago is what the tags tell now.
+const NOW: Duration = Duration::SECOND;
+
+/// Reads the tags of all tasks, once for all who ask.
 #[derive(Debug)]
 pub(crate) struct Hearsay<'a, E> {
     pub(crate) ecs: &'a E,
@@ -27,14 +30,20 @@ pub(crate) struct Hearsay<'a, E> {
 impl<E: FindTasks> Hearsay<'_, E> {
     /// What they tell, or told a moment ago.
     pub(crate) async fn told(&self) -> Result<Arc<Told>, CallError> {
-        match self.memory.told(self.now - timing::TOLD) {
-            Some(told) => Ok(told),
-            None => self.read().await,
-        }
+        self.told_since(self.now - timing::TOLD).await
     }
 
     /// What they tell now.
     pub(crate) async fn read(&self) -> Result<Arc<Told>, CallError> {
+        self.told_since(self.now - NOW).await
+    }
+
+    async fn told_since(&self, since: OffsetDateTime) -> Result<Arc<Told>, CallError> {
+        // Of a batch that asks all at once, one reads.
+        let _turn = self.memory.reading.lock().await;
+        if let Some(told) = self.memory.told(since) {
+            return Ok(told);
+        }
         let (ended, live) = (self.ecs.ended_tasks(None).await?, self.ecs.live_tasks().await?);
         let told = Arc::new(Told::read(ended.iter().chain(&live), self.names));
         self.memory.heard(self.now, told.clone());
@@ -48,8 +57,7 @@ impl<E: FindTasks> Hearsay<'_, E> {
             Some(told) if told.knows(job.id) || !served => told,
             // Whoever asked a moment ago knew all of those that are over, and what lives is a small part of an hour's tasks.
             None if !served && self.is_news(job) => {
-                let told = Told::read(self.ecs.live_tasks().await?.iter(), self.names);
-                if !told.knows(job.id) {
+                if !self.live().await?.knows(job.id) {
                     return Ok((Owed::ToTheJob, None));
                 }
                 self.read().await?
@@ -64,6 +72,19 @@ impl<E: FindTasks> Hearsay<'_, E> {
                 None => (Owed::ToTheJob, None),
             },
         })
+    }
+
+    /// What those tell that live.
+    async fn live(&self) -> Result<Arc<Told>, CallError> {
+        let mut last = self.memory.live.lock().await;
+        if let Some((at, told)) = &*last
+            && self.now - *at < NOW
+        {
+            return Ok(told.clone());
+        }
+        let told = Arc::new(Told::read(self.ecs.live_tasks().await?.iter(), self.names));
+        *last = Some((self.now, told.clone()));
+        Ok(told)
     }
 
     /// Of a job whose runners others took again and again, it is worth knowing all.
@@ -83,12 +104,7 @@ pub(crate) fn is_served(task: &Task, job: JobId) -> bool {
 pub(crate) fn next_after(task: &Task, names: &RunnerNames) -> Option<Replacement> {
     let tags = TaskTags(&task.tags);
     match tags.purpose(names)? {
-        Purpose::Job(job, attempt) => Some(Replacement {
-            labels: tags.labels(),
-            run_id: tags.run_id().map(RunId),
-            run_attempt: tags.run_attempt(),
-            ..Replacement::new(job, attempt.next(), target(tags))
-        }),
+        Purpose::Job(job, attempt) => Some(replacement(job, attempt, tags.labels(), tags)),
         Purpose::Pool { .. } => None,
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         hearsay::Hearsay,
         watch::{self, Looks},
     },
-    ids::{Purpose, started_by},
+    ids::{JobId, Purpose, started_by},
     intake::{
         payload::{Job, Replacement},
         skip::SkipReason,
@@ -27,7 +27,7 @@ use crate::{
 };
 
 impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, Q, C> {
-    /// Another look at the job's last runner is owed, whatever becomes of this function.
+    /// Another look at the job's last runner is owed. A function that ends before this is followed by its own message.
     pub(crate) async fn look_again_at_the_last(&self, job: &Job) -> Result<(), CallError> {
         // Without a job queue of our own, none is followed by another either.
         if !self.queue.can_announce() {
@@ -96,10 +96,10 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             return Ok(done("the job has a runner, or is over"));
         }
         let why = task.stop.as_ref().map(Stop::why).unwrap_or_default();
-        let reason = given_up(self.max_attempts, job, &why);
+        let reason = given_up(self.max_attempts, job.id, &why);
         tracing::error!(job = job.id.0, "{reason}");
         if !self.queue.can_reject() {
-            return Ok(Outcome::Rejected(reason));
+            return Ok(Outcome::rejected(reason));
         }
         // Not this message: whoever sends the letter to the job queue wants another runner.
         let next = Replacement { attempt: job.attempt.next(), ..replacement_of(job) };
@@ -108,7 +108,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     }
 }
 
-fn replacement_of(job: &Job) -> Replacement {
+pub(crate) fn replacement_of(job: &Job) -> Replacement {
     Replacement {
         labels: job.labels.clone(),
         run_id: job.run_id,
@@ -118,11 +118,10 @@ fn replacement_of(job: &Job) -> Replacement {
 }
 
 /// What the letter says of a job that is given up.
-pub(crate) fn given_up(max_attempts: u32, job: &Job, why: &str) -> String {
+pub(crate) fn given_up(max_attempts: u32, job: JobId, why: &str) -> String {
     format!(
-        "MAX_ATTEMPTS: {max_attempts} runners were started for job {} and none took a job; the last one stopped: {why}; \
-         mend that, then send this message to the job queue",
-        job.id
+        "MAX_ATTEMPTS: {max_attempts} runners were started for job {job} and none took a job; the last one stopped: {why}; \
+         mend that, then send this message to the job queue"
     )
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use time::{Duration, OffsetDateTime};
+use tokio::sync::Mutex;
 
 use crate::{
     flows::{drought::Drought, quota::Ledger, watch::Watch},
@@ -36,6 +37,10 @@ pub struct Memory {
     tasks: RefCell<BTreeMap<JobId, Task>>,
     /// What the tags of all tasks told, and when.
     told: RefCell<Option<(OffsetDateTime, Arc<Told>)>>,
+    /// Held by whoever reads those.
+    pub(crate) reading: Mutex<()>,
+    /// What the tags of the live ones told, and when; held by whoever reads them.
+    pub(crate) live: Mutex<Option<(OffsetDateTime, Arc<Told>)>>,
     /// Tasks that have ended, and were followed up.
     followed: RefCell<BTreeSet<TaskArn>>,
     counts: RefCell<BTreeMap<Metric, u64>>,

@@ -6,9 +6,10 @@ use crate::{
     fargate::{
         fleet::{Capacity, Fleet, Network},
         request::{Identity, TaskRequest},
+        size::Size,
         tags,
     },
-    ids::{Attempt, Purpose, RunId, RunnerId, RunnerNames},
+    ids::{Attempt, Purpose, RunId, RunnerId, RunnerNames, fnv1a},
     intake::{
         classes::{Choice, RunnerClass},
         labels::{Architecture, CapacityLabel, Sizing},
@@ -39,6 +40,9 @@ pub struct Plan {
     class: Option<Arc<RunnerClass>>,
     network: Option<Network>,
 }
+
+/// What tasks compete for: capacities, task definition, size, and the network, which is the class's.
+pub(crate) type Market = (Vec<Capacity>, String, Option<Size>, Option<String>);
 
 /// The slots from here on are not the sweep's.
 pub(crate) const FIRST_PROBE: u32 = 1_000_000;
@@ -109,11 +113,10 @@ impl Plan {
         Plan { failures, ..self }
     }
 
-    /// The same runner as one of the warm pool: whoever takes it, nobody is owed another. All of one minute have one
-    /// name.
+    /// The same runner as one of the warm pool: whoever takes it, nobody is owed another. All of one minute and one task
+    /// definition have one name.
     pub(crate) fn as_probe(&self, minute: u64) -> Plan {
-        let is_arm64 = self.sizing.architecture == Some(Architecture::Arm64);
-        let slot = FIRST_PROBE + u32::from(is_arm64);
+        let slot = FIRST_PROBE + (fnv1a(self.task_definition.bytes()) % u64::from(FIRST_PROBE)) as u32;
         Plan { purpose: Purpose::Pool { window: minute, slot }, ..self.clone() }
     }
 
@@ -133,8 +136,9 @@ impl Plan {
     }
 
     /// What the task competes for.
-    pub(crate) fn market(&self) -> (Vec<Capacity>, String) {
-        (self.capacities.clone(), self.task_definition.clone())
+    pub(crate) fn market(&self) -> Market {
+        let class = self.class().map(|class| class.name.clone());
+        (self.capacities.clone(), self.task_definition.clone(), self.sizing.size, class)
     }
 
     /// The name of the registration.
@@ -167,7 +171,7 @@ impl Plan {
     fn client_token(&self, capacity: &Capacity) -> String {
         match (capacity, capacity.provider()) {
             // A name may be longer than a token.
-            (Capacity::Named(name), _) => format!("{}-{:016x}", self.purpose.token(), fnv1a(name)),
+            (Capacity::Named(name), _) => format!("{}-{:016x}", self.purpose.token(), fnv1a(name.bytes())),
             (_, Some(provider)) => format!("{}-{provider}", self.purpose.token()),
             (_, None) => self.purpose.token(),
         }
@@ -204,11 +208,6 @@ impl Plan {
         .filter_map(|(key, value)| Some((key.to_owned(), tags::value(&value?))))
         .collect()
     }
-}
-
-fn fnv1a(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn task_definition(sizing: Sizing, fleet: &Fleet) -> String {

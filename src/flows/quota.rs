@@ -192,9 +192,14 @@ impl Census {
     }
 }
 
+/// For what may have room again at any moment.
+pub(crate) fn wait_for_room() -> Wait {
+    Wait::BackoffUpTo(LONGEST_WAIT)
+}
+
 fn deferred(limit: &Limit, urgent: bool) -> Outcome {
-    let longest = if urgent { LONGEST_URGENT_WAIT } else { LONGEST_WAIT };
-    Outcome::deferred(Reason::Quota, Wait::BackoffUpTo(longest), limit.what.clone())
+    let wait = if urgent { Wait::BackoffUpTo(LONGEST_URGENT_WAIT) } else { wait_for_room() };
+    Outcome::deferred(Reason::Quota, wait, limit.what.clone())
 }
 
 fn crowded(limit: &Limit) -> Outcome {

@@ -110,7 +110,7 @@ where
         deadline: OffsetDateTime,
     ) -> Handled {
         let (job, outcome) = match lifecycle::read(&body) {
-            Err(unreadable) => (None, Ok(Outcome::Rejected(unreadable.to_string()))),
+            Err(unreadable) => (None, Ok(Outcome::rejected(unreadable.to_string()))),
             Ok(Lifecycle::Other(what)) => (None, Ok(Outcome::skipped(SkipReason::Event, what))),
             Ok(Lifecycle::Job(event)) => (Some(event.job.clone()), self.job(&event, received).await),
             Ok(Lifecycle::TaskStopped(task)) => (None, self.task_stopped(&task, received).await),

@@ -10,14 +10,19 @@ use crate::{
         budget::Budget,
         chain::Debt,
         dispatch::Dispatcher,
+        drought::Asking,
         eyes,
         hands::{discard, run_task, spend_by_name},
         hearsay::{Hearsay, is_served},
+        last::replacement_of,
         plan::Plan,
     },
     ids::{Attempt, Purpose, RunnerId, started_by},
-    intake::{payload::Job, skip::SkipReason},
-    lambda::outcome::{Done, Outcome, Reason, Wait},
+    intake::{
+        payload::{Job, Replacement},
+        skip::SkipReason,
+    },
+    lambda::outcome::{Done, Outcome, Reason, Rejection, Wait},
     ports::{
         Clock, Deleted, FindTasks, Github, JitConfig, Minted, Queue, RunTask, StartTasks, Started, Task,
         TaskArn,
@@ -38,6 +43,8 @@ struct Seen {
     former: Vec<TaskArn>,
     /// One of the job's own tasks says that it has a runner, or is over.
     served: bool,
+    /// The attempt has had its task, after as many that died as there may be.
+    last: bool,
     started: Option<(Started, Capacity)>,
     error: Option<CallError>,
 }
@@ -58,9 +65,10 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         if self.github.is_some() {
             budget.may_mint(self.clock.now())?;
         }
-        if let Err(later) = self.memory.drought.may_ask(&plan, self.clock.now()) {
-            return Ok(Outcome::Deferred(later));
-        }
+        let mut asking = match self.memory.drought.may_ask(&plan, self.clock.now()) {
+            Ok(asking) => asking,
+            Err(later) => return Ok(later),
+        };
         if let Some(later) = self.held_up(case.asked, &plan).await? {
             return Ok(later);
         }
@@ -68,10 +76,6 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         loop {
             match start(&case) {
                 Step::Look(look) => self.look(look, &mut case, job, &plan, &mut seen).await?,
-                // One GET told that it is another's, and not whose.
-                Step::Do(Deed::Forward) if seen.debt.is_none() && self.github.is_some() => {
-                    self.look(Look::Debt, &mut case, job, &plan, &mut seen).await?;
-                }
                 Step::Do(Deed::NextAttempt) => {
                     case.advance();
                     plan = plan.with_attempt(case.attempt);
@@ -85,7 +89,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 }
                 Step::Do(Deed::RunTask) => {
                     let plan = plan.clone().with_failures(case.failures());
-                    case.launched(self.run_task(&plan, &mut seen).await?);
+                    case.launched(self.run_task(&plan, &mut asking, &mut seen).await?);
                 }
                 Step::Do(Deed::Mint) => case.named(self.mint(case.now.name, &plan, &mut seen, budget).await?),
                 Step::Do(Deed::Spend) => case.named(self.spend(&plan, seen.holder).await?),
@@ -95,13 +99,26 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                     }
                     case.named(Name::GivenBack);
                 }
-                Step::End(End::Started) if self.github.is_none() && case.failures() + 1 >= case.most => {
-                    self.look_again_at_the_last(&Job { attempt: case.attempt, ..job.clone() }).await?;
-                    return self.end(End::Started, &plan, seen);
+                Step::End(End::GivenUp) => return Ok(exhausted(self.max_attempts, job, case.attempt)),
+                Step::End(end) => {
+                    if self.is_to_look_again(end, &case, &seen) {
+                        self.look_again_at_the_last(&Job { attempt: case.attempt, ..job.clone() }).await?;
+                    }
+                    return self.end(end, &plan, seen);
                 }
-                Step::End(end) => return self.end(end, &plan, seen),
             }
         }
+    }
+
+    /// Container-minted: whether this message started the job's last runner. It may have been received before, and have ended
+    /// before it left another one.
+    fn is_to_look_again(&self, end: End, case: &Case, seen: &Seen) -> bool {
+        let is_last = match end {
+            End::Started => case.failures() + 1 >= case.most,
+            End::Duplicate(_) => !case.first && seen.last,
+            _ => false,
+        };
+        self.github.is_none() && is_last
     }
 
     /// The attempt, this or a later one, of which a task lives.
@@ -112,6 +129,13 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Purpose::Job(_, attempt) if attempt >= from => Some(attempt),
             _ => None,
         })
+    }
+
+    /// Whether one of them is of this attempt, and the last that there may be.
+    fn is_last(&self, tasks: &[Task], case: &Case) -> bool {
+        let of_this = |tags: &TaskTags| matches!(tags.purpose(&self.policy.names), Some(Purpose::Job(_, attempt)) if attempt == case.attempt);
+        let mut its = tasks.iter().map(|task| TaskTags(&task.tags)).filter(of_this);
+        its.any(|tags| tags.failures() + 1 >= case.most)
     }
 
     async fn look(
@@ -149,12 +173,14 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Look::Tasks => {
                 let tasks = self.ecs.tasks_started_by(&started_by(job.id)).await?;
                 seen.served |= tasks.iter().any(|task| is_served(task, job.id));
+                seen.last |= self.is_last(&tasks, case);
                 case.crew = Some(self.crew_of(&tasks, case.attempt));
             }
             Look::Crew => case.crew = Some(self.eyes()?.crew(&plan.target, job.id, case.attempt).await?),
             Look::Stopped => {
                 let tasks = self.ecs.ended_tasks(Some(&started_by(job.id))).await?;
                 seen.served |= tasks.iter().any(|task| is_served(task, job.id));
+                seen.last |= self.is_last(&tasks, case);
                 case.ended = Some(eyes::past(&tasks, &self.policy.names, job.id));
             }
             Look::Holder => {
@@ -201,12 +227,15 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         })
     }
 
-    async fn run_task(&self, plan: &Plan, seen: &mut Seen) -> Result<Launch, CallError> {
-        let answer = run_task(&self.ecs, &self.fleet.container, plan, seen.registration.as_ref()).await;
-        let dry = matches!(&answer, Err(error) if error.class == Class::NoCapacity);
-        self.memory.drought.note(plan, dry, self.clock.now());
-        match answer {
+    async fn run_task(
+        &self,
+        plan: &Plan,
+        asking: &mut Asking<'_>,
+        seen: &mut Seen,
+    ) -> Result<Launch, CallError> {
+        match run_task(&self.ecs, &self.fleet.container, plan, seen.registration.as_ref()).await {
             Ok((RunTask::Started(task), capacity)) => {
+                asking.answered(None, self.clock.now());
                 self.memory.ledger.note(plan, &task.arn, self.clock.now());
                 seen.started = Some((task, capacity));
                 Ok(Launch::Started)
@@ -218,6 +247,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             // Perhaps the task was started. The next delivery finds out, by the registration's name.
             Err(error) if error.class == Class::Unknown => Err(error),
             Err(error) => {
+                asking.answered(Some(&error), self.clock.now());
                 seen.error = Some(error);
                 Ok(Launch::Failed)
             }
@@ -244,13 +274,12 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 "GitHub does not say yet who needs the runner",
             ),
             (End::Forwarded, ..) => Outcome::skipped(SkipReason::Forwarded, forwarded(seen.debt)),
-            (End::GivenUp, ..) => exhausted(self.max_attempts),
             (End::Started, Some((started, capacity)), _) => {
                 let class = plan.class().map(|class| format!(" of class {}", class.name)).unwrap_or_default();
                 Done::started(format!("{}{class} on {capacity}", plan.runner_name()), started).into()
             }
             (End::Error, _, Some(error)) => return Err(error),
-            (End::Started | End::Error, ..) => {
+            (End::Started | End::Error | End::GivenUp, ..) => {
                 return Err(CallError::new(Class::Unknown, "RunTask left neither a task nor an error"));
             }
         })
@@ -267,9 +296,12 @@ fn forwarded(debt: Option<Debt>) -> String {
     }
 }
 
-fn exhausted(max_attempts: u32) -> Outcome {
-    Outcome::Rejected(format!(
+/// Not this message: whoever sends the letter to the job queue wants another runner.
+fn exhausted(max_attempts: u32, job: &Job, attempt: Attempt) -> Outcome {
+    let next = Replacement { attempt: attempt.next(), ..replacement_of(job) };
+    let reason = format!(
         "MAX_ATTEMPTS: {max_attempts} runners were started for this job and none took a job; see why their \
          tasks stopped, then send this message to the job queue again"
-    ))
+    );
+    Outcome::Rejected(Rejection { reason, letter: Some(next.to_body()) })
 }

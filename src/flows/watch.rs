@@ -3,6 +3,7 @@
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use time::OffsetDateTime;
+use tokio::sync::Mutex;
 
 use crate::{
     error::CallError,
@@ -24,7 +25,11 @@ const MOST_ASKED: usize = 10;
 
 /// What a process has seen of its fleet's health, by the task definition.
 #[derive(Debug, Default)]
-pub(crate) struct Watch(RefCell<BTreeMap<String, Seen>>);
+pub(crate) struct Watch {
+    seen: RefCell<BTreeMap<String, Seen>>,
+    /// Held by whoever looks: of a batch that asks all at once, one does.
+    turn: Mutex<()>,
+}
 
 #[derive(Debug, Clone, Default)]
 struct Seen {
@@ -55,7 +60,8 @@ impl Watch {
         looks: &Looks<'_, G, E>,
         definition: &str,
     ) -> Option<Outbreak> {
-        let mut seen = self.0.borrow().get(definition).cloned().unwrap_or_default();
+        let _turn = self.turn.lock().await;
+        let mut seen = self.seen.borrow().get(definition).cloned().unwrap_or_default();
         if let Some(at) = seen.at {
             let good_for = if seen.outbreak.is_some() { Some(timing::WATCH) } else { looks.good_for };
             if good_for.is_none_or(|good_for| looks.now - at < good_for) {
@@ -73,7 +79,7 @@ impl Watch {
         seen.at = Some(looks.now);
         let found = seen.outbreak.clone();
         // Another message may have let a probe go meanwhile.
-        let mut watch = self.0.borrow_mut();
+        let mut watch = self.seen.borrow_mut();
         let tried = watch.get(definition).and_then(|now| now.tried);
         watch.insert(definition.to_owned(), Seen { tried, ..seen });
         found
@@ -87,7 +93,7 @@ impl Watch {
     ) -> Result<Start, Deferral> {
         let definition = plan.definition();
         let Some(outbreak) = self.outbreak(looks, definition).await else { return Ok(Start::AsEver) };
-        let mut watch = self.0.borrow_mut();
+        let mut watch = self.seen.borrow_mut();
         let seen = watch.entry(definition.to_owned()).or_default();
         let last = outbreak.newest.max(seen.tried);
         if last.is_some_and(|last| looks.now - last < timing::PROBE) {

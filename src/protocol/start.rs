@@ -106,6 +106,8 @@ pub enum Former {
     RanAnother,
     /// It lives, and its registration is there.
     Lives,
+    /// It was started just now. Its registration is gone, since ours has the name; whether it ran a job is told soon.
+    Young,
     /// Neither: it is of no use to the job.
     Useless,
 }
@@ -148,8 +150,6 @@ pub struct Case {
     pub several: bool,
     /// The attempt at hand.
     pub attempt: Attempt,
-    /// Whether it is a later one than was asked for.
-    pub begun: bool,
     /// `MAX_ATTEMPTS`: so many may die.
     pub most: u32,
     /// The job at the end of the chain was announced in this one's place.
@@ -177,7 +177,6 @@ impl Case {
             patient: receives.is_some_and(|receives| receives <= UNCLEAR_RECEIVES),
             several: false,
             attempt,
-            begun: false,
             most,
             forwarded: false,
             far: false,
@@ -227,7 +226,6 @@ impl Case {
     pub fn advance(&mut self) {
         self.useless += u32::from(self.now.launch != Launch::Untried);
         self.attempt = self.attempt.next();
-        self.begun = true;
         self.now = Try::default();
     }
 }
@@ -422,6 +420,8 @@ table! {
         (.., Conflict(Some(Former::RanAJob)))       => Step::End(Duplicate(RAN_A_JOB));
     "It is there.":
         (.., Conflict(Some(Former::Lives)))         => Step::End(Duplicate(TASK_IS_THERE));
+    "It was started just now, and its registration is gone: whether a job ran on it is told soon.":
+        (.., Conflict(Some(Former::Young)))         => Step::End(InFlight);
     "It is over, and another job had it, or none.":
         (.., Conflict(Some(Former::Useless | Former::RanAnother))) => next(c);
 }

@@ -1,5 +1,7 @@
 //! Batches: every record by itself.
 
+use std::future::{pending, ready};
+
 use expect_test::expect;
 use gha_fargate_runners::{
     intake::skip::{Skip, SkipReason},
@@ -14,7 +16,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::{CONTAINER_MINTED, LABELS, dispatch, dispatch_again, live_tasks};
 use crate::{
     fleet::Fleet,
-    http::{DEAD_LETTERS, JOB_QUEUE, Op, World},
+    http::{DEAD_LETTERS, JOB_QUEUE, OWNER, Op, REPOSITORY, World},
     model::ecs::Supply,
 };
 
@@ -109,6 +111,51 @@ async fn without_a_dead_letter_queue_the_queues_own_redrive_takes_it() {
     world.finish();
 }
 
+/// Its letter asks for another runner, and not for the one that is over.
+#[tokio::test]
+async fn the_letter_of_a_job_that_is_given_up_starts_another_runner() {
+    let world = World::start();
+    let fleet = Fleet::with(&world, &[("MAX_ATTEMPTS", "1")]).await;
+    let job = world.queue_job(&LABELS);
+    assert_eq!(dispatch(&world, &fleet, &[world.queued(job)]).await, 0);
+    world.boot();
+    world.kill_task(1, "EssentialContainerExited", "Essential container in task exited", Some(139));
+    let again = json!({"replacement": {"job_id": job, "attempt": 1, "labels": LABELS, "owner": OWNER,
+        "repository": REPOSITORY}});
+    assert_eq!(dispatch(&world, &fleet, &[again.to_string()]).await, 0);
+    let (letter, reason) = world.letters(DEAD_LETTERS).remove(0);
+    assert!(reason.is_some_and(|reason| reason.contains("MAX_ATTEMPTS: 1")));
+    assert_eq!(dispatch(&world, &fleet, &[letter]).await, 0);
+    assert_eq!(live_tasks(&world), 1, "{}", world.books());
+    world.boot();
+    world.assign();
+    world.finish_job(job);
+    world.finish();
+}
+
+/// Nine jobs have their runners; the tenth comes again, and not all ten.
+#[tokio::test]
+async fn a_slow_service_is_one_records_failure() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    let bodies = ["good", "slow", "good"].map(str::to_owned);
+    let batch = world.deliver(&bodies);
+    let event = RawValue::from_string(batch.to_string()).expect("JSON");
+    let handle = async |body: String, _| {
+        if body == "slow" {
+            pending::<()>().await;
+        }
+        let skip = Skip::new(SkipReason::Event, "nothing to do");
+        Handled { job: None, outcome: Outcome::Skipped(skip), notice: None }
+    };
+    let queue = &fleet.dispatcher.queue;
+    let (answer, metrics) = batch::invoke(&event, queue, &world.clock(), ready(()), handle).await;
+    let want = json!([{"itemIdentifier": batch["Records"][1]["messageId"]}]);
+    assert_eq!(answer.expect("an answer")["batchItemFailures"], want);
+    assert_eq!((metrics.get(Metric::Skipped), metrics.get(Metric::DeferredUnavailable)), (2, 1));
+    world.finish();
+}
+
 #[tokio::test]
 async fn a_panic_is_one_records_failure() {
     let world = World::start();
@@ -120,7 +167,8 @@ async fn a_panic_is_one_records_failure() {
         let skip = Skip::new(SkipReason::Event, "nothing to do");
         Handled { job: None, outcome: Outcome::Skipped(skip), notice: None }
     };
-    let (answer, metrics) = batch::invoke(&batch, &fleet.dispatcher.queue, &world.clock(), handle).await;
+    let (answer, metrics) =
+        batch::invoke(&batch, &fleet.dispatcher.queue, &world.clock(), pending(), handle).await;
     let failures = answer.expect("an answer")["batchItemFailures"].as_array().map(Vec::len);
     assert_eq!(failures, Some(1));
     assert_eq!((metrics.get(Metric::Skipped), metrics.get(Metric::DeferredPanic)), (2, 1));

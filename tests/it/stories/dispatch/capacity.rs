@@ -49,6 +49,42 @@ async fn all_are_dry_so_the_job_waits_and_leaves_no_registration() {
     world.finish();
 }
 
+/// Capacity is of a size, and each refusal costs GitHub's limit a mint and a DELETE.
+#[tokio::test]
+async fn where_runtask_was_refused_a_moment_ago_no_other_job_is_minted_for() {
+    for code in ["RESOURCE:CPU", "AccessDeniedException"] {
+        let world = World::start();
+        let fleet = Fleet::new(&world).await;
+        let fail = world.fail(Op::RunTask).times(2);
+        if code.contains(':') {
+            fail.failures(code)
+        } else {
+            fail.before().aws(code)
+        };
+        let big = ["self-hosted", "fargate", "cpu=16", "ram=64"];
+        let queue = |labels: &[&str]| world.queued(world.queue_job(labels));
+        assert_eq!(dispatch(&world, &fleet, &[queue(&big)]).await, 1);
+        world.take_calls();
+        // All ten wait, and nobody is asked; another size has a market of its own.
+        let bodies: Vec<String> = (0..9).map(|_| queue(&big)).collect();
+        assert_eq!(dispatch(&world, &fleet, &bodies).await, 9);
+        assert_eq!(world.take_calls().tally(), "9 ChangeMessageVisibility", "{code}");
+        // A minute later one of them finds out that it is so still.
+        world.advance(time::Duration::minutes(5));
+        assert_eq!(dispatch_again(&world, &fleet).await, 10);
+        assert_eq!(world.take_calls().count(Op::RunTask), 1, "{code}");
+        assert_eq!(dispatch(&world, &fleet, &[queue(&LABELS)]).await, 0, "{code}");
+        assert_eq!(live_tasks(&world), 1);
+        // And then that it is over.
+        world.advance(time::Duration::minutes(5));
+        dispatch_again(&world, &fleet).await;
+        world.advance(time::Duration::minutes(5));
+        dispatch_again(&world, &fleet).await;
+        assert_eq!((live_tasks(&world), registrations(&world)), (11, 11), "{code}");
+        world.finish();
+    }
+}
+
 #[tokio::test]
 async fn no_instance_has_room_for_minutes_so_the_job_waits_and_is_started_then() {
     let world = World::start();

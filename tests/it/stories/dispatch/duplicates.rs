@@ -2,7 +2,7 @@
 
 use time::Duration;
 
-use super::{CONTAINER_MINTED, LABELS, dispatch, dispatch_again, live_tasks};
+use super::{CONTAINER_MINTED, LABELS, dispatch, dispatch_again, live_tasks, registrations};
 use crate::{
     fleet::Fleet,
     http::{Op, World},
@@ -19,6 +19,30 @@ async fn the_same_batch_twice_starts_each_job_once() {
         assert_eq!(live_tasks(&world), 10);
         world.finish();
     }
+}
+
+/// The registration of a task that was started a moment ago is gone, or ours could not have its name.
+#[tokio::test]
+async fn a_young_task_without_its_registration_is_not_taken_for_the_job_s_runner() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    let job = world.queue_job(&LABELS);
+    assert_eq!(dispatch(&world, &fleet, &[world.queued(job)]).await, 0);
+    let (scope, now) = (crate::model::github::Scope::organization(crate::http::OWNER), world.now());
+    let registration = world.github().runners().next().map(|runner| runner.id).expect("one");
+    world.github().delete(&scope, registration, now);
+    assert_eq!(dispatch(&world, &fleet, &[world.queued(job)]).await, 1, "its message is no more than that");
+    // Its own registration gone, the runner ends; the next attempt follows.
+    world.kill_task(1, "EssentialContainerExited", "Essential container in task exited", Some(1));
+    for _ in 0..3 {
+        world.advance(time::Duration::minutes(2));
+        dispatch_again(&world, &fleet).await;
+    }
+    assert_eq!((live_tasks(&world), registrations(&world)), (1, 1), "{}", world.books());
+    world.boot();
+    world.assign();
+    world.finish_job(job);
+    world.finish();
 }
 
 #[tokio::test]

@@ -227,6 +227,49 @@ async fn a_job_whose_runners_end_without_it_again_and_again_is_given_up_with_the
     }
 }
 
+/// The function ends between RunTask and the message that it leaves about the last runner.
+#[tokio::test]
+async fn a_job_is_given_up_also_where_the_function_died_after_its_last_runner_was_started() {
+    for fault in [Op::RunTask, Op::SendMessage] {
+        let story = Story::with(&[("GITHUB_SECRET_ARN", ""), ("MAX_ATTEMPTS", "1")]).await;
+        let job = story.world.queue_job(&LABELS);
+        story.world.fail(fault).once().after().drop_connection();
+        story.world.send(JOB_QUEUE, &[story.world.queued(job)]);
+        for _ in 0..2 {
+            story.dispatch_announced().await;
+        }
+        assert_eq!(story.live(), 1, "{fault:?}");
+        story.ends_and_is_told(EXITED, Some(84)).await;
+        for _ in 0..12 {
+            story.dispatch_announced().await;
+        }
+        assert!(!story.letters().is_empty(), "{fault:?}: nobody knows of the job any more");
+        assert_eq!((story.live(), story.count(Op::RunTask)), (0, 1), "{fault:?}");
+        story.cancel(job);
+        story.end();
+    }
+}
+
+/// What an hour's tasks tell is read once, however many ask at once.
+#[tokio::test]
+async fn ten_announcements_read_the_fleet_once() {
+    let story = without_credentials().await;
+    let announced = |job: u64| {
+        json!({"replacement": {"job_id": job, "attempt": 2, "labels": LABELS, "owner": OWNER, "repository": REPOSITORY}})
+            .to_string()
+    };
+    let bodies: Vec<String> = (0..10).map(|_| announced(story.world.queue_job(&LABELS))).collect();
+    story.world.send(JOB_QUEUE, &bodies);
+    story.dispatch_announced().await;
+    assert_eq!(story.live(), 10);
+    // Each asks for its own tasks, live and ended; all together for all of them, and whether the fleet is well.
+    assert_eq!(story.count(Op::ListTasks), 10 + 10 + 2 + 1);
+    for task in 1..=10 {
+        run_in(&story, task, task);
+    }
+    story.end();
+}
+
 /// A job that had its runner, or was cancelled, is owed no other: as long as somebody tells.
 #[tokio::test]
 async fn a_runner_is_not_followed_when_its_job_is_over() {

@@ -1,7 +1,9 @@
 //! All runners die, whatever the job.
 
+use super::LABELS;
 use super::{Metric, Op, Story};
-use crate::http::DEAD_LETTERS;
+use crate::http::{DEAD_LETTERS, JOB_QUEUE};
+use serde_json::json;
 use time::Duration;
 
 const EXITED: &str = "Essential container in task exited";
@@ -101,6 +103,32 @@ async fn a_probe_that_crashes_is_followed_by_another_and_one_that_works_is_seen_
         story.world.finish_job(job);
     }
     story.end();
+}
+
+/// Each definition's runners die of something else, and what has mended one is found out without the other.
+#[tokio::test]
+async fn each_task_definition_has_a_probe_of_its_own() {
+    let classes = json!({"version": 1, "classes": [{"name": "usual", "labels": ["fargate"]},
+        {"name": "big", "labels": ["big"], "task_definition": "big-runner"}]});
+    let story = Story::with(&[("RUNNER_CLASSES", &classes.to_string())]).await;
+    story.world.ecs().definitions.insert("big-runner".to_owned(), (1, vec!["runner".to_owned()]));
+    for labels in [&LABELS[..], &["self-hosted", "big"]] {
+        let jobs: Vec<String> = (0..3).map(|_| story.world.queued(story.world.queue_job(labels))).collect();
+        story.world.send(JOB_QUEUE, &jobs);
+        story.dispatch_announced().await;
+    }
+    story.all_die(Some(139)).await;
+    story.world.advance(Duration::minutes(4));
+    story.dispatch_announced().await;
+    let names = story.live_names();
+    assert_eq!(names.len(), 2, "{names:?}");
+    for name in &names {
+        assert!(name.contains("-pool-"), "{names:?}");
+    }
+    for job in 1..=6 {
+        story.cancel(job);
+    }
+    story.world.finish();
 }
 
 /// One job's runners die again and again; those of the others live.
