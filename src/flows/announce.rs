@@ -39,7 +39,8 @@ where
         cause: Cause<'_>,
     ) -> Result<Done, CallError> {
         let (job, why) = (replacement.job_id, cause.why);
-        if let Some(fix) = self.fix(&cause).await {
+        let fix = self.fix(&cause).await;
+        if let Ok(Some(fix)) = &fix {
             tracing::error!(job = job.0, attempt = replacement.attempt.0, why, "{fix}; the job waits");
             self.queue.announce(&replacement.to_body(), replacement_delay(replacement.attempt)).await?;
             let done = Done::new(Metric::Replaced, format!("job {job} waits: {fix}"));
@@ -48,6 +49,7 @@ where
         let is_failure = cause.stop.is_none_or(Stop::may_be_the_job_s);
         match cause.failures_of(job, &self.policy.names) {
             Some(failures) if is_failure && failures + 1 >= self.max_attempts => {
+                fix?;
                 self.give_up(replacement, why).await
             }
             _ => self.announce(replacement, why).await,
@@ -107,16 +109,17 @@ where
         }
     }
 
-    /// How the installation is to be mended, when it is its fault and not the job's.
-    async fn fix(&self, cause: &Cause<'_>) -> Option<String> {
+    /// How the installation is to be mended, when it is its fault and not the job's. An error: whose it is, is not known.
+    async fn fix(&self, cause: &Cause<'_>) -> Result<Option<String>, CallError> {
         if let Some(fix) = cause.stop.and_then(Stop::fix) {
-            return Some(fix.to_owned());
+            return Ok(Some(fix.to_owned()));
         }
-        self.outbreak(&cause.task?.definition).await.map(|outbreak| watch::said(&outbreak))
+        let Some(task) = cause.task else { return Ok(None) };
+        Ok(self.outbreak(&task.definition).await?.map(|outbreak| watch::said(&outbreak)))
     }
 
     /// Whether runners of that task definition die whatever the job.
-    pub(crate) async fn outbreak(&self, definition: &str) -> Option<Outbreak> {
+    pub(crate) async fn outbreak(&self, definition: &str) -> Result<Option<Outbreak>, CallError> {
         let looks = Looks {
             github: self.github.as_ref(),
             ecs: &self.ecs,

@@ -7,12 +7,7 @@ use std::time::Duration;
 use crate::{
     error::CallError,
     fargate::{stop::Stop, tags::TaskTags},
-    flows::{
-        dispatch::Dispatcher,
-        eyes,
-        hearsay::Hearsay,
-        watch::{self, Looks},
-    },
+    flows::{dispatch::Dispatcher, eyes, hearsay::Hearsay},
     ids::{JobId, Purpose, started_by},
     intake::{
         payload::{Job, Replacement},
@@ -81,11 +76,10 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         {
             return Ok(later(left, "GitHub's event that the job is over may be on its way"));
         }
-        let (github, ecs, names) = (self.github.as_ref(), &self.ecs, &self.policy.names);
-        let looks = Looks { github, ecs, names, good_for: Some(timing::WATCH), now };
-        if let Some(outbreak) = self.memory.watch.outbreak(&looks, &task.definition).await {
-            return Ok(Outcome::Deferred(watch::wait(&outbreak)));
+        if let Some(later) = self.outbreak_now(&task.definition).await? {
+            return Ok(later);
         }
+        let (ecs, names) = (&self.ecs, &self.policy.names);
         let told = Hearsay { ecs, memory: &self.memory, names, now }.read().await?;
         let is_owed = match told.debt(job.id, Some(&task.arn)) {
             Debt::ToTheJobOf(newest) => newest.arn == task.arn,

@@ -114,7 +114,7 @@ where
             Some(class) => class.fleet(&pool.fleet).task_definition,
             None => pool.fleet.task_definition.clone(),
         };
-        match self.outbreak(&definition).await {
+        match self.outbreak(&definition).await.unwrap_or_else(watch::unseen) {
             Some(outbreak) => {
                 tally.note(Err(CallError::new(Class::NeedsOperator, watch::said(&outbreak))));
                 1
@@ -146,7 +146,7 @@ where
         let key = key_of(task);
         let basin = self.basins().into_iter().find(|basin| basin.key() == key && basin.size > 0);
         let Some(basin) = basin.filter(|basin| basin.class.is_some()) else { return };
-        if self.outbreak(&task.definition).await.is_some() {
+        if !matches!(self.outbreak(&task.definition).await, Ok(None)) {
             return;
         }
         let purpose = Purpose::Pool { window: job.0, slot: FIRST_AFTER_ONE };

@@ -1,5 +1,7 @@
 //! While all runners die whatever the job: jobs wait, and one runner a minute finds out whether that is over.
 
+use std::time::Duration;
+
 use crate::{
     error::CallError,
     flows::{
@@ -18,7 +20,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     pub async fn look_ahead(&self) {
         let (github, names) = (self.github.as_ref(), &self.policy.names);
         let looks = Looks { github, ecs: &self.ecs, names, good_for: None, now: self.clock.now() };
-        self.memory.watch.outbreak(&looks, &self.fleet.task_definition).await;
+        self.memory.watch.outbreak(&looks, &self.fleet.task_definition).await.unwrap_or_else(watch::unseen);
     }
 
     /// Where all runners die whatever the job, it waits; perhaps a probe is due.
@@ -37,6 +39,15 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             }
         };
         Ok(Some(Outcome::Deferred(watch::wait(&outbreak))))
+    }
+
+    /// Where all runners die whatever the job, none is given up: it is looked at once more, now.
+    pub(crate) async fn outbreak_now(&self, definition: &str) -> Result<Option<Outcome>, CallError> {
+        let (github, names) = (self.github.as_ref(), &self.policy.names);
+        let looks =
+            Looks { github, ecs: &self.ecs, names, good_for: Some(Duration::ZERO), now: self.clock.now() };
+        let outbreak = self.memory.watch.outbreak(&looks, definition).await?;
+        Ok(outbreak.map(|outbreak| Outcome::Deferred(watch::wait(&outbreak))))
     }
 
     /// Starts a runner that nobody is owed. Its name is that of the minute: there is one.

@@ -99,7 +99,10 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                     }
                     case.named(Name::GivenBack);
                 }
-                Step::End(End::GivenUp) => return Ok(exhausted(self.max_attempts, job, case.attempt)),
+                Step::End(End::GivenUp) => {
+                    let later = self.outbreak_now(plan.definition()).await?;
+                    return Ok(later.unwrap_or_else(|| exhausted(self.max_attempts, job, case.attempt)));
+                }
                 Step::End(end) => {
                     if self.is_to_look_again(end, &case, &seen) {
                         self.look_again_at_the_last(&Job { attempt: case.attempt, ..job.clone() }).await?;

@@ -54,27 +54,24 @@ pub(crate) struct Looks<'a, G, E> {
 
 impl Watch {
     /// Whether runners of that task definition die whatever the job. ECS is asked when the process begins, again and
-    /// again while it is so, and when something says that it may be.
+    /// again while it is so, and when something says that it may be. An error: nobody knows whether they do.
     pub(crate) async fn outbreak<G: Github, E: FindTasks>(
         &self,
         looks: &Looks<'_, G, E>,
         definition: &str,
-    ) -> Option<Outbreak> {
+    ) -> Result<Option<Outbreak>, CallError> {
         let _turn = self.turn.lock().await;
         let mut seen = self.seen.borrow().get(definition).cloned().unwrap_or_default();
         if let Some(at) = seen.at {
             let good_for = if seen.outbreak.is_some() { Some(timing::WATCH) } else { looks.good_for };
             if good_for.is_none_or(|good_for| looks.now - at < good_for) {
-                return seen.outbreak;
+                return Ok(seen.outbreak);
             }
         }
         seen.outbreak = match looks.look(definition, &mut seen.asked).await {
-            Ok(found) => found,
-            Err(error) => {
-                // Then each job counts for itself.
-                tracing::warn!(%error, "whether all runners die could not be seen");
-                None
-            }
+            // What was so a moment ago is so until it is seen to be over.
+            Err(_) if seen.outbreak.is_some() => return Ok(seen.outbreak),
+            looked => looked?,
         };
         seen.at = Some(looks.now);
         let found = seen.outbreak.clone();
@@ -82,7 +79,7 @@ impl Watch {
         let mut watch = self.seen.borrow_mut();
         let tried = watch.get(definition).and_then(|now| now.tried);
         watch.insert(definition.to_owned(), Seen { tried, ..seen });
-        found
+        Ok(found)
     }
 
     /// Whether the plan's runner may be started: at once, or as the probe of that minute.
@@ -92,7 +89,8 @@ impl Watch {
         plan: &Plan,
     ) -> Result<Start, Deferral> {
         let definition = plan.definition();
-        let Some(outbreak) = self.outbreak(looks, definition).await else { return Ok(Start::AsEver) };
+        let outbreak = self.outbreak(looks, definition).await.unwrap_or_else(unseen);
+        let Some(outbreak) = outbreak else { return Ok(Start::AsEver) };
         let mut watch = self.seen.borrow_mut();
         let seen = watch.entry(definition.to_owned()).or_default();
         let last = outbreak.newest.max(seen.tried);
@@ -169,6 +167,12 @@ pub(crate) enum Start {
         minute: u64,
         outbreak: Outbreak,
     },
+}
+
+/// Runners are started as ever; and no job is given up.
+pub(crate) fn unseen(error: CallError) -> Option<Outbreak> {
+    tracing::warn!(%error, "whether all runners die could not be seen");
+    None
 }
 
 pub(crate) fn wait(outbreak: &Outbreak) -> Deferral {

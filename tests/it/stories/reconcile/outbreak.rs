@@ -131,6 +131,24 @@ async fn each_task_definition_has_a_probe_of_its_own() {
     story.world.finish();
 }
 
+/// Whose fault it is that the job's last runner died is not known while ECS does not show how the others fare.
+#[tokio::test]
+async fn no_job_is_given_up_while_nobody_can_see_whether_all_die() {
+    let story = Story::with(&[("MAX_ATTEMPTS", "1")]).await;
+    let job = story.start_job().await;
+    let task = story.task();
+    story.world.boot();
+    story.world.kill_task(task, "EssentialContainerExited", EXITED, Some(139));
+    // The task itself, its registration; and then whether all die.
+    story.world.fail(Op::ListTasks).once().before().aws("ServerException");
+    let event = [story.world.state_change(task)];
+    let told = story.tell_within(&event, Duration::minutes(1)).await;
+    assert_eq!((told.get(Metric::Rejected), told.get(Metric::DeferredUnavailable)), (0, 1));
+    assert_eq!(story.world.letters(DEAD_LETTERS), []);
+    story.cancel(job);
+    story.world.finish();
+}
+
 /// One job's runners die again and again; those of the others live.
 #[tokio::test]
 async fn a_job_whose_runners_alone_die_is_given_up_all_the_same() {
