@@ -73,7 +73,7 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
             Err(unreadable) => {
                 // Nobody would look at its dead letters.
                 let outcome = Outcome::skipped(SkipReason::Unreadable, unreadable.to_string());
-                return Handled { job: None, outcome, notice: None };
+                return Handled::new(outcome);
             }
             Ok(Notice::Interrupted(interrupted)) => {
                 let outcome = match self.reruns {
@@ -91,7 +91,7 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
             }
         };
         let job = Replacement::new(job, Attempt::FIRST, place).into_job();
-        Handled { job: Some(job), outcome, notice: None }
+        Handled::new(outcome).of(job)
     }
 
     /// A job went with its runner: look, ask the protocol, do.

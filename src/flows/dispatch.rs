@@ -22,7 +22,7 @@ use crate::{
     intake::{
         classes::{Choice, Classes, StackPool},
         labels::CapacityLabel,
-        payload::{self, Job, Message},
+        payload::{self, About, Job, Message, Replacement, WorkflowJob},
         policy::{Policy, Verdict, excluded_by},
         skip::SkipReason,
     },
@@ -82,54 +82,59 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
 
     /// One message. `received` is `None` when it did not come from SQS.
     pub async fn handle(&self, body: String, received: Option<Received>, budget: &Budget) -> Handled {
-        let (receives, asked_at) = (received.map(|it| it.times), received.and_then(|it| it.sent_at));
         match payload::read(&body) {
-            Err(unreadable) => {
-                Handled { job: None, outcome: Outcome::rejected(unreadable.to_string()), notice: None }
-            }
-            Ok(Message::OtherEvent(what)) => {
-                Handled { job: None, outcome: Outcome::skipped(SkipReason::Event, what), notice: None }
-            }
-            Ok(Message::WorkflowJob(mut event)) => {
-                event.job.asked_at = asked_at;
-                self.memory.lives(event.job.id, &event.job.target);
-                let judge = |classes| self.policy.judge(&event, self.clock.now(), classes);
-                let verdict = match budget.classes().map(judge).and_then(|verdict| self.for_certain(verdict))
-                {
-                    Ok(verdict) => verdict,
-                    Err(outcome) => return doubtful(event.job, outcome),
-                };
-                let asked = |choice: &Choice| self.asked(&event.job, choice, receives);
-                let outcome = self.serve(verdict, asked, &event.job, receives, budget).await;
-                self.settled(event.job, outcome).await
-            }
-            Ok(Message::Replacement(replacement)) if replacement.last && self.github.is_none() => {
-                let job = Job { asked_at, ..replacement.into_job() };
-                let outcome = self.what_became_of_the_last(&job).await.unwrap_or_else(Outcome::from);
-                Handled { job: Some(job), outcome, notice: None }
-            }
-            Ok(Message::Replacement(replacement)) if replacement.registered && self.github.is_some() => {
-                let job = replacement.clone().into_job();
-                let outcome = self.handed_back(replacement, received, budget).await.unwrap_or_else(|error| {
-                    self.note_limit(&error, budget);
-                    error.into()
-                });
-                Handled { job: Some(job), outcome, notice: None }
-            }
-            Ok(Message::Replacement(replacement)) => {
-                let let_in = replacement.let_in;
-                let mut job = Job { asked_at, ..replacement.into_job() };
-                if let Err(error) = self.find_place(&mut job).await {
-                    return self.settled(job, error.into()).await;
+            Err(unreadable) => Handled::new(Outcome::rejected(unreadable.to_string())),
+            Ok(Message::OtherEvent(what)) => Handled::new(Outcome::skipped(SkipReason::Event, what)),
+            Ok(Message::WorkflowJob(event)) => self.queued(*event, received, budget).await,
+            Ok(Message::Replacement(own)) => match own.about(self.github.is_none()) {
+                About::Owed => self.announced(own, received, budget).await,
+                About::HandedBack => {
+                    let job = own.clone().into_job();
+                    let outcome = self.handed_back(own, received, budget).await;
+                    Handled::new(self.noted(outcome, budget)).of(job)
                 }
-                let verdict = match self.judge_own(&job, let_in, receives, budget).await {
-                    Ok(verdict) => verdict,
-                    Err(outcome) => return doubtful(job, outcome),
-                };
-                let outcome = self.serve(verdict, |_| Asked::Announced, &job, receives, budget).await;
-                self.settled(job, outcome).await
-            }
+                About::Last => {
+                    let job = Job { asked_at: received.and_then(|it| it.sent_at), ..own.into_job() };
+                    let outcome = self.what_became_of_the_last(&job).await;
+                    Handled::new(outcome.unwrap_or_else(Outcome::from)).of(job)
+                }
+            },
         }
+    }
+
+    /// GitHub's event, on its way here in whatever form.
+    async fn queued(&self, mut event: WorkflowJob, received: Option<Received>, budget: &Budget) -> Handled {
+        event.job.asked_at = received.and_then(|it| it.sent_at);
+        self.memory.lives(event.job.id, &event.job.target);
+        let judge = |classes| self.policy.judge(&event, self.clock.now(), classes);
+        let outcome = match budget.classes().map(judge).and_then(|verdict| self.for_certain(verdict)) {
+            Ok(Verdict::Run(choice)) => {
+                let receives = received.map(|it| it.times);
+                let asked = self.asked(&event.job, &choice, receives);
+                self.serve(choice, asked, &event.job, receives, budget).await
+            }
+            Ok(Verdict::Skip(skip)) => Outcome::Skipped(skip),
+            Ok(Verdict::Reject(reason)) => Outcome::rejected(reason),
+            // Whether the job is this fleet's is not certain yet: its author is told nothing.
+            Err(later) => return Handled::new(later).of(event.job),
+        };
+        self.settled(event.job, outcome).await
+    }
+
+    /// A runner is owed, as this system has found.
+    async fn announced(&self, own: Replacement, received: Option<Received>, budget: &Budget) -> Handled {
+        let (let_in, receives) = (own.let_in, received.map(|it| it.times));
+        let mut job = Job { asked_at: received.and_then(|it| it.sent_at), ..own.into_job() };
+        if let Err(error) = self.find_place(&mut job).await {
+            return self.settled(job, error.into()).await;
+        }
+        let outcome = match self.judge_own(&job, let_in, receives, budget).await {
+            Ok(Verdict::Run(choice)) => self.serve(choice, Asked::Announced, &job, receives, budget).await,
+            Ok(Verdict::Skip(skip)) => Outcome::Skipped(skip),
+            Ok(Verdict::Reject(reason)) => Outcome::rejected(reason),
+            Err(later) => return Handled::new(later).of(job),
+        };
+        self.settled(job, outcome).await
     }
 
     /// A message of this system's own may not know the repository: the tasks that were started for the job may.
@@ -237,18 +242,12 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
 
     async fn serve(
         &self,
-        verdict: Verdict,
-        asked: impl FnOnce(&Choice) -> Asked,
+        choice: Choice,
+        asked: Asked,
         job: &Job,
         receives: Option<u32>,
         budget: &Budget,
     ) -> Outcome {
-        let choice = match verdict {
-            Verdict::Skip(skip) => return Outcome::Skipped(skip),
-            Verdict::Reject(reason) => return Outcome::rejected(reason),
-            Verdict::Run(choice) => choice,
-        };
-        let asked = asked(&choice);
         let stack = Stack { fleet: &self.fleet, network: &self.network, names: &self.policy.names };
         let plan = |choice| Plan::for_job(job, choice, stack);
         let mut planned = plan(choice.clone());
@@ -260,17 +259,16 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 "an idle runner of the warm pool may take the job",
             );
         }
-        let (share, slot) = match self.take_places(&planned, budget).await {
+        let places = match self.take_places(&planned, budget).await {
             Ok(places) => places,
-            Err(outcome) => return outcome,
+            Err(later) => return later,
         };
         match self.is_own_rerun(job, &choice).await {
             // What Spot took once, it does not take again.
             Ok(true) => planned = plan(choice.on_demand()),
             Ok(false) => {}
             Err(error) => {
-                slot.give_back();
-                share.give_back();
+                places.give_back();
                 return error.into();
             }
         }
@@ -281,13 +279,9 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Some(_) => case,
             None => case.hidden(planned.capacities.len() > 1),
         };
-        let outcome = self.start(case, job, planned, budget).await.unwrap_or_else(|error| {
-            self.note_limit(&error, budget);
-            error.into()
-        });
+        let outcome = self.noted(self.start(case, job, planned, budget).await, budget);
         if !matches!(outcome, Outcome::Done(_)) {
-            slot.give_back();
-            share.give_back();
+            places.give_back();
         }
         outcome
     }
@@ -300,12 +294,16 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         }
     }
 
-    fn note_limit(&self, error: &CallError, budget: &Budget) {
-        if let Class::RateLimited { after } = error.class {
-            let now = self.clock.now();
-            budget.no_mints_until(now + after);
-            self.memory.met_limit(now);
-        }
+    /// The outcome; if GitHub's rate limit was met, others are to know.
+    fn noted(&self, outcome: Result<Outcome, CallError>, budget: &Budget) -> Outcome {
+        outcome.unwrap_or_else(|error| {
+            if let Class::RateLimited { after } = error.class {
+                let now = self.clock.now();
+                budget.no_mints_until(now + after);
+                self.memory.met_limit(now);
+            }
+            error.into()
+        })
     }
 
     /// What can never be done goes to the dead-letter queue, unless GitHub says that the job runs, or is over: then nobody
@@ -317,7 +315,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         Ok(match self.eyes()?.job(job).await? {
             Owed::ToTheJob | Owed::Unsaid | Owed::HeldBack => Outcome::Rejected(rejection),
             Owed::ToNobody(why) => Outcome::skipped(SkipReason::NotQueued, why),
-            Owed::ToAnother | Owed::Unclear | Owed::TooFar => Outcome::skipped(
+            Owed::ToAnother | Owed::Unheard | Owed::Unclear | Owed::TooFar => Outcome::skipped(
                 SkipReason::NotQueued,
                 "the job runs, or ran, on a runner that it could be given",
             ),
@@ -335,22 +333,18 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         let now = self.clock.now();
         let offered = &self.policy.offered;
         let notice = self.check_runs.then(|| notices::of(&job, &outcome, offered, now)).flatten();
-        Handled { job: Some(job), outcome, notice }
+        Handled { notice, ..Handled::new(outcome).of(job) }
     }
 
     /// Before anything is asked of GitHub: a place under the quotas, and one under `MAX_RUNNERS`.
-    async fn take_places<'a>(
-        &self,
-        plan: &Plan,
-        budget: &'a Budget,
-    ) -> Result<(Share<'a>, Slot<'a>), Outcome> {
+    async fn take_places<'a>(&self, plan: &Plan, budget: &'a Budget) -> Result<Places<'a>, Outcome> {
         let (ledger, now) = (&self.memory.ledger, self.clock.now());
         let share = budget.census.take(&self.ecs, ledger, plan, self.max_runners_per_repository, now).await?;
         match budget.take_slot() {
-            Ok(slot) => Ok((share, slot)),
-            Err(outcome) => {
+            Ok(slot) => Ok(Places { share, slot }),
+            Err(later) => {
                 share.give_back();
-                Err(outcome)
+                Err(later)
             }
         }
     }
@@ -404,7 +398,15 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     }
 }
 
-/// Whether the job is this fleet's is not certain yet: its author is told nothing.
-fn doubtful(job: Job, outcome: Outcome) -> Handled {
-    Handled { job: Some(job), outcome, notice: None }
+/// A runner's place under the quotas, and the one under `MAX_RUNNERS`; kept, unless they are given back.
+struct Places<'a> {
+    share: Share<'a>,
+    slot: Slot<'a>,
+}
+
+impl Places<'_> {
+    fn give_back(self) {
+        self.slot.give_back();
+        self.share.give_back();
+    }
 }

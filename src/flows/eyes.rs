@@ -45,13 +45,8 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
             Link::Waits => Owed::ToTheJob,
             Link::HeldBack => Owed::HeldBack,
             Link::NotOwed(why) => Owed::ToNobody(why),
-            Link::Got { runner: Purpose::Job(other, _), .. } if other != *id => {
-                match self.is_unlike(other, labels).await? {
-                    true => Owed::ToNobody(
-                        "the job was given another runner, which its own could not stand in for",
-                    ),
-                    false => Owed::ToAnother,
-                }
+            Link::Got { runner: runner @ Purpose::Job(other, _), .. } if other != *id => {
+                self.in_its_place(&runner, labels).await?
             }
             Link::Got { .. } => Owed::ToNobody("the job runs, or ran, on a runner that owes nothing"),
             Link::Unsettled => Owed::Unclear,
@@ -59,17 +54,26 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
         })
     }
 
-    /// Whether that job's runners have other labels: then it is announced again as soon as it is heard that one was taken.
-    async fn is_unlike(&self, job: JobId, labels: &[String]) -> Result<bool, CallError> {
-        let of = started_by(job);
-        // One that was stopped has no tags any more.
-        let is_unlike = |tasks: &[Task]| {
-            let mut tagged = tasks.iter().map(|task| TaskTags(&task.tags));
-            tagged.find(|tags| tags.runner_name().is_some()).map(|tags| !tags.has_labels(labels))
+    /// To whom a runner is owed in place of the one of that job, which this one took. One of the same labels stands in for
+    /// it, and so does one where ECS shows none. Of other labels, that job is announced again as soon as it is heard that its
+    /// runner was taken; then the runner's task says that it was.
+    async fn in_its_place(&self, runner: &Purpose, labels: &[String]) -> Result<Owed, CallError> {
+        let of = runner.started_by();
+        let seen = |tasks: &[Task]| {
+            // One that was stopped has no tags any more.
+            let mut tagged =
+                tasks.iter().map(|task| TaskTags(&task.tags)).filter(|it| it.runner_name().is_some());
+            let is_it = |tags: &TaskTags| tags.purpose(self.names).as_ref() == Some(runner);
+            let first = tagged.clone().next()?;
+            Some(match tagged.find(is_it) {
+                _ if first.has_labels(labels) => Owed::ToAnother,
+                Some(tags) if !tags.ran_a_job() => Owed::Unheard,
+                _ => Owed::ToNobody("the job was given another runner, which its own could not stand in for"),
+            })
         };
-        Ok(match is_unlike(&self.ecs.tasks_started_by(&of).await?) {
-            Some(is_unlike) => is_unlike,
-            None => is_unlike(&self.ecs.ended_tasks(Some(&of)).await?).unwrap_or_default(),
+        Ok(match seen(&self.ecs.tasks_started_by(&of).await?) {
+            Some(owed) => owed,
+            None => seen(&self.ecs.ended_tasks(Some(&of)).await?).unwrap_or(Owed::ToAnother),
         })
     }
 

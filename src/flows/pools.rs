@@ -174,7 +174,7 @@ where
         let started = start_unowed(Some(github), &pool.ecs, &pool.fleet.container, &plan).await?;
         let Some((started, capacity)) = started else { return Ok(None) };
         let done = Done::started(format!("{} on {capacity}", plan.runner_name()), started);
-        let handled = Handled { job: None, outcome: done.clone().into(), notice: None };
+        let handled = Handled::new(done.clone());
         batch::log("", &handled, None, time::Duration::ZERO);
         Ok(Some(done))
     }

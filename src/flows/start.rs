@@ -93,12 +93,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 }
                 Step::Do(Deed::Mint) => case.named(self.mint(case.now.name, &plan, &mut seen, budget).await?),
                 Step::Do(Deed::Spend) => case.named(self.spend(&plan, seen.holder).await?),
-                Step::Do(Deed::Discard) => {
-                    if let Some(registration) = &seen.registration {
-                        discard(self.github()?, &plan, registration).await;
-                    }
-                    case.named(Name::GivenBack);
-                }
+                Step::Do(Deed::Discard) => case.named(self.discard(&plan, &seen).await?),
                 Step::End(End::GivenUp) => {
                     let later = self.outbreak_now(plan.definition()).await?;
                     return Ok(later.unwrap_or_else(|| exhausted(self.max_attempts, job, case.attempt)));
@@ -152,13 +147,14 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         match look {
             Look::Job => case.now.owed = Some(self.eyes()?.job(job).await?),
             Look::Debt | Look::FarDebt => {
-                case.far |= look == Look::FarDebt;
-                let debt = self.eyes()?.debt(job, case.far).await?;
-                case.now.owed = Some(match debt.owed(job.id) {
+                let far = case.far || look == Look::FarDebt;
+                let debt = self.eyes()?.debt(job, far).await?;
+                let owed = match debt.owed(job.id) {
                     // Nobody could be told: then a runner is started here.
                     Owed::ToAnother if !self.queue.can_announce() => Owed::Unclear,
                     owed => owed,
-                });
+                };
+                case.owes(owed, far);
                 seen.debt = Some(debt);
             }
             Look::Told => {
@@ -210,6 +206,13 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Deleted::Gone => Name::Gone,
             Deleted::Busy => Name::Busy,
         })
+    }
+
+    async fn discard(&self, plan: &Plan, seen: &Seen) -> Result<Name, CallError> {
+        if let Some(registration) = &seen.registration {
+            discard(self.github()?, plan, registration).await;
+        }
+        Ok(Name::GivenBack)
     }
 
     async fn mint(

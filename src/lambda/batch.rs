@@ -219,19 +219,12 @@ fn catching_panics(handling: impl Future<Output = Handled>) -> impl Future<Outpu
 /// It comes again after its queue's visibility timeout, and whatever was done before is found.
 fn too_slow() -> Handled {
     let why = "the function's time is over: a service is slow";
-    Handled { job: None, notice: None, outcome: Outcome::deferred(Reason::Unavailable, Wait::Backoff, why) }
+    Handled::new(Outcome::deferred(Reason::Unavailable, Wait::Backoff, why))
 }
 
 fn panicked() -> Handled {
-    Handled {
-        job: None,
-        notice: None,
-        outcome: Outcome::deferred(
-            Reason::Panic,
-            Wait::Slowly,
-            "a bug: the code panicked on this message; please report it",
-        ),
-    }
+    let why = "a bug: the code panicked on this message; please report it";
+    Handled::new(Outcome::deferred(Reason::Panic, Wait::Slowly, why))
 }
 
 /// One line per message.

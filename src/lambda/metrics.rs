@@ -149,8 +149,7 @@ mod tests {
     #[test]
     fn one_line_that_cloudwatch_reads() {
         let mut metrics = Metrics::default();
-        let handled =
-            Handled { job: None, outcome: Outcome::skipped(SkipReason::Labels, "not offered"), notice: None };
+        let handled = Handled::new(Outcome::skipped(SkipReason::Labels, "not offered"));
         metrics.count(&handled, OffsetDateTime::UNIX_EPOCH);
         let line = metrics.line("dispatch", OffsetDateTime::UNIX_EPOCH, &[Metric::Started]);
         let value: Value = serde_json::from_str(&line).expect("JSON");

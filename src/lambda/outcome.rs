@@ -65,6 +65,18 @@ pub struct Handled {
     pub notice: Option<String>,
 }
 
+impl Handled {
+    /// Nobody is told, and no job is known yet.
+    pub fn new(outcome: impl Into<Outcome>) -> Handled {
+        Handled { job: None, outcome: outcome.into(), notice: None }
+    }
+
+    /// It was that job's.
+    pub fn of(self, job: Job) -> Handled {
+        Handled { job: Some(job), ..self }
+    }
+}
+
 /// What was done, for the log line and the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {

@@ -63,6 +63,9 @@ pub enum Owed {
     ToTheJob,
     /// To another job, which is queued: this one took a runner, and at the end of the chain that one has none.
     ToAnother,
+    /// To another job, perhaps: this one took a runner of other labels, which its own could not stand in for, and nobody
+    /// has told of that.
+    Unheard,
     /// To somebody, perhaps: GitHub does not show the job itself. When in doubt, start: a runner too many is retired
     /// by the sweep, a runner too few is a lost job.
     Unsaid,

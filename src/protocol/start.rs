@@ -206,6 +206,16 @@ impl Case {
         ended.map(|(_, past)| past.failures).max().unwrap_or_default().max(useless)
     }
 
+    /// Who is owed, at the end of the chain: `far`, as far as it is ever followed.
+    pub fn owes(&mut self, owed: Owed, far: bool) {
+        if self.now.owed == Some(Owed::Unheard) {
+            // From here on as of a message that comes again.
+            self.asked = Doubtful;
+        }
+        self.far |= far;
+        self.now.owed = Some(owed);
+    }
+
     /// The registration's name, after a deed changed what it stands for.
     pub fn named(&mut self, name: Name) {
         self.now = Try { owed: None, name, ..self.now };
@@ -362,6 +372,8 @@ table! {
     // Is a runner owed at all?
     "An old message: GitHub is asked about the job first.":
         (Old, None, None, ..)                       => See(Look::Job);
+    "It took a runner of other labels, and nobody has told of that: whoever that was started for may have none.":
+        (Old, Some(Owed::Unheard), None, ..)        => See(Look::Debt);
     "A repeated or an announced one: the job may have been given another's runner, that one's job yet another, …":
         (Doubtful | Announced, None, None, ..) => See(Look::Debt);
     "Whoever announced it saw it wait, and this answer may be a minute old.":

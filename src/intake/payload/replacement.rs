@@ -12,8 +12,18 @@ use crate::{
 /// at once, hundreds of them take as long.
 const MOST_ATTEMPTS: u32 = 1000;
 
-/// A message of this system's own on the job queue: a runner is owed to the job, whatever GitHub says its
-/// status is. `reconcile` writes it when a runner died before it took a job.
+/// What a [`Replacement`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// A runner is owed to the job, or to whoever is at the end of its chain.
+    Owed,
+    /// The attempt is registered already, and has no task: so the sweep found it.
+    HandedBack,
+    /// The attempt is started, and is the last: what becomes of it?
+    Last,
+}
+
+/// A message of this system's own on the job queue: see [`About`].
 // What a later release adds is passed over: while functions are updated, both are at work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replacement {
@@ -40,7 +50,7 @@ pub struct Replacement {
     /// The App's installation, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installation_id: Option<InstallationId>,
-    /// The attempt is registered already, and has no task: so the sweep found it.
+    /// See [`About::HandedBack`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub registered: bool,
     /// Which registration that is. One that has its name since is another delivery's.
@@ -49,7 +59,7 @@ pub struct Replacement {
     /// No repository is named, and a runner of the job's was seen: the job was let in then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub let_in: bool,
-    /// The attempt is started, and is the last: what becomes of it?
+    /// See [`About::Last`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub last: bool,
 }
@@ -71,6 +81,15 @@ impl Replacement {
             registered: false,
             runner_id: None,
             last: false,
+        }
+    }
+
+    /// Where the containers mint, nothing is handed back; elsewhere, no last runner is looked at again.
+    pub fn about(&self, containers_mint: bool) -> About {
+        match containers_mint {
+            true if self.last => About::Last,
+            false if self.registered => About::HandedBack,
+            _ => About::Owed,
         }
     }
 

@@ -58,11 +58,17 @@ fn answers(case: &Case, step: Step) -> Vec<Case> {
     };
     let did = |tries: &[Name]| tries.iter().map(|&name| with(&|c| c.named(name))).collect();
     match step {
-        See(Look::Job) => {
-            [Owed::ToTheJob, Owed::ToAnother, Owed::Unsaid, Owed::Unclear, Owed::HeldBack, NOBODY]
-                .map(|owed| with(&|c| c.now.owed = Some(owed)))
-                .into()
-        }
+        See(Look::Job) => [
+            Owed::ToTheJob,
+            Owed::ToAnother,
+            Owed::Unheard,
+            Owed::Unsaid,
+            Owed::Unclear,
+            Owed::HeldBack,
+            NOBODY,
+        ]
+        .map(|owed| with(&|c| c.now.owed = Some(owed)))
+        .into(),
         See(Look::Debt | Look::FarDebt) => [
             Owed::ToTheJob,
             Owed::ToAnother,
@@ -72,12 +78,7 @@ fn answers(case: &Case, step: Step) -> Vec<Case> {
             Owed::HeldBack,
             NOBODY,
         ]
-        .map(|owed| {
-            with(&|c| {
-                c.far |= step == See(Look::FarDebt);
-                c.now.owed = Some(owed);
-            })
-        })
+        .map(|owed| with(&|c| c.owes(owed, step == See(Look::FarDebt))))
         .into(),
         See(Look::Told) => {
             [Owed::ToTheJob, Owed::ToAnother, NOBODY].map(|owed| with(&|c| c.now.owed = Some(owed))).into()
@@ -277,7 +278,7 @@ fn no_row_can_be_dropped() {
         198 × End(Started)
         624 × End(Unclear)
         96 × Look(Crew)
-        612 × Look(Debt)
+        621 × Look(Debt)
         306 × Look(FarDebt)
         126 × Look(Former)
         126 × Look(Holder)

@@ -4,7 +4,7 @@ use std::future::{pending, ready};
 
 use expect_test::expect;
 use gha_fargate_runners::{
-    intake::skip::{Skip, SkipReason},
+    intake::skip::SkipReason,
     lambda::{
         batch,
         metric::Metric,
@@ -145,8 +145,7 @@ async fn a_slow_service_is_one_records_failure() {
         if body == "slow" {
             pending::<()>().await;
         }
-        let skip = Skip::new(SkipReason::Event, "nothing to do");
-        Handled { job: None, outcome: Outcome::Skipped(skip), notice: None }
+        Handled::new(Outcome::skipped(SkipReason::Event, "nothing to do"))
     };
     let queue = &fleet.dispatcher.queue;
     let (answer, metrics) = batch::invoke(&event, queue, &world.clock(), ready(()), handle).await;
@@ -164,8 +163,7 @@ async fn a_panic_is_one_records_failure() {
     let batch = RawValue::from_string(world.deliver(&bodies).to_string()).expect("JSON");
     let handle = async |body: String, _| {
         assert_eq!(body, "good", "a bug");
-        let skip = Skip::new(SkipReason::Event, "nothing to do");
-        Handled { job: None, outcome: Outcome::Skipped(skip), notice: None }
+        Handled::new(Outcome::skipped(SkipReason::Event, "nothing to do"))
     };
     let (answer, metrics) =
         batch::invoke(&batch, &fleet.dispatcher.queue, &world.clock(), pending(), handle).await;
