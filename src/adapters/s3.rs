@@ -1,7 +1,7 @@
 //! S3: one object, read again and again. One GET, signed by the SDK's own signer: its client for S3 would be the
 //! largest part of every function.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use aws_config::SdkConfig;
 use aws_credential_types::provider::ProvideCredentials;
@@ -21,13 +21,11 @@ use super::http::{Http, Reply, Request};
 use crate::{
     error::{CallError, Class},
     ports::{DocumentSource, Fetched},
+    protocol::timing,
 };
 
 /// "UriEncode" of Signature Version 4: all but letters, digits and these, and the slashes of a key.
 const KEPT: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
-
-/// GitHub waits ten seconds for the webhook's answer, which may be held up by this.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// An object in a bucket.
 #[derive(Debug)]
@@ -51,7 +49,7 @@ impl Object {
             headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         headers.extend(known.map(|mark| ("if-none-match", mark)));
         let request = Request { method: "GET", url, headers, body: None, repeatable: true };
-        match timeout(PATIENCE, self.http.send(&request)).await {
+        match timeout(timing::S3_CALL, self.http.send(&request)).await {
             Ok(Ok(reply)) => self.read(reply),
             Ok(Err(no_reply)) => Err(self.error(Class::Transient, &no_reply.to_string())),
             Err(_) => Err(self.error(Class::Transient, "no answer in time")),

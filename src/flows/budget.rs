@@ -11,13 +11,14 @@ use crate::{
     intake::classes::Classes,
     lambda::outcome::{Deferral, Outcome, Reason, Wait},
     ports::{Clock, StartTasks},
+    protocol::timing,
 };
 
 /// While no good document of classes was seen, jobs come back after so long at most.
 const UNTIL_A_GOOD_ONE: Duration = Duration::from_secs(60);
 
-/// One job after another goes on for so long: a third of dispatch's time-out.
-const TURNS: time::Duration = time::Duration::seconds(10);
+/// One job after another goes on for so long.
+const TURNS: Duration = timing::DISPATCH_TIMEOUT.checked_div(3).expect("3 is not 0");
 
 /// For as long as it is kept, no other job of the batch goes.
 pub(crate) type Turn<'a> = MutexGuard<'a, Option<OffsetDateTime>>;
@@ -113,7 +114,7 @@ impl Budget {
             false => Ok(turn),
             true => Err(Outcome::deferred(
                 Reason::RateLimit,
-                Wait::For(TURNS.unsigned_abs()),
+                Wait::For(TURNS),
                 "near GitHub's rate limit, others of the batch had their turns",
             )),
         }

@@ -112,7 +112,7 @@ impl Memory {
         self.limited.set(Some(now));
     }
 
-    /// Whether that was lately.
+    /// Whether GitHub's rate limit was met within [`timing::LATELY`].
     pub(crate) fn is_at_limit(&self, now: OffsetDateTime) -> bool {
         self.limited.get().is_some_and(|at| now - at < timing::LATELY)
     }

@@ -1,4 +1,4 @@
-//! Every duration of the protocol: where it is from, and what it must be larger than.
+//! The durations that two parts of the protocol share: where each is from, and what it must be larger than.
 
 use std::time::Duration;
 
@@ -34,8 +34,10 @@ pub const LAST_CALL: Duration = Duration::from_millis(1500);
 pub const GITHUB_CALL: Duration = seconds(10);
 /// A call to AWS of the functions behind a queue, with all its tries.
 pub const AWS_CALL: Duration = seconds(9);
-/// The same for the webhook, which may need two: the secret, the event bus.
+/// A call to AWS of the webhook, with all its tries; it may need two: the secret, the event bus.
 pub const AWS_CALL_OF_WEBHOOK: Duration = seconds(4);
+/// The read of the classes' document, which the webhook may need as well: then the one that it has read before is as good.
+pub const S3_CALL: Duration = Duration::from_millis(1500);
 /// Capacities that one RunTask may go through: Spot and on-demand.
 const MOST_CAPACITIES: u32 = 2;
 
@@ -43,7 +45,7 @@ const MOST_CAPACITIES: u32 = 2;
 
 /// Older than this, a job may have been cancelled or taken by another runner: one GET comes first.
 pub const OLD: Duration = minutes(2);
-/// The same where an attempt may be started on several capacities, each under a token of its own, so that RunTask
+/// As [`OLD`], where an attempt may be started on several capacities, each under a token of its own, so that RunTask
 /// does not say that another one had it. No runner is up, and its name free again, sooner.
 pub const OLD_FOR_SEVERAL: Duration = seconds(20);
 /// How long a delivery that meets a registration without a task waits before it takes over, if it is the first
@@ -81,9 +83,9 @@ pub const DROUGHT: Duration = minutes(1);
 
 /// While all runners die, one is started in this time to find out whether that is over.
 pub const PROBE: Duration = minutes(1);
-/// And ECS is asked so often.
+/// While all runners die, ECS is asked so often whether that is over.
 pub const WATCH: Duration = seconds(20);
-/// And a job waits so long, or up to twice as long.
+/// While all runners die, a job waits so long, or up to twice as long.
 pub const OUTBREAK: Duration = minutes(4);
 
 // Reconcile
@@ -98,7 +100,7 @@ pub const REPLACEMENT: Duration = seconds(15);
 /// How long a runner may take from RunTask until it is connected, whatever the idle time-out is: pulling a large
 /// image takes minutes.
 pub const BOOT: Duration = minutes(10);
-/// The same where an instance may have to start first: ECS keeps the task in PROVISIONING meanwhile, for minutes.
+/// As [`BOOT`], where an instance may have to start first: ECS keeps the task in PROVISIONING meanwhile, for minutes.
 pub const BOOT_ON_INSTANCE: Duration = minutes(30);
 /// A runner that was given a job shows as busy, and the event that says which is through its queue, in this time.
 pub const SETTLED: Duration = minutes(2);
@@ -109,7 +111,7 @@ pub const LATELY: Duration = minutes(10);
 /// How long after its start a job that took another's runner is looked at again: by then its own message was heard,
 /// if it ever is, and its own runner shows whether it found work.
 pub const SECOND_LOOK: Duration = seconds(150);
-/// And so long where the job was queued about when the runner was started: its event may be late. (GitHub's own
+/// As [`SECOND_LOOK`], where the job was queued about when the runner was started: its event may be late. (GitHub's own
 /// deliveries take minutes on bad days.)
 pub const LATE_LOOK: Duration = minutes(6);
 /// ECS shows a task whose runner was given a job so long ago, if it has not forgotten it.
@@ -142,7 +144,7 @@ pub const ANSWERED: Duration = seconds(15);
 pub const REDELIVER_DOUBLINGS: u32 = 5;
 /// How far back failed deliveries are looked for, at least.
 pub const LOOK_BACK: Duration = minutes(40);
-/// And every fifteenth time, for what was missed while nothing got through.
+/// Every fifteenth time they are looked for so far back, for what was missed while nothing got through.
 pub const LONG_LOOK_BACK: Duration = minutes(180);
 
 /// `larger` is more than `smaller`.
@@ -157,7 +159,7 @@ const fn times(duration: Duration, count: u32) -> Duration {
 // One slow call does not keep a job from its runner.
 const MINT_TO_TASK: Duration = GITHUB_CALL.saturating_add(times(AWS_CALL, MOST_CAPACITIES));
 const _: () = assert!(more(DISPATCH_TIMEOUT, MINT_TO_TASK.saturating_add(LAST_CALL)));
-const _: () = assert!(more(WEBHOOK_TIMEOUT, times(AWS_CALL_OF_WEBHOOK, 2)));
+const _: () = assert!(more(WEBHOOK_TIMEOUT, times(AWS_CALL_OF_WEBHOOK, 2).saturating_add(S3_CALL)));
 // Nobody takes over from a delivery that is still at work.
 const _: () = assert!(more(IN_FLIGHT, times(AWS_CALL, MOST_CAPACITIES)) && more(IN_FLIGHT, LAG));
 const _: () = assert!(more(HAND_BACK, DISPATCH_TIMEOUT));
