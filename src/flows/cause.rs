@@ -36,7 +36,7 @@ impl<'a> Cause<'a> {
         let Some(task) = self.task else { return Some(0) };
         let tags = TaskTags(&task.tags);
         let is_another = tags.purpose(names).and_then(|it| it.job()).is_some_and(|owner| owner != job);
-        Some(tags.failures()).filter(|_| !is_another)
+        (!is_another).then(|| tags.failures())
     }
 
     /// What a job that went with it is counted as.

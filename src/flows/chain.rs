@@ -172,10 +172,10 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
                 }
             };
             let place = self.place_of(owner).await?;
-            end = place.is_none().then(|| self.without_a_place(since)).flatten();
+            end = if place.is_none() { self.without_a_place(since) } else { None };
             // A sweep has runners that are idle, and decides so often.
-            if let Some(end) = end.take_if(|_| self.taken.is_some()) {
-                return Ok(end);
+            if let (Some(end), Some(_)) = (&end, &self.taken) {
+                return Ok(end.clone());
             }
             // Where nobody knows: in the same repository, most likely. If not, GitHub does not show it there.
             next = Replacement::new(owner, attempt, place.unwrap_or_else(|| next.target()));

@@ -232,11 +232,13 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         // of each has to do.
         let is_late = receives > Some(1) || age > timing::VERY_OLD;
         let has_several = choice.sizing.capacity.is_none() && self.capacities(choice).len() > 1;
-        match () {
-            () if is_late && !self.memory.is_at_limit(self.clock.now()) => Asked::Doubtful,
-            () if age > timing::OLD => Asked::Old,
-            () if age > timing::OLD_FOR_SEVERAL && has_several => Asked::Old,
-            () => Asked::Fresh,
+        let old = if has_several { timing::OLD_FOR_SEVERAL } else { timing::OLD };
+        if is_late && !self.memory.is_at_limit(self.clock.now()) {
+            Asked::Doubtful
+        } else if age > old {
+            Asked::Old
+        } else {
+            Asked::Fresh
         }
     }
 

@@ -43,10 +43,11 @@ where
         place: Target,
         stop: Option<&Stop>,
     ) -> Result<(), CallError> {
-        let is_served = || self.policy.excludes_target(&place).is_none();
-        let interrupted = stop.filter(|stop| stop.lost() == Lost::Interrupted && self.queue.can_tell());
-        let interrupted = interrupted.filter(|_| is_served());
-        match interrupted.and_then(|stop| Interrupted::new(job, place, stop, self.clock.now())) {
+        let Some(stop) = stop.filter(|stop| stop.lost() == Lost::Interrupted) else { return Ok(()) };
+        if !self.queue.can_tell() || self.policy.excludes_target(&place).is_some() {
+            return Ok(());
+        }
+        match Interrupted::new(job, place, stop, self.clock.now()) {
             Some(interrupted) => self.queue.tell(&interrupted.to_body(), Duration::ZERO).await,
             None => Ok(()),
         }

@@ -139,10 +139,12 @@ impl Counts {
         let listed = self.listed.get(&limit.whose).copied().unwrap_or_default();
         let own = self.own.borrow().get(&limit.whose).copied().unwrap_or_default();
         let free = limit.most.saturating_sub(listed);
-        match () {
-            () if own >= free => Room::None,
-            () if own >= free.div_ceil(batches) => Room::Crowded,
-            () => Room::Some,
+        if own >= free {
+            Room::None
+        } else if own >= free.div_ceil(batches) {
+            Room::Crowded
+        } else {
+            Room::Some
         }
     }
 }

@@ -41,7 +41,9 @@ impl Told {
             let tags = TaskTags(&task.tags);
             let Some(purpose) = tags.purpose(names) else { continue };
             if let Purpose::Job(job, attempt) = purpose {
-                told.served.extend(Some(job).filter(|_| tags.job_is_served()));
+                if tags.job_is_served() {
+                    told.served.insert(job);
+                }
                 // Two may have been started under one name, on two capacities: the second ends at once.
                 let known = told.newest.get(&job).map(|(known, other)| (*known, other.live));
                 if known < Some((attempt, task.live)) {
@@ -76,7 +78,7 @@ impl Told {
     pub fn owed(&self, job: JobId) -> Option<JobId> {
         let end = self.end_of_chain(job)?;
         let is_served = end != job && matches!(self.debt(end, None), Debt::ToNobody | Debt::Served);
-        Some(end).filter(|_| !is_served)
+        (!is_served).then_some(end)
     }
 
     /// Whether the job is known to have a runner, or to be over.
