@@ -58,9 +58,8 @@ const AUTHOR_TIME_OUT: Ms = 30 * SECOND;
 /// `timing::LAST_CALL`: so long before that, a function gives up what it has not done.
 const LAST_CALL: Ms = 1_500;
 
-/// Processes of Lambda that are warm at a time, and invocations until one of them is new: far fewer than in Lambda, where one
-/// lives for hours, so that what a process remembers is forgotten now and then. Where nothing goes wrong, it lives on.
-const PROCESSES: usize = 4;
+/// Invocations until one of the processes is new: far fewer than in Lambda, where one lives for hours, so that what a process
+/// remembers is forgotten now and then. Where nothing goes wrong, it lives on.
 const LIFE: u64 = 4_001;
 
 /// What the story says of a sweep.
@@ -242,7 +241,7 @@ impl History {
         };
         History {
             world,
-            processes: std::iter::repeat_with(&start).take(PROCESSES).collect(),
+            processes: Vec::new(),
             at_work: Default::default(),
             start: Box::new(start),
             invocations: BTreeMap::new(),
@@ -380,15 +379,12 @@ impl History {
         self.invoke(future, Trigger::Container(task), HOUR, 0);
     }
 
-    /// The process that takes the next invocation; now and then a new one.
+    /// The process that takes the next invocation, the first that has none; now and then a new one.
     fn process(&mut self, function: usize) -> (usize, Rc<Flows>) {
         let invocation = self.last + 1;
         let lives_on = self.world.borrow().settings.faults == 0;
-        let process = match self.world.borrow().settings.classes {
-            // What is kept count of is kept by each for itself, so it matters that none has two at a time.
-            Some(_) => (0..).find(|process| !self.at_work[function].contains(process)).expect("one more"),
-            None => invocation as usize % PROCESSES,
-        };
+        // None has two at a time.
+        let process = (0..).find(|process| !self.at_work[function].contains(process)).expect("one more");
         if process == self.processes.len() {
             self.processes.push((self.start)());
         }
