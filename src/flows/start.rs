@@ -89,7 +89,17 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 }
                 Step::Do(Deed::RunTask) => {
                     let plan = plan.clone().with_failures(case.failures());
-                    case.launched(self.run_task(&plan, &mut asking, &mut seen).await?);
+                    match self.run_task(&plan, &mut asking, &mut seen).await {
+                        // Perhaps the task was started: ECS shows it by then, if so, and its registration is not spent.
+                        Err(lost) => {
+                            return Ok(Outcome::deferred(
+                                Reason::Unavailable,
+                                Wait::For(timing::UNTIL_SHOWN),
+                                lost.message,
+                            ));
+                        }
+                        Ok(launch) => case.launched(launch),
+                    }
                 }
                 Step::Do(Deed::Mint) => case.named(self.mint(case.now.name, &plan, &mut seen, budget).await?),
                 Step::Do(Deed::Spend) => case.named(self.spend(&plan, seen.holder).await?),
@@ -233,6 +243,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         })
     }
 
+    /// An error: nobody knows whether a task was started.
     async fn run_task(
         &self,
         plan: &Plan,
@@ -250,7 +261,6 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 seen.former = tasks;
                 Ok(Launch::Conflict(None))
             }
-            // Perhaps the task was started. The next delivery finds out, by the registration's name.
             Err(error) if error.class == Class::Unknown => Err(error),
             Err(error) => {
                 asking.answered(Some(&error), self.clock.now());
