@@ -15,8 +15,15 @@ use time::OffsetDateTime;
 use super::aws::call_error;
 use crate::{
     error::{CallError, Class},
-    fargate::{fleet::Network, request::TaskRequest, size::Size, stop::Stop, usage::Usage},
-    ids::is_ours,
+    fargate::{
+        fleet::Network,
+        request::TaskRequest,
+        size::Size,
+        stop::{Container, Stop},
+        tags::TaskTags,
+        usage::Usage,
+    },
+    ids::{RunnerNames, is_ours},
     ports::{FindTasks, RunTask, StartTasks, Started, Task, TaskArn, TendTasks},
 };
 
@@ -26,11 +33,12 @@ const DESCRIBE_AT_ONCE: usize = 100;
 /// minutes). A list that is said to be longer has no end.
 const MOST_PAGES: usize = 200;
 
-/// The tasks of one cluster.
+/// The tasks of one fleet in one cluster, which may have those of others.
 #[derive(Debug, Clone)]
 pub struct Ecs {
     client: Client,
     cluster: String,
+    names: RunnerNames,
 }
 
 /// A cluster, and what is needed to start tasks in it.
@@ -42,9 +50,9 @@ pub struct EcsStarter {
 }
 
 impl Ecs {
-    /// The tasks of `cluster` (name or ARN).
-    pub fn new(config: &aws_config::SdkConfig, cluster: String) -> Self {
-        Ecs { client: Client::new(config), cluster }
+    /// The tasks in `cluster` (name or ARN) whose runners have such `names`.
+    pub fn new(config: &aws_config::SdkConfig, cluster: String, names: RunnerNames) -> Self {
+        Ecs { client: Client::new(config), cluster, names }
     }
 
     /// With what is needed to start tasks: the container that gets the overrides, and the network.
@@ -90,26 +98,30 @@ impl Ecs {
         Ok(page.task_arns.unwrap_or_default())
     }
 
+    /// This fleet's tasks among those.
     async fn describe_all(&self, arns: &[String]) -> Result<Vec<Task>, CallError> {
         let mut tasks = Vec::with_capacity(arns.len());
         for arns in arns.chunks(DESCRIBE_AT_ONCE) {
-            let answer = self
-                .client
-                .describe_tasks()
-                .cluster(&self.cluster)
-                .set_tasks(Some(arns.to_vec()))
-                .include(TaskField::Tags)
-                .send()
-                .await
-                .map_err(|error| call_error(&error, "ecs:DescribeTasks", true))?;
-            // Tasks that ECS has forgotten are in `failures`, as MISSING: they are simply not there.
-            tasks.extend(answer.tasks.unwrap_or_default());
+            let described = self.describe_some(arns).await?;
+            tasks.extend(described.filter(|task| !TaskTags(&task.tags).is_foreign(&self.names)));
         }
-        Ok(tasks
-            .into_iter()
-            .filter(|task| task.started_by().is_some_and(is_ours))
-            .filter_map(read_task)
-            .collect())
+        Ok(tasks)
+    }
+
+    /// Up to a hundred. What ECS tells of each has the runner's configuration in it, a few kB: nobody keeps that.
+    async fn describe_some(&self, arns: &[String]) -> Result<impl Iterator<Item = Task> + use<>, CallError> {
+        let answer = self
+            .client
+            .describe_tasks()
+            .cluster(&self.cluster)
+            .set_tasks(Some(arns.to_vec()))
+            .include(TaskField::Tags)
+            .send()
+            .await
+            .map_err(|error| call_error(&error, "ecs:DescribeTasks", true))?;
+        // Tasks that ECS has forgotten are in `failures`, as MISSING: they are simply not there.
+        let ours = answer.tasks.unwrap_or_default().into_iter();
+        Ok(ours.filter(|task| task.started_by().is_some_and(is_ours)).filter_map(read_task))
     }
 }
 
@@ -150,17 +162,23 @@ fn read_task(task: aws_sdk_ecs::types::Task) -> Option<Task> {
 }
 
 fn read_stop(task: &aws_sdk_ecs::types::Task) -> Stop {
-    let containers = task.containers();
-    Stop {
+    let container = |it: &aws_sdk_ecs::types::Container| Container {
+        name: it.name.clone(),
+        exit_code: it.exit_code.map(i64::from),
+        reason: it.reason.clone(),
+        image: it.image.clone(),
+    };
+    let containers: Vec<Container> = task.containers().iter().map(container).collect();
+    let overrides = task.overrides().and_then(|it| it.container_overrides().first());
+    let stop = Stop {
         started: task.started_at.is_some(),
         code: task.stop_code.as_ref().map(|code| code.as_str().to_owned()),
         stopping_at: time(task.stopping_at),
         stopped_at: time(task.stopped_at),
         reason: task.stopped_reason.clone(),
-        exit_code: containers.iter().find_map(|container| container.exit_code).map(i64::from),
-        container_reason: containers.iter().find_map(|container| container.reason.clone()),
-        image: containers.iter().find_map(|container| container.image.clone()),
-    }
+        ..Stop::default()
+    };
+    stop.with_containers(&containers, overrides.and_then(|it| it.name()))
 }
 
 impl FindTasks for Ecs {
@@ -187,8 +205,7 @@ impl FindTasks for Ecs {
     }
 
     async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {
-        let tasks = self.describe_all(std::slice::from_ref(&arn.0)).await?;
-        Ok(tasks.into_iter().next())
+        Ok(self.describe_some(std::slice::from_ref(&arn.0)).await?.next())
     }
 }
 

@@ -39,7 +39,7 @@ async fn author() -> Result<(), Error> {
     let aws = aws::sdk_config(function::environment, http.for_aws(), Patience::Queue);
     let author = Author {
         github: adapters::github(config.github, &http, &aws).on(Errand::Author { checks: config.check_runs }),
-        ecs: Ecs::new(&aws, config.cluster),
+        ecs: Ecs::new(&aws, config.cluster, config.names.clone()),
         queue: Sqs::new(&aws, config.queues),
         clock: SystemClock,
         names: config.names,

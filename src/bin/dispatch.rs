@@ -45,7 +45,8 @@ async fn dispatch() -> Result<(), Error> {
     let aws = aws::sdk_config(function::environment, http.for_aws(), Patience::Queue);
     let dispatcher = Dispatcher {
         github: config.github.map(|settings| adapters::github(settings, &http, &aws)),
-        ecs: Ecs::new(&aws, config.cluster).starter(config.fleet.container.clone(), &config.network)?,
+        ecs: Ecs::new(&aws, config.cluster, config.policy.names.clone())
+            .starter(config.fleet.container.clone(), &config.network)?,
         queue: Sqs::new(&aws, config.queues),
         clock: SystemClock,
         policy: config.policy,

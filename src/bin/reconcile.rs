@@ -64,7 +64,7 @@ async fn reconcile() -> Result<(), Error> {
         // That the credentials cannot be read shows, and is retried, with the first event.
         Some(_) => {}
     }
-    let ecs = Ecs::new(&aws, config.cluster.clone());
+    let ecs = Ecs::new(&aws, config.cluster.clone(), config.policy.names.clone());
     let pool = match config.pool {
         Some(pool) => Some(Pool {
             size: pool.size,

@@ -1,5 +1,6 @@
 //! How a task ended, as ECS tells it: in DescribeTasks, and in its task state change events.
 
+use serde::Deserialize;
 use time::OffsetDateTime;
 
 use crate::exit::ExitReason;
@@ -13,16 +14,30 @@ pub struct Stop {
     pub code: Option<String>,
     /// `stoppedReason`, a sentence.
     pub reason: Option<String>,
-    /// The exit code of the first container that has one.
+    /// The exit code of the runner's container.
     pub exit_code: Option<i64>,
     /// What ECS says of a container beside that, e.g. that its image could not be pulled or its memory was used up.
     pub container_reason: Option<String>,
-    /// The image of the first container that names one.
+    /// The image of that container, or of the runner's.
     pub image: Option<String>,
     /// When it began to stop, as DescribeTasks says: the container got its SIGTERM.
     pub stopping_at: Option<OffsetDateTime>,
     /// When it had stopped, as DescribeTasks says.
     pub stopped_at: Option<OffsetDateTime>,
+}
+
+/// What ECS tells of one container of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Container {
+    /// Its name in the task definition.
+    pub name: Option<String>,
+    /// `exitCode`, if it ran and has ended.
+    pub exit_code: Option<i64>,
+    /// `reason`, a sentence.
+    pub reason: Option<String>,
+    /// Its image.
+    pub image: Option<String>,
 }
 
 /// Of what a job was lost.
@@ -37,6 +52,26 @@ pub enum Lost {
 }
 
 impl Stop {
+    /// With what its containers tell. Beside the runner's there may be others, in any order: the task definition's, and
+    /// AWS's own. Where nobody says which is `the_runner_s`, several say nothing of an exit code.
+    pub fn with_containers(self, containers: &[Container], the_runner_s: Option<&str>) -> Self {
+        let own = match (the_runner_s, containers) {
+            (Some(_), _) => containers.iter().find(|it| it.name.as_deref() == the_runner_s),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
+        let exit_code = own.and_then(|it| it.exit_code);
+        // What is told of another may be why the runner's ended.
+        let told = own.into_iter().chain(containers).find(|it| it.reason.is_some());
+        let shown = if exit_code.is_some() { own } else { told.or(own) };
+        Stop {
+            exit_code,
+            container_reason: told.and_then(|it| it.reason.clone()),
+            image: shown.and_then(|it| it.image.clone()),
+            ..self
+        }
+    }
+
     /// Why it stopped, for people.
     pub fn why(&self) -> String {
         let part = |text: &Option<String>| text.clone().unwrap_or_else(|| "none given".to_owned());
@@ -90,13 +125,18 @@ impl Stop {
         // (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html>).
         let reasons = [&self.reason, &self.container_reason];
         let cannot_pull = reasons.into_iter().flatten().any(|text| text.contains("CannotPullContainer"));
-        cannot_pull.then_some("the image cannot be pulled: check its name, the registry and the way to it")
+        // Of a container that nothing waits for, if the runner's ran.
+        (cannot_pull && self.exit_code.is_none())
+            .then_some("the image cannot be pulled: check its name, the registry and the way to it")
     }
 
     /// Whether the job may have had a part in it: its containers started, and it is plainly neither the installation's
-    /// fault nor GitHub's.
+    /// fault nor GitHub's nor Spot's.
     pub fn may_be_the_job_s(&self) -> bool {
-        self.started && self.fix().is_none() && self.exit() != Some(ExitReason::Unavailable)
+        self.started
+            && self.fix().is_none()
+            && self.exit() != Some(ExitReason::Unavailable)
+            && self.lost() != Lost::Interrupted
     }
 
     /// Whether its container says that the job was over before it.
@@ -119,5 +159,61 @@ impl Stop {
     /// What its exit code means.
     pub(crate) fn exit(&self) -> Option<ExitReason> {
         self.exit_code.and_then(|code| u8::try_from(code).ok()).map(ExitReason::from_code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_containers_the_runner_s_tells() {
+        let container = |name: &str, exit_code, reason: Option<&str>| Container {
+            name: Some(name.to_owned()),
+            exit_code,
+            reason: reason.map(str::to_owned),
+            image: Some(format!("{name}:1")),
+        };
+        let of = |name, code| container(name, code, None);
+        let (unpulled, memory) = (Some("CannotPullContainerError: not found"), Some("OutOfMemoryError"));
+        // Containers; which is the runner's; exit code, reason, image.
+        let table = [
+            (vec![of("runner", Some(7))], None, (Some(7), None, "runner:1")),
+            (
+                vec![of("prepare", Some(0)), of("runner", Some(7))],
+                Some("runner"),
+                (Some(7), None, "runner:1"),
+            ),
+            (vec![of("prepare", Some(0)), of("runner", None)], Some("runner"), (None, None, "runner:1")),
+            (vec![of("prepare", Some(0)), of("runner", Some(7))], None, (None, None, "")),
+            (vec![of("prepare", Some(0))], Some("runner"), (None, None, "")),
+            (
+                vec![container("docker", None, unpulled), of("runner", None)],
+                Some("runner"),
+                (None, unpulled, "docker:1"),
+            ),
+            (
+                vec![container("docker", Some(137), memory), of("runner", Some(143))],
+                Some("runner"),
+                (Some(143), memory, "runner:1"),
+            ),
+        ];
+        for (containers, name, (exit_code, reason, image)) in table {
+            let stop = Stop::default().with_containers(&containers, name);
+            let told = (stop.exit_code, stop.container_reason.as_deref(), stop.image.unwrap_or_default());
+            assert_eq!(told, (exit_code, reason, image.to_owned()), "{name:?} of {containers:?}");
+        }
+    }
+
+    #[test]
+    fn whose_fault_it_may_be() {
+        let stop = Stop { started: true, exit_code: Some(1), ..Stop::default() };
+        assert!(stop.may_be_the_job_s());
+        let spot = Some("SpotInterruption".to_owned());
+        assert!(!Stop { code: spot, ..stop.clone() }.may_be_the_job_s());
+        // A container of AWS's own, which nothing waits for.
+        let unpulled = Some("CannotPullContainerError".to_owned());
+        assert!(Stop { container_reason: unpulled.clone(), ..stop.clone() }.may_be_the_job_s());
+        assert!(!Stop { container_reason: unpulled, exit_code: None, ..stop }.may_be_the_job_s());
     }
 }

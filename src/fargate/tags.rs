@@ -116,6 +116,11 @@ impl<'a> TaskTags<'a> {
         names.read(self.runner_name()?)
     }
 
+    /// Whether another fleet in the same cluster started it. Without tags it may be anybody's.
+    pub fn is_foreign(self, names: &RunnerNames) -> bool {
+        self.runner_name().is_some_and(|name| names.read(name).is_none())
+    }
+
     /// [`LABELS`], as far as a tag can hold them.
     pub fn labels(self) -> Vec<String> {
         self.text(LABELS).unwrap_or_default().split_whitespace().map(str::to_owned).collect()

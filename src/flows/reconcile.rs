@@ -268,20 +268,20 @@ where
                 "ECS has forgotten the task; the sweep looks at its registration",
             ));
         };
-        if task.live {
-            return Ok(not_shown("ECS does not say yet that the task has stopped"));
-        }
         let tags = TaskTags(&task.tags);
-        let why = stopped.stop.why();
-        // The event does not say when: DescribeTasks does.
-        let times = task.stop.as_ref().map(|stop| (stop.stopping_at, stop.stopped_at));
-        let (stopping_at, stopped_at) = times.unwrap_or_default();
-        let stop = Stop { stopping_at, stopped_at, ..stopped.stop.clone() };
+        if tags.is_foreign(&self.policy.names) {
+            return Ok(Outcome::skipped(SkipReason::Task, "the task is another fleet's"));
+        }
+        let Some(shown) = task.stop.as_ref().filter(|_| !task.live) else {
+            return Ok(not_shown("ECS does not say yet that the task has stopped"));
+        };
+        let stop = with_shown(&stopped.stop, shown);
+        let why = stop.why();
         let cause = Cause { stop: Some(&stop), task: Some(&task), why: &why };
         let done = if tags.ran_a_job() {
             self.ended_after_a_job(tags, cause).await?
         } else {
-            let runner = self.stopped_runner(&task, &stopped.stop).await?;
+            let runner = self.stopped_runner(&task, &stop).await?;
             self.tell_of_untold(&runner, &stop).await?;
             let done = self.tend(&runner, Heard::Stopped, cause, &Course::default()).await?;
             self.note_followed(&task, &done);
@@ -353,6 +353,19 @@ where
     fn is_our_cluster(&self, arn: &str) -> bool {
         arn == self.cluster
             || arn.rsplit('/').next() == Some(self.cluster.rsplit('/').next().unwrap_or_default())
+    }
+}
+
+/// The event says neither when nor, of several containers, which is the runner's: DescribeTasks does.
+fn with_shown(told: &Stop, shown: &Stop) -> Stop {
+    let Stop { stopping_at, stopped_at, .. } = *shown;
+    Stop {
+        stopping_at,
+        stopped_at,
+        exit_code: shown.exit_code.or(told.exit_code),
+        container_reason: shown.container_reason.clone().or_else(|| told.container_reason.clone()),
+        image: shown.image.clone().or_else(|| told.image.clone()),
+        ..told.clone()
     }
 }
 

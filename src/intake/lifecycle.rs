@@ -4,7 +4,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use crate::{
-    fargate::stop::Stop,
+    fargate::stop::{Container, Stop},
     intake::payload::{self, Message, Unreadable, WorkflowJob},
     ports::TaskArn,
 };
@@ -39,7 +39,7 @@ pub struct StoppedTask {
     pub cluster_arn: String,
     /// `startedBy`.
     pub started_by: String,
-    /// How it ended.
+    /// How it ended, as far as the event says.
     pub stop: Stop,
 }
 
@@ -85,11 +85,10 @@ fn read_task(task: TaskDetail) -> Result<Lifecycle, Unreadable> {
             started: task.started_at.is_some(),
             code: task.stop_code,
             reason: task.stopped_reason,
-            exit_code: task.containers.iter().find_map(|container| container.exit_code),
-            image: task.containers.iter().find_map(|container| container.image.clone()),
-            container_reason: task.containers.into_iter().find_map(|container| container.reason),
             ..Stop::default()
-        },
+        }
+        // Which of several is the runner's, the overrides say, which the rule leaves out.
+        .with_containers(&task.containers, None),
     }))
 }
 
@@ -155,14 +154,6 @@ fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Str
     let text = Option::<String>::deserialize(deserializer)?;
     let is_variable = |text: &str| text.starts_with('<') && text.ends_with('>');
     Ok(text.filter(|text| !text.is_empty() && !is_variable(text)))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Container {
-    exit_code: Option<i64>,
-    reason: Option<String>,
-    image: Option<String>,
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl Fleet {
             let (url, scope) = (settings.api_url, settings.scope);
             GitHub::with_clock(http.clone(), url, scope, settings.runner_group_id, secret, world.clock())
         };
-        let ecs = Ecs::new(&aws, config.cluster);
+        let ecs = Ecs::new(&aws, config.cluster, config.policy.names.clone());
         let starter =
             ecs.clone().starter(config.fleet.container.clone(), &config.network).expect("a network");
         let pool = reconcile.pool.map(|pool| Pool {

@@ -19,7 +19,7 @@ use futures_util::stream;
 use gha_fargate_runners::{
     adapters::{ecs::Ecs, http::Http},
     error::Class,
-    ids::RunnerId,
+    ids::{RunnerId, RunnerNames},
     ports::{FindTasks, Github, Scope, Target},
 };
 use rustls::{
@@ -223,7 +223,7 @@ async fn the_connections_of_aws_are_given_up_likewise() {
         .endpoint_url(format!("http://127.0.0.1:{}", relay.port))
         .timeout_config(timeouts)
         .build();
-    let ecs = Ecs::new(&config, crate::http::CLUSTER.to_owned());
+    let ecs = Ecs::new(&config, crate::http::CLUSTER.to_owned(), RunnerNames::default());
     ecs.tasks_started_by("gha-1").await.expect("none");
     relay.kill_what_is_open();
     // Here, the SDK does not repeat.
@@ -277,7 +277,10 @@ async fn an_answer_without_end_takes_neither_memory_nor_time() {
 
     let world = World::start();
     let aws = crate::fleet::sdk_config(&world, &Http::new()).into_builder().endpoint_url(&server.url).build();
-    let error = Ecs::new(&aws, "runners".to_owned()).tasks_started_by("gha-1").await.expect_err("too large");
+    let error = Ecs::new(&aws, "runners".to_owned(), RunnerNames::default())
+        .tasks_started_by("gha-1")
+        .await
+        .expect_err("too large");
     assert_eq!(error.class, Class::Transient, "{error}");
     world.finish();
 }

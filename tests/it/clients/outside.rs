@@ -6,7 +6,7 @@ use gha_fargate_runners::{
     adapters::{self, aws::sdk_config, ecs::Ecs, http::Http},
     config::{DispatchConfig, Outside},
     error::Class,
-    ids::RunnerId,
+    ids::{RunnerId, RunnerNames},
     ports::{FindTasks, Github, Scope},
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
@@ -174,7 +174,11 @@ async fn aws_is_asked_through_the_proxy_too() {
         };
         let aws = sdk_config(environment, http.for_aws(), adapters::aws::Patience::Queue);
         let aws = aws.into_builder().credentials_provider(credentials()).build();
-        Ecs::new(&aws, "x".to_owned()).live_tasks().await.expect_err("nobody is there").message
+        Ecs::new(&aws, "x".to_owned(), RunnerNames::default())
+            .live_tasks()
+            .await
+            .expect_err("nobody is there")
+            .message
     };
     let said = ask("").await;
     assert!(said.contains("no way through the proxy of HTTPS_PROXY: unsuccessful"), "{said}");

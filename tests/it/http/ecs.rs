@@ -287,6 +287,15 @@ fn cluster_arn(name: &str) -> String {
     }
 }
 
+/// Its containers, in DescribeTasks and in events.
+pub fn json_containers(task: &Task) -> Value {
+    let container = |(name, exit_code): (&str, Option<i32>)| {
+        json!({"name": name, "image": format!("registry.test/{name}:1"), "lastStatus": task.status.as_str(),
+            "exitCode": exit_code})
+    };
+    task.containers().map(container).collect()
+}
+
 /// A task in the model's shape, timestamps in seconds.
 fn json_task(task: &Task, tags: bool) -> Value {
     let environment: Vec<Value> =
@@ -302,7 +311,7 @@ fn json_task(task: &Task, tags: bool) -> Value {
         "cpu": task.cpu.unwrap_or(1024).to_string(),
         "memory": task.memory.unwrap_or(3072).to_string(),
         "overrides": {"containerOverrides": [{"name": "runner", "environment": environment}]},
-        "containers": [{"name": "runner", "image": "ghcr.io/actions/actions-runner:latest", "lastStatus": task.status.as_str(), "exitCode": task.exit_code}],
+        "containers": json_containers(task),
         "tags": [],
     });
     match &task.launch {

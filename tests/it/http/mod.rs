@@ -132,7 +132,9 @@ impl World {
             let mut ecs = world.ecs();
             ecs.clusters.insert(CLUSTER.into());
             for family in [TASK_DEFINITION, TASK_DEFINITION_ARM64] {
-                ecs.definitions.insert(family.to_owned(), (1, vec!["runner".to_owned()]));
+                // As the definition with Docker has them.
+                let containers = ["prepare", "docker", "runner"].map(str::to_owned).to_vec();
+                ecs.definitions.insert(family.to_owned(), (1, containers));
             }
         }
         {

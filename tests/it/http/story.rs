@@ -9,7 +9,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::{
     INSTALLATION, JOB_QUEUE, LIFECYCLE_QUEUE, OWNER, REPOSITORY, World, WorldClock, aws::rfc3339,
-    github::json_job,
+    ecs::json_containers, github::json_job,
 };
 use crate::model::{
     aws::{ACCOUNT, REGION},
@@ -196,18 +196,18 @@ impl World {
         tasks.iter().find(its).map(|task| task.number)
     }
 
-    /// The `ECS Task State Change` event about the task, in the state in which it is now.
+    /// The `ECS Task State Change` event about the task, in the state in which it is now, without what the rule leaves out:
+    /// the overrides, which alone say whose container is the runner's.
     pub fn state_change(&self, number: u64) -> Value {
         let ecs = self.ecs();
         let task = ecs.task(number).expect("a task that ECS remembers");
         let mut detail = json!({
             "clusterArn": format!("arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/{}", task.cluster),
-            "containers": [{"name": "runner", "lastStatus": task.status.as_str(), "exitCode": task.exit_code}],
+            "containers": json_containers(task),
             "createdAt": rfc3339(task.created_at),
             "desiredStatus": if task.desired_stopped { "STOPPED" } else { "RUNNING" },
             "group": format!("family:{TASK}", TASK = task.definition.split(':').next().unwrap_or_default()),
             "lastStatus": task.status.as_str(),
-            "overrides": {"containerOverrides": [{"name": "runner"}]},
             "startedBy": task.started_by,
             "taskArn": task.arn,
             "taskDefinitionArn": format!("arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/{}", task.definition),

@@ -139,7 +139,9 @@ impl Ecs {
         }
         self.last += 1;
         let number = self.last;
+        let its = |name: &&String| request.container.as_ref() != Some(*name);
         let task = Task {
+            beside: self.definitions[&definition.0].1.iter().filter(its).cloned().collect(),
             number,
             arn: arn(&cluster, number),
             cluster,

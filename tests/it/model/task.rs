@@ -103,6 +103,8 @@ pub struct Task {
     /// ECS shows it to nobody.
     pub client_token: Option<String>,
     pub started_by: String,
+    /// The definition's containers beside the one that has the overrides.
+    pub beside: Vec<String>,
     pub environment: Arc<BTreeMap<String, String>>,
     pub cpu: Option<u32>,
     pub memory: Option<u32>,
@@ -130,6 +132,13 @@ impl Task {
     /// From the pull of its image, which begins at once here, to its end: what it is billed for.
     pub fn usage(&self) -> Option<(OffsetDateTime, OffsetDateTime)> {
         self.started_at.and(Some(self.created_at)).zip(self.stopped_at)
+    }
+
+    /// Its containers and their exit codes, in an order that means nothing. All beside the runner's end well.
+    pub fn containers(&self) -> impl Iterator<Item = (&str, Option<i32>)> {
+        let has_run = self.started_at.and(self.stopped_at).map(|_| 0);
+        let beside = self.beside.iter().map(move |name| (name.as_str(), has_run));
+        beside.chain(std::iter::once(("runner", self.exit_code)))
     }
 
     /// Not stopped, and not asked to stop.

@@ -16,6 +16,7 @@ use gha_fargate_runners::{
         fleet::{Capacity, Network},
         request::{Identity, TaskRequest},
     },
+    ids::RunnerNames,
     ports::{FindTasks, Queue, RunTask, Source, StartTasks, Task, TaskArn, TendTasks},
 };
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
@@ -140,7 +141,7 @@ impl Aws {
             .retry_config(repetitions)
             .build();
         let network = Network { subnets: vec!["subnet-0a".into()], security_groups: vec![], public_ip: true };
-        let tasks = Ecs::new(&config, "runners".to_owned());
+        let tasks = Ecs::new(&config, "runners".to_owned(), RunnerNames::default());
         let starter = tasks.clone().starter("runner".to_owned(), &network).expect("a network");
         let queue = |name: &str| Some(format!("https://sqs.us-east-1.amazonaws.com/123456789012/{name}"));
         let queues =

@@ -3,7 +3,9 @@
 
 mod backlog;
 mod container_minted;
+mod ends;
 mod handed_back;
+mod neighbours;
 mod others;
 mod outbreak;
 mod pool;

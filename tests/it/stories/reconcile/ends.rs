@@ -1,0 +1,65 @@
+//! What a task's end says, and to whom.
+
+use super::{Metric, Story};
+use crate::http::DEAD_LETTERS;
+use time::Duration;
+
+const EXITED: (&str, &str) = ("EssentialContainerExited", "Essential container in task exited");
+const SPOT: (&str, &str) = ("SpotInterruption", "Your Spot Task was interrupted.");
+
+/// The containers beside it end with 0, whatever becomes of the runner's.
+#[tokio::test]
+async fn a_job_is_lost_with_the_runner_s_own_container() {
+    for (exit, lost) in [(0, 0), (137, 1)] {
+        let story = Story::begin().await;
+        let job = story.start_job().await;
+        let task = story.task();
+        story.world.boot();
+        story.world.assign();
+        story.tell_job(job, "in_progress").await;
+        let now = story.fleet.now();
+        story.world.ecs().stopped(task, EXITED.0, EXITED.1, Some(exit), now);
+        let told = story.tell_within(&[story.world.state_change(task)], Duration::minutes(1)).await;
+        assert_eq!(told.get(Metric::Lost), lost, "exit code {exit}");
+        story.world.github().complete(job, "failure", now);
+        story.end();
+    }
+}
+
+/// The rule leaves the overrides out of the event: only DescribeTasks says which of the containers is the runner's.
+#[tokio::test]
+async fn of_an_end_that_ecs_does_not_show_yet_nothing_is_made() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    let task = story.task();
+    story.world.boot();
+    story.world.assign();
+    story.tell_job(job, "in_progress").await;
+    let now = story.fleet.now();
+    story.world.ecs().take_back(task, SPOT.1, now);
+    let mut early = story.world.state_change(task);
+    early["detail"]["lastStatus"] = "STOPPED".into();
+    assert!(!story.tell(&early).await, "it comes again");
+    story.world.kill_task(task, SPOT.0, SPOT.1, Some(137));
+    story.world.github().complete(job, "failure", now);
+    assert_eq!(story.look_again().await.get(Metric::Interrupted), 1);
+    story.end();
+}
+
+/// The job had no part in it.
+#[tokio::test]
+async fn a_runner_that_spot_takes_back_before_its_job_costs_no_attempt() {
+    let story = Story::with(&[("MAX_ATTEMPTS", "2")]).await;
+    let job = story.start_job().await;
+    for _ in 0..4 {
+        story.world.boot();
+        let task = story.task();
+        story.world.kill_task(task, SPOT.0, SPOT.1, Some(143));
+        story.tell_stopped(task).await;
+        story.world.advance(Duration::minutes(15));
+        story.dispatch_announced().await;
+        assert_eq!(story.live(), 1, "{:?}", story.world.letters(DEAD_LETTERS));
+    }
+    story.runs_in_the_end(job).await;
+    story.end();
+}
