@@ -140,7 +140,7 @@ where
                 self.next_after(task).filter(is_later).unwrap_or(own)
             }
         };
-        if !course.may_announce(next.job_id, runner) {
+        if !course.claim_announcement(next.job_id, runner) {
             return Ok((Owed::Announced, None));
         }
         Ok((Owed::ToAJob, Some(next)))

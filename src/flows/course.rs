@@ -1,6 +1,10 @@
 //! What the steps of one sweep share.
 
-use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     flows::chain::Taken,
@@ -21,6 +25,8 @@ pub(crate) struct Course {
     most: u32,
     /// Jobs that another runner is announced for, and the registration of the runner that led to that.
     announced: RefCell<BTreeMap<JobId, Option<RunnerId>>>,
+    /// Runners that a pool has given up, or taken in.
+    counted: RefCell<BTreeSet<Option<RunnerId>>>,
 }
 
 impl Course {
@@ -34,27 +40,40 @@ impl Course {
     }
 
     /// One job gets one runner from a sweep. A step that is repeated after a rate limit may announce again.
-    pub(crate) fn may_announce(&self, job: JobId, runner: &Runner) -> bool {
+    pub(crate) fn claim_announcement(&self, job: JobId, runner: &Runner) -> bool {
         *self.announced.borrow_mut().entry(job).or_insert(runner.registration) == runner.registration
     }
 
     /// Whether the pool has one more than it is to have: then that one goes.
-    pub(crate) fn is_surplus(&self, pool: Option<String>, full: u32) -> bool {
-        let mut pools = self.pools.borrow_mut();
-        let all: u32 = pools.values().sum();
-        let there = pools.entry(pool).or_default();
-        let surplus = *there > full || (*there > 0 && all > self.most);
-        *there -= u32::from(surplus);
-        surplus
+    pub(crate) fn give_up_surplus(&self, pool: Option<String>, full: u32, runner: &Runner) -> bool {
+        self.once(runner, || {
+            let mut pools = self.pools.borrow_mut();
+            let all: u32 = pools.values().sum();
+            let there = pools.entry(pool).or_default();
+            let is_surplus = *there > full || (*there > 0 && all > self.most);
+            *there -= u32::from(is_surplus);
+            is_surplus
+        })
     }
 
     /// Whether the pool lacks one: then it has one more.
-    pub(crate) fn takes_one(&self, pool: Option<String>, full: u32) -> bool {
-        let mut pools = self.pools.borrow_mut();
-        let all: u32 = pools.values().sum();
-        let there = pools.entry(pool).or_default();
-        let lacks = *there < full && all < self.most;
-        *there += u32::from(lacks);
-        lacks
+    pub(crate) fn fill_one(&self, pool: Option<String>, full: u32, runner: &Runner) -> bool {
+        self.once(runner, || {
+            let mut pools = self.pools.borrow_mut();
+            let all: u32 = pools.values().sum();
+            let there = pools.entry(pool).or_default();
+            let lacks = *there < full && all < self.most;
+            *there += u32::from(lacks);
+            lacks
+        })
+    }
+
+    /// A step that is repeated after a rate limit counts its runner once.
+    fn once(&self, runner: &Runner, counts: impl FnOnce() -> bool) -> bool {
+        let is_counted = self.counted.borrow().contains(&runner.registration) || counts();
+        if is_counted {
+            self.counted.borrow_mut().insert(runner.registration);
+        }
+        is_counted
     }
 }

@@ -117,9 +117,7 @@ where
             Ok(Lifecycle::Sweep { scheduled }) => (None, self.sweep(scheduled, deadline).await),
             Ok(Lifecycle::Redeliver { scheduled }) => (None, Ok(self.redeliver(scheduled, deadline).await)),
         };
-        if let Err(CallError { class: Class::RateLimited { .. }, .. }) = outcome {
-            self.memory.met_limit(self.clock.now());
-        }
+        self.memory.heed(&outcome, self.clock.now());
         Handled { job, outcome: outcome.unwrap_or_else(Outcome::from), notice: None }
     }
 

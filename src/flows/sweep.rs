@@ -61,7 +61,9 @@ where
             self.keep_books_by_tags(deadline, &mut tally).await?;
             return Ok(tally.into_outcome());
         };
-        match self.keep_books(github, scheduled, deadline, &mut tally).await {
+        let kept = self.keep_books(github, scheduled, deadline, &mut tally).await;
+        self.memory.heed(&kept, self.clock.now());
+        match kept {
             // The next sweep comes sooner than a repetition of this one could do more.
             Err(error) if matches!(error.class, Class::RateLimited { .. }) => {
                 tally.blind = true;
@@ -98,6 +100,7 @@ where
         self.stop_unlisted(&unseen, tally).await;
         let mut books =
             books::compare(&registered, &tasks, &self.policy.names, self.clock.now(), self.idle_timeout);
+        self.memory.sees_again(&mut books.runners);
         tally.oldest_waiting = books.oldest_waiting.unwrap_or_default();
         // Where one sweep ends for lack of time, the next does not begin with the same ones.
         let nth = usize::try_from(scheduled.unix_timestamp() / 300).unwrap_or_default();
@@ -305,6 +308,8 @@ where
         let unstarted = Stop::default();
         let stop = Some(&unstarted).filter(|_| runner.life == Life::Unused);
         let cause = Cause { stop, task: runner.task.as_ref(), why };
-        self.tend(runner, Heard::Swept { past: runner.past }, cause, course).await
+        let tended = self.tend(runner, Heard::Swept { past: runner.past }, cause, course).await;
+        self.memory.heed(&tended, self.clock.now());
+        tended
     }
 }

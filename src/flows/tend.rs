@@ -95,7 +95,7 @@ where
             _ if runner.life == Life::Waiting => {
                 let pool = runner.task.as_ref().and_then(key_of);
                 let full = self.full(&pool);
-                Owner::Pool { surplus: full.is_some_and(|full| course.is_surplus(pool, full)) }
+                Owner::Pool { surplus: full.is_some_and(|full| course.give_up_surplus(pool, full, runner)) }
             }
             _ => Owner::Pool { surplus: false },
         }
@@ -209,7 +209,7 @@ where
         let Some(next) = next else {
             // Left over from a job that another runner took: with the pool's labels it is as good as a new one.
             let basin = self.basin_with(&runner.labels).filter(|_| waits);
-            let joins = basin.is_some_and(|basin| course.takes_one(basin.key(), basin.size));
+            let joins = basin.is_some_and(|basin| course.fill_one(basin.key(), basin.size, runner));
             return Ok((if joins { Owed::ToThePool } else { Owed::ToNobody }, None));
         };
         if waits && own == Some(next.job_id) && self.may_still_come(&next, runner.task.as_ref()) {
@@ -221,7 +221,7 @@ where
             return Ok((Owed::Served, None));
         }
         // The next sweep sees whether that brought it a runner.
-        if !course.may_announce(next.job_id, runner) {
+        if !course.claim_announcement(next.job_id, runner) {
             return Ok((Owed::Announced, None));
         }
         Ok((Owed::ToAJob, Some(next)))

@@ -130,7 +130,8 @@ pub fn compare(
         }
         books.runners.push(Runner {
             life,
-            past: task.is_some_and(|task| past(life, task)),
+            // Of one without a task, whoever remembers earlier sweeps knows.
+            past: task.is_none_or(|task| past(life, task)),
             purpose: Some(purpose),
             registration: Some(registration.id),
             labels: registration.labels.clone(),

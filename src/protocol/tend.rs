@@ -136,6 +136,8 @@ table! {
         (Life::Unused | Life::Hidden, ..)                   => Leave;
 
     // A registration without a task
+    "Its task may be on its way: another process may be between mint and RunTask, or ECS not show it yet.":
+        (Life::Minted, Swept { past: false }, Pool { .. }, _) => Leave;
     "No task, and none needed.":
         (Life::Minted, Unneeded, ..) | (Life::Minted, _, Pool { .. }, _) => Spend;
     "A crash between mint and RunTask: dispatch meets the name, and decides.":
@@ -147,8 +149,8 @@ table! {
     // At work
     "The DELETE would say so.":
         (Life::Busy, Stopped | Unneeded, ..)                => Leave;
-    "The warm pool owes nothing to anybody.":
-        (Life::Busy, _, Pool { .. }, _)                     => Leave;
+    "Nobody has told which job it runs, and the warm pool owes nothing to anybody.":
+        (Life::Busy, _, Pool { .. }, _)                     => Tag;
     "Nobody has told which job it runs: one that nobody here has heard of may have taken it.":
         (Life::Busy, _, _, None)                            => LookOwed;
     "Its own job, or one at the end of the chain, is left without a runner.":
@@ -164,7 +166,7 @@ table! {
     "Pages shift while they are read: the registration may have slipped through.":
         (Life::Spent, ..) if !c.surely_spent                => LookRegistration;
     "GitHub spent it on a job that its runner then lost. The tags go with StopTask, and nobody else would tell.":
-        (Life::Spent, _, Job, Some(Owed::ToAJob | Owed::Unclear)) => AnnounceAndStop;
+        (Life::Spent, _, Job, Some(Owed::ToAJob))           => AnnounceAndStop;
 
     // Its job ended without ever running
     "Not needed, unless it has found other work: the DELETE tells.":
@@ -196,12 +198,12 @@ table! {
     "It may have been given a job since the sweep began, and GitHub shows that late: its tags may tell.":
         (Life::Waiting, Swept { .. }, _, Some(Owed::ToNobody | Owed::Served | Owed::ToAJob)) if !c.surely_unheard => LookTags;
 
-    "One too many, or dead: the sweep fills the pool up.":
-        (_, _, Pool { .. }, Some(_))                        => Retire;
-
     // It waits, past the time-out
     "Not clear yet, or somebody may still need it.":
         (Life::Waiting, _, _, Some(Owed::Unclear | Owed::MayStillCome | Owed::Announced)) => Leave;
+
+    "One too many, or dead: the sweep fills the pool up.":
+        (_, _, Pool { .. }, Some(_))                        => Retire;
     "As good as a new one of the warm pool.":
         (Life::Waiting, _, _, Some(Owed::ToThePool))        => Join;
 

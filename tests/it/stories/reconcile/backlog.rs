@@ -148,3 +148,29 @@ async fn a_job_that_brought_no_runner_and_lost_the_one_that_it_got_is_seen_to() 
         assert_eq!(story.status(job), "in_progress", "{}", story.world.books());
     }
 }
+
+/// It was a sweep that met the limit.
+#[tokio::test]
+async fn a_limit_that_a_sweep_met_is_one() {
+    let story = Story::begin().await;
+    let [a, b] = [story.world.queue_job(&LABELS), story.world.queue_job(&LABELS)];
+    let late = story.world.queued(b);
+    story.dispatch(&[story.world.queued(a)]).await;
+    story.world.boot();
+    story.assign(b, story.runner_of(story.task()));
+    let event = story.world.payload(b, "in_progress");
+    assert_eq!(story.tell_within(&[event], Duration::minutes(1)).await.get(Metric::Deferred), 1);
+    let reset = story.fleet.now() + Duration::minutes(3);
+    story.world.fail(Op::ListRunners).once().before().primary_rate_limit(reset);
+    assert_eq!(story.sweep().await.get(Metric::Swept), 0);
+    story.world.advance(Duration::minutes(4));
+    let counted = story.look_again().await;
+    assert_eq!((counted.get(Metric::Deferred), counted.get(Metric::Replaced)), (1, 0));
+    story.dispatch(&[late]).await;
+    story.dispatch_announced().await;
+    story.runs_in_the_end(a).await;
+    story.world.finish_job(b);
+    story.world.advance(Duration::minutes(20));
+    story.look_again().await;
+    story.end();
+}

@@ -1,7 +1,8 @@
 //! The warm pool. Its runners are owed to no job, so the conservation check leaves them out.
 
 use super::{LABELS, Metric, Op, Story, json};
-use crate::http::Service;
+use crate::http::{OWNER, Service};
+use crate::model::github::{Scope, Untrue};
 use time::{Duration, format_description::well_known::Rfc3339};
 
 async fn with_a_pool_of(size: &str) -> Story {
@@ -107,5 +108,84 @@ async fn the_pool_leaves_a_place_under_max_runners_and_gives_one_back() {
     assert_eq!(story.sweep_after_the_timeout().await.get(Metric::PoolSize), 0);
     of_other_labels().await;
     assert_eq!((story.sweep().await.get(Metric::PoolSize), story.live()), (0, 3));
+    story.end();
+}
+
+/// Its event is lost. Shown as idle, it is one more than the pool is to have.
+#[tokio::test]
+async fn a_pool_runner_at_work_is_written_down_though_nobody_tells_of_its_job() {
+    let story = with_a_pool_of("1").await;
+    story.sweep().await;
+    story.world.boot();
+    let (task, runner) = (story.task(), story.runner_of(story.task()));
+    let job = story.world.queue_job(&LABELS);
+    assert_eq!(story.world.assign().len(), 1);
+    story.world.advance(Duration::minutes(3));
+    story.sweep().await;
+    assert_eq!(story.tag(task, "gha:ran-untold").as_deref(), Some("true"));
+    story.world.boot();
+    let now = story.fleet.now();
+    story.world.github().say_of_runner(runner, Untrue { idle: true, ..Untrue::default() }, now);
+    story.sweep_after_the_timeout().await;
+    assert_eq!((story.count(Op::DeleteRunner), story.count(Op::StopTask)), (0, 0), "{}", story.world.calls());
+    story.world.github().say_of_runner(runner, Untrue::default(), now);
+    story.world.finish_job(job);
+    story.end();
+}
+
+/// GitHub does not show its job: once may be an old answer.
+#[tokio::test]
+async fn a_pool_runner_that_was_given_a_job_goes_when_it_is_seen_idle_twice() {
+    let story = with_a_pool_of("1").await;
+    story.sweep().await;
+    story.world.boot();
+    let runner = story.runner_of(story.task());
+    let job = story.world.queue_job(&LABELS);
+    assert_eq!(story.world.assign().len(), 1);
+    story.tell_taken(job, "in_progress").await;
+    story.sweep().await;
+    story.world.boot();
+    let now = story.fleet.now();
+    story.world.github().say_of_runner(runner, Untrue { idle: true, ..Untrue::default() }, now);
+    story.world.fail(Op::GetJob).times(4).before().status(404);
+    let mut deleted = Vec::new();
+    for _ in 0..2 {
+        story.sweep_after_the_timeout().await;
+        deleted.push(story.count(Op::DeleteRunner));
+    }
+    assert_eq!(deleted, [0, 1], "{}", story.world.calls());
+}
+
+/// Whoever minted it may be about to start its task.
+#[tokio::test]
+async fn a_pool_s_registration_without_a_task_goes_when_it_is_seen_twice() {
+    let story = with_a_pool_of("1").await;
+    let now = story.fleet.now();
+    let minted =
+        story.world.github().mint(&Scope::organization(OWNER), "fargate-pool-7-500000", 1, &LABELS, now);
+    minted.expect("a registration");
+    let mut deleted = Vec::new();
+    for _ in 0..2 {
+        story.sweep().await;
+        deleted.push(story.count(Op::DeleteRunner));
+        story.world.boot();
+        story.world.advance(Duration::minutes(5));
+    }
+    assert_eq!(deleted, [0, 1]);
+    story.end();
+}
+
+#[tokio::test]
+async fn one_too_many_is_one_too_many_after_the_rate_limit_as_well() {
+    let story = with_a_pool_of("1").await;
+    let earlier = story.schedule();
+    let due = (story.fleet.now() + Duration::seconds(1)).format(&Rfc3339).expect("a time");
+    let later = json!({ "detail-type": "Scheduled Event", "time": due, "detail": {} });
+    tokio::join!(story.tell(&earlier), story.tell(&later));
+    story.world.boot();
+    assert_eq!(story.live(), 2);
+    story.world.fail(Op::DeleteRunner).once().before().retry_after(429, 10);
+    let swept = story.sweep_after_the_timeout().await;
+    assert_eq!((story.live(), swept.get(Metric::PoolSize)), (1, 1), "{}", story.world.books());
     story.end();
 }
