@@ -49,7 +49,6 @@ where
         let is_new = event.action == Action::InProgress && age.is_some_and(|age| age < timing::LAG);
         let waited = received.and_then(|it| it.sent_at).map_or(Duration::ZERO, |at| self.clock.now() - at);
         let serves_another = purpose.job() != Some(job.id);
-        // The first time, the runner's task was tagged.
         let again = event.action == Action::InProgress && received.is_some_and(|it| it.times > 1);
         if again && serves_another && waited >= timing::SECOND_LOOK && self.own_is_used(job).await? {
             return Ok(its_own_serves());
@@ -212,8 +211,8 @@ where
 
     /// Whether the job's own runner was started, and stands by no more: another job has had it, or it is gone.
     async fn own_is_used(&self, job: &Job) -> Result<bool, CallError> {
-        // The function may have died before it tagged the runner's task, which nothing else tells of.
-        if !self.is_told(job.id) {
+        // The first look may have failed before it announced another runner, and tagged the task.
+        if self.memory.task_of(job.id).is_none() {
             return Ok(false);
         }
         if self.memory.has_given(job.id) {

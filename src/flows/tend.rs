@@ -13,7 +13,7 @@ use crate::{
         course::Course,
         reconcile::{Reconciler, payer},
     },
-    ids::{Purpose, started_by},
+    ids::{Attempt, Purpose, started_by},
     intake::payload::Replacement,
     lambda::{metric::Metric, outcome::Done},
     ports::{Deleted, Deliveries, FindTasks, Github, Queue, StartTasks, Task, TendTasks, Timer},
@@ -243,12 +243,19 @@ where
         started_at.is_some_and(|started_at| self.clock.now() - started_at < patience)
     }
 
-    /// Whether another runner of that job is there or on its way, and runs none: then the sweep sees to that one.
+    /// Whether another runner of that job is there or on its way, and runs none: then the sweep sees to that one. Of two idle
+    /// ones of one job, only the earlier goes for the other's sake.
     async fn has_runner(&self, next: &Replacement, than: &Runner) -> Result<bool, CallError> {
+        let after = match than.purpose {
+            Some(Purpose::Job(job, attempt)) if job == next.job_id && than.life == Life::Waiting => attempt,
+            _ => Attempt(0),
+        };
+        let is_later = |purpose| matches!(purpose, Some(Purpose::Job(_, attempt)) if attempt > after);
         for task in self.ecs.tasks_started_by(&started_by(next.job_id)).await? {
             let tags = TaskTags(&task.tags);
             if task.live
                 && !tags.ran_a_job()
+                && is_later(tags.purpose(&self.policy.names))
                 && let Some(id) = tags.runner_id()
                 && Some(id) != than.registration
                 && self.github()?.runner(&target(tags), id).await?.is_some_and(|runner| !runner.busy)

@@ -1,6 +1,8 @@
 //! What happens in the same moment: the one DELETE that gets 204 decides.
 
 use super::{LABELS, Metric, Op, Story};
+use crate::http::{JOB_QUEUE, OWNER, REPOSITORY};
+use serde_json::json;
 use time::Duration;
 
 /// Two jobs with a runner each, both online: a, a's runner, b.
@@ -157,4 +159,25 @@ async fn that_a_runner_was_taken_is_heard_when_its_task_is_gone_already() {
         assert_eq!(story.live(), 1, "b's own runner goes, {action}: {}", story.world.books());
         story.end();
     }
+}
+
+/// Both are past their time, and each is another runner of the job that waits.
+#[tokio::test]
+async fn of_two_idle_runners_of_one_job_the_later_one_is_replaced() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    let announced = json!({ "replacement": { "job_id": job, "attempt": 2, "labels": LABELS, "owner": OWNER,
+        "repository": REPOSITORY } });
+    story.world.send(JOB_QUEUE, &[announced.to_string()]);
+    story.dispatch_announced().await;
+    story.world.boot();
+    assert_eq!(story.live(), 2, "{}", story.world.books());
+    for _ in 0..2 {
+        story.sweep_after_the_timeout().await;
+        story.dispatch_announced().await;
+        story.world.boot();
+    }
+    assert_eq!(story.live(), 1, "{}", story.world.books());
+    story.runs_in_the_end(job).await;
+    story.end();
 }
