@@ -42,7 +42,7 @@ COMBINATIONS = {
         "PassRoleArns": "arn:aws:iam::111122223333:role/gpu"},
     "image pipeline": {"GitHubSecretArn": TOKEN, "FrontDoor": "http-api", "EnableImagePipeline": "true"},
     "Docker class": {"FrontDoor": "http-api", "EnableDockerClass": "true", "PermissionsBoundaryArn": ARN.format("iam", "policy/boundary"),
-                     **GIVEN_NETWORK},
+                     "DockerImage": "111122223333.dkr.ecr.eu-west-1.amazonaws.com/docker:dind", **GIVEN_NETWORK},
     "a budget": {"GitHubSecretArn": TOKEN, "FrontDoor": "http-api", "MonthlyBudget": "100", "TicketTopicArn": ARN.format("sns", "ticket")},
     "container-minted, what there is": {
         "Mode": "container-minted", "AccessTokenSecretArn": TOKEN, "RunnerImage": "example.com/runner:1", "Organization": "acme", **GIVEN_NETWORK},

@@ -27,6 +27,7 @@ MODES = {
 }
 MODES |= {"Docker class": {"EnableDockerClass": "true", "SubnetIds": "subnet-0123456789abcdef0", "AssignPublicIp": "DISABLED",
                            "SecurityGroupIds": "sg-0123456789abcdef0"}}
+MODES |= {"Docker class, mirrored": MODES["Docker class"] | {"DockerImage": f"{ACCOUNT}.dkr.ecr.eu-west-1.amazonaws.com/docker:dind"}}
 KEY = f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/0123"
 CLOSED = {"FunctionSubnetIds": "subnet-0123456789abcdef0", "FunctionSecurityGroupIds": "sg-0123456789abcdef0", "SecretKmsKeyArn": KEY,
           "RepositoryCredentialsArn": f"{TOKEN}-registry", "RunnerImage": "registry.example.com/runner:1"}

@@ -12,22 +12,22 @@ ARN = "arn:aws:{}:eu-west-1:111122223333:{}"
 
 def image_calls(stack):
     """The same for images: pulled by ECS for the execution role, built and pushed by the pipeline."""
-    own = {"ImageRole"}
-    logged_in = own if stack.holds("GitHubsImage") else {"ExecutionRole", "ImageRole"}
+    own, docker = {"ImageRole"}, stack.parameters["DockerImage"]
+    # RunnerImage may be in any repository, and the daemon's that somebody names.
+    mirrored = stack.parameters["EnableDockerClass"] == "true" and docker != stack.template["Parameters"]["DockerImage"]["Default"]
+    any_image = {"ExecutionRole"} if stack.holds("HasRunnerImage") or mirrored else set()
+    logged_in = own | any_image if stack.holds("DispatcherMinted") else own | {"ExecutionRole"}
     yield "log in to the registry", "ecr:GetAuthorizationToken", "*", {}, logged_in
     pulls = ("BatchCheckLayerAvailability", "GetDownloadUrlForLayer", "BatchGetImage")
     pushes = ("InitiateLayerUpload", "UploadLayerPart", "CompleteLayerUpload", "PutImage")
     given = ARN.format("ecr", "repository/any")
-    # RunnerImage may be in any repository.
-    any_image = {"ExecutionRole"} if stack.holds("HasRunnerImage") else set()
     created = {"ExecutionRole"} if stack.holds("CreateRepository") else set()
     for action in pulls:
         yield f"{action}, tools", f"ecr:{action}", stack.arn("ImageRepository"), {}, own | any_image
         yield f"{action}, container-minted", f"ecr:{action}", stack.arn("Repository"), {}, created | any_image
         yield f"{action}, RunnerImage", f"ecr:{action}", given, {}, any_image
     cached = ARN.format("ecr", "repository/cache/any")
-    yield ("a pull-through cache", "ecr:BatchImportUpstreamImage", cached, {},
-           {"ExecutionRole"} if stack.holds("HasRunnerImage") else set())
+    yield "a pull-through cache", "ecr:BatchImportUpstreamImage", cached, {}, any_image
     yield ("its registry's credentials", "secretsmanager:GetSecretValue", f"{TOKEN}-registry", {},
            {"ExecutionRole"} if stack.holds("HasRepositoryCredentials") else set())
     for action in pushes:
