@@ -14,23 +14,40 @@ import subprocess
 import sys
 import time
 
-import yaml
 from botocore.exceptions import ClientError
 
+import names
 import package
 import stack as stacks
 from stack import ROOT, Failure
 
 ASKED = ["Organization", "GitHubSecretArn", "MaxRunners", "AlarmTopicArn"]
-# What tasks run in, or jobs wait on: changed, it is made anew, and what is in the old one is nobody's.
-STRANDS = ["ClusterName", "JobQueueName", "VpcId", "CreateCluster", "CreateJobQueue", "EnableReconcile"]
+# What tasks run in, jobs wait on, or runners are known by: changed, what is in the old one is nobody's.
+STRANDS = ["ClusterName", "JobQueueName", "VpcId", "CreateCluster", "CreateJobQueue", "EnableReconcile", "RunnerNamePrefix"]
 STRANDS_WHERE_NONE_WAS = ["SubnetIds", "SecurityGroupIds"]
+# What tells one stack's runners from another's.
+FLEET = ["RunnerNamePrefix", "Organization", "GitHubApiUrl"]
 ECS_ROLE = "/aws-service-role/ecs.amazonaws.com/"
 LOOKS = 30
 # For the one function that anybody can call: thousands of deliveries a second.
 RESERVED = 20
 # "You can reserve up to the Unreserved account concurrency value minus 100" (Lambda, "Configuring reserved concurrency").
 UNRESERVED = 100
+KINDS = {"AWS::SQS::Queue": "queue", "AWS::Logs::LogGroup": "log group", "AWS::SecretsManager::Secret": "secret",
+         "AWS::ECR::Repository": "repository"}
+LOOKS_FOR = {
+    "AWS::SQS::Queue": lambda client, name: client("sqs").get_queue_url(QueueName=name),
+    "AWS::Logs::LogGroup": lambda client, name: name in [
+        it["logGroupName"] for it in client("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]],
+    "AWS::SecretsManager::Secret": lambda client, name: client("secretsmanager").describe_secret(SecretId=name),
+    "AWS::ECR::Repository": lambda client, name: client("ecr").describe_repositories(repositoryNames=[name]),
+}
+DELETES = {
+    "AWS::SQS::Queue": "aws sqs delete-queue --queue-url $(aws sqs get-queue-url --queue-name {} --output text)",
+    "AWS::Logs::LogGroup": "aws logs delete-log-group --log-group-name {}",
+    "AWS::SecretsManager::Secret": "aws secretsmanager delete-secret --force-delete-without-recovery --secret-id {}",
+    "AWS::ECR::Repository": "aws ecr delete-repository --force --repository-name {}",
+}
 # A task has its task definition's tags, which are the stack's, and eighteen of its own (src/fargate/tags.rs), 50 in all.
 MOST_TAGS = 32
 
@@ -53,11 +70,13 @@ def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.
     parameters = answers(folder / f"{stack}.json", where, found, given, ask)
     parameters = with_arn(client, parameters)
     parameters = what_is_there(client, found, parameters)
+    refuse_shared_prefix(client, stack, found, parameters)
     if found:
         refuse_stranding(client, found, parameters)
+        refuse_names(client, stack, found, parameters)
         yield f"upgrading {stack}"
     else:
-        refuse_leftovers(client, stack, parameters)
+        refuse_names(client, stack, None, parameters)
         yield f"a new stack, {stack}"
         parameters = reserve(client, parameters)
         if parameters["WebhookReservedConcurrency"]:
@@ -128,19 +147,46 @@ def refuse_stranding(client, found, parameters):
                       "and `make resume` afterwards")
 
 
+def refuse_shared_prefix(client, stack, found, parameters):
+    """Another stack that calls its runners alike, in the same organisation: each would delete the other's."""
+    now = stacks.parameters(found) if found else {}
+    new = all_of_them(found, parameters)
+    if found and all(now.get(name) == new[name] for name in FLEET):
+        return
+    try:
+        pages = client("cloudformation").get_paginator("describe_stacks").paginate()
+        others = {it["StackName"]: stacks.parameters(it) for page in pages for it in page["Stacks"]
+                  if it["StackStatus"] not in (*stacks.DEAD, "REVIEW_IN_PROGRESS", "DELETE_IN_PROGRESS")}
+    except ClientError:
+        return  # they may not be seen
+    for name, theirs in others.items():
+        if name == stack or not theirs.keys() >= set(FLEET):
+            continue
+        owners = {theirs["Organization"].lower(), new["Organization"].lower()}
+        if (len(owners) == 1 or "*" in owners) and all(theirs[it] == new[it] for it in ("RunnerNamePrefix", "GitHubApiUrl")):
+            raise Failure(f"RunnerNamePrefix: the stack {name} calls its runners {new['RunnerNamePrefix']}-… too, and each would "
+                          "delete the other's: give another one. RunnerLabels or AllowedRepositories have to differ as well "
+                          "(docs/operate.md#deploy-and-upgrade)")
+
+
+def all_of_them(found, parameters):
+    """The parameters that the stack will have."""
+    defaults = {name: str(it.get("Default", "")) for name, it in defined().items()}
+    return defaults | (stacks.parameters(found) if found else {}) | parameters
+
+
 def what_is_there(client, found, parameters):
     """What is to be used and not made has to be there. Adds the roles of a task definition."""
-    known = {name: str(it.get("Default", "")) for name, it in defined().items()} | (stacks.parameters(found) if found else {})
-    all_of_them = known | parameters
+    new = all_of_them(found, parameters)
 
     def given(create, name):
-        return all_of_them[name] if all_of_them[create] == "false" else None
+        return new[name] if new[create] == "false" else None
 
     if cluster := given("CreateCluster", "ClusterName"):
         clusters = client("ecs").describe_clusters(clusters=[cluster])["clusters"]
         there = [it for it in clusters if it["status"] == "ACTIVE"]
         need(there, f"ClusterName: there is no cluster {cluster}")
-        lacks = set(all_of_them["Capacity"].split(",")) - set(there[0].get("capacityProviders", []))
+        lacks = set(new["Capacity"].split(",")) - set(there[0].get("capacityProviders", []))
         need(not lacks, f"ClusterName: {cluster} lacks the capacity providers {', '.join(sorted(lacks))}: "
                         "aws ecs put-cluster-capacity-providers adds them")
     if bus := given("CreateEventBus", "EventBusName"):
@@ -148,7 +194,7 @@ def what_is_there(client, found, parameters):
     if queue := given("CreateJobQueue", "JobQueueName"):
         need(is_there(lambda name: client("sqs").get_queue_url(QueueName=name), queue), f"JobQueueName: there is no queue {queue}")
     if family := given("CreateTaskDefinition", "TaskDefinitionFamily"):
-        return parameters | {"PassRoleArns": roles(client, family, all_of_them)}
+        return parameters | {"PassRoleArns": roles(client, family, new)}
     return parameters
 
 
@@ -172,36 +218,27 @@ def need(holds, otherwise):
         raise Failure(otherwise)
 
 
-def refuse_leftovers(client, stack, parameters):
-    """Names that a stack before has left behind: CloudFormation would find them when it is half done."""
-    definitions = defined()
-    queues, family = (parameters.get(name, definitions[name]["Default"]) for name in ("JobQueueName", "TaskDefinitionFamily"))
-    secrets = [name for name, given in (("webhook-secret", "WebhookSecretArn"), ("github", "GitHubSecretArn"),
-                                        ("access-token", "GitHubSecretArn")) if not parameters.get(given)]
-    makes = {name: parameters.get(name, definitions[name]["Default"]) == "true"
-             for name in ("CreateJobQueue", "CreateTaskDefinition", "EnableReconcile")}
-
-    def has_queue(name):
-        return client("sqs").get_queue_url(QueueName=name)
-
-    def has_log_group(name):
-        groups = client("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
-        return any(group["logGroupName"] == name for group in groups)
-
-    def has_secret(name):
-        return client("secretsmanager").describe_secret(SecretId=name)
-
-    looks = [(has_queue, "queue", f"{queues}{which}") for which, made in (
-        ("", "CreateJobQueue"), ("-dead-letter", "CreateJobQueue"), ("-lifecycle", "EnableReconcile"),
-        ("-lifecycle-dead-letter", "EnableReconcile")) if makes[made]]
-    looks += [(has_log_group, "log group", f"/aws/lambda/{stack}/{it}") for it in ("webhook", "dispatch", "reconcile", "author")]
-    looks += [(has_log_group, "log group", f"/ecs/{family}")] if makes["CreateTaskDefinition"] else []
-    looks += [(has_secret, "secret", f"{stack}/{it}") for it in secrets]
-    there = [f"{kind} {name}" for look, kind, name in looks if is_there(look, name)]
-    if there:
-        raise Failure(f"a stack before has left these, and a new one needs their names: {', '.join(there)}. "
-                      f"`make delete LEFTOVERS=1 STACK={stack}` deletes them; with another STACK, JobQueueName and "
-                      "TaskDefinitionFamily they are left alone")
+def refuse_names(client, stack, found, parameters):
+    """Names that this stack or one before has left behind: CloudFormation would find them when it is half done."""
+    wanted, owned = names.kept(stack, all_of_them(found, parameters), names.template()), set()
+    if found:
+        try:
+            pages = client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
+            resources = [it for page in pages for it in page["StackResourceSummaries"]]
+        except ClientError:
+            return  # what is the stack's own cannot be told
+        owned = {(it["ResourceType"], names.of(it["ResourceType"], it["PhysicalResourceId"])) for it in resources
+                 if it["ResourceType"] in names.NAMED and not it["ResourceStatus"].startswith("DELETE_")}
+    there = sorted((it for it in wanted - owned if is_there(LOOKS_FOR[it[0]], client, it[1])), key=lambda it: it[1])
+    if not there:
+        return
+    told = ", ".join(f"{KINDS[kind]} {name}" for kind, name in there)
+    if found:
+        raise Failure(f"these are left of before, and this change needs their names: {told}. Look what is in them, then delete them: "
+                      f"{'; '.join(DELETES[kind].format(name) for kind, name in there)}. Or keep them: docs/operate.md#what-is-left-behind")
+    raise Failure(f"a stack before has left these, or another one has them, and a new one needs their names: {told}. "
+                  f"`make delete LEFTOVERS=1 STACK={stack}` deletes what a stack of this name has left; with another STACK, "
+                  "JobQueueName and TaskDefinitionFamily they are left alone")
 
 
 def reserve(client, parameters):
@@ -215,9 +252,9 @@ def reserve(client, parameters):
     return parameters | {"WebhookReservedConcurrency": str(RESERVED) if has >= UNRESERVED + RESERVED else ""}
 
 
-def is_there(look, name):
+def is_there(look, *whatever):
     try:
-        return bool(look(name))
+        return bool(look(*whatever))
     except ClientError:
         return False  # or it may not be seen: then CloudFormation says so
 
@@ -225,15 +262,8 @@ def is_there(look, name):
 # -- Asking ----------------------------------------------------------------------------------------------
 
 
-class Loader(yaml.SafeLoader):
-    """The template's parameters hold none of CloudFormation's short forms; the rest is not looked at."""
-
-
-Loader.add_multi_constructor("!", lambda *_: None)
-
-
 def defined():
-    return yaml.load((ROOT / "template.yaml").read_text(encoding="utf-8"), Loader)["Parameters"]
+    return names.template()["Parameters"]
 
 
 def wrong(definition, value):

@@ -17,7 +17,7 @@ UPDATES = [
      "MaxRunnersPerRepository": "3", "RunnerClasses": "s3://octo-settings/classes.json",
      "MaxCpu": "8", "MaxMemory": "60", "MaxDisk": "100", "MaxAttempts": "3", "IdleTimeoutSeconds": "900", "WarmPoolSize": "1",
      "RerunInterrupted": "0", "CheckRuns": "true",
-     "Capacity": "FARGATE_SPOT,FARGATE", "RunnerGroupId": "2", "RunnerNamePrefix": "other", "LogRetentionDays": "7",
+     "Capacity": "FARGATE_SPOT,FARGATE", "RunnerGroupId": "2", "LogRetentionDays": "7",
      "GitHubApiUrl": "https://ghe.example.com/api/v3", "DispatchMaxConcurrency": "3", "WebhookReservedConcurrency": "5",
      "SubnetIds": "subnet-0123456789abcdef1", "SecurityGroupIds": "sg-0123456789abcdef1", "AssignPublicIp": "DISABLED",
      "AlarmTopicArn": TOPIC, "TicketTopicArn": f"{TOPIC}-2", "EventBusPutterArns": ROLE, "QueueOperatorArns": ROLE,

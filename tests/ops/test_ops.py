@@ -66,6 +66,9 @@ class Life(LocalStack):
         self.assertIn("--no-confirm-changeset", deploy)
         self.assertNotIn("--guided", deploy)
         self.assertEqual(self.architecture, "x86_64")
+        self.refused("the stack runners calls its runners fargate-", given=GIVEN | {"Organization": "Octo-Org"}, ask=at_the_terminal,
+                     stack="second")
+        self.refused("a new one needs their names", given=GIVEN | {"RunnerNamePrefix": "second"}, ask=at_the_terminal, stack="second")
 
     def upgrade(self):
         done = self.deploy()
@@ -88,7 +91,8 @@ class Life(LocalStack):
 
     def what_would_strand_runners(self):
         cluster, task = self.start_task()
-        self.refused("ClusterName", "1 tasks", "make drain", given={"ClusterName": "another"})
+        for name in ("ClusterName", "RunnerNamePrefix"):
+            self.refused(name, "1 tasks", "make drain", given={name: "another"})
         self.client("ecs").stop_task(cluster=cluster, task=task)
 
     def drained(self):
@@ -126,8 +130,8 @@ class Life(LocalStack):
         self.assertIsNone(stacks.find(self.client, STACK))
         self.assertEqual(stacks.messages(self.client, queue), 1, "the job is still there")
 
-        self.refused("git-actions-wf-job-queue-dead-letter", f"/aws/lambda/{STACK}/dispatch", "webhook-secret", "LEFTOVERS=1",
-                     given=GIVEN, ask=at_the_terminal)
+        self.refused("queue git-actions-wf-job-queue-author", "git-actions-wf-job-queue-dead-letter", f"/aws/lambda/{STACK}/dispatch",
+                     "webhook-secret", "LEFTOVERS=1", given=GIVEN, ask=at_the_terminal)
         done = list(deleting.delete(self.client, STACK, lambda _: None, leftovers=True))
         self.assertGreaterEqual(sum(line.startswith("deleted: ") for line in done), 9, done)
         self.deploy(GIVEN, at_the_terminal)
@@ -147,6 +151,39 @@ class Life(LocalStack):
                 list(step(self.client, "nowhere"))
         with self.assertRaisesRegex(stacks.Failure, "none was deleted"):
             list(deleting.delete(self.client, "nowhere", lambda _: None))
+
+
+class Prefixes(unittest.TestCase):
+    """Whose runners would be taken for another stack's."""
+
+    def refused(self, given, found=None, status="UPDATE_COMPLETE", denied=False):
+        theirs = {"Organization": "acme", "RunnerNamePrefix": "fargate", "GitHubApiUrl": "https://api.github.com"}
+        listed = [{"StackName": "first", "StackStatus": status, "Parameters": [
+            {"ParameterKey": name, "ParameterValue": value} for name, value in theirs.items()]},
+            {"StackName": "something else", "StackStatus": status}]
+        cloudformation = mock.Mock(**{"get_paginator.return_value.paginate.return_value": [{"Stacks": listed}]})
+        if denied:
+            cloudformation.get_paginator.side_effect = ClientError({"Error": {"Code": "AccessDenied"}}, "DescribeStacks")
+        now = found and {"Parameters": [{"ParameterKey": name, "ParameterValue": value} for name, value in (theirs | found).items()]}
+        try:
+            deploying.refuse_shared_prefix(lambda _: cloudformation, "second", now, given)
+        except stacks.Failure:
+            return True
+        return False
+
+    def test_another_stack_of_the_same_organisation(self):
+        self.assertTrue(self.refused({"Organization": "Acme"}))
+        self.assertTrue(self.refused({"Organization": "*"}))
+        self.assertFalse(self.refused({"Organization": "other"}))
+        self.assertFalse(self.refused({"Organization": "acme", "RunnerNamePrefix": "second"}))
+        self.assertFalse(self.refused({"Organization": "acme", "GitHubApiUrl": "https://ghe.example.com/api/v3"}))
+        self.assertFalse(self.refused({"Organization": "acme"}, status="ROLLBACK_COMPLETE"))
+        self.assertFalse(self.refused({"Organization": "acme"}, denied=True))
+
+    def test_an_upgrade_is_refused_only_where_it_changes_that(self):
+        self.assertFalse(self.refused({}, found={"MaxRunners": "7"}), "it was so before")
+        self.assertTrue(self.refused({"RunnerNamePrefix": "fargate"}, found={"RunnerNamePrefix": "second"}))
+        self.assertFalse(self.refused({"RunnerNamePrefix": "third"}, found={"RunnerNamePrefix": "second"}))
 
 
 class Confirmation(unittest.TestCase):

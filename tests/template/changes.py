@@ -17,7 +17,7 @@ FUNCTIONS = {"FunctionSubnetIds": "subnet-0123456789abcdef0", "FunctionSecurityG
 ROLE = "arn:aws:iam::111122223333:role/somebody"
 # Parameter -> (the parameters before, the value after). Those that are not here have another value by themselves.
 CHANGES = {
-    "Organization": (MINTED, "other"), "GitHubSecretArn": (MINTED, f"{TOKEN}-2"), "RunnerScope": (MINTED, "repo"),
+    "Organization": (MINTED, "other"), "GitHubSecretArn": ({"Organization": "acme"}, TOKEN), "RunnerScope": (MINTED, "repo"),
     "Mode": ({"Organization": "acme"}, "container-minted"),
     "AccessTokenSecretArn": (CONTAINERS, TOKEN), "GitHubApiUrl": (MINTED, "https://ghe.example.com/api/v3"),
     "RunnerLabels": (MINTED, "self-hosted,ours"), "AllowedRepositories": (MINTED, "acme/*"),
