@@ -3,6 +3,7 @@ AWS credentials, as the AWS CLI would."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ FARGATE_VCPUS = "L-3032A538"
 # "L-36FBB829: Fargate Spot vCPU resource count".
 FARGATE_SPOT_VCPUS = "L-36FBB829"
 PAUSE = 2
+DESCRIBED_AT_ONCE = 100
 
 
 class Failure(Exception):
@@ -132,12 +134,23 @@ def why_failed(client, stack):
 
 def tasks(client, found):
     """The ARNs of a stack's tasks that are not asked to stop yet. In a cluster that was there before, others have theirs."""
-    given, ecs = parameters(found), client("ecs").get_paginator("list_tasks")
-    family = given["TaskDefinitionFamily"]
-    of = [{"family": family}, {"family": f"{family}-arm64"}] if given.get("CreateCluster") == "false" else [{}]
-    return [task for which in of
-            for page in ecs.paginate(cluster=outputs(found)["ClusterName"], desiredStatus="RUNNING", **which)
-            for task in page["taskArns"]]
+    given, cluster, ecs = parameters(found), outputs(found)["ClusterName"], client("ecs")
+    pages = ecs.get_paginator("list_tasks").paginate(cluster=cluster, desiredStatus="RUNNING")
+    arns = [task for page in pages for task in page["taskArns"]]
+    if given.get("CreateCluster") != "false":
+        return arns
+    described = [task for at in range(0, len(arns), DESCRIBED_AT_ONCE)
+                 for task in ecs.describe_tasks(cluster=cluster, tasks=arns[at:at + DESCRIBED_AT_ONCE], include=["TAGS"])["tasks"]]
+    return [task["taskArn"] for task in described if is_runner_of(given, task)]
+
+
+def is_runner_of(given, task):
+    """By the name of its runner (src/ids.rs), whatever definition its class has; what has none, by its family."""
+    name = {tag["key"]: tag["value"] for tag in task.get("tags", [])}.get("gha:runner-name")
+    if name:
+        return bool(re.fullmatch(rf"{re.escape(given['RunnerNamePrefix'])}-(\d+|pool-\d+)-\d+", name))
+    family = task["taskDefinitionArn"].rsplit("/", 1)[-1].split(":")[0]
+    return family in [given["TaskDefinitionFamily"] + which for which in ("", "-arm64", "-docker")]
 
 
 def messages(client, queue_url):

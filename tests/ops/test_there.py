@@ -67,8 +67,23 @@ class There(LocalStack):
         other, = ecs.describe_tasks(cluster=CLUSTER, tasks=[other["taskArn"]])["tasks"]
         self.assertEqual(other["desiredStatus"], "RUNNING", "others' tasks in the same cluster are left alone")
         list(stopping.resume(self.client, STACK))
+        self.of_any_definition(found)
 
         self.code_of_one_function(stacks.outputs(found)["DispatchFunctionName"])
+
+    def of_any_definition(self, found):
+        """In a cluster that others use too: classes and Docker have task definitions of their own, and so has another stack."""
+        ours, others = [], []
+        for family, name, is_ours in ((f"{FAMILY}-gpu", "fargate-4711-1", True), (f"{FAMILY}-gpu", "fargate-pool-1700000000-0", True),
+                                      (f"{FAMILY}-docker", None, True), (f"{FAMILY}-gpu", None, False), (FAMILY, "second-4711-1", False),
+                                      (FAMILY, "fargate-second-4711-1", False)):
+            self.register("runner", family)
+            tags = [{"key": "gha:runner-name", "value": name}] if name else []
+            started = self.client("ecs").run_task(cluster=CLUSTER, taskDefinition=family, tags=tags)["tasks"]
+            (ours if is_ours else others).append(started[0]["taskArn"])
+        self.assertEqual(set(stacks.tasks(self.client, found)), set(ours))
+        for arn in ours + others:
+            self.client("ecs").stop_task(cluster=CLUSTER, task=arn)
 
     def code_of_one_function(self, name):
         """What docs/install.md says of `cargo lambda deploy`: it changes the stack's function, and in it nothing but the code."""
@@ -105,9 +120,9 @@ class There(LocalStack):
         arn = self.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         events.put_targets(Rule=RULE, EventBusName=BUS, Targets=[{"Id": "queue", "Arn": arn}])
 
-    def register(self, container):
+    def register(self, container, family=FAMILY):
         self.client("ecs").register_task_definition(
-            family=FAMILY, requiresCompatibilities=["FARGATE"], networkMode="awsvpc", cpu="1024", memory="3072",
+            family=family, requiresCompatibilities=["FARGATE"], networkMode="awsvpc", cpu="1024", memory="3072",
             taskRoleArn=ROLES[0], executionRoleArn=ROLES[1], containerDefinitions=[{"name": container, "image": "example.com/runner"}])
 
     def event(self):
