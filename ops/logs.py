@@ -24,9 +24,29 @@ def story(client, stack, job):
         raise Failure(f"no log of {stack} knows the job {number}: GitHub's Recent Deliveries say what the webhook made of it")
     for line in lines:
         yield "  ".join(str(line[key]) for key in ("timestamp", "function", "outcome", "reason", "message") if line.get(key))
-    family, container = (stacks.parameters(found)[name] for name in ("TaskDefinitionFamily", "ContainerName"))
-    for task in dict.fromkeys(line["task"] for line in lines if line.get("task")):
-        yield f"its runner: aws logs tail /ecs/{family} --since 14d --log-stream-names ecs/{container}/{task.rsplit('/', 1)[-1]}"
+    given, definitions = stacks.parameters(found), {}
+    for line in (line for line in lines if line.get("task")):
+        definitions[line["task"]] = definitions.get(line["task"]) or line.get("definition")
+    for task, definition in definitions.items():
+        yield f"its runner: {of_runner(client, given, task, definition or given['TaskDefinitionFamily'])}"
+
+
+def of_runner(client, given, task, definition):
+    """How to read what a task's runner has printed: its definition says where that is."""
+    try:
+        containers = client("ecs").describe_task_definition(taskDefinition=definition)["taskDefinition"]["containerDefinitions"]
+    except stacks.ClientError as error:
+        return f"{task}, whose log is where {definition} has it ({stacks.code(error)})"
+    runner = next((it for it in containers if it["name"] == given["ContainerName"]), {})
+    options = runner.get("logConfiguration", {}).get("options", {})
+    if "awslogs-group" not in options:
+        return f"{task}, whose log is where {definition} has it, and not in CloudWatch"
+    group = options["awslogs-group"]
+    stream = f"{options.get('awslogs-stream-prefix', 'ecs')}/{runner['name']}/{task.rsplit('/', 1)[-1]}"
+    groups = client("logs").describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+    if any(it["logGroupName"] == group and it.get("logGroupClass") == "INFREQUENT_ACCESS" for it in groups):
+        return f"Logs Insights, of {group}: fields @message | filter @logStream = \"{stream}\" | sort @timestamp"
+    return f"aws logs tail {group} --since 14d --log-stream-names {stream}"
 
 
 def read(client, stack, found, number):
