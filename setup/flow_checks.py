@@ -133,13 +133,15 @@ def messages_do_not_wait(seen):
 
 def nothing_is_dead(seen):
     sqs, what = seen.client("sqs"), "no message was given up"
-    for dead in QUEUES.values():
+    for queue, dead in QUEUES.items():
         url = seen.outputs[dead]
         found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages", "QueueArn"])["Attributes"]
         if int(found["ApproximateNumberOfMessages"]):
             yield check("dead-letters", "warn", what,
                         f"{found['ApproximateNumberOfMessages']} in {url.rsplit('/', 1)[-1]}: {reasons(sqs, url)}",
-                        f"mend that, then aws sqs start-message-move-task --source-arn {found['QueueArn']}")
+                        # Of what was sent there, and not redriven, SQS knows no source.
+                        f"mend that, then aws sqs start-message-move-task --source-arn {found['QueueArn']} --destination-arn "
+                        f"{arn(seen, queue)}")
     yield check("dead-letters", "ok", what)
 
 
@@ -157,7 +159,7 @@ def reasons(sqs, url):
 def alarms_tell_somebody(seen):
     found = seen.client("cloudwatch").describe_alarms(AlarmNamePrefix=f"{seen.stack.name}-")["MetricAlarms"]
     if not found:
-        yield check("alarms", "fail", "there are alarms", "none of this stack", "make deploy")
+        yield check("alarms", "fail", "there are alarms", "none of this stack", "make repair")
         return
     for alarm in found:
         if alarm["StateValue"] == "ALARM":

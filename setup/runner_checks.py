@@ -1,5 +1,7 @@
 """Would a task start, and would it reach GitHub? Checks of the doctor."""
 
+from collections import Counter
+
 from botocore.exceptions import ClientError
 
 from finding import check
@@ -117,7 +119,8 @@ def groups_let_out(seen):
 
 def quota_is_enough(seen):
     region = seen.stack.session.region_name
-    used = {"FARGATE": 0, "FARGATE_SPOT": 0}
+    # By capacity provider, of which a class may name any.
+    used = Counter()
     for task in seen.stack.tasks(seen.outputs["ClusterName"]):
         used[task.get("capacityProviderName") or "FARGATE"] += int(task.get("cpu", 0)) / 1024
     for provider in seen.parameters.get("Capacity", "FARGATE").split(","):

@@ -223,7 +223,7 @@ class Doctor(unittest.TestCase):
         cloudwatch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="mended")
         self.mended()
         alarm = {"AlarmName": "x", "StateValue": "OK", "AlarmActions": []}
-        for alarms, status, found, fix in (([], "fail", "none of this stack", "make deploy"),
+        for alarms, status, found, fix in (([], "fail", "none of this stack", "make repair"),
                                            ([alarm], "warn", "they tell nobody", "make deploy with AlarmTopicArn"),
                                            ([alarm | {"ActionsEnabled": False}], "warn", "switched off: x", "aws cloudwatch enable-alarm-actions")):
             with self.subTest(found=found):
@@ -240,6 +240,7 @@ class Doctor(unittest.TestCase):
             sqs.send_message(QueueUrl=url, MessageBody="{}", MessageAttributes=attributes)
         found = self.tells("dead-letters: warn", "aws sqs start-message-move-task --source-arn arn:aws:sqs:")
         self.assertIn("2 x too large; 1 x no reason given", found["found"])
+        self.assertRegex(found["fix"], r"--source-arn \S+:(\S+)-dead-letter --destination-arn \S+:\1$")
         sqs.purge_queue(QueueUrl=url)
         self.mended()
 
@@ -400,7 +401,7 @@ class Doctor(unittest.TestCase):
             task = {"stoppedReason": reason, "containers": [{"name": "runner", "exitCode": code}]}
             return {"ecs": {"list_tasks": {"taskArns": ["arn"]}, "describe_tasks": {"tasks": [task]}}}
 
-        busy = [{"cpu": "4096", "capacityProviderName": "FARGATE"}] * 3
+        busy = [{"cpu": "4096", "capacityProviderName": "FARGATE"}] * 3 + [{"cpu": "2048", "capacityProviderName": "machines"}]
         table = [
             (flow_checks.messages_do_not_wait, metric(1200), [], "warn", "waits for 20 min", "docs/operate.md#jobswait"),
             (flow_checks.messages_do_not_wait, metric(60), [], "ok", "", ""),
