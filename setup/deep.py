@@ -1,11 +1,10 @@
 """What only trying shows: checks of `make doctor DEEP=1`. Each removes what it makes."""
 
-import json
 import secrets
 import time
 
 from finding import check
-from github import GitHub, Refused
+from github import GitHub, Refused, in_secret
 from stack import Failure
 
 TASK_SECONDS, PAUSE = 300, 2
@@ -19,29 +18,31 @@ def a_runner_can_be_registered(seen):
         yield check("registration", "unknown", what, "only tried for an organisation's runners, dispatcher-minted")
         return
     try:
-        held = json.loads(seen.stack.read_secret(seen.outputs["GitHubSecretArn"]))
-        app_id, pem = held.get("app_id") or held["client_id"], held["private_key"]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        yield check("registration", "unknown", what, "the secret holds no App's credentials")
-        return
+        apps = [app for text in seen.credentials() for app in in_secret(text) if app]
+    except ValueError:
+        apps = []
     except Failure as error:
         yield check("registration", "unknown", what, str(error), "allow secretsmanager:GetSecretValue on the secret to who runs this")
+        return
+    if not apps:
+        yield check("registration", "unknown", what, "the secret holds no App's credentials")
         return
     organization, group = seen.parameters["Organization"], int(seen.parameters.get("RunnerGroupId") or 1)
     github = GitHub(of_api(seen.parameters.get("GitHubApiUrl", "https://api.github.com")))
     try:
-        app = github.app(app_id, pem)
-        installation = github.installation(app, organization)
-        if installation is None:
-            yield check("registration", "fail", what, f"the App is not installed in {organization}", github.install_url(app))
-            return
-        github.mint_and_delete(app, installation["id"], organization, group, f"doctor-{secrets.token_hex(4)}")
+        for app_id, pem in apps:
+            app = github.app(app_id, pem)
+            installation = github.installation(app, organization)
+            if installation is None:
+                yield check("registration", "fail", what, f"the App {app.slug} is not installed in {organization}", github.install_url(app))
+                return
+            github.mint_and_delete(app, installation["id"], organization, group, f"doctor-{secrets.token_hex(4)}")
     except Refused as error:
         fix = (f"RunnerGroupId: is there a group {group}, open to the App?" if error.status == 404 else
                f"the permission Self-hosted runners: read and write, to accept at {github.approvals(organization)}")
         yield check("registration", "fail", what, str(error), fix)
         return
-    yield check("registration", "ok", what, "one was made, and removed")
+    yield check("registration", "ok", what, f"{len(apps)} made, and removed")
 
 
 def of_api(url):

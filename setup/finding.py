@@ -41,6 +41,10 @@ class Seen:
         """What the dispatch function is told."""
         return self.function("dispatch").get("Environment", {}).get("Variables", {})
 
+    def credentials(self):
+        """What the secrets with GitHub's credentials hold: there may be several."""
+        return [self.stack.read_secret(arn).strip() for arn in self.outputs["GitHubSecretArn"].split(",")]
+
     def container(self):
         """The container that is the runner."""
         return self.parameters.get("ContainerName") or "runner"

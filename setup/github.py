@@ -43,6 +43,17 @@ class App:
         return json.dumps({"app_id": self.id, "private_key": self.pem})
 
 
+def in_secret(text):
+    """(id, private key) of each App in a secret, and None for what is none: as the functions read it (docs/settings.md)."""
+    held = json.loads(text) if text.startswith(("{", "[")) else text
+    if isinstance(held, list):
+        return [it for part in held for it in in_secret(part if isinstance(part, str) else json.dumps(part))]
+    if not isinstance(held, dict) or "private_key" not in held:
+        return [None]
+    id_ = held.get("client_id") or held.get("app_id")
+    return [(id_, held["private_key"]) if id_ else None]
+
+
 def app_name(organization, suffix=""):
     end = "-fargate-runners" + suffix
     return organization[:LONGEST_NAME - len(end)].rstrip("-") + end

@@ -35,11 +35,15 @@ def organization_is_there(seen):
 
 def token_is_good(seen):
     """Asked as the functions ask, with what they have; the token goes to GitHub and nowhere else."""
-    what = "the token may register runners, and goes on to"
-    held = seen.stack.read_secret(seen.outputs["GitHubSecretArn"]).strip()
-    if held.startswith(("{", "[")):
+    tokens = [held for held in seen.credentials() if not held.startswith(("{", "["))]
+    for token in tokens:
+        yield from of_token(seen, token)
+    if not tokens:
         yield check("token", "ok", "an App needs no token")
-        return
+
+
+def of_token(seen, held):
+    what = "the token may register runners, and goes on to"
     answer = github(seen).call("GET", "/rate_limit", held, expected=range(600))
     settings = "https://github.com/settings/tokens, then the secret"
     if answer.status == 401:

@@ -53,7 +53,7 @@ def needs(seen):
     task = arn("ecs", f"task/{seen.outputs['ClusterName']}/0123456789abcdef")
     looks = [(None, here, ["ecs:ListTasks"]), (task, {}, ["ecs:DescribeTasks"])]
     receives = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
-    secret = [(seen.outputs["GitHubSecretArn"], {}, ["secretsmanager:GetSecretValue"])] if "GitHubSecretArn" in seen.outputs else []
+    secret = [(it, {}, ["secretsmanager:GetSecretValue"]) for it in seen.outputs.get("GitHubSecretArn", "").split(",") if it]
     passed = [(it, {"iam:PassedToService": "ecs-tasks.amazonaws.com"}, ["iam:PassRole"])
               for it in (definition.get("taskRoleArn"), definition.get("executionRoleArn")) if it]
     tells = queue("AuthorQueueUrl", "sqs:SendMessage")

@@ -434,7 +434,7 @@ class Doctor(unittest.TestCase):
 
         self.asked = []
         seen = mock.Mock(outputs=self.outputs, parameters={"Organization": "acme"} | given)
-        seen.stack.read_secret.return_value = held
+        seen.credentials.return_value = [held]
         with mock.patch.object(web, "send", send):
             return doctor.one(looks, seen)[0]
 
@@ -475,6 +475,15 @@ class Doctor(unittest.TestCase):
         self.assertIn("expired, or was revoked", said["found"])
         said = self.github_says(github_checks.token_is_good, {}, held='{"app_id": 7}')
         self.assertEqual((said["status"], self.asked), ("ok", []), "an App's key is shown to nobody")
+
+    def test_several_secrets_with_credentials(self):
+        arn = self.outputs["GitHubSecretArn"]
+        seen = Seen(self.stack, self.outputs | {"GitHubSecretArn": f"{arn},{arn}"}, parameters(self.found))
+        for looks in (role_checks.roles_may, github_checks.token_is_good, deep.a_runner_can_be_registered):
+            with self.subTest(looks=looks.__name__):
+                said = doctor.one(looks, seen)
+                self.assertEqual([it["status"] for it in said], ["ok"], said)
+        self.assertEqual(said[0]["found"], "2 made, and removed")
 
     def test_what_denies_a_role(self):
         for result, said in (({}, "somebody changed"), ({"PermissionsBoundaryDecisionDetail": {"AllowedByPermissionsBoundary": False}},
