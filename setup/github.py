@@ -15,6 +15,14 @@ PERMISSION_NAMES = {
     "actions": "Repository permissions: Actions",
     "metadata": "Repository permissions: Metadata",
 }
+# As people are asked for them; a new one wants its words.
+WORDS = {
+    ("organization_self_hosted_runners", "write"): "manage self-hosted runners",
+    ("actions", "read"): "read Actions",
+    ("actions", "write"): "read and write Actions (to run interrupted jobs again)",
+    ("metadata", "read"): "read metadata of repositories",
+    ("checks", "write"): "read and write Checks (to tell why a job waits)",
+}
 EVENTS = ["workflow_job"]
 # "The name cannot be longer than 34 characters."
 LONGEST_NAME = 34
@@ -164,6 +172,11 @@ def manifest(organization, github, webhook, page, suffix="", more=None):
         "default_events": EVENTS,
         "default_permissions": PERMISSIONS | (more or {}),
     }
+
+
+def may(asked):
+    """What the App of that manifest may do, as a sentence."""
+    return f"It may {', '.join(WORDS[it] for it in asked['default_permissions'].items())}, and nothing else."
 
 
 def lacking(granted):

@@ -29,7 +29,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 import doctor
 import web
 from app_key import NoKey
-from github import GitHub, Refused, lacking, manifest, wanted
+from github import GitHub, Refused, in_secret, lacking, manifest, may, wanted
 from page import Page, button
 from stack import ROOT, Failure, Stack, outputs, parameters, why
 
@@ -133,17 +133,20 @@ class Setup:
 
     def find_or_make_app(self):
         arn = self.outputs["GitHubSecretArn"]
+        held, *others = [self.stack.read_secret(it).strip() for it in arn.split(",")]
+        apps = _apps(held)
+        if others or len(apps) > 1:
+            raise Failure(f"there are several Apps in {arn}, and setup looks after one, whose key it would write over theirs; way on: "
+                         "make doctor looks at each, and docs/settings.md, \"Several Apps\", says how they are kept")
         if self.options.key:
             return self.take_existing_app(arn)
-        held = self.stack.read_secret(arn).strip()
-        if held in ("", "{}") or self.options.new_app:
+        if held in ("", "{}", "[]") or self.options.new_app:
             return self.make_app(arn)
         try:
-            credentials = json.loads(held)
-            app = self.github.app(credentials["app_id"], credentials["private_key"])
-        except (ValueError, TypeError, KeyError) as error:
+            app = self.github.app(*apps[0])
+        except (ValueError, TypeError) as error:
             what = f"its private_key: {error}" if isinstance(error, NoKey) else (
-                "it is JSON without app_id and private_key" if held.startswith("{") else
+                "it is JSON without client_id (or app_id) and private_key" if held.startswith(("{", "[")) else
                 "it holds a token, and only an App has its own webhook")
             raise Failure(f"the secret {arn} is not an App's: {what}; way on: make setup ORG={self.organization} NEW_APP=1 "
                          "(replaces it), or APP_ID=… KEY=file.pem for an App that you have") from None
@@ -222,7 +225,7 @@ class Setup:
         more = wanted(self.parameters)
         asked = manifest(self.organization, self.github, hook, address, more=more)
         other = manifest(self.organization, self.github, hook, address, "-" + secrets.token_hex(2), more)
-        self.page.owner_page = (f"<!doctype html><meta charset=utf-8><title>GitHub App</title><p>{html.escape(OWNER)}</p>"
+        self.page.owner_page = (f"<!doctype html><meta charset=utf-8><title>GitHub App</title><p>{html.escape(OWNER.format(may(asked)))}</p>"
                                 + button(url, asked, f"Create the App for {self.organization}"))
         body = (button(url, asked, "Create the GitHub App")
                 + f"<details><summary>GitHub says that the name is taken</summary>"
@@ -234,8 +237,7 @@ class Setup:
                 + "<details open><summary>The browser ended at an address that it cannot show</summary>"
                   "<form method=post action=paste><input name=address placeholder='http://127.0.0.1:…/created?code=…' "
                   "autocomplete=off><button class=plain id=paste>Go on with that address</button></form></details>")
-        self.page.show(1, f"GitHub asks you to confirm the name of an App for {self.organization}. It may manage "
-                          "self-hosted runners, read Actions, and nothing else.", body, wrong)
+        self.page.show(1, f"GitHub asks you to confirm the name of an App for {self.organization}. {may(asked)}", body, wrong)
 
     def store(self, arn, app):
         """At once: GitHub shows a key once. While it cannot be written it is kept in memory."""
@@ -331,9 +333,10 @@ class Setup:
         self.github_reaches_us()
         self.mint(installation)
         report = doctor.examine(self.stack, self.outputs, self.parameters)
-        wrong = [check for check in report if check["status"] == "fail"]
-        say(doctor.table([check for check in report if check["status"] != "ok"]) if wrong else
-            f"doctor: {len(report)} checks, nothing is wrong")
+        if told := [check for check in report if check["status"] != "ok"]:
+            say(doctor.table(told))
+        fails = sum(check["status"] == "fail" for check in report)
+        say(f"doctor: {len(report)} checks, {f'{fails} fail' if fails else 'none fails'}")
 
     def ping(self):
         body = json.dumps({"zen": "Keep it logically awesome.", "hook_id": 1}).encode()
@@ -413,9 +416,16 @@ class Setup:
         self.page.show_last(5, text, pasted)
 
 
-OWNER = ("This makes a GitHub App for your organisation's self-hosted runners. It may manage self-hosted runners and read "
-         "Actions. When the browser ends at an address that it cannot show, send that address back: it is good once, for an "
-         "hour.")
+OWNER = ("This makes a GitHub App for your organisation's self-hosted runners. {} When the browser ends at an address that it "
+         "cannot show, send that address back: it is good once, for an hour.")
+
+
+def _apps(held):
+    """(id, key) of each App in a secret; None stands for what is none."""
+    try:
+        return in_secret(held)
+    except ValueError:
+        return [None]
 
 
 def _current(secret):

@@ -97,7 +97,7 @@ class FromNothing(World):
             output = run.ends()
         for told in ("stack gha-fargate-runners: none yet", "create complete: WebhookFunction", "a signed ping: 200",
                      "GitHub reached the webhook: installation -> 202", "a registration was made, and removed",
-                     "doctor: ", "nothing is wrong", "runs-on: [self-hosted, fargate]"):
+                     "none fails", "alarms tell somebody: they tell nobody", "runs-on: [self-hosted, fargate]"):
             self.assertIn(told, output)
         self.only_in_secrets_manager(output, browser, processes)
         self.and_again()
@@ -150,7 +150,7 @@ class KilledAnywhere(World):
                 run.says(said)
                 run.kill()
         output = self.setup("--no-wait").ends()
-        self.assertIn("nothing is wrong", output)
+        self.assertIn("none fails", output)
         self.assertEqual(self.github.calls().count("convert manifest"), 1, "one App, made once")
 
     @staticmethod
@@ -430,7 +430,7 @@ class WhatIsThereAlready(WithAStack):
         self.assertIn("cannot be read", self.setup("--app-id", "9", "--key", "/nowhere.pem").ends(1))
 
     def test_what_the_secret_holds_is_no_app(self):
-        for text, told in (("ghp_" + "0" * 36, "it holds a token"), ('{"app_id": 1}', "without app_id and private_key"),
+        for text, told in (("ghp_" + "0" * 36, "it holds a token"), ('{"app_id": 1}', "without client_id (or app_id) and private_key"),
                            (json.dumps({"app_id": 1, "private_key": "key.pem"}), "its private_key: it is no PEM file")):
             self.put(text)
             output = self.setup().ends(1)

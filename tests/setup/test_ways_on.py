@@ -71,8 +71,27 @@ class WaysOn(unittest.TestCase):
         run.github.app = mock.Mock(side_effect=refused(401))
         self.fails(run.find_or_make_app, "is not there any more, or has another key", "NEW_APP=1")
         run = begun(app_id=8, key=str(KEY))
+        run.stack.read_secret.return_value = "{}"
         run.github.app = mock.Mock(side_effect=refused(401))
         self.fails(run.find_or_make_app, "the key is not one of App 8", "generate a new key")
+
+    def test_an_app_by_its_client_id(self):
+        run = begun()
+        run.stack.read_secret.return_value = '[{"client_id": "Iv23li", "app_id": 7, "private_key": "pem"}]'
+        run.github.app = mock.Mock(return_value=APP)
+        self.assertIs(run.find_or_make_app(), APP)
+        run.github.app.assert_called_once_with("Iv23li", "pem")
+
+    def test_several_apps_are_left_alone(self):
+        one = '{"app_id": 7, "private_key": "pem"}'
+        for arns, held, options in (("arn:1", f"[{one}, {one}]", {}), ("arn:1", f"[{one}, {one}]", {"new_app": True}),
+                                    ("arn:1,arn:2", one, {}), ("arn:1,arn:2", "{}", {"app_id": 8, "key": str(KEY)})):
+            run = begun(**options)
+            run.outputs = SECRETS | {"GitHubSecretArn": arns}
+            run.stack.read_secret.side_effect = {arn: held for arn in arns.split(",")}.__getitem__
+            with self.subTest(arns=arns, options=options):
+                self.fails(run.find_or_make_app, "several Apps", "make doctor")
+                run.stack.write_secret.assert_not_called()
 
     def test_a_stack_without_a_secret_for_an_app(self):
         run = begun()
@@ -106,6 +125,37 @@ class WaysOn(unittest.TestCase):
         for status, fix in ((404, "a runner group 1, open to the App"), (403, "Self-hosted runners: read and write"), (500, "githubstatus")):
             run.github.mint_and_delete = mock.Mock(side_effect=refused(status))
             self.fails(lambda: run.mint(4), "no runner can be registered", fix)
+
+
+class Asked(unittest.TestCase):
+    def test_what_the_app_may_do_is_what_the_manifest_says(self):
+        few, runs = "read Actions,", "read and write Actions"
+        for given, said, unsaid in (({}, [few], [runs, "Checks"]), ({"RerunInterrupted": "1"}, [runs], [few, "Checks"]),
+                                    ({"RerunInterrupted": "1", "CheckRuns": "true"}, [runs, "read and write Checks"], [few])):
+            run = begun()
+            run.parameters, run.page.address, run.page.state = given, "http://127.0.0.1:1/x", "state"
+            run.show_button()
+            for place, text in (("page", run.page.show.call_args[0][1]), ("file", run.page.owner_page.split("<form")[0])):
+                with self.subTest(given=given, place=place):
+                    self.assertIn("and nothing else", text)
+                    for words in ["manage self-hosted runners", *said]:
+                        self.assertIn(words, text)
+                    for words in unsaid:
+                        self.assertNotIn(words, text)
+
+
+class AfterTheProof(unittest.TestCase):
+    def test_warnings_are_told(self):
+        for status, end in (("warn", "1 checks, none fails"), ("fail", "1 checks, 1 fail"), ("ok", "1 checks, none fails")):
+            run = begun()
+            run.ping = run.github_reaches_us = run.mint = mock.Mock()
+            report = [{"id": "alarms", "status": status, "what": "alarms tell somebody", "found": "they tell nobody", "fix": "FIX"}]
+            with self.subTest(status=status), mock.patch.object(setup.doctor, "examine", return_value=report), \
+                    mock.patch.object(setup, "say") as say:
+                run.prove(4)
+            told = "\n".join(call[0][0] for call in say.call_args_list)
+            self.assertIn(end, told)
+            self.assertEqual("FIX" in told, status != "ok")
 
 
 class Addresses(unittest.TestCase):
