@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::{
     client::{http::SharedHttpClient, result::SdkError},
     http::Response,
 };
-use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_smithy_types::{error::metadata::ProvideErrorMetadata, retry::ReconnectMode};
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
 use super::http::NoReply;
@@ -61,7 +61,9 @@ pub fn sdk_config(get: Variable, http: SharedHttpClient, patience: Patience) -> 
         .use_fips(is_true("AWS_USE_FIPS_ENDPOINT"))
         .use_dual_stack(is_true("AWS_USE_DUALSTACK_ENDPOINT"))
         .service_config(Endpoints(get))
-        .retry_config(RetryConfig::standard())
+        // The pool gives up connections by itself. The SDK would look for the one that a 5xx came by, find none, and
+        // log that as an ERROR (`ConnectionPoisoningInterceptor`).
+        .retry_config(RetryConfig::standard().with_reconnect_mode(ReconnectMode::ReuseAllConnections))
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(CONNECT_TIMEOUT)

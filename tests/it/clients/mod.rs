@@ -1,6 +1,7 @@
 //! The adapters: as whom they ask, how often, whom they trust, and what they make of what is answered.
 
 mod answers;
+mod aws;
 mod connections;
 mod corpus;
 mod credentials;
