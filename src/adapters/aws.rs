@@ -86,16 +86,23 @@ impl LoadServiceConfig for Endpoints {
     }
 }
 
-/// Reads an error by its code. The service's own text is not passed on: it may quote the request.
-///
-/// `call` is the IAM action, e.g. `ecs:RunTask`; `repeatable` says that the call may be made again without
-/// asking first whether it had its effect.
-pub fn call_error<E: ProvideErrorMetadata>(
+/// Reads the error of a call that may be made again without asking first whether it had its effect. `call` is the IAM
+/// action, e.g. `ecs:StopTask`.
+pub fn call_error<E: ProvideErrorMetadata>(error: &SdkError<E, Response>, call: &str) -> CallError {
+    read_error(error, call, Class::Transient)
+}
+
+/// Reads the error of a call that may not.
+pub fn call_error_unrepeatable<E: ProvideErrorMetadata>(
     error: &SdkError<E, Response>,
     call: &str,
-    repeatable: bool,
 ) -> CallError {
-    let lost = if repeatable { Class::Transient } else { Class::Unknown };
+    read_error(error, call, Class::Unknown)
+}
+
+/// By its code. The service's own text is not passed on: it may quote the request. `lost` is the class of an error that
+/// leaves open what happened.
+fn read_error<E: ProvideErrorMetadata>(error: &SdkError<E, Response>, call: &str, lost: Class) -> CallError {
     let (class, what) = match error {
         SdkError::ConstructionFailure(_) => (
             Class::NeedsOperator,

@@ -44,7 +44,7 @@ impl Bus for EventBus {
             .entries(entry)
             .send()
             .await
-            .map_err(|error| call_error(&error, "events:PutEvents", true))?;
+            .map_err(|error| call_error(&error, "events:PutEvents"))?;
         // 200 OK is no success by itself.
         if answer.failed_entry_count() > 0 {
             let code = answer.entries().iter().find_map(|entry| entry.error_code()).unwrap_or("unknown");

@@ -12,7 +12,7 @@ use aws_sdk_ecs::{
 };
 use time::OffsetDateTime;
 
-use super::aws::call_error;
+use super::aws::{call_error, call_error_unrepeatable};
 use crate::{
     error::{CallError, Class},
     fargate::{
@@ -76,7 +76,7 @@ impl Ecs {
                 .set_next_token(next.clone())
                 .send()
                 .await
-                .map_err(|error| call_error(&error, "ecs:ListTasks", true))?;
+                .map_err(|error| call_error(&error, "ecs:ListTasks"))?;
             arns.extend(page.task_arns.unwrap_or_default());
             let token = page.next_token.filter(|token| !token.is_empty());
             if token.is_none() {
@@ -94,7 +94,7 @@ impl Ecs {
     /// One page.
     async fn list_some(&self, status: DesiredStatus) -> Result<Vec<String>, CallError> {
         let page = self.client.list_tasks().cluster(&self.cluster).desired_status(status).send().await;
-        let page = page.map_err(|error| call_error(&error, "ecs:ListTasks", true))?;
+        let page = page.map_err(|error| call_error(&error, "ecs:ListTasks"))?;
         Ok(page.task_arns.unwrap_or_default())
     }
 
@@ -118,7 +118,7 @@ impl Ecs {
             .include(TaskField::Tags)
             .send()
             .await
-            .map_err(|error| call_error(&error, "ecs:DescribeTasks", true))?;
+            .map_err(|error| call_error(&error, "ecs:DescribeTasks"))?;
         // Tasks that ECS has forgotten are in `failures`, as MISSING: they are simply not there.
         let ours = answer.tasks.unwrap_or_default().into_iter();
         Ok(ours.filter(|task| task.started_by().is_some_and(is_ours)).filter_map(read_task))
@@ -215,7 +215,7 @@ impl TendTasks for Ecs {
         match stopped {
             Ok(_) => Ok(()),
             Err(error) if is_gone(&error) => Ok(()),
-            Err(error) => Err(call_error(&error, "ecs:StopTask", true)),
+            Err(error) => Err(call_error(&error, "ecs:StopTask")),
         }
     }
 
@@ -225,7 +225,7 @@ impl TendTasks for Ecs {
         match tagged {
             Ok(_) => Ok(true),
             Err(error) if is_gone(&error) => Ok(false),
-            Err(error) => Err(call_error(&error, "ecs:TagResource", true)),
+            Err(error) => Err(call_error(&error, "ecs:TagResource")),
         }
     }
 }
@@ -278,7 +278,7 @@ impl StartTasks for EcsStarter {
                 Some(RunTaskError::ConflictException(conflict)) => {
                     Ok(RunTask::Conflict(conflict.resource_ids().iter().cloned().map(TaskArn).collect()))
                 }
-                _ => Err(call_error(&error, "ecs:RunTask", false)),
+                _ => Err(call_error_unrepeatable(&error, "ecs:RunTask")),
             },
         }
     }
@@ -291,7 +291,7 @@ impl StartTasks for EcsStarter {
             .clusters(&self.tasks.cluster)
             .send()
             .await
-            .map_err(|error| call_error(&error, "ecs:DescribeClusters", true))?;
+            .map_err(|error| call_error(&error, "ecs:DescribeClusters"))?;
         let cluster = answer.clusters().first().ok_or_else(|| {
             CallError::new(
                 Class::NeedsOperator,

@@ -37,7 +37,7 @@ impl Secret {
             .secret_id(arn)
             .send()
             .await
-            .map_err(|error| named(call_error(&error, "secretsmanager:GetSecretValue", true)))?;
+            .map_err(|error| named(call_error(&error, "secretsmanager:GetSecretValue")))?;
         answer.secret_string.map(SecretString::from).ok_or_else(|| {
             named(CallError::new(
                 Class::NeedsOperator,

@@ -51,7 +51,7 @@ impl Sqs {
             .send()
             .await
             .map(drop)
-            .map_err(|error| call_error(&error, "sqs:SendMessage", true))
+            .map_err(|error| call_error(&error, "sqs:SendMessage"))
     }
 }
 
@@ -68,7 +68,7 @@ impl Queue for Sqs {
             .send()
             .await
             .map(drop)
-            .map_err(|error| call_error(&error, "sqs:ChangeMessageVisibility", true))
+            .map_err(|error| call_error(&error, "sqs:ChangeMessageVisibility"))
     }
 
     async fn reject(&self, body: &str, reason: &str) -> Result<(), CallError> {
@@ -90,7 +90,7 @@ impl Queue for Sqs {
             .send()
             .await
             .map(drop)
-            .map_err(|error| call_error(&error, "sqs:SendMessage", true))
+            .map_err(|error| call_error(&error, "sqs:SendMessage"))
     }
 
     fn can_reject(&self) -> bool {
