@@ -12,7 +12,7 @@ use aws_sdk_ecs::{
 };
 use time::OffsetDateTime;
 
-use super::aws::{call_error, call_error_unrepeatable};
+use super::aws::{OVER_QUOTA, call_error, call_error_unrepeatable, class_of_words};
 use crate::{
     error::{CallError, Class},
     fargate::{
@@ -386,21 +386,85 @@ fn read_answer(answer: RunTaskOutput) -> Result<RunTask, CallError> {
     let failure = answer.failures().first().filter(|_| answer.tasks().is_empty()).ok_or_else(|| {
         CallError::new(Class::Unknown, "ecs:RunTask: the answer names neither a task nor a failure")
     })?;
-    Err(match failure.reason().unwrap_or_default() {
-        reason @ ("MISSING" | "INACTIVE") => CallError::new(
-            Class::NeedsOperator,
-            format!("ecs:RunTask: failure {reason}: check ECS_CLUSTER and TASK_DEFINITION"),
-        ),
+    Err(not_placed(failure.reason().unwrap_or_default()))
+}
+
+/// Why ECS has placed no task, by the `reason` of a failure, which is not passed on. RESOURCE, AGENT, ATTRIBUTE and
+/// LOCATION are said of instances, Fargate's own reasons in words:
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html>.
+fn not_placed(reason: &str) -> CallError {
+    let (class, what) = match reason.split(':').next().unwrap_or_default() {
+        "MISSING" | "INACTIVE" => {
+            (Class::NeedsOperator, "it is missing or inactive: check ECS_CLUSTER and TASK_DEFINITION")
+        }
         // `RESOURCE:CPU`, `RESOURCE:MEMORY`, `RESOURCE:ENI`, …: until there is another instance.
-        reason if reason.starts_with("RESOURCE:") => CallError::new(
-            Class::NoCapacity,
-            "ecs:RunTask: no instance of the capacity provider has room at the moment",
+        "RESOURCE" => (Class::NoCapacity, "no instance of the capacity provider has room at the moment"),
+        // It "disconnects and reconnects several times per hour as a part of its normal operation".
+        "AGENT" => (Class::Transient, "the agent of the capacity provider's instance is not connected"),
+        "ATTRIBUTE" => (
+            Class::NeedsOperator,
+            "no instance of the capacity provider has what TASK_DEFINITION requires (architecture, network mode, …)",
         ),
-        // Anything else that Fargate puts here says that it has no place for the task at the moment:
-        // "Capacity is unavailable at this time".
-        _ => CallError::new(
-            Class::NoCapacity,
-            "ecs:RunTask: Fargate has no capacity at the moment (more subnets in other zones may help)",
+        "LOCATION" => (
+            Class::NeedsOperator,
+            "the capacity provider's instances are in other zones than the subnets: check SUBNET_IDS, or the \
+             class's subnet_ids",
         ),
-    })
+        _ => match class_of_words(reason) {
+            Some(Class::NoCapacity) => (
+                Class::NoCapacity,
+                "Fargate has no capacity at the moment (more subnets in other zones may help)",
+            ),
+            Some(Class::OverQuota) => (Class::OverQuota, OVER_QUOTA),
+            Some(class) => (class, "throttled"),
+            None => (
+                Class::NeedsOperator,
+                "no task was placed, for a reason that this program does not know: CloudTrail has it, in the answer \
+                 to RunTask",
+            ),
+        },
+    };
+    CallError::new(class, format!("ecs:RunTask: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_ecs::types::Failure;
+
+    use super::*;
+
+    #[test]
+    fn each_reason_for_which_nothing_is_placed_has_its_own_fix() {
+        let table = [
+            (
+                "Capacity is unavailable at this time. Please try again later",
+                Class::NoCapacity,
+                "more subnets",
+            ),
+            ("RESOURCE:MEMORY", Class::NoCapacity, "no instance of the capacity provider has room"),
+            ("RESOURCE:ENI", Class::NoCapacity, "no instance of the capacity provider has room"),
+            (
+                "You've reached the limit on the number of vCPUs you can run concurrently",
+                Class::OverQuota,
+                "Service Quotas",
+            ),
+            ("Rate exceeded", Class::Transient, "throttled"),
+            ("AGENT", Class::Transient, "agent"),
+            ("ATTRIBUTE", Class::NeedsOperator, "TASK_DEFINITION"),
+            ("LOCATION", Class::NeedsOperator, "subnets"),
+            ("MISSING", Class::NeedsOperator, "ECS_CLUSTER"),
+            ("INACTIVE", Class::NeedsOperator, "ECS_CLUSTER"),
+            ("Something new about 123456789012", Class::NeedsOperator, "does not know"),
+            ("", Class::NeedsOperator, "does not know"),
+        ];
+        for (reason, class, words) in table {
+            let failure = Failure::builder().reason(reason).detail("123456789012").build();
+            let error = read_answer(RunTaskOutput::builder().failures(failure).build()).expect_err(reason);
+            assert_eq!(error.class, class, "{reason}: {error}");
+            assert!(error.message.starts_with("ecs:RunTask: ") && error.message.contains(words), "{error}");
+            let is_capacity = class == Class::NoCapacity && !reason.starts_with("RESOURCE");
+            assert_eq!(error.message.contains("Fargate has no capacity"), is_capacity, "{error}");
+            assert!(!error.message.contains("123456789012"), "{error}");
+        }
+    }
 }

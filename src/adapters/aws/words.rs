@@ -4,18 +4,11 @@
 use crate::error::Class;
 
 pub(super) fn classify(code: &str, text: &str, status: u16, lost: Class) -> Class {
-    if code.contains("Throttl")
-        || code.contains("TooManyRequests")
-        || code == "RequestLimitExceeded"
-        || says_throttled(text)
-    {
+    if code.contains("Throttl") || code.contains("TooManyRequests") || code == "RequestLimitExceeded" {
         return Class::Transient;
     }
-    if text.contains("apacity is unavailable") {
-        return Class::NoCapacity;
-    }
-    if is_over_quota(text) {
-        return Class::OverQuota;
+    if let Some(class) = class_of_words(text) {
+        return class;
     }
     match status {
         408 => lost,
@@ -23,6 +16,17 @@ pub(super) fn classify(code: &str, text: &str, status: u16, lost: Class) -> Clas
         // A success whose body the SDK cannot read comes as an error too: it may have happened.
         _ => lost,
     }
+}
+
+/// What the words alone say, whatever they come with.
+pub fn class_of_words(text: &str) -> Option<Class> {
+    if says_throttled(text) {
+        return Some(Class::Transient);
+    }
+    if text.contains("apacity is unavailable") {
+        return Some(Class::NoCapacity);
+    }
+    is_over_quota(text).then_some(Class::OverQuota)
 }
 
 /// ECS says it as a ThrottlingException, as a ClientException, and, when it was EC2 that throttled it, inside an
@@ -39,12 +43,13 @@ fn is_over_quota(text: &str) -> bool {
     text.contains("limit on the number of")
 }
 
+/// What can be done about a quota.
+pub const OVER_QUOTA: &str =
+    "ask for a higher quota of Fargate vCPUs (Service Quotas), for Spot and on-demand each";
+
 /// What RunTask's words mean. In lower case; the first that fits counts.
 const REFUSALS: [(&str, &str); 21] = [
-    (
-        "limit on the number of",
-        "ask for a higher quota of Fargate vCPUs (Service Quotas), for Spot and on-demand each",
-    ),
+    ("limit on the number of", OVER_QUOTA),
     (
         "assume the service linked role",
         "aws iam create-service-linked-role --aws-service-name ecs.amazonaws.com",

@@ -107,6 +107,9 @@ fn refusals() -> Vec<Recorded> {
         conflict,
         failures("RESOURCE:ENI"),
         failures("MISSING"),
+        failures("AGENT"),
+        failures("ATTRIBUTE"),
+        failures("You've reached the limit on the number of vCPUs you can run concurrently"),
         failures("Capacity is unavailable at this time."),
         error(400, "AccessDeniedException", "User is not authorized to perform"),
         error(400, "ClientException", "Capacity is unavailable at this time."),
@@ -245,7 +248,9 @@ fn aws_s_answers() {
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match error.class {
             class if class == lost => {}
+            Class::Transient if answer.is_success() => prop_assert!(has_failure(&answer), "{:?}", error),
             Class::Transient => prop_assert!(says(&["Throttl", "Rate exceeded"]), "{:?}", error),
+            Class::OverQuota => prop_assert!(has_failure(&answer), "{:?}", error),
             Class::NoCapacity if answer.is_success() => prop_assert!(has_failure(&answer), "{:?}", error),
             Class::NoCapacity => prop_assert!(says(&["apacity is unavailable"]), "{:?}", error),
             // A cluster that is not there is in `failures`, or nowhere.
