@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::{error::metadata::ProvideErrorMetadata, retry::ReconnectMode};
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
-pub use self::words::{OVER_QUOTA, class_of_words};
+pub use self::words::{OVER_QUOTA, class_of_words, classify};
 use super::http::NoReply;
 use crate::{
     error::{CallError, Class},

@@ -1,7 +1,9 @@
 //! ECS: the tasks.
 
+mod lost;
+
 use aws_sdk_ecs::{
-    Client,
+    Client, Config,
     error::SdkError,
     operation::run_task::{RunTaskError, RunTaskOutput, builders::RunTaskFluentBuilder},
     types::{
@@ -12,6 +14,7 @@ use aws_sdk_ecs::{
 };
 use time::OffsetDateTime;
 
+use self::lost::LostTry;
 use super::aws::{OVER_QUOTA, call_error, call_error_unrepeatable, class_of_words};
 use crate::{
     error::{CallError, Class},
@@ -271,7 +274,9 @@ impl FindTasks for EcsStarter {
 
 impl StartTasks for EcsStarter {
     async fn run_task(&self, request: &TaskRequest) -> Result<RunTask, CallError> {
-        match self.request(request)?.send().await {
+        let lost = LostTry::default();
+        let watched = Config::builder().retry_classifier(lost.clone());
+        let answer = match self.request(request)?.customize().config_override(watched).send().await {
             Ok(answer) => read_answer(answer),
             Err(error) => match error.as_service_error() {
                 // The token was used with other parameters. That is news, not an error.
@@ -280,7 +285,8 @@ impl StartTasks for EcsStarter {
                 }
                 _ => Err(call_error_unrepeatable(&error, "ecs:RunTask")),
             },
-        }
+        };
+        answer.map_err(|error| lost.judge(error))
     }
 
     async fn task_count(&self) -> Result<u32, CallError> {

@@ -3,7 +3,8 @@
 
 use crate::error::Class;
 
-pub(super) fn classify(code: &str, text: &str, status: u16, lost: Class) -> Class {
+/// `lost` is the class of an answer that leaves open what happened.
+pub fn classify(code: &str, text: &str, status: u16, lost: Class) -> Class {
     if code.contains("Throttl") || code.contains("TooManyRequests") || code == "RequestLimitExceeded" {
         return Class::Transient;
     }
