@@ -383,6 +383,12 @@ impl Env<'_> {
         if !fits {
             self.mistake("RUNNER_NAME_PREFIX", "1 to 27 letters, digits, hyphens, dots or underscores");
         }
+        // `acme-pool-1-1` is also what a stack with the prefix `acme` calls a runner of its warm pool.
+        if prefix.ends_with("-pool") {
+            let form = "a prefix that does not end in -pool: a stack with the prefix before that would take its \
+                        runners for those of its own warm pool";
+            self.mistake("RUNNER_NAME_PREFIX", form);
+        }
         RunnerNames(prefix)
     }
 
@@ -492,7 +498,10 @@ fn scope(text: &str) -> Option<Scope> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::ids::{Attempt, JobId, Purpose};
 
     fn get<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
         move |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
@@ -569,6 +578,35 @@ mod tests {
         }
         let without = [LEAST.as_slice(), &[("RUNNER_LABELS", "*")]].concat();
         assert!(ReconcileConfig::read(get(&without)).is_ok(), "without a pool, all may be offered");
+    }
+
+    fn names(prefix: &str) -> Option<RunnerNames> {
+        let all = [("ECS_CLUSTER", "runners"), ("RUNNER_NAME_PREFIX", prefix)];
+        ReconcileConfig::read(get(&all)).ok().map(|config| config.policy.names)
+    }
+
+    #[test]
+    fn a_prefix_that_would_make_another_fleet_s_pool_is_refused() {
+        assert_eq!(names("acme-pool"), None);
+        for prefix in ["pool", "acme-pools", "acme_pool", "acme-pool-1"] {
+            assert_eq!(names(prefix), Some(RunnerNames(prefix.to_owned())));
+        }
+    }
+
+    proptest! {
+        /// Several stacks in an organisation: each takes its own runners for its own, and no other's.
+        #[test]
+        fn no_fleet_reads_another_s_names(
+            one in "[ap]((-|pool|[0-9]|a){0,5})", more in "((-|pool|[0-9]|a){1,5})", job in 0..3u64, slot in 0..3u32,
+        ) {
+            for (one, other) in [(one.clone(), format!("{one}{more}")), (one.clone(), format!("{one}-{more}"))] {
+                let (Some(one), Some(other)) = (names(&one), names(&other)) else { continue };
+                for purpose in [Purpose::Job(JobId(job), Attempt(slot)), Purpose::Pool { window: job, slot }] {
+                    prop_assert_eq!(one.read(&other.of(&purpose)), None, "{}", other.of(&purpose));
+                    prop_assert_eq!(other.read(&one.of(&purpose)), None, "{}", one.of(&purpose));
+                }
+            }
+        }
     }
 
     #[test]

@@ -237,7 +237,7 @@ mod tests {
         #[test]
         fn a_name_reads_back(job: u64, attempt: u32, window: u64, slot: u32) {
             for purpose in [Purpose::Job(JobId(job), Attempt(attempt)), Purpose::Pool { window, slot }] {
-                for names in [RunnerNames::default(), RunnerNames("fargate-0123abcd-pool".to_owned())] {
+                for names in [RunnerNames::default(), RunnerNames("fargate-0123abcd-0123abcd-x".to_owned())] {
                     let name = names.of(&purpose);
                     prop_assert!(name.len() <= 64, "GitHub allows 64 characters: {name}");
                     prop_assert_eq!(names.read(&name), Some(purpose.clone()));
