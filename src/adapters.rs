@@ -22,10 +22,16 @@ use crate::{
 /// The HTTP client of a function. No file of certificates is read at a cold start, unless there are some of the
 /// operator's own.
 pub fn http(outside: Outside, environment: impl Fn(&str) -> Option<String>) -> http::Http {
-    match environment("SSL_CERT_FILE").or_else(|| environment("SSL_CERT_DIR")) {
-        Some(_) => http_of(outside, http::system_roots()),
-        None => http_of(outside, Vec::new()),
+    match has_own_roots(environment) {
+        true => http_of(outside, http::system_roots()),
+        false => http_of(outside, Vec::new()),
     }
+}
+
+/// As with all variables, one that is set to nothing is not set.
+fn has_own_roots(environment: impl Fn(&str) -> Option<String>) -> bool {
+    let is_set = |name| environment(name).is_some_and(|value| !value.trim().is_empty());
+    is_set("SSL_CERT_FILE") || is_set("SSL_CERT_DIR")
 }
 
 /// An HTTP client that goes the way outside, and trusts these root certificates too.
@@ -73,3 +79,25 @@ pub async fn warm(calls: impl AsyncFnOnce() -> Result<(), CallError>) {
 
 /// Lambda allows ten seconds for init, and a queued job may be waiting.
 const WARM_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_is_set_to_nothing_names_no_certificates() {
+        for (file, folder, want) in [
+            (None, None, false),
+            (Some(""), None, false),
+            (Some(" "), Some(""), false),
+            (Some("/etc/own.pem"), None, true),
+            (Some(""), Some("/etc/own"), true),
+        ] {
+            let environment = |name: &str| match name {
+                "SSL_CERT_FILE" => file.map(str::to_owned),
+                _ => folder.map(str::to_owned),
+            };
+            assert_eq!(has_own_roots(environment), want, "{file:?}, {folder:?}");
+        }
+    }
+}

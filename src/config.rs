@@ -192,7 +192,7 @@ impl DispatchConfig {
             network: env.network(),
             policy: Policy {
                 most: env.most(),
-                ..env.policy(get("TASK_DEFINITION_ARM64").is_some_and(|value| !value.is_empty()))
+                ..env.policy(env.optional("TASK_DEFINITION_ARM64").is_some())
             },
             classes: env.classes(),
             pool: env
@@ -289,7 +289,7 @@ impl WebhookConfig {
         let config = WebhookConfig {
             event_bus: env.or("EVENT_BUS_NAME", "git-actions-event-bus"),
             secret_arn: env.required("WEBHOOK_SECRET_ARN", "the ARN of a secret in Secrets Manager"),
-            policy: env.policy(get("TASK_DEFINITION_ARM64").is_some_and(|value| !value.is_empty())),
+            policy: env.policy(env.optional("TASK_DEFINITION_ARM64").is_some()),
             check_runs: env.flag("CHECK_RUNS"),
             classes: env.classes(),
             outside: env.outside(),
@@ -351,9 +351,13 @@ impl Env<'_> {
         if repositories.iter().any(|glob| glob != "*" && !glob.contains('/')) {
             self.mistake("ALLOWED_REPOSITORIES", "a list of owner/repo patterns such as acme/*");
         }
+        let labels = self.list("RUNNER_LABELS", DEFAULT_LABELS);
+        if labels.iter().any(|label| label.contains('/')) {
+            self.mistake("RUNNER_LABELS", "labels of which none has a / in it, which parts labels");
+        }
         Policy {
             names: self.names(),
-            offered: Offered::new(self.list("RUNNER_LABELS", DEFAULT_LABELS)),
+            offered: Offered::new(labels),
             organization: self.optional("ORGANIZATION"),
             repositories: repositories.iter().map(|glob| RepositoryGlob::new(glob)).collect(),
             allow_public: self.flag("ALLOW_PUBLIC_REPOSITORIES"),
@@ -578,6 +582,36 @@ mod tests {
         }
         let without = [LEAST.as_slice(), &[("RUNNER_LABELS", "*")]].concat();
         assert!(ReconcileConfig::read(get(&without)).is_ok(), "without a pool, all may be offered");
+    }
+
+    #[test]
+    fn a_definition_of_nothing_but_spaces_is_none() {
+        for (value, want) in [("", false), ("  ", false), (" runner-arm64 ", true)] {
+            let all =
+                [LEAST.as_slice(), &[("WEBHOOK_SECRET_ARN", "x"), ("TASK_DEFINITION_ARM64", value)]].concat();
+            let dispatch = DispatchConfig::read(get(&all)).expect("a configuration");
+            let webhook = WebhookConfig::read(get(&all)).expect("a configuration");
+            let arm64 =
+                [dispatch.fleet.task_definition_arm64.is_some(), dispatch.policy.arm64, webhook.policy.arm64];
+            assert_eq!(arm64, [want; 3], "{value:?}");
+        }
+    }
+
+    #[test]
+    fn no_label_is_offered_that_no_job_can_name() {
+        for labels in ["self-hosted,acme/fargate", "/", "*,a/b"] {
+            let more = [("WEBHOOK_SECRET_ARN", "x"), ("RUNNER_LABELS", labels)];
+            let all = [LEAST.as_slice(), &more].concat();
+            let errors = [
+                DispatchConfig::read(get(&all)).err(),
+                ReconcileConfig::read(get(&all)).err(),
+                WebhookConfig::read(get(&all)).err(),
+            ];
+            for error in errors {
+                let error = error.expect(labels).to_string();
+                assert_eq!(error.matches("a / in it, which parts labels").count(), 1, "{error}");
+            }
+        }
     }
 
     fn names(prefix: &str) -> Option<RunnerNames> {
