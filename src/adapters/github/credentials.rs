@@ -351,23 +351,18 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         installation: InstallationId,
     ) -> Result<Option<Token>, CallError> {
         let call = Call::new("POST", format!("/app/installations/{installation}/access_tokens"), Need::App);
-        let asked = permissions(&self.scope, self.errand);
-        if self.errand != Errand::Runners {
-            // What is granted meanwhile counts from the next token on.
-            app.granted.set(0);
-        }
+        // Anew for each token: what is granted meanwhile counts from the next one on.
+        let mut asked = permissions(&self.scope, self.errand).into_iter();
         let reply = loop {
-            let granted = app.granted.get();
-            let body = asked[granted].as_ref().map(Value::to_string);
+            let body = asked.next().flatten().map(|permissions| permissions.to_string());
             let is_last = body.is_none();
             let expected =
                 |reply: &Reply| matches!(reply.status, 201 | 404) || (reply.status == 422 && !is_last);
             let reply = self.ask_as_app(&app.id, &call, body, expected).await?;
+            // "The permissions requested are not granted to this installation."
             if reply.status != 422 {
                 break reply;
             }
-            // "The permissions requested are not granted to this installation."
-            app.granted.set(granted + 1);
         };
         if reply.status == 404 {
             return Ok(None);

@@ -1,6 +1,6 @@
 //! What the secret holds: a GitHub App, a token, or several.
 
-use std::{cell::Cell, collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, rc::Rc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::EncodingKey;
@@ -33,8 +33,6 @@ pub(super) struct App {
     pub(super) key: EncodingKey,
     /// Its only installation, if the secret names one.
     pub(super) installation: Option<InstallationId>,
-    /// How much of what a token is asked to be good for its installations have been granted.
-    pub(super) granted: Cell<usize>,
 }
 
 /// All that the secret holds.
@@ -113,7 +111,7 @@ impl Credentials {
             (None, Some(NumberOrText::Text(id))) if !id.trim().is_empty() => id.trim().to_owned(),
             (None, _) => return Err("it is JSON without a client_id or app_id"),
         };
-        Ok(Credentials::App(App { id, key, installation, granted: Cell::default() }))
+        Ok(Credentials::App(App { id, key, installation }))
     }
 }
 

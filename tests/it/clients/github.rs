@@ -116,8 +116,14 @@ async fn an_app_cannot_serve_an_enterprise_and_is_not_tried() {
     assert_eq!(server.asked(), [""; 0]);
 }
 
-/// A GitHub whose installation 2 has been granted so much: what tokens were asked for.
-async fn asked_permissions(scope: Scope, granted: &'static [&'static str]) -> Vec<Value> {
+/// A GitHub whose installation 2 has been granted so much, and so much an hour later: what tokens were asked for.
+async fn asked_permissions(
+    scope: Scope,
+    granted: &'static [&'static str],
+    later: &'static [&'static str],
+) -> Vec<Value> {
+    let (is_later, hour) = (Arc::new(AtomicUsize::new(0)), [granted, later]);
+    let now = Arc::clone(&is_later);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let asked_for = Arc::clone(&seen);
     let server = Server::start(move |asked| {
@@ -126,6 +132,7 @@ async fn asked_permissions(scope: Scope, granted: &'static [&'static str]) -> Ve
             _ => {
                 let body: Value = serde_json::from_str(&asked.body).unwrap_or_default();
                 let names = body["permissions"].as_object().into_iter().flatten();
+                let granted = hour[now.load(Ordering::SeqCst)];
                 let all = names.map(|(name, _)| name).all(|name| granted.contains(&name.as_str()));
                 asked_for.lock().expect("a lock").push(body);
                 match all {
@@ -142,8 +149,9 @@ async fn asked_permissions(scope: Scope, granted: &'static [&'static str]) -> Ve
     .await;
     let client = Client::with(server.url.clone(), &app(Some(2)), scope, Http::new());
     client.mints(None, 1).await;
-    // Its hour is over: what was learnt is not asked again.
+    // Its hour is over.
     client.clock.advance(60);
+    is_later.store(1, Ordering::SeqCst);
     client.mints(None, 1).await;
     let seen = seen.lock().expect("a lock");
     seen.clone()
@@ -154,16 +162,24 @@ async fn a_token_may_do_what_it_is_for_and_no_more() {
     const RUNNERS: &str = "organization_self_hosted_runners";
     let least = json!({"permissions": {RUNNERS: "write", "actions": "read"}});
     let without_actions = json!({"permissions": {RUNNERS: "write"}});
-    assert_eq!(asked_permissions(Scope::Org, &[RUNNERS, "actions"]).await, [least.clone(), least.clone()]);
+    let all = &[RUNNERS, "actions"];
+    assert_eq!(asked_permissions(Scope::Org, all, all).await, [least.clone(), least.clone()]);
+    let both = [least.clone(), without_actions.clone()];
     assert_eq!(
-        asked_permissions(Scope::Org, &[RUNNERS]).await,
-        [least.clone(), without_actions.clone(), without_actions.clone()]
+        asked_permissions(Scope::Org, &[RUNNERS], &[RUNNERS]).await,
+        [both.clone(), both.clone()].concat()
+    );
+    // Granted meanwhile: the next token has it.
+    assert_eq!(
+        asked_permissions(Scope::Org, &[RUNNERS], all).await,
+        [both.as_slice(), &[least.clone()]].concat()
     );
     // An older server may call it otherwise.
-    assert_eq!(asked_permissions(Scope::Org, &[]).await, [least, without_actions, Value::Null, Value::Null]);
+    let three = [least, without_actions, Value::Null];
+    assert_eq!(asked_permissions(Scope::Org, &[], &[]).await, [three.clone(), three].concat());
     let of_repository = json!({"permissions": {"administration": "write", "actions": "read"}});
-    let asked = asked_permissions(Scope::Repo, &["administration", "actions"]).await;
-    assert_eq!(asked, [of_repository.clone(), of_repository]);
+    let all = &["administration", "actions"];
+    assert_eq!(asked_permissions(Scope::Repo, all, all).await, [of_repository.clone(), of_repository]);
 }
 
 #[tokio::test]
