@@ -85,8 +85,8 @@ pub struct GitHub<S, C = SystemClock> {
 /// What the answers so far have shown.
 #[derive(Debug, Default)]
 struct Known {
-    /// A runner has been registered: the settings are right.
-    mints_well: Cell<bool>,
+    /// Where a runner has been registered, and in which group: there, the settings are right.
+    mints_well: RefCell<BTreeSet<(String, Option<u64>)>>,
     /// The server finds repositories by their ids.
     takes_ids: Cell<bool>,
     /// `status=failure` means nothing to the server.
@@ -99,6 +99,13 @@ struct Known {
     logins: RefCell<BTreeMap<String, String>>,
     /// Runner groups by their place and name. Whoever comes while they are listed waits for that list.
     groups: Mutex<BTreeMap<(String, String), u64>>,
+}
+
+impl Known {
+    fn mints_well(&self, call: &Call) -> bool {
+        // A set of pairs cannot be asked with borrowed ones.
+        self.mints_well.borrow().iter().any(|(path, group)| *path == call.path && *group == call.group)
+    }
 }
 
 impl<S: SecretSource> GitHub<S> {
@@ -223,7 +230,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
             return Ok(reply);
         }
         let failure = |reply: &Reply, limited| Failure {
-            error: answer::classify(call, reply, limited, self.known.mints_well.get()),
+            error: answer::classify(call, reply, limited, self.known.mints_well(call)),
             at: At::Answer(reply.status),
         };
         let first = failure(&reply, limited);
@@ -337,7 +344,7 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
             // On the heap: it is rare.
             Some(RunnerGroup::Named(name)) => Box::pin(self.group_named(target, name)).await?,
         };
-        let call = self.runners_call("POST", target, "/generate-jitconfig")?.about(name);
+        let call = self.runners_call("POST", target, "/generate-jitconfig")?.about(name).into_group(group_id);
         let body = serde_json::json!({ "name": name, "runner_group_id": group_id, "labels": labels });
         let expected = |reply: &Reply| matches!(reply.status, 201 | 409);
         let reply = match self.ask(target, &call, Some(body.to_string()), expected).await {
@@ -355,7 +362,7 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
         if minted.encoded_jit_config.expose_secret().trim().is_empty() {
             return Err(self.give_back(target, &call, minted.runner.id).await);
         }
-        self.known.mints_well.set(true);
+        self.known.mints_well.borrow_mut().insert((call.path, call.group));
         Ok(Minted::Created(JitConfig { id: minted.runner.id, encoded: minted.encoded_jit_config }))
     }
 

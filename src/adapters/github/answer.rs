@@ -5,6 +5,9 @@ use std::{fmt, time::Duration};
 use super::{super::http::Reply, words};
 use crate::error::{CallError, Class};
 
+/// How long a call waits that GitHub takes for spam: "at least one minute", as for a secondary rate limit.
+const UNTIL_NO_SPAM: Duration = Duration::from_secs(60);
+
 /// A call, for its errors.
 #[derive(Debug)]
 pub(super) struct Call {
@@ -13,6 +16,8 @@ pub(super) struct Call {
     need: Need,
     /// The runner that it is about, where the path does not say.
     runner: Option<String>,
+    /// The runner group that the runner is to join.
+    pub(super) group: Option<u64>,
 }
 
 /// What a call needs to be allowed.
@@ -30,12 +35,17 @@ pub(super) enum Need {
 
 impl Call {
     pub(super) fn new(method: &'static str, path: impl Into<String>, need: Need) -> Self {
-        Call { method, path: path.into(), need, runner: None }
+        Call { method, path: path.into(), need, runner: None, group: None }
     }
 
     /// It is about that runner.
     pub(super) fn about(self, runner: &str) -> Self {
         Call { runner: Some(runner.to_owned()), ..self }
+    }
+
+    /// It lets the runner join that group.
+    pub(super) fn into_group(self, group: u64) -> Self {
+        Call { group: Some(group), ..self }
     }
 
     /// What decides which of several Apps makes it: the job and attempt of a mint, the page of a list, …
@@ -89,14 +99,15 @@ const PHRASES: [(&str, &str); 17] = [
     ("no longer supported", "GitHub has given this call up: upgrade this program"),
 ];
 
-/// An answer that is an error. `limited` is how long a rate limit lasts that it is refused for. `mints_well` says that runners have been registered with these settings before: then
-/// a 422 to a mint is about this job.
+/// An answer that is an error. `limited` is how long a rate limit lasts that it is refused for. `mints_well` says that
+/// runners have been registered there, in that group, before: then a 422 to a mint is about this job.
 pub(super) fn classify(call: &Call, reply: &Reply, limited: Option<Duration>, mints_well: bool) -> CallError {
     let status = reply.status;
     let message = if (400..500).contains(&status) { words::message(reply) } else { String::new() };
     let lower = message.to_lowercase();
     let class = match (limited, status) {
         (Some(after), _) => Class::RateLimited { after },
+        (None, 422) if is_spam(&lower) => Class::RateLimited { after: UNTIL_NO_SPAM },
         (None, 422) if call.is_mint() && is_about_the_job(&lower, mints_well) => Class::Invalid,
         // No final answer, a success that is not the one expected, or a server that gave up waiting: it may have
         // happened.
@@ -147,6 +158,13 @@ pub(super) fn is_the_operator_s(reply: &Reply) -> bool {
 /// A wrong RUNNER_GROUP_ID is refused with the same status, and no job is to be rejected for that.
 fn is_about_the_job(message: &str, mints_well: bool) -> bool {
     !message.is_empty() && !message.contains("group") && (mints_well || message.contains("label"))
+}
+
+/// 422 is "Validation failed, or the endpoint has been spammed." Only this call waits: the words may be those of the
+/// request, and a label of the job's stops nobody else.
+fn is_spam(message: &str) -> bool {
+    let phrases = ["spammed", "submitted too quickly", "abuse"];
+    !message.contains("label") && phrases.iter().any(|phrase| message.contains(phrase))
 }
 
 fn is_request_id(id: &str) -> bool {

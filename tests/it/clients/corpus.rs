@@ -318,13 +318,17 @@ async fn every_answer_through_every_call() {
 
 /// What a mint alone is told, first and after others went well.
 #[rustfmt::skip]
-const MINTS: [(u16, &str, Means, Option<&str>); 8] = [
+const MINTS: [(u16, &str, Means, Option<&str>); 12] = [
     (422, r#"{"message":"Validation Failed","errors":[{"resource":"Runner","field":"labels","code":"invalid"}]}"#, Fix("labels"), Some("check its labels")),
     (422, r#"{"message":"Invalid Argument - Label 'x' is reserved"}"#, Fix("labels"), Some("check its labels")),
     (422, r#"{"message":"Invalid Argument - Runner group 1 has reached max limit of 10000 runners."}"#, Fix("the runner group is full"), None),
     (422, r#"{"message":"Invalid runner group"}"#, Fix("RUNNER_GROUP_ID"), None),
     (422, r#"{"message":"Validation Failed"}"#, Fix("RUNNER_GROUP_ID"), Some("check its labels")),
     (422, "{}", Fix("RUNNER_GROUP_ID"), None),
+    (422, r#"{"message":"Validation failed, or the endpoint has been spammed."}"#, Limited(60), None),
+    (422, r#"{"message":"Validation Failed","errors":["was submitted too quickly"]}"#, Limited(60), None),
+    (422, r#"{"message":"Validation Failed","errors":[{"resource":"Runner","code":"abuse"}]}"#, Limited(60), None),
+    (422, r#"{"message":"Invalid Argument - Label 'abuse' is reserved"}"#, Fix("labels"), Some("check its labels")),
     (404, r#"{"message":"Not Found"}"#, Fix("RUNNER_GROUP_ID names no runner group"), None),
     (403, r#"{"message":"Resource not accessible by integration"}"#, Permission, None),
 ];
@@ -349,6 +353,9 @@ async fn what_a_mint_alone_is_told() {
             let is_the_job_s = (mints_well && later.is_some()) || body.to_lowercase().contains("label");
             let (class, words) = match (is_the_job_s, later, means) {
                 (true, Some(words), _) => (Class::Invalid, words),
+                (_, _, Limited(seconds)) => {
+                    (Class::RateLimited { after: Duration::from_secs(seconds) }, "rate limit")
+                }
                 (_, _, Fix(words)) => (Class::NeedsOperator, words),
                 _ => (Class::NeedsOperator, Call::Mint.permission()),
             };

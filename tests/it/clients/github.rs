@@ -16,7 +16,7 @@ use gha_fargate_runners::{
     adapters::http::{self, Http},
     error::Class,
     ids::{JobId, RunnerId},
-    ports::{Deliveries, Github, Scope},
+    ports::{Deliveries, Github, RunnerGroup, Scope, Target},
 };
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
@@ -180,6 +180,34 @@ async fn a_token_may_do_what_it_is_for_and_no_more() {
     let of_repository = json!({"permissions": {"administration": "write", "actions": "read"}});
     let all = &["administration", "actions"];
     assert_eq!(asked_permissions(Scope::Repo, all, all).await, [of_repository.clone(), of_repository]);
+}
+
+/// Elsewhere, a runner may be refused for what is wrong there: no job is rejected for that.
+#[tokio::test]
+async fn a_group_or_place_in_which_nothing_was_minted_is_not_known_to_be_right() {
+    let server = Server::start(|asked| {
+        let body: Value = serde_json::from_str(&asked.body).unwrap_or_default();
+        let well =
+            body["runner_group_id"] == 1 && !asked.what.contains("octo-other") && body["name"] != "bad";
+        Box::pin(ready(match well {
+            true => minted(),
+            false => answer(422, &json!({"message": "Validation Failed"})),
+        }))
+    })
+    .await;
+    let other = Target { repository: Some("octo-other".to_owned()), ..target() };
+    for (scope, place, group, name, class) in [
+        (Scope::Org, target(), None, "bad", Class::Invalid),
+        (Scope::Org, target(), Some(RunnerGroup::Id(1)), "bad", Class::Invalid),
+        (Scope::Org, target(), Some(RunnerGroup::Id(2)), "fargate-2-1", Class::NeedsOperator),
+        (Scope::Repo, target(), None, "bad", Class::Invalid),
+        (Scope::Repo, other, None, "fargate-2-1", Class::NeedsOperator),
+    ] {
+        let client = Client::with(server.url.clone(), "ghp_x", scope, Http::new());
+        client.mints(None, 1).await;
+        let error = client.github.mint(&place, name, &[], group.as_ref()).await.expect_err("422");
+        assert_eq!(error.class, class, "{place:?}, {group:?}, {name}: {error}");
+    }
 }
 
 #[tokio::test]
