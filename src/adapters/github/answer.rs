@@ -29,6 +29,7 @@ pub(super) enum Need {
     ActionsRead,
     ActionsWrite,
     ChecksWrite,
+    StatusesWrite,
     Installed,
     App,
 }
@@ -203,6 +204,11 @@ fn fix(call: &Call, status: u16) -> String {
         }
         Need::ActionsWrite => "the App needs the repository permission \"Actions: read and write\"",
         Need::ChecksWrite => "the App needs the repository permission \"Checks: read and write\"",
+        // Apps write checks.
+        Need::StatusesWrite => {
+            "the token needs the repository permission \"Commit statuses: read and write\" (a classic token: the \
+             scope repo:status)"
+        }
         Need::Installed if status == 404 => {
             "the App is not installed there: install it, or correct ORGANIZATION or RUNNER_SCOPE"
         }

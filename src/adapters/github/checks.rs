@@ -148,7 +148,7 @@ impl<S: SecretSource, C: Clock> Checks for GitHub<S, C> {
             "state": state, "context": name, "description": description, "target_url": page.link,
         });
         let path = format!("{}/statuses/{}", repository_path(target)?, segment(sha));
-        let call = Call::new("POST", path, Need::ChecksWrite).about(name);
+        let call = Call::new("POST", path, Need::StatusesWrite).about(name);
         self.write(target, &call, body).await
     }
 }

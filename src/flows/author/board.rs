@@ -212,9 +212,13 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
         };
         Ok(match written {
             Written::Well => Put::Told,
-            Written::Denied => {
+            Written::Denied if is_app => {
                 self.say("authors are not told: the App needs \"Checks: read and write\"");
                 Put::Refused("the App may not write checks")
+            }
+            Written::Denied => {
+                self.say("authors are not told: the token needs \"Commit statuses: read and write\"");
+                Put::Refused("the token may not write commit statuses")
             }
         })
     }

@@ -16,7 +16,7 @@ use gha_fargate_runners::{
     adapters::http::{self, Http},
     error::Class,
     ids::{JobId, RunnerId},
-    ports::{Deliveries, Github, RunnerGroup, Scope, Target},
+    ports::{Checks, Deliveries, Github, Page, RunnerGroup, Scope, State, Target},
 };
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
@@ -207,6 +207,21 @@ async fn a_group_or_place_in_which_nothing_was_minted_is_not_known_to_be_right()
         client.mints(None, 1).await;
         let error = client.github.mint(&place, name, &[], group.as_ref()).await.expect_err("422");
         assert_eq!(error.class, class, "{place:?}, {group:?}, {name}: {error}");
+    }
+}
+
+/// Only a token writes them, and what a token needs has other names than what an App does.
+#[tokio::test]
+async fn what_a_token_needs_for_commit_statuses_is_called_by_its_name() {
+    let page =
+        Page { state: State::Failed, title: "No runner".to_owned(), summary: String::new(), link: None };
+    for (status, says) in [(404, "Not Found"), (403, "Must have admin rights to Repository.")] {
+        let server = Server::start(move |_| Box::pin(ready(answer(status, &json!({"message": says}))))).await;
+        let client = Client::new(&server, "ghp_x");
+        let error = client.github.write_status(&target(), "abc", "Runner", &page).await.expect_err(says);
+        let named = ["Commit statuses: read and write", "repo:status"];
+        assert!(named.iter().all(|name| error.message.contains(name)), "{error}");
+        assert!(!error.message.contains("Checks") && !error.message.contains("the App"), "{error}");
     }
 }
 

@@ -199,6 +199,15 @@ async fn a_token_leaves_a_commit_status() {
     let statuses = story.world.github().statuses.clone();
     assert_eq!((statuses.len(), statuses[0].state.as_str()), (1, "failure"));
     assert!(story.checks().is_empty());
+    // What it may not is said by the name that tokens have for it.
+    let log = Log::keep();
+    let message = json!({"message": "Resource not accessible by personal access token"});
+    story.world.fail(Op::CreateStatus).once().before().answer(403, &[], message);
+    let (_, payloads) = queue(&story.world, &["other"], &["self-hosted", "fargate", "cpu=64"]);
+    story.dispatch(&payloads).await;
+    story.rest().await;
+    let said = |who: &str| log.text().contains(&format!("authors are not told: {who} needs"));
+    assert!(said("the token") && !said("the App"));
 }
 
 #[tokio::test]
