@@ -28,13 +28,15 @@ pub async fn run_task<E: StartTasks>(
             plan.request(capacity.clone(), identity, registration.map(|registration| registration.id));
         let length = request.overrides_length(container);
         if length > MAX_OVERRIDES {
-            return Err(CallError::new(
-                Class::Invalid,
-                format!(
-                    "the task's overrides would be {length} characters of JSON, and ECS takes {MAX_OVERRIDES}: \
-                     the job has too many or too long labels"
-                ),
-            ));
+            // Labels are in them only where the container mints.
+            let (class, why) = match registration {
+                None => (Class::Invalid, "the job has too many or too long labels"),
+                Some(_) => (Class::NeedsOperator, "GitHub's configuration is too long: report it as a bug"),
+            };
+            let too_long = format!(
+                "the task's overrides would be {length} characters of JSON, and ECS takes {MAX_OVERRIDES}: {why}"
+            );
+            return Err(CallError::new(class, too_long));
         }
         match ecs.run_task(&request).await {
             Err(error) if matches!(error.class, Class::NoCapacity | Class::OverQuota) => {

@@ -1,6 +1,7 @@
 //! Capacity, sizes, and what ECS refuses.
 
 use gha_fargate_runners::lambda::metric::Metric;
+use serde_json::json;
 
 use super::{CONTAINER_MINTED, LABELS, dispatch, dispatch_again, live_tasks, registrations};
 use crate::{
@@ -190,6 +191,21 @@ async fn too_many_labels_are_rejected_before_ecs_is_asked() {
     assert_eq!(dispatch(&world, &fleet, &[world.queued(job)]).await, 0);
     let letters = world.letters(crate::http::DEAD_LETTERS);
     assert!(letters[0].1.as_deref().unwrap_or_default().contains("ECS takes 8192"), "{letters:?}");
+    assert_eq!(world.calls().count(Op::RunTask), 0);
+    world.finish();
+}
+
+/// GitHub's configuration is as long as it is: no label of the job's is in the overrides.
+#[tokio::test]
+async fn a_configuration_that_is_too_long_is_not_the_job_s_fault() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    let long = json!({"runner": {"id": 1}, "encoded_jit_config": "x".repeat(9000)});
+    world.fail(Op::Mint).once().before().answer(201, &[], long);
+    let (error, metrics) = fleet.invoke(&world.payload(world.queue_job(&LABELS), "queued")).await;
+    let error = error.expect_err("not done").to_string();
+    assert!(error.contains("ECS takes 8192") && !error.contains("labels"), "{error}");
+    assert_eq!(metrics.get(Metric::NeedsOperator), 1);
     assert_eq!(world.calls().count(Op::RunTask), 0);
     world.finish();
 }
