@@ -54,7 +54,10 @@ impl NoReply {
             if error.is::<LengthLimitError>() {
                 return NoReply::TooLarge;
             }
-            if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            // On a connection that stood it may have been sent.
+            if found == NoReply::Unreachable
+                && let Some(tls) = error.downcast_ref::<rustls::Error>()
+            {
                 return NoReply::Tls(tls.to_string().chars().take(LONGEST).collect());
             }
             if error.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect) {

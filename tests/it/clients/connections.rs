@@ -261,6 +261,41 @@ async fn what_keeps_a_connection_from_being_made_is_said() {
     }
 }
 
+/// What TLS refuses on a connection that stands is not what keeps it from being made: the request may be at work.
+#[tokio::test]
+async fn a_mint_after_which_tls_broke_may_have_happened() {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("protocol versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .expect("a configuration");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let server = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let mut stream = acceptor.accept(stream).await.expect("TLS");
+            let read = stream.read(&mut [0; 8192]).await.expect("a request");
+            assert!(read > 0);
+            // No record of TLS, as if somebody on the way had cut in.
+            stream.get_mut().0.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await.expect("sent");
+        }
+    });
+    let http = Http::with_roots(vec![cert.der().clone()]);
+    let client = Client::with(format!("https://localhost:{port}"), "ghp_x", Scope::Org, http);
+    for minutes in [0, 3] {
+        client.clock.advance(minutes);
+        let error = client.mint(None).await.expect_err("no answer");
+        assert_eq!(error.class, Class::Unknown, "{error}");
+    }
+    server.abort();
+}
+
 fn endless() -> Response {
     let chunk = || Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 65_536]));
     Response::new(Body::from_stream(stream::repeat_with(chunk)))
