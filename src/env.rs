@@ -131,11 +131,12 @@ pub(crate) fn keeps_secrets(uri: &Uri) -> bool {
     }
 }
 
+/// What tokens begin with (GitHub, "GitHub's token formats").
+pub(crate) const TOKENS: [&str; 6] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"];
+
 /// The value of a variable, unless somebody has put a token into the wrong one.
-/// "Token prefixes": `ghp_`, `gho_`, `ghu_`, `ghs_`, `ghr_` and `github_pat_` (GitHub's documentation).
 fn shown(value: &str) -> String {
-    let secret = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"];
-    if secret.iter().any(|prefix| value.contains(prefix)) || value.contains('@') {
+    if TOKENS.iter().any(|prefix| value.contains(prefix)) || value.contains('@') {
         return "something that may be a token".to_owned();
     }
     match value.char_indices().nth(100) {

@@ -18,7 +18,7 @@ use gha_fargate_runners::{
     fargate::fleet::Capacity,
     ids::RunnerNames,
     intake::{
-        classes::{Choice, Classes},
+        classes::{ANYBODYS, Choice, Classes},
         labels::{Architecture, CapacityLabel, Most, Offered, Sizing},
         policy::{Policy, Verdict},
     },
@@ -45,9 +45,6 @@ self-hosted,gpu. With classes: all that is wrong with a document of runner class
 Exit code: 0 nothing is wrong, 1 a job can never be served, labels choose nothing, or a document has mistakes,
 2 something could not be read.
 ";
-
-/// Labels that say nothing about whose runner is meant: GitHub gives them to every self-hosted runner of that kind.
-const ANYBODYS: [&str; 4] = ["self-hosted", "linux", "x64", "arm64"];
 
 /// What becomes of a job.
 #[derive(Debug, PartialEq)]

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Labels that say nothing about whose runner is meant: GitHub gives them to every self-hosted runner of that kind.
-const ANYBODYS: [&str; 4] = ["self-hosted", "linux", "x64", "arm64"];
+pub const ANYBODYS: [&str; 4] = ["self-hosted", "linux", "x64", "arm64"];
 /// What a job of a repository with high priority may say of itself; for all others the words mean nothing.
 const HIGH: &str = "priority=high";
 const NORMAL: &str = "priority=normal";

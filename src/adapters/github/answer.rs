@@ -58,7 +58,7 @@ impl Call {
         self.path.ends_with("/generate-jitconfig")
     }
 
-    /// The class of an answer that never came: only a mint leaves something behind that is not known of.
+    /// The class of an answer that never came: a POST may leave something behind that is not known of.
     pub(super) fn lost(&self) -> Class {
         if self.method == "POST" { Class::Unknown } else { Class::Transient }
     }

@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use super::super::http::Reply;
+use crate::env::TOKENS;
 
 const LONGEST: usize = 240;
-/// What tokens begin with (GitHub, "GitHub's token formats"), and JSON in base64: JWTs, JIT configurations.
-const SECRETS: [&str; 7] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "eyJ"];
+/// JSON in base64: JWTs, JIT configurations.
+const JSON: &str = "eyJ";
 
 /// `message` of an error, with what its `errors` name. Empty when there is none: then it is not GitHub that answers.
 pub(super) fn message(reply: &Reply) -> String {
@@ -49,6 +50,6 @@ fn printable(text: &str) -> String {
 fn may_be_secret(word: &str) -> bool {
     let is_long =
         |run: &str| run.len() >= 40 || (run.len() >= 20 && run.contains(|c: char| c.is_ascii_digit()));
-    SECRETS.iter().any(|start| word.contains(start))
+    TOKENS.iter().chain(&[JSON]).any(|start| word.contains(start))
         || word.split(|c: char| !c.is_ascii_alphanumeric() && !"+/=_".contains(c)).any(is_long)
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 #[error("{0}")]
 pub struct Unreadable(pub String);
 
-/// Reads a value of an EventBridge `detail` or another JSON text; errors as in [`read`].
+/// Reads a value of an EventBridge `detail` or another JSON text, with its errors at `path`.
 pub fn read_json<T: DeserializeOwned>(json: &str, path: &str) -> Result<T, Unreadable> {
     from_json(json, path)
 }
