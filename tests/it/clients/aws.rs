@@ -15,6 +15,7 @@ use gha_fargate_runners::{
         fleet::{Capacity, Network},
         request::{Identity, TaskRequest},
     },
+    ids::RunnerNames,
     ports::{FindTasks, RunTask, StartTasks},
 };
 use serde_json::json;
@@ -51,7 +52,7 @@ async fn a_call_that_goes_well_when_it_is_repeated_is_no_error_in_the_log() {
         Box::pin(ready(answer(status, &body)))
     })
     .await;
-    let ecs = Ecs::new(&aws(&server.url), "runners".to_owned());
+    let ecs = Ecs::new(&aws(&server.url), "runners".to_owned(), RunnerNames::default());
     ecs.tasks_started_by("gha-1").await.expect("the second try");
     assert_eq!(server.asked().len(), 2);
     assert_eq!(log.lines("level", "ERROR"), Vec::<serde_json::Value>::new());
@@ -63,7 +64,7 @@ fn starter(world: &World) -> EcsStarter {
         security_groups: vec!["sg-0a".to_owned()],
         public_ip: true,
     };
-    let ecs = Ecs::new(&aws(&world.url()), CLUSTER.to_owned());
+    let ecs = Ecs::new(&aws(&world.url()), CLUSTER.to_owned(), RunnerNames::default());
     ecs.starter("runner".to_owned(), &network).expect("a network")
 }
 

@@ -172,7 +172,7 @@ async fn a_token_may_do_what_it_is_for_and_no_more() {
     // Granted meanwhile: the next token has it.
     assert_eq!(
         asked_permissions(Scope::Org, &[RUNNERS], all).await,
-        [both.as_slice(), &[least.clone()]].concat()
+        [both.as_slice(), std::slice::from_ref(&least)].concat()
     );
     // An older server may call it otherwise.
     let three = [least, without_actions, Value::Null];
