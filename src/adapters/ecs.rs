@@ -423,8 +423,9 @@ fn not_placed(reason: &str) -> CallError {
             ),
             Some(Class::OverQuota) => (Class::OverQuota, OVER_QUOTA),
             Some(class) => (class, "throttled"),
+            // Another capacity may have a place, and this one later.
             None => (
-                Class::NeedsOperator,
+                Class::NoCapacity,
                 "no task was placed, for a reason that this program does not know: CloudTrail has it, in the answer \
                  to RunTask",
             ),
@@ -460,16 +461,15 @@ mod tests {
             ("LOCATION", Class::NeedsOperator, "subnets"),
             ("MISSING", Class::NeedsOperator, "ECS_CLUSTER"),
             ("INACTIVE", Class::NeedsOperator, "ECS_CLUSTER"),
-            ("Something new about 123456789012", Class::NeedsOperator, "does not know"),
-            ("", Class::NeedsOperator, "does not know"),
+            ("Something new about 123456789012", Class::NoCapacity, "does not know"),
+            ("", Class::NoCapacity, "does not know"),
         ];
         for (reason, class, words) in table {
             let failure = Failure::builder().reason(reason).detail("123456789012").build();
             let error = read_answer(RunTaskOutput::builder().failures(failure).build()).expect_err(reason);
             assert_eq!(error.class, class, "{reason}: {error}");
             assert!(error.message.starts_with("ecs:RunTask: ") && error.message.contains(words), "{error}");
-            let is_capacity = class == Class::NoCapacity && !reason.starts_with("RESOURCE");
-            assert_eq!(error.message.contains("Fargate has no capacity"), is_capacity, "{error}");
+            assert_eq!(error.message.contains("Fargate has no capacity"), words == "more subnets", "{error}");
             assert!(!error.message.contains("123456789012"), "{error}");
         }
     }
