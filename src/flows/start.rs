@@ -90,24 +90,14 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 Step::Do(Deed::RunTask) => {
                     let plan = plan.clone().with_failures(case.failures());
                     match self.run_task(&plan, &mut asking, &mut seen).await {
-                        // Perhaps the task was started: ECS shows it by then, if so, and its registration is not spent.
-                        Err(lost) => {
-                            return Ok(Outcome::deferred(
-                                Reason::Unavailable,
-                                Wait::For(timing::UNTIL_SHOWN),
-                                lost.message,
-                            ));
-                        }
                         Ok(launch) => case.launched(launch),
+                        Err(later) => return Ok(later),
                     }
                 }
                 Step::Do(Deed::Mint) => case.named(self.mint(case.now.name, &plan, &mut seen, budget).await?),
                 Step::Do(Deed::Spend) => case.named(self.spend(&plan, seen.holder).await?),
                 Step::Do(Deed::Discard) => case.named(self.discard(&plan, &seen).await?),
-                Step::End(End::GivenUp) => {
-                    let later = self.outbreak_now(plan.definition()).await?;
-                    return Ok(later.unwrap_or_else(|| exhausted(self.max_attempts, job, case.attempt)));
-                }
+                Step::End(End::GivenUp) => return self.give_up_after(job, &case, &plan).await,
                 Step::End(end) => {
                     if self.is_to_look_again(end, &case, &seen) {
                         self.look_again_at_the_last(&Job { attempt: case.attempt, ..job.clone() }).await?;
@@ -243,13 +233,13 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         })
     }
 
-    /// An error: nobody knows whether a task was started.
+    /// `Err`: perhaps a task was started. By then ECS shows it, if so; sooner, its registration would be spent.
     async fn run_task(
         &self,
         plan: &Plan,
         asking: &mut Asking<'_>,
         seen: &mut Seen,
-    ) -> Result<Launch, CallError> {
+    ) -> Result<Launch, Outcome> {
         match run_task(&self.ecs, &self.fleet.container, plan, seen.registration.as_ref()).await {
             Ok((RunTask::Started(task), capacity)) => {
                 asking.answered(None, self.clock.now());
@@ -261,13 +251,30 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 seen.former = tasks;
                 Ok(Launch::Conflict(None))
             }
-            Err(error) if error.class == Class::Unknown => Err(error),
+            Err(lost) if lost.class == Class::Unknown => {
+                let wait = Wait::For(timing::UNTIL_SHOWN);
+                Err(Outcome::deferred(Reason::Unavailable, wait, lost.message))
+            }
             Err(error) => {
                 asking.answered(Some(&error), self.clock.now());
                 seen.error = Some(error);
                 Ok(Launch::Failed)
             }
         }
+    }
+
+    /// Not by this message: whoever sends the letter to the job queue wants another runner.
+    async fn give_up_after(&self, job: &Job, case: &Case, plan: &Plan) -> Result<Outcome, CallError> {
+        if let Some(later) = self.outbreak_now(plan.definition()).await? {
+            return Ok(later);
+        }
+        let next = Replacement { attempt: case.attempt.next(), ..replacement_of(job) };
+        let reason = format!(
+            "MAX_ATTEMPTS: {} runners were started for this job and none took a job; see why their tasks stopped, then \
+             send this message to the job queue again",
+            self.max_attempts
+        );
+        Ok(Outcome::Rejected(Rejection { reason, letter: Some(next.to_body()) }))
     }
 
     fn end(&self, end: End, plan: &Plan, seen: Seen) -> Result<Outcome, CallError> {
@@ -310,14 +317,4 @@ fn forwarded(debt: Option<Debt>) -> String {
         ),
         _ => "the job took another's runner".into(),
     }
-}
-
-/// Not this message: whoever sends the letter to the job queue wants another runner.
-fn exhausted(max_attempts: u32, job: &Job, attempt: Attempt) -> Outcome {
-    let next = Replacement { attempt: attempt.next(), ..replacement_of(job) };
-    let reason = format!(
-        "MAX_ATTEMPTS: {max_attempts} runners were started for this job and none took a job; see why their \
-         tasks stopped, then send this message to the job queue again"
-    );
-    Outcome::Rejected(Rejection { reason, letter: Some(next.to_body()) })
 }

@@ -211,8 +211,9 @@ where
 
     /// Whether the job's own runner was started, and stands by no more: another job has had it, or it is gone.
     async fn own_is_used(&self, job: &Job) -> Result<bool, CallError> {
-        // The first look may have failed before it announced another runner, and tagged the task.
-        if self.memory.task_of(job.id).is_none() {
+        // The function may have died before it tagged the runner's task, which nothing else tells of. (Elsewhere the sweep finds
+        // a busy runner that nobody has told of.)
+        if !self.is_told(job.id) {
             return Ok(false);
         }
         if self.memory.has_given(job.id) {

@@ -178,7 +178,7 @@ fn fair(size: Size) -> Scene {
 
 /// A hundred and more wait for a class that is full, and every twenty minutes a few come that may overtake.
 fn priority(size: Size) -> Scene {
-    let (most, rounds) = size.or((20, 2), (50, 6));
+    let (most, rounds) = size.or((20, 4), (50, 6));
     let classes = json!([{"name": "big", "labels": ["big"], "max_runners": most, "high_priority_repositories": ["acme/app-9"],
         "high_priority_runner_group": 9}]);
     let takes = |n: u64| 4 * MINUTE + hash(&[n, 3]) % (4 * MINUTE);

@@ -114,8 +114,8 @@ async fn in_a_drought_a_registration_without_a_task_is_cleared() {
     let batch = story.world.deliver(&[story.world.queued(another)]);
     story.world.acknowledge(JOB_QUEUE, &batch, &story.fleet.dispatch(&batch).await);
     // The other one's turn, and then this one's.
-    for _ in 0..2 {
-        story.world.advance(Duration::seconds(20));
+    for wait in [20, 65] {
+        story.world.advance(Duration::seconds(wait));
         let batch = story.world.receive(JOB_QUEUE, 10);
         assert_eq!(batch["Records"].as_array().map(Vec::len), Some(1));
         story.world.acknowledge(JOB_QUEUE, &batch, &story.fleet.dispatch(&batch).await);
@@ -158,7 +158,7 @@ async fn what_was_announced_and_not_spent_brings_one_runner_all_the_same() {
             .expect("a registration");
         story.sweep().await;
         story.dispatch_announced().await;
-        story.world.advance(Duration::minutes(1));
+        story.world.advance(Duration::minutes(2));
         let dies = story.world.fail(Op::DeleteRunner).before().hold();
         let batch = story.world.receive(JOB_QUEUE, 10);
         tokio::select! {
