@@ -172,7 +172,6 @@ fn read_stop(task: &aws_sdk_ecs::types::Task) -> Stop {
         image: it.image.clone(),
     };
     let containers: Vec<Container> = task.containers().iter().map(container).collect();
-    let overrides = task.overrides().and_then(|it| it.container_overrides().first());
     let stop = Stop {
         started: task.started_at.is_some(),
         code: task.stop_code.as_ref().map(|code| code.as_str().to_owned()),
@@ -181,7 +180,12 @@ fn read_stop(task: &aws_sdk_ecs::types::Task) -> Stop {
         reason: task.stopped_reason.clone(),
         ..Stop::default()
     };
-    stop.with_containers(&containers, overrides.and_then(|it| it.name()))
+    stop.with_containers(&containers, the_runner_s(task))
+}
+
+/// The name of the runner's container: RunTask gives overrides to no other.
+fn the_runner_s(task: &aws_sdk_ecs::types::Task) -> Option<&str> {
+    task.overrides()?.container_overrides().first()?.name()
 }
 
 impl FindTasks for Ecs {
@@ -382,10 +386,13 @@ fn read_answer(answer: RunTaskOutput) -> Result<RunTask, CallError> {
     {
         let number = |text: Option<&str>| text.and_then(|text| text.parse().ok());
         let size = number(task.cpu()).zip(number(task.memory()));
+        let name = the_runner_s(task);
+        let mut its = task.containers().iter().filter(|it| name.is_none() || it.name() == name);
+        let image = its.find_map(|container| container.image.as_ref());
         return Ok(RunTask::Started(Started {
             arn: TaskArn(arn.to_owned()),
             definition: task.task_definition_arn().map(str::to_owned),
-            image: task.containers().iter().find_map(|container| container.image.clone()),
+            image: image.cloned(),
             size: size.map(|(cpu, memory_mib)| Size { cpu, memory_mib }),
         }));
     }

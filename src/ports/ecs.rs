@@ -26,7 +26,7 @@ pub struct Started {
     pub arn: TaskArn,
     /// `taskDefinitionArn`, with its revision.
     pub definition: Option<String>,
-    /// The image of its first container.
+    /// The image of the runner's container.
     pub image: Option<String>,
     /// Its size, the definition's where the job asked for none.
     pub size: Option<Size>,
