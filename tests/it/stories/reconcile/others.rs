@@ -399,6 +399,33 @@ async fn a_job_that_waits_for_capacity_and_takes_a_bigger_runner_gives_its_turn_
     story.end();
 }
 
+/// The first message of that fails before anything is done, and by the second the job's own runner has gone to another: then
+/// that message is done without a look at the runner that the job got. The sweep, or that one's end, tells.
+#[tokio::test]
+async fn a_bigger_runner_that_was_taken_is_owed_also_where_the_first_look_failed() {
+    for ends in [false, true] {
+        let story = Story::begin().await;
+        let big = story.start_job_with(&MORE_LABELS).await;
+        let (small, other) = (story.start_job().await, story.start_job().await);
+        story.world.boot();
+        let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+        story.assign(small, story.runner_of(tasks[0]));
+        story.assign(other, story.runner_of(tasks[1]));
+        story.world.fail(Op::ListTasks).once().aws("AccessDeniedException");
+        assert!(!story.tell(&story.world.payload(small, "in_progress")).await);
+        assert!(!story.tell(&story.world.payload(other, "in_progress")).await);
+        story.look_again().await;
+        assert_eq!(story.world.letters(JOB_QUEUE).len(), 0, "nobody has seen it yet");
+        if ends {
+            story.world.finish_job(small);
+            story.tell_stopped(tasks[0]).await;
+        } else {
+            story.sweep().await;
+        }
+        story.runs_in_the_end(big).await;
+    }
+}
+
 #[tokio::test]
 async fn a_job_that_takes_a_runner_of_the_pool_leaves_its_own_to_nobody() {
     let story = Story::with(&[("WARM_POOL_SIZE", "1")]).await;
