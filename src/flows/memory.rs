@@ -12,10 +12,10 @@ use tokio::sync::Mutex;
 use crate::{
     error::{CallError, Class},
     flows::{drought::Drought, quota::Ledger, watch::Watch},
-    ids::{JobId, Purpose, RunnerId},
+    ids::{JobId, Purpose},
     lambda::metric::Metric,
     ports::{Target, Task, TaskArn},
-    protocol::{books::Runner, life::Life, redeliveries::Log, timing, told::Told},
+    protocol::{redeliveries::Log, timing, told::Told},
 };
 
 /// A few megabytes.
@@ -44,8 +44,6 @@ pub struct Memory {
     pub(crate) live: Mutex<Option<(OffsetDateTime, Arc<Told>)>>,
     /// Tasks that have ended, and were followed up.
     followed: RefCell<BTreeSet<TaskArn>>,
-    /// Registrations of the pools that the last sweep saw no task of.
-    unmatched: RefCell<BTreeSet<RunnerId>>,
     counts: RefCell<BTreeMap<Metric, u64>>,
     /// Webhook deliveries, by the App.
     deliveries: RefCell<BTreeMap<usize, Log>>,
@@ -166,17 +164,6 @@ impl Memory {
     pub(crate) fn forget_all_but(&self, ended: &[Task]) {
         let shown: BTreeSet<&TaskArn> = ended.iter().map(|task| &task.arn).collect();
         self.followed.borrow_mut().retain(|arn| shown.contains(arn));
-    }
-
-    /// A registration of a pool without a task is `past` its time when the sweep before saw none either.
-    pub(crate) fn sees_again(&self, runners: &mut [Runner]) {
-        let is_the_pool_s =
-            |it: &&mut Runner| it.life == Life::Minted && matches!(it.purpose, Some(Purpose::Pool { .. }));
-        let before = self.unmatched.take();
-        for runner in runners.iter_mut().filter(is_the_pool_s) {
-            runner.past = runner.registration.is_some_and(|id| before.contains(&id));
-            self.unmatched.borrow_mut().extend(runner.registration);
-        }
     }
 
     pub(crate) fn runner(&self, job: JobId) -> Option<Purpose> {

@@ -100,7 +100,6 @@ where
         self.stop_unlisted(&unseen, tally).await;
         let mut books =
             books::compare(&registered, &tasks, &self.policy.names, self.clock.now(), self.idle_timeout);
-        self.memory.sees_again(&mut books.runners);
         tally.oldest_waiting = books.oldest_waiting.unwrap_or_default();
         // Where one sweep ends for lack of time, the next does not begin with the same ones.
         let nth = usize::try_from(scheduled.unix_timestamp() / 300).unwrap_or_default();

@@ -130,8 +130,7 @@ pub fn compare(
         }
         books.runners.push(Runner {
             life,
-            // Of one without a task, whoever remembers earlier sweeps knows.
-            past: task.is_none_or(|task| past(life, task)),
+            past: task.is_some_and(|task| past(life, task)),
             purpose: Some(purpose),
             registration: Some(registration.id),
             labels: registration.labels.clone(),

@@ -136,8 +136,6 @@ table! {
         (Life::Unused | Life::Hidden, ..)                   => Leave;
 
     // A registration without a task
-    "Its task may be on its way: another process may be between mint and RunTask, or ECS not show it yet.":
-        (Life::Minted, Swept { past: false }, Pool { .. }, _) => Leave;
     "No task, and none needed.":
         (Life::Minted, Unneeded, ..) | (Life::Minted, _, Pool { .. }, _) => Spend;
     "A crash between mint and RunTask: dispatch meets the name, and decides.":

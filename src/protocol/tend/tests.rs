@@ -90,12 +90,12 @@ fn no_row_can_be_dropped() {
     let cases = cases();
     let whole = count(cases.iter().map(tend));
     expect![[r#"
-        3942 × Leave
+        3888 × Leave
         126 × LookOwed
         54 × LookRegistration
         6 × LookTags
         6 × Join
-        189 × Spend
+        243 × Spend
         81 × HandBack
         72 × Tag
         326 × Stop

@@ -1,8 +1,8 @@
 //! The warm pool. Its runners are owed to no job, so the conservation check leaves them out.
 
 use super::{LABELS, Metric, Op, Story, json};
-use crate::http::{OWNER, Service};
-use crate::model::github::{Scope, Untrue};
+use crate::http::Service;
+use crate::model::github::Untrue;
 use time::{Duration, format_description::well_known::Rfc3339};
 
 async fn with_a_pool_of(size: &str) -> Story {
@@ -154,25 +154,6 @@ async fn a_pool_runner_that_was_given_a_job_goes_when_it_is_seen_idle_twice() {
         deleted.push(story.count(Op::DeleteRunner));
     }
     assert_eq!(deleted, [0, 1], "{}", story.world.calls());
-}
-
-/// Whoever minted it may be about to start its task.
-#[tokio::test]
-async fn a_pool_s_registration_without_a_task_goes_when_it_is_seen_twice() {
-    let story = with_a_pool_of("1").await;
-    let now = story.fleet.now();
-    let minted =
-        story.world.github().mint(&Scope::organization(OWNER), "fargate-pool-7-500000", 1, &LABELS, now);
-    minted.expect("a registration");
-    let mut deleted = Vec::new();
-    for _ in 0..2 {
-        story.sweep().await;
-        deleted.push(story.count(Op::DeleteRunner));
-        story.world.boot();
-        story.world.advance(Duration::minutes(5));
-    }
-    assert_eq!(deleted, [0, 1]);
-    story.end();
 }
 
 #[tokio::test]
