@@ -119,21 +119,23 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         self.github.is_none() && is_last
     }
 
+    fn attempt_of(&self, task: &Task) -> Option<Attempt> {
+        match TaskTags(&task.tags).purpose(&self.policy.names)? {
+            Purpose::Job(_, attempt) => Some(attempt),
+            Purpose::Pool { .. } => None,
+        }
+    }
+
     /// The attempt, this or a later one, of which a task lives.
     fn crew_of(&self, tasks: &[Task], from: Attempt) -> Option<Attempt> {
-        let its = tasks.iter().filter(|task| task.live);
-        let mut purposes = its.filter_map(|task| TaskTags(&task.tags).purpose(&self.policy.names));
-        purposes.find_map(|it| match it {
-            Purpose::Job(_, attempt) if attempt >= from => Some(attempt),
-            _ => None,
-        })
+        let live = tasks.iter().filter(|task| task.live);
+        live.filter_map(|task| self.attempt_of(task)).find(|attempt| *attempt >= from)
     }
 
     /// Whether one of them is of this attempt, and the last that there may be.
     fn is_last(&self, tasks: &[Task], case: &Case) -> bool {
-        let of_this = |tags: &TaskTags| matches!(tags.purpose(&self.policy.names), Some(Purpose::Job(_, attempt)) if attempt == case.attempt);
-        let mut its = tasks.iter().map(|task| TaskTags(&task.tags)).filter(of_this);
-        its.any(|tags| tags.failures() + 1 >= case.most)
+        let mut its = tasks.iter().filter(|task| self.attempt_of(task) == Some(case.attempt));
+        its.any(|task| TaskTags(&task.tags).failures() + 1 >= case.most)
     }
 
     async fn look(
