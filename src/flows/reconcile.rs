@@ -360,7 +360,7 @@ fn with_shown(told: &Stop, shown: &Stop) -> Stop {
     Stop {
         stopping_at,
         stopped_at,
-        exit_code: shown.exit_code.or(told.exit_code),
+        exit_code: told.exit_code.or(shown.exit_code),
         container_reason: shown.container_reason.clone().or_else(|| told.container_reason.clone()),
         image: shown.image.clone().or_else(|| told.image.clone()),
         ..told.clone()
