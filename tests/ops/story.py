@@ -184,5 +184,6 @@ class Story(LocalStack):
         event["detail"] |= {"startedAt": (now - timedelta(minutes=5)).isoformat(), "stopCode": "EssentialContainerExited",
                             "stoppedReason": "Essential container in task exited", "containers": [{"exitCode": 0}]}
         if dies:
-            event["detail"] |= {"stopCode": "SpotInterruption", "stoppedReason": "Your Spot Task was interrupted.", "containers": []}
+            event["detail"] |= {"stopCode": "SpotInterruption", "stoppedReason": "Your Spot Task was interrupted.",
+                                "containers": [{"exitCode": 137}]}
         self.reconcile(event)

@@ -169,7 +169,8 @@ class Alarms(Story):
         ecs.stop_task(cluster=cluster, task=arn)
         event = json.loads((ROOT / "tests" / "fixtures" / "ecs" / "task-stopped.json").read_text())
         event["detail"] |= {key: task[key] for key in ("taskArn", "clusterArn", "startedBy", "taskDefinitionArn")}
-        event["detail"] |= {"stopCode": "SpotInterruption", "stoppedReason": "Your Spot Task was interrupted."}
+        event["detail"] |= {"stopCode": "SpotInterruption", "stoppedReason": "Your Spot Task was interrupted.",
+                            "containers": [{"exitCode": 137}]}
         event["detail"]["startedAt"] = event["detail"]["createdAt"]
         self.reconcile(event)
         self.firing("JobsLost", what="Spot took a task with its job")
