@@ -18,7 +18,7 @@ use crate::{
 const UNTIL_A_GOOD_ONE: Duration = Duration::from_secs(60);
 
 /// One job after another goes on for so long.
-const TURNS: Duration = timing::DISPATCH_TIMEOUT.checked_div(3).expect("3 is not 0");
+const TURNS: Duration = Duration::from_secs(timing::DISPATCH_TIMEOUT.as_secs() / 3);
 
 /// For as long as it is kept, no other job of the batch goes.
 pub(crate) type Turn<'a> = MutexGuard<'a, Option<OffsetDateTime>>;

@@ -133,6 +133,35 @@ async fn the_letter_of_a_job_that_is_given_up_starts_another_runner() {
     world.finish();
 }
 
+/// The function's time is over while ECS has not answered for one of three jobs, before or after it has started the task.
+#[tokio::test]
+async fn what_is_cut_off_when_the_time_is_up_is_found_by_the_next_delivery() {
+    for is_started in [false, true] {
+        let world = World::start();
+        let fleet = Fleet::new(&world).await;
+        let bodies: Vec<String> = (0..3).map(|_| world.queued(world.queue_job(&LABELS))).collect();
+        let batch = world.deliver(&bodies);
+        let event = RawValue::from_string(batch.to_string()).expect("JSON");
+        let fault = world.fail(Op::RunTask).once();
+        let slow = if is_started { fault.after().hold() } else { fault.before().hold() };
+        let (dispatcher, budget) = (&fleet.dispatcher, fleet.dispatcher.budget().await);
+        let handle = |body, received| dispatcher.handle(body, received, &budget);
+        let (answer, _) =
+            batch::invoke(&event, &dispatcher.queue, &world.clock(), slow.struck(), handle).await;
+        assert!(world.acknowledge(JOB_QUEUE, &batch, &answer.expect("an answer")) >= 1);
+        world.heal();
+        for _ in 0..2 {
+            world.advance(time::Duration::minutes(4));
+            dispatch_again(&world, &fleet).await;
+        }
+        assert_eq!((live_tasks(&world), world.github().runners().count()), (3, 3), "{}", world.books());
+        world.boot();
+        world.assign();
+        assert_eq!(world.github().queued_count(), 0, "{}", world.books());
+        world.finish();
+    }
+}
+
 /// Nine jobs have their runners; the tenth comes again, and not all ten.
 #[tokio::test]
 async fn a_slow_service_is_one_records_failure() {
