@@ -196,22 +196,22 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
     /// Another's runner that the job is known to have got. (Whether a job on its own is over, only GitHub says.)
     fn anothers_runner(&self, job: JobId) -> Option<Purpose> {
         let by_tags = self.taken.and_then(|taken| taken.runners.get(&job)).cloned();
-        by_tags.or_else(|| self.memory.runner(job)).filter(|runner| runner.job() != Some(job))
+        by_tags.or_else(|| self.memory.runner_of(job)).filter(|runner| runner.job() != Some(job))
     }
 
     fn remember(&self, asked: &Replacement, link: &Link) {
         if let Link::Got { runner, over: true, .. } = link {
-            self.memory.ran(asked.job_id, runner);
+            self.memory.note_runner_of(asked.job_id, runner);
         }
         if *link != Link::Unsaid {
-            self.memory.lives(asked.job_id, &asked.target());
+            self.memory.note_place_of(asked.job_id, &asked.target());
         }
     }
 
     /// Where a job lives that a runner was started for, by the tags of its tasks.
     pub(crate) async fn place_of(&self, job: JobId) -> Result<Option<Target>, CallError> {
         let known = self.taken.and_then(|taken| taken.places.get(&job)).cloned();
-        if let Some(place) = known.or_else(|| self.memory.place(job)) {
+        if let Some(place) = known.or_else(|| self.memory.place_of(job)) {
             return Ok(Some(place));
         }
         if self.taken.is_some() {

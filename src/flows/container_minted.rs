@@ -174,9 +174,9 @@ where
         tally: &mut Tally,
     ) -> Result<(), CallError> {
         let (live, ended) = (self.ecs.live_tasks().await?, self.ecs.ended_tasks(None).await?);
-        self.memory.forget_all_but(&ended);
+        self.memory.note_shown(&ended);
         let told = Arc::new(Told::read(ended.iter().chain(&live), &self.policy.names));
-        self.memory.heard(self.clock.now(), told.clone());
+        self.memory.note_told(self.clock.now(), told.clone());
         let unfollowed: Vec<&Task> = ended.iter().filter(|task| self.is_unfollowed(task, &told)).collect();
         let course = Course::by_tags(told);
         for runner in books::stuck(&live, &self.policy.names, self.clock.now(), self.idle_timeout) {
@@ -219,7 +219,7 @@ where
         !TaskTags(&task.tags).ran_a_job()
             && owes.is_some_and(is_due)
             && told.is_newest(job, attempt)
-            && !self.memory.is_followed(&task.arn)
+            && !self.memory.is_followed_up(&task.arn)
     }
 
     async fn follow_ended(&self, task: &Task, course: &Course) -> Result<Done, CallError> {
@@ -234,7 +234,7 @@ where
     /// What was announced is not on the queue twice, as far as this process knows.
     pub(crate) fn note_followed(&self, task: &Task, done: &Done) {
         if self.github.is_none() && done.count(Metric::Replaced) > 0 {
-            self.memory.follow(&task.arn);
+            self.memory.note_followed_up(&task.arn);
         }
     }
 

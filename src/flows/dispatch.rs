@@ -105,7 +105,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     /// GitHub's event, on its way here in whatever form.
     async fn queued(&self, mut event: WorkflowJob, received: Option<Received>, budget: &Budget) -> Handled {
         event.job.asked_at = received.and_then(|it| it.sent_at);
-        self.memory.lives(event.job.id, &event.job.target);
+        self.memory.note_place_of(event.job.id, &event.job.target);
         let judge = |classes| self.policy.judge(&event, self.clock.now(), classes);
         let outcome = match budget.classes().map(judge).and_then(|verdict| self.for_certain(verdict)) {
             Ok(Verdict::Run(choice)) => {
@@ -142,7 +142,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         if job.target.repository.is_none() {
             let known = match self.github {
                 Some(_) => self.eyes()?.place(job.id).await?,
-                None => self.memory.place(job.id),
+                None => self.memory.place_of(job.id),
             };
             job.target = known.unwrap_or_else(|| job.target.clone());
         }
@@ -233,7 +233,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         let is_late = receives > Some(1) || age > timing::VERY_OLD;
         let has_several = choice.sizing.capacity.is_none() && self.capacities(choice).len() > 1;
         let old = if has_several { timing::OLD_FOR_SEVERAL } else { timing::OLD };
-        if is_late && !self.memory.is_at_limit(self.clock.now()) {
+        if is_late && !self.memory.was_limited_lately(self.clock.now()) {
             Asked::Doubtful
         } else if age > old {
             Asked::Old
@@ -276,7 +276,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         }
         let mut case = Case::new(asked, pools.receives(asked, receives), job.attempt, self.max_attempts);
         // A runner that is started in doubt takes the place of one that is not.
-        case.patient |= self.memory.is_at_limit(self.clock.now());
+        case.patient |= self.memory.was_limited_lately(self.clock.now());
         let case = match self.github {
             Some(_) => case,
             None => case.hidden(planned.capacities.len() > 1),
@@ -290,7 +290,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
 
     /// Near GitHub's rate limit, the message waits for its turn.
     pub(super) async fn turn<'a>(&self, budget: &'a Budget) -> Result<Option<Turn<'a>>, Outcome> {
-        match self.memory.is_at_limit(self.clock.now()) {
+        match self.memory.was_limited_lately(self.clock.now()) {
             true => budget.turn(&self.clock).await.map(Some),
             false => Ok(None),
         }
@@ -302,7 +302,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             if let Class::RateLimited { after } = error.class {
                 let now = self.clock.now();
                 budget.no_mints_until(now + after);
-                self.memory.met_limit(now);
+                self.memory.note_limit(now);
             }
             error.into()
         })

@@ -41,19 +41,19 @@ impl<E: FindTasks> Hearsay<'_, E> {
     async fn told_since(&self, since: OffsetDateTime) -> Result<Arc<Told>, CallError> {
         // Of a batch that asks all at once, one reads.
         let _turn = self.memory.reading.lock().await;
-        if let Some(told) = self.memory.told(since) {
+        if let Some(told) = self.memory.told_since(since) {
             return Ok(told);
         }
         let (ended, live) = (self.ecs.ended_tasks(None).await?, self.ecs.live_tasks().await?);
         let told = Arc::new(Told::read(ended.iter().chain(&live), self.names));
-        self.memory.heard(self.now, told.clone());
+        self.memory.note_told(self.now, told.clone());
         Ok(told)
     }
 
     /// To whom a runner is owed that was asked for that job; and that one, if it is another's. `served`: the job's own tasks
     /// say that it has a runner, or is over.
     pub(crate) async fn owed(&self, job: &Job, served: bool) -> Result<(Owed, Option<Debt>), CallError> {
-        let told = match self.memory.told(self.now - timing::TOLD) {
+        let told = match self.memory.told_since(self.now - timing::TOLD) {
             Some(told) if told.knows(job.id) || !served => told,
             // Whoever asked a moment ago knew all of those that are over, and what lives is a small part of an hour's tasks.
             None if !served && self.is_news(job) => {

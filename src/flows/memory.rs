@@ -56,122 +56,129 @@ pub struct Memory {
 
 impl Memory {
     /// The job is over, and ran on that runner.
-    pub(crate) fn ran(&self, job: JobId, runner: &Purpose) {
+    pub(crate) fn note_runner_of(&self, job: JobId, runner: &Purpose) {
         remember(&self.runners, job, runner, MOST);
     }
 
+    /// The runner that the job ran on, if it is known to be over.
+    pub(crate) fn runner_of(&self, job: JobId) -> Option<Purpose> {
+        self.runners.borrow().get(&job).cloned()
+    }
+
     /// The job lives there.
-    pub(crate) fn lives(&self, job: JobId, place: &Target) {
+    pub(crate) fn note_place_of(&self, job: JobId, place: &Target) {
         remember(&self.places, job, place, MOST);
     }
 
-    /// A job was given the runner of that job, its own or another's.
-    pub(crate) fn gave(&self, owner: JobId, job: JobId) {
+    /// Where the job lives.
+    pub(crate) fn place_of(&self, job: JobId) -> Option<Target> {
+        self.places.borrow().get(&job).cloned()
+    }
+
+    /// The runner of `owner` was given to that job, which may be the same.
+    pub(crate) fn note_given(&self, owner: JobId, job: JobId) {
         if owner != job {
             remember(&self.givers, owner, &(), MOST);
         }
     }
 
+    /// Whether another job was given that one's own runner.
     pub(crate) fn has_given(&self, job: JobId) -> bool {
         self.givers.borrow().contains_key(&job)
     }
 
     /// The job runs on that task, whose tags say so.
-    pub(crate) fn tagged(&self, job: JobId, task: Task) {
+    pub(crate) fn note_task_of(&self, job: JobId, task: Task) {
         remember(&self.tasks, job, &task, MOST_TASKS);
     }
 
-    /// Whether it is time for another look at webhook deliveries; that one begins then.
-    pub(crate) fn looks_for_deliveries(&self, now: OffsetDateTime) -> bool {
-        let last = self.looked_for_deliveries.get();
-        let is_time = last.is_none_or(|last| now - last > timing::REDELIVER_EVERY / 2);
-        self.looked_for_deliveries.set(if is_time { Some(now) } else { last });
-        is_time
-    }
-
-    /// The deliveries of that App's webhook, as far as they are known; until they are put back, nobody knows any.
-    pub(crate) fn take_deliveries(&self, app: usize) -> Log {
-        self.deliveries.borrow_mut().remove(&app).unwrap_or_default()
-    }
-
-    pub(crate) fn put_deliveries(&self, app: usize, log: Log) {
-        self.deliveries.borrow_mut().insert(app, log);
-    }
-
-    /// Jobs had waited so long for a runner to be started.
-    pub(crate) fn saw_backlog(&self, now: OffsetDateTime, waited: Duration) {
-        self.backlog.set(Some((now, waited)));
-    }
-
-    /// How long jobs have to wait for a runner to be started, if that was seen lately.
-    pub(crate) fn backlog(&self, now: OffsetDateTime) -> Option<Duration> {
-        self.backlog.get().filter(|(at, _)| now - *at < timing::LATELY).map(|(_, waited)| waited)
-    }
-
-    /// GitHub's rate limit was met.
-    pub(crate) fn met_limit(&self, now: OffsetDateTime) {
-        self.limited.set(Some(now));
-    }
-
-    /// GitHub's rate limit was met, if this says so.
-    pub(crate) fn heed<T>(&self, answer: &Result<T, CallError>, now: OffsetDateTime) {
-        if let Err(CallError { class: Class::RateLimited { .. }, .. }) = answer {
-            self.met_limit(now);
-        }
-    }
-
-    /// Whether GitHub's rate limit was met within [`timing::LATELY`].
-    pub(crate) fn is_at_limit(&self, now: OffsetDateTime) -> bool {
-        self.limited.get().is_some_and(|at| now - at < timing::LATELY)
-    }
-
-    /// Counts what was done beside what becomes of a message.
-    pub(crate) fn count(&self, metric: Metric, by: u64) {
-        *self.counts.borrow_mut().entry(metric).or_default() += by;
-    }
-
-    /// What was counted since this was last asked.
-    pub fn take_counts(&self) -> BTreeMap<Metric, u64> {
-        self.counts.take()
-    }
-
+    /// The task that the job runs, or ran, on.
     pub(crate) fn task_of(&self, job: JobId) -> Option<Task> {
         self.tasks.borrow().get(&job).cloned()
     }
 
-    /// What the tags of all tasks told, if they were read since.
-    pub(crate) fn told(&self, since: OffsetDateTime) -> Option<Arc<Told>> {
-        self.told.borrow().as_ref().filter(|(at, _)| *at > since).map(|(_, told)| told.clone())
-    }
-
-    pub(crate) fn heard(&self, at: OffsetDateTime, told: Arc<Told>) {
+    /// What the tags of all tasks told at that time.
+    pub(crate) fn note_told(&self, at: OffsetDateTime, told: Arc<Told>) {
         self.told.replace(Some((at, told)));
     }
 
+    /// What the tags of all tasks told, if they were read since.
+    pub(crate) fn told_since(&self, since: OffsetDateTime) -> Option<Arc<Told>> {
+        self.told.borrow().as_ref().filter(|(at, _)| *at > since).map(|(_, told)| told.clone())
+    }
+
     /// Another runner was announced after that task, or its job given up.
-    pub(crate) fn follow(&self, task: &TaskArn) {
+    pub(crate) fn note_followed_up(&self, task: &TaskArn) {
         let mut followed = self.followed.borrow_mut();
         if followed.len() < MOST_TASKS {
             followed.insert(task.clone());
         }
     }
 
-    /// Whether that was so; of those that ECS has forgotten, nobody asks again.
-    pub(crate) fn is_followed(&self, task: &TaskArn) -> bool {
+    /// Whether that task was followed up.
+    pub(crate) fn is_followed_up(&self, task: &TaskArn) -> bool {
         self.followed.borrow().contains(task)
     }
 
-    pub(crate) fn forget_all_but(&self, ended: &[Task]) {
+    /// ECS shows only these: of others nobody asks whether they were followed up.
+    pub(crate) fn note_shown(&self, ended: &[Task]) {
         let shown: BTreeSet<&TaskArn> = ended.iter().map(|task| &task.arn).collect();
         self.followed.borrow_mut().retain(|arn| shown.contains(arn));
     }
 
-    pub(crate) fn runner(&self, job: JobId) -> Option<Purpose> {
-        self.runners.borrow().get(&job).cloned()
+    /// Jobs had waited so long for a runner to be started.
+    pub(crate) fn note_backlog(&self, now: OffsetDateTime, waited: Duration) {
+        self.backlog.set(Some((now, waited)));
     }
 
-    pub(crate) fn place(&self, job: JobId) -> Option<Target> {
-        self.places.borrow().get(&job).cloned()
+    /// How long jobs have to wait for a runner to be started, if that was seen within [`timing::LATELY`].
+    pub(crate) fn backlog_lately(&self, now: OffsetDateTime) -> Option<Duration> {
+        self.backlog.get().filter(|(at, _)| now - *at < timing::LATELY).map(|(_, waited)| waited)
+    }
+
+    /// GitHub's rate limit was met.
+    pub(crate) fn note_limit(&self, now: OffsetDateTime) {
+        self.limited.set(Some(now));
+    }
+
+    /// GitHub's rate limit was met, if this says so.
+    pub(crate) fn note_limit_in<T>(&self, answer: &Result<T, CallError>, now: OffsetDateTime) {
+        if let Err(CallError { class: Class::RateLimited { .. }, .. }) = answer {
+            self.note_limit(now);
+        }
+    }
+
+    /// Whether GitHub's rate limit was met within [`timing::LATELY`].
+    pub(crate) fn was_limited_lately(&self, now: OffsetDateTime) -> bool {
+        self.limited.get().is_some_and(|at| now - at < timing::LATELY)
+    }
+
+    /// Whether it is time for another look at webhook deliveries: whoever is told so begins one.
+    pub(crate) fn claim_look_for_deliveries(&self, now: OffsetDateTime) -> bool {
+        let last = self.looked_for_deliveries.get();
+        let is_time = last.is_none_or(|last| now - last > timing::REDELIVER_EVERY / 2);
+        self.looked_for_deliveries.set(if is_time { Some(now) } else { last });
+        is_time
+    }
+
+    /// The deliveries of that App's webhook, as far as they are known.
+    pub(crate) fn note_deliveries(&self, app: usize, log: Log) {
+        self.deliveries.borrow_mut().insert(app, log);
+    }
+
+    /// Takes them out: until they are noted again, nobody knows any.
+    pub(crate) fn take_deliveries(&self, app: usize) -> Log {
+        self.deliveries.borrow_mut().remove(&app).unwrap_or_default()
+    }
+
+    /// Something was done beside what becomes of a message.
+    pub(crate) fn note_count(&self, metric: Metric, by: u64) {
+        *self.counts.borrow_mut().entry(metric).or_default() += by;
+    }
+
+    /// What was counted since this was last asked.
+    pub fn take_counts(&self) -> BTreeMap<Metric, u64> {
+        self.counts.take()
     }
 }
 

@@ -125,14 +125,14 @@ where
 
     /// A job has taken a runner of a pool, which it was ready for.
     pub(crate) fn note_taken(&self, task: &Task, since: Option<OffsetDateTime>) {
-        self.memory.count(Metric::PoolTaken, 1);
+        self.memory.note_count(Metric::PoolTaken, 1);
         self.note_idle(task, since.unwrap_or(self.clock.now()));
     }
 
     /// So long has it waited: for its job, or in vain.
     pub(crate) fn note_idle(&self, task: &Task, until: OffsetDateTime) {
         let idle = task.started_at.map_or(0, |started_at| (until - started_at).whole_seconds());
-        self.memory.count(Metric::PoolIdleSeconds, u64::try_from(idle).unwrap_or_default());
+        self.memory.note_count(Metric::PoolIdleSeconds, u64::try_from(idle).unwrap_or_default());
     }
 
     /// A job has taken a runner of a class's pool: another one comes at once. Its name is that of the job, so there is
@@ -151,7 +151,9 @@ where
         }
         let purpose = Purpose::Pool { window: job.0, slot: FIRST_AFTER_ONE };
         match self.start_idle(github, pool, &basin, purpose).await {
-            Ok(Some(done)) => self.memory.count(Metric::StartedCpuUnits, done.count(Metric::StartedCpuUnits)),
+            Ok(Some(done)) => {
+                self.memory.note_count(Metric::StartedCpuUnits, done.count(Metric::StartedCpuUnits))
+            }
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(%error, "the pool could not be filled up at once: left to the sweep");

@@ -117,16 +117,16 @@ where
             Ok(Lifecycle::Sweep { scheduled }) => (None, self.sweep(scheduled, deadline).await),
             Ok(Lifecycle::Redeliver { scheduled }) => (None, Ok(self.redeliver(scheduled, deadline).await)),
         };
-        self.memory.heed(&outcome, self.clock.now());
+        self.memory.note_limit_in(&outcome, self.clock.now());
         Handled { job, outcome: outcome.unwrap_or_else(Outcome::from), notice: None }
     }
 
     async fn job(&self, event: &WorkflowJob, received: Option<Received>) -> Result<Outcome, CallError> {
-        self.memory.lives(event.job.id, &event.job.target);
+        self.memory.note_place_of(event.job.id, &event.job.target);
         if let (Action::Completed, Some(runner)) =
             (event.action, event.runner_name.as_deref().and_then(|name| self.policy.names.read(name)))
         {
-            self.memory.ran(event.job.id, &runner);
+            self.memory.note_runner_of(event.job.id, &runner);
         }
         let is_unwritten = self.write_down(event).await?;
         // Once more, if its task may not have been shown.

@@ -47,7 +47,7 @@ where
     pub(crate) async fn redeliver(&self, scheduled: OffsetDateTime, deadline: OffsetDateTime) -> Outcome {
         let now = self.clock.now();
         // Several may come at once, after a jam.
-        if now - scheduled > timing::STALE || !self.memory.looks_for_deliveries(now) {
+        if now - scheduled > timing::STALE || !self.memory.claim_look_for_deliveries(now) {
             return Outcome::skipped(SkipReason::Stale, "a later look is due");
         }
         let Some(github) = &self.github else {
@@ -65,7 +65,7 @@ where
             let mut log = self.memory.take_deliveries(*of);
             let redelivered = webhook.redeliver(scheduled, &mut log, &mut tally).await;
             tally.note(redelivered);
-            self.memory.put_deliveries(*of, log);
+            self.memory.note_deliveries(*of, log);
         }
         tally.into_redelivered()
     }

@@ -62,7 +62,7 @@ where
             return Ok(tally.into_outcome());
         };
         let kept = self.keep_books(github, scheduled, deadline, &mut tally).await;
-        self.memory.heed(&kept, self.clock.now());
+        self.memory.note_limit_in(&kept, self.clock.now());
         match kept {
             // The next sweep comes sooner than a repetition of this one could do more.
             Err(error) if matches!(error.class, Class::RateLimited { .. }) => {
@@ -308,7 +308,7 @@ where
         let stop = Some(&unstarted).filter(|_| runner.life == Life::Unused);
         let cause = Cause { stop, task: runner.task.as_ref(), why };
         let tended = self.tend(runner, Heard::Swept { past: runner.past }, cause, course).await;
-        self.memory.heed(&tended, self.clock.now());
+        self.memory.note_limit_in(&tended, self.clock.now());
         tended
     }
 }

@@ -58,8 +58,8 @@ where
         };
         let of_task = TaskTags(&task.tags);
         if let Some(owner) = purpose.job() {
-            self.memory.lives(owner, &target(of_task));
-            self.memory.gave(owner, job.id);
+            self.memory.note_place_of(owner, &target(of_task));
+            self.memory.note_given(owner, job.id);
         }
         let heard = self.says_so(&task, job);
         let owner = whose(purpose).filter(|_| serves_another);
@@ -108,7 +108,7 @@ where
     fn says_so(&self, task: &Task, job: &Job) -> bool {
         let says_so = TaskTags(&task.tags).ran_job() == Some(job.id);
         if says_so && self.github.is_none() {
-            self.memory.tagged(job.id, task.clone());
+            self.memory.note_task_of(job.id, task.clone());
         }
         says_so
     }
@@ -125,7 +125,7 @@ where
         let tagged = self.ecs.tag(&task.arn, &ran).await?;
         if tagged {
             let tags = task.tags.clone().into_iter().chain(ran).collect();
-            self.memory.tagged(job.id, Task { tags, ..task.clone() });
+            self.memory.note_task_of(job.id, Task { tags, ..task.clone() });
         }
         let (run, sender) = (job.run_id.map(|run| run.0), job.sender.as_deref());
         let task = task.arn.0.as_str();
@@ -318,12 +318,12 @@ where
         task: &Task,
     ) -> Result<bool, CallError> {
         let now = self.clock.now();
-        if self.memory.is_at_limit(now) {
+        if self.memory.was_limited_lately(now) {
             return Ok(true);
         }
         let is_in_time =
             |waited| job.created_at.is_none_or(|queued| now - queued < 2 * waited + timing::LATE_LOOK);
-        if self.memory.backlog(now).is_some_and(is_in_time) {
+        if self.memory.backlog_lately(now).is_some_and(is_in_time) {
             return Ok(true);
         }
         let state = github.job(&target(TaskTags(&task.tags)), owner).await?;
@@ -332,7 +332,7 @@ where
         let Some(waited) = waited.filter(|waited| *waited > timing::OLD * attempt.0) else {
             return Ok(false);
         };
-        self.memory.saw_backlog(now, waited);
+        self.memory.note_backlog(now, waited);
         Ok(is_in_time(waited))
     }
 
