@@ -57,20 +57,20 @@ use tokio::runtime::Runtime;
 use crate::{
     env::Mistakes,
     exit::ExitReason,
-    flows::container::End,
+    flows::container::Exit,
     lambda::function::{self, environment as get},
 };
 use settings::Settings;
 
 /// Something that never fails on a working Linux has failed.
-fn broken(what: &str, error: impl Display) -> End {
-    End::new(ExitReason::CannotStart, format!("{what}: {error}"))
+fn broken(what: &str, error: impl Display) -> Exit {
+    Exit::new(ExitReason::CannotStart, format!("{what}: {error}"))
 }
 
 /// The program: what `main` calls, before it starts a thread or anything else.
 pub fn run() -> ExitReason {
     function::log_to(std::io::stderr);
-    let End { reason, detail } = stage().unwrap_or_else(|end| end);
+    let Exit { reason, detail } = stage().unwrap_or_else(|end| end);
     let code = reason.code();
     match reason {
         ExitReason::Ended(0)
@@ -86,7 +86,7 @@ pub fn run() -> ExitReason {
 }
 
 /// This process image's stage. Either way the end: `Err` is for `?`.
-fn stage() -> Result<End, End> {
+fn stage() -> Result<Exit, Exit> {
     // A signal that comes now waits, across the next exec as well, until somebody reads it.
     handover::hold_signals().map_err(|error| broken("pthread_sigmask", error))?;
     let stage = Stage::of(env::args_os().skip(1))?;
@@ -108,23 +108,23 @@ fn stage() -> Result<End, End> {
     }
 }
 
-fn mint_stage(token: Option<SecretString>, environment: &[(OsString, OsString)]) -> Result<End, End> {
+fn mint_stage(token: Option<SecretString>, environment: &[(OsString, OsString)]) -> Result<Exit, Exit> {
     let get = |name: &str| get(name).or_else(|| get(settings::also_in_lower_case(name)?));
     let (settings, token) = settings::read(get, token.as_ref()).map_err(mistaken)?;
     let jit_config = runtime()?.block_on(mint::mint(&settings, token))?;
     Err(handover::execute(SUPERVISE, &jit_config, environment))
 }
 
-fn supervise_stage(jit_config: SecretString, environment: Vec<(OsString, OsString)>) -> Result<End, End> {
+fn supervise_stage(jit_config: SecretString, environment: Vec<(OsString, OsString)>) -> Result<Exit, Exit> {
     let settings = Settings::read(get).map_err(mistaken)?;
     runtime()?.block_on(supervise::supervise(&settings, environment, jit_config))
 }
 
-fn mistaken(mistakes: Mistakes) -> End {
-    End::new(ExitReason::Configuration, mistakes.to_string())
+fn mistaken(mistakes: Mistakes) -> Exit {
+    Exit::new(ExitReason::Configuration, mistakes.to_string())
 }
 
-fn runtime() -> Result<Runtime, End> {
+fn runtime() -> Result<Runtime, Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| broken("the runtime", error))
 }
@@ -140,7 +140,7 @@ enum Stage {
 }
 
 impl Stage {
-    fn of(arguments: impl Iterator<Item = OsString>) -> Result<Stage, End> {
+    fn of(arguments: impl Iterator<Item = OsString>) -> Result<Stage, Exit> {
         let arguments: Vec<OsString> = arguments.collect();
         let arguments: Vec<&str> =
             arguments.iter().map(|argument| argument.to_str().unwrap_or("?")).collect();
@@ -152,7 +152,7 @@ impl Stage {
         };
         stage.ok_or_else(|| {
             let detail = "runner-init takes no arguments: its settings come from the environment";
-            End::new(ExitReason::Configuration, detail)
+            Exit::new(ExitReason::Configuration, detail)
         })
     }
 

@@ -36,7 +36,7 @@ use self::{
     secret::Credentials,
     share::{At, Failure, Shared, Sharing},
 };
-use super::http::{Http, Reply, Request};
+use super::http::{ApiRequest, Http, Reply};
 use crate::{
     error::{CallError, Class},
     ids::{JobId, RunId, RunnerId, RunnerVersion},
@@ -323,7 +323,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         // A mint that is under way still takes the name, and a DELETE tells one caller only that it was his: of those
         // the second answer is another one. A token more harms nobody.
         let repeatable = call.method == "GET" || call.path.ends_with("/access_tokens");
-        let mut request = Request { method: call.method, url, headers, body, repeatable };
+        let mut request = ApiRequest { method: call.method, url, headers, body, repeatable };
         let answer = redirect::send(&self.http, &self.api_url, &mut request).await;
         let lasts = self.outage.note(answer.as_ref().err(), self.clock.now());
         answer.map_err(|no_reply| outage::no_answer(call, &no_reply, lasts))

@@ -25,7 +25,7 @@ use tokio::time::timeout;
 
 pub use self::no_reply::NoReply;
 use self::{
-    pool::{Opener, Pool},
+    pool::{Connections, Opener},
     route::Proxies,
     trust::trusting,
 };
@@ -36,12 +36,12 @@ use crate::{config::ProxyUrl, protocol::timing};
 pub struct Http {
     tls: ClientConfig,
     proxies: Option<Proxies>,
-    pool: Pool,
+    pool: Connections,
     call_timeout: Duration,
 }
 
 /// One request.
-pub struct Request<'a> {
+pub struct ApiRequest<'a> {
     /// The method.
     pub method: &'static str,
     /// The whole URL.
@@ -55,7 +55,7 @@ pub struct Request<'a> {
 }
 
 /// Neither headers nor body: they hold tokens.
-impl fmt::Debug for Request<'_> {
+impl fmt::Debug for ApiRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.url)
     }
@@ -89,7 +89,8 @@ impl Http {
     }
 
     fn made_of(tls: ClientConfig, proxies: Option<Proxies>, call_timeout: Duration) -> Self {
-        Http { pool: Pool::new(tls.clone(), proxies.clone(), call_timeout), tls, proxies, call_timeout }
+        let pool = Connections::new(tls.clone(), proxies.clone(), call_timeout);
+        Http { tls, proxies, pool, call_timeout }
     }
 
     /// With another limit for one call with all its tries.
@@ -121,7 +122,7 @@ impl Http {
     ///
     /// After a time-out the first one may still be at work, so only what is `repeatable` is sent again, and its first
     /// try leaves time for that. Either way no later call waits for the same connection.
-    pub async fn send(&self, request: &Request<'_>) -> Result<Reply, NoReply> {
+    pub async fn send(&self, request: &ApiRequest<'_>) -> Result<Reply, NoReply> {
         let tries = async {
             let patience = if request.repeatable { self.call_timeout / 2 } else { self.call_timeout };
             let first = match self.try_once(request, patience).await {
@@ -136,7 +137,7 @@ impl Http {
         timeout(self.call_timeout, tries).await.unwrap_or(Err(NoReply::TimedOut))
     }
 
-    async fn try_once(&self, request: &Request<'_>, patience: Duration) -> Result<Reply, NoReply> {
+    async fn try_once(&self, request: &ApiRequest<'_>, patience: Duration) -> Result<Reply, NoReply> {
         let generation = self.pool.generation();
         timeout(patience, send_through(&self.pool, request)).await.unwrap_or_else(|_| {
             self.pool.renew(generation);
@@ -154,14 +155,14 @@ pub fn system_roots() -> Vec<CertificateDer<'static>> {
     found.certs
 }
 
-async fn send_through(pool: &Pool, request: &Request<'_>) -> Result<Reply, NoReply> {
+async fn send_through(pool: &Connections, request: &ApiRequest<'_>) -> Result<Reply, NoReply> {
     let response = pool.call(build(request)?).await.map_err(|error| read_error(&error))?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = ByteStream::new(response.into_body()).collect().await.map_err(|error| NoReply::of(&error))?;
     Ok(Reply { status, headers, body: body.to_vec() })
 }
 
-fn build(request: &Request<'_>) -> Result<HttpRequest, NoReply> {
+fn build(request: &ApiRequest<'_>) -> Result<HttpRequest, NoReply> {
     let mut built = match &request.body {
         Some(body) => HttpRequest::new(SdkBody::from(body.as_str())),
         None => HttpRequest::new(SdkBody::empty()),

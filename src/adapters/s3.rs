@@ -17,7 +17,7 @@ use futures_util::future::LocalBoxFuture;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::timeout;
 
-use super::http::{Http, Reply, Request};
+use super::http::{ApiRequest, Http, Reply};
 use crate::{
     error::{CallError, Class},
     ports::{DocumentSource, Fetched},
@@ -48,7 +48,7 @@ impl Object {
         let mut headers: Vec<(&'static str, &str)> =
             headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         headers.extend(known.map(|mark| ("if-none-match", mark)));
-        let request = Request { method: "GET", url, headers, body: None, repeatable: true };
+        let request = ApiRequest { method: "GET", url, headers, body: None, repeatable: true };
         match timeout(timing::S3_CALL, self.http.send(&request)).await {
             Ok(Ok(reply)) => self.read(reply),
             Ok(Err(no_reply)) => Err(self.error(Class::Transient, &no_reply.to_string())),

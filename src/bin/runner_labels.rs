@@ -197,7 +197,7 @@ fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
-enum Task {
+enum Command {
     /// Tell of the jobs of these files.
     Lint(Vec<PathBuf>),
     /// Tell of these labels.
@@ -207,27 +207,27 @@ enum Task {
 }
 
 /// The words after the options.
-fn task(mut words: Vec<String>, json: bool) -> Result<Task, String> {
+fn task(mut words: Vec<String>, json: bool) -> Result<Command, String> {
     match words.first().map(String::as_str) {
         Some("explain") => match words.split_off(1) {
             labels if labels.is_empty() => Err("explain needs labels, such as self-hosted,gpu".to_owned()),
             labels => {
                 let labels = labels.iter().flat_map(|words| words.split(','));
-                Ok(Task::Explain(labels.map(|label| label.trim().to_owned()).collect()))
+                Ok(Command::Explain(labels.map(|label| label.trim().to_owned()).collect()))
             }
         },
         Some("classes") => match words.split_off(1).as_slice() {
-            [file] => Ok(Task::Classes { file: file.into(), json }),
+            [file] => Ok(Command::Classes { file: file.into(), json }),
             _ => Err("classes needs a file".to_owned()),
         },
-        Some("lint") if words.len() > 1 => Ok(Task::Lint(words[1..].iter().map(PathBuf::from).collect())),
-        None | Some("lint") => Ok(Task::Lint(vec![".github/workflows".into()])),
-        Some(_) => Ok(Task::Lint(words.iter().map(PathBuf::from).collect())),
+        Some("lint") if words.len() > 1 => Ok(Command::Lint(words[1..].iter().map(PathBuf::from).collect())),
+        None | Some("lint") => Ok(Command::Lint(vec![".github/workflows".into()])),
+        Some(_) => Ok(Command::Lint(words.iter().map(PathBuf::from).collect())),
     }
 }
 
 /// What the arguments say: the fleet, and what is to be done. `Err` is a sentence.
-fn options(arguments: impl Iterator<Item = String>) -> Result<(Fleet, Task), String> {
+fn options(arguments: impl Iterator<Item = String>) -> Result<(Fleet, Command), String> {
     let (mut offered, mut arm64, mut words) = ("self-hosted,linux,x64,fargate".to_owned(), false, Vec::new());
     let (mut most, mut classes, mut json) = (Most::default(), None, false);
     let mut arguments = arguments;
@@ -318,9 +318,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let done = options(env::args().skip(1)).and_then(|(fleet, task)| match task {
-        Task::Lint(paths) => lint(&fleet, &paths),
-        Task::Explain(labels) => Ok(explain(&fleet, &labels)),
-        Task::Classes { file, json } => Ok(tell_classes(&fleet, &file, json)),
+        Command::Lint(paths) => lint(&fleet, &paths),
+        Command::Explain(labels) => Ok(explain(&fleet, &labels)),
+        Command::Classes { file, json } => Ok(tell_classes(&fleet, &file, json)),
     });
     match done {
         Ok(wrong) => ExitCode::from(u8::from(wrong)),
@@ -411,7 +411,7 @@ mod tests {
     #[test]
     fn what_is_no_workflow_or_no_option() {
         let (fleet, task) = options(std::iter::empty()).expect("options");
-        assert_eq!(task, Task::Lint(vec![".github/workflows".into()]));
+        assert_eq!(task, Command::Lint(vec![".github/workflows".into()]));
         for source in ["", "- a\n- b\n", "on: [push\n", "jobs: {a: {runs-on: [[x]]}}"] {
             assert!(report(Path::new("x.yml"), source, &fleet, false).is_err(), "{source:?}");
         }

@@ -18,7 +18,7 @@ impl fmt::Display for Size {
 }
 
 /// One row of Fargate's table: a CPU value, and the memory it may have.
-struct Row {
+struct SizeRow {
     cpu: u32,
     least: u32,
     most: u32,
@@ -27,20 +27,20 @@ struct Row {
 
 /// "Task CPU and memory", Amazon ECS Developer Guide, Linux. 256 CPU units really have the three values 512,
 /// 1024 and 2048: the one gap, 1536, is seen to below.
-const TABLE: [Row; 7] = [
-    Row { cpu: 256, least: 512, most: 2048, step: 512 },
-    Row { cpu: 512, least: 1024, most: 4096, step: 1024 },
-    Row { cpu: 1024, least: 2048, most: 8192, step: 1024 },
-    Row { cpu: 2048, least: 4096, most: 16384, step: 1024 },
-    Row { cpu: 4096, least: 8192, most: 30720, step: 1024 },
-    Row { cpu: 8192, least: 16384, most: 61440, step: 4096 },
-    Row { cpu: 16384, least: 32768, most: 122_880, step: 8192 },
+const TABLE: [SizeRow; 7] = [
+    SizeRow { cpu: 256, least: 512, most: 2048, step: 512 },
+    SizeRow { cpu: 512, least: 1024, most: 4096, step: 1024 },
+    SizeRow { cpu: 1024, least: 2048, most: 8192, step: 1024 },
+    SizeRow { cpu: 2048, least: 4096, most: 16384, step: 1024 },
+    SizeRow { cpu: 4096, least: 8192, most: 30720, step: 1024 },
+    SizeRow { cpu: 8192, least: 16384, most: 61440, step: 4096 },
+    SizeRow { cpu: 16384, least: 32768, most: 122_880, step: 8192 },
 ];
 
 /// The largest size that Fargate has.
 pub const LARGEST: Size = Size { cpu: 16384, memory_mib: 122_880 };
 
-impl Row {
+impl SizeRow {
     fn memory_at_least(&self, mib: u32) -> Option<u32> {
         let rounded = mib.max(self.least).div_ceil(self.step).checked_mul(self.step)?;
         let rounded = if self.cpu == 256 && rounded == 1536 { 2048 } else { rounded };

@@ -25,7 +25,7 @@ use crate::{
     },
     ports::{Checks, Clock, Conclusion, FindTasks, Queue, Rerun, Run, RunJob, Runs, Target},
     protocol::{
-        rerun::{self, Answer, Case, Course, End, Interruptions, Step, rerun},
+        rerun::{self, Case, End, Interruptions, RerunAnswer, RunState, Step, rerun},
         timing,
     },
 };
@@ -112,7 +112,7 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
                     case.lot =
                         Some(rerun::lot(seen.job.as_ref(), seen.known[&told.job_id], self.clock.now()));
                 }
-                Step::LookRun => case.course = Some(self.look_run(told.job_id, &mut seen).await?),
+                Step::LookRun => case.run_state = Some(self.look_run(told.job_id, &mut seen).await?),
                 Step::LookOthers => self.look_others(told.job_id, &mut seen, &mut case).await?,
                 step @ (Step::RerunFailed | Step::RerunJob) => {
                     match self.ask(step, told.job_id, &seen).await {
@@ -133,13 +133,13 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
         seen.job.as_ref().map(|job| (job.run, job.attempt))
     }
 
-    async fn look_run(&self, job: JobId, seen: &mut Seen) -> Result<Course, CallError> {
-        let Some((run, attempt)) = Self::of(seen) else { return Ok(Course::Unsaid) };
+    async fn look_run(&self, job: JobId, seen: &mut Seen) -> Result<RunState, CallError> {
+        let Some((run, attempt)) = Self::of(seen) else { return Ok(RunState::Unsaid) };
         seen.run = self.github.run(&seen.target, run).await?;
         let own = self.github.own_logins().await?;
         let asked_by = seen.run.as_ref().and_then(|run| run.asked_by.as_ref());
         let is_own = asked_by.is_some_and(|login| own.contains(login));
-        Ok(rerun::course(seen.run.as_ref(), attempt, is_own, seen.known[&job], self.clock.now()))
+        Ok(rerun::run_state(seen.run.as_ref(), attempt, is_own, seen.known[&job], self.clock.now()))
     }
 
     /// The jobs of the attempt; and of each that did not end well, whether its runner was taken back, as long as ECS
@@ -174,18 +174,18 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
         Ok(stop.is_some())
     }
 
-    async fn ask(&self, step: Step, job: JobId, seen: &Seen) -> Result<Answer, CallError> {
+    async fn ask(&self, step: Step, job: JobId, seen: &Seen) -> Result<RerunAnswer, CallError> {
         let rerun = match (step, Self::of(seen)) {
             (Step::RerunFailed, Some((run, _))) => self.github.rerun_failed(&seen.target, run).await?,
             _ => self.github.rerun_job(&seen.target, job).await?,
         };
         Ok(match rerun {
-            Rerun::Granted => Answer::Granted,
-            Rerun::Busy => Answer::Busy,
-            Rerun::Denied => Answer::Denied,
+            Rerun::Granted => RerunAnswer::Granted,
+            Rerun::Busy => RerunAnswer::Busy,
+            Rerun::Denied => RerunAnswer::Denied,
             Rerun::Refused(why) => {
                 tracing::warn!(job = job.0, why, "GitHub does not run it again");
-                Answer::Refused
+                RerunAnswer::Refused
             }
         })
     }

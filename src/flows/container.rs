@@ -12,7 +12,7 @@ use crate::{
 };
 pub use crate::{
     exit::ExitReason,
-    protocol::container::{Watch, ended, stopped},
+    protocol::container::{JobWatch, ended, stopped},
 };
 
 /// How long a runner takes at most from its registration to its connection, on the smallest of tasks.
@@ -20,17 +20,17 @@ const TIME_TO_CONNECT: Duration = Duration::from_secs(15);
 
 /// The end: why, and what the log says about it.
 #[derive(Debug)]
-pub struct End {
+pub struct Exit {
     /// Why.
     pub reason: ExitReason,
     /// For people.
     pub detail: String,
 }
 
-impl End {
+impl Exit {
     /// That end.
     pub fn new(reason: ExitReason, detail: impl Into<String>) -> Self {
-        End { reason, detail: detail.into() }
+        Exit { reason, detail: detail.into() }
     }
 }
 
@@ -52,7 +52,7 @@ impl Wanted<'_> {
         github: &G,
         clock: &C,
         chance: impl Fn() -> f64,
-    ) -> Result<JitConfig, End> {
+    ) -> Result<JitConfig, Exit> {
         let start = clock.now();
         let (mut failures, mut answer_lost) = (0, false);
         loop {
@@ -61,7 +61,7 @@ impl Wanted<'_> {
                     tracing::info!(runner_id = registration.id.0, runner_name = self.name, "registered");
                     return Ok(registration);
                 }
-                Ok(Minted::NameTaken) => return Err(End::new(ExitReason::NameTaken, self.name)),
+                Ok(Minted::NameTaken) => return Err(Exit::new(ExitReason::NameTaken, self.name)),
                 Err(error) => error,
             };
             answer_lost |= error.class == Class::Unknown;
@@ -75,7 +75,7 @@ impl Wanted<'_> {
                     clock.wait(wait).await;
                 }
                 Next::GiveUp(reason) => {
-                    return Err(End::new(reason, format!("asked with ACCESS_TOKEN: {error}")));
+                    return Err(Exit::new(reason, format!("asked with ACCESS_TOKEN: {error}")));
                 }
             }
             failures += 1;

@@ -32,9 +32,9 @@ use crate::{
     protocol::{
         books::{self, BOOT, Runner},
         life::{self, Reg, life},
-        tend::{Heard, Owed},
+        tend::{Heard, RunnerOwed},
         timing,
-        told::{Debt, Told},
+        told::{TagDebt, Told},
     },
 };
 
@@ -110,7 +110,7 @@ where
         runner: &Runner,
         own: Replacement,
         course: &Course,
-    ) -> Result<(Owed, Option<Replacement>), CallError> {
+    ) -> Result<(RunnerOwed, Option<Replacement>), CallError> {
         let stop = runner.task.as_ref().and_then(|task| task.stop.as_ref());
         let heard;
         let told = match &course.told {
@@ -118,7 +118,7 @@ where
             // It died early, when its job was waiting still, or another in that one's place. Of equal labels, any runner
             // is as good; and one too many ends when it has been idle.
             None if stop.is_some_and(|stop| !stop.was_idle()) && !self.is_served(runner) => {
-                return Ok((Owed::ToAJob, Some(own)));
+                return Ok((RunnerOwed::ToAJob, Some(own)));
             }
             None => {
                 heard = self.hear().await?;
@@ -126,24 +126,26 @@ where
             }
         };
         let next = match told.debt(own.job_id, runner.task.as_ref().map(|task| &task.arn)) {
-            Debt::ToNobody => return Ok((Owed::ToNobody, None)),
-            Debt::Served => return Ok((Owed::Served, None)),
+            TagDebt::ToNobody => return Ok((RunnerOwed::ToNobody, None)),
+            TagDebt::Served => return Ok((RunnerOwed::Served, None)),
             // Its own task is not listed yet.
-            Debt::Unknown => own,
+            TagDebt::Unknown => own,
             // GitHub would have given that job the runner that was idle, and what tells of it may be forgotten.
-            Debt::ToTheJobOf(task) if stop.is_some_and(Stop::was_idle) && self.is_long_over(task, &own) => {
-                return Ok((Owed::ToNobody, None));
+            TagDebt::ToTheJobOf(task)
+                if stop.is_some_and(Stop::was_idle) && self.is_long_over(task, &own) =>
+            {
+                return Ok((RunnerOwed::ToNobody, None));
             }
-            Debt::ToTheJobOf(task) => {
+            TagDebt::ToTheJobOf(task) => {
                 // Its own task may not be listed yet, and one before it be the newest.
                 let is_later = |next: &Replacement| next.job_id != own.job_id || next.attempt > own.attempt;
                 self.next_after(task).filter(is_later).unwrap_or(own)
             }
         };
         if !course.claim_announcement(next.job_id, runner) {
-            return Ok((Owed::Announced, None));
+            return Ok((RunnerOwed::Announced, None));
         }
-        Ok((Owed::ToAJob, Some(next)))
+        Ok((RunnerOwed::ToAJob, Some(next)))
     }
 
     /// Whether that is another job's runner, which ended so long ago that whoever was to follow it has.
@@ -223,7 +225,8 @@ where
     }
 
     async fn follow_ended(&self, task: &Task, course: &Course) -> Result<Done, CallError> {
-        let runner = Runner::of_task(life(Reg::Unused, life::Task::Ended), true, task, &self.policy.names);
+        let runner =
+            Runner::of_task(life(Reg::Unused, life::TaskState::Ended), true, task, &self.policy.names);
         let why = task.stop.as_ref().map(Stop::why).unwrap_or_default();
         let cause = Cause { stop: task.stop.as_ref(), task: Some(task), why: &why };
         let done = self.tend(&runner, Heard::Stopped, cause, course).await?;
@@ -255,12 +258,12 @@ where
         let own = replacement(owner, attempt, tags.labels(), tags);
         // Of the runner that it got, it is known: its task may be over, and nobody can write on it any more.
         let next = match self.hear().await?.debt(owner, Some(&task.arn)) {
-            Debt::ToNobody | Debt::Served => {
+            TagDebt::ToNobody | TagDebt::Served => {
                 let why = "nobody is left without a runner";
                 return Ok(Outcome::skipped(SkipReason::Runner, why));
             }
-            Debt::Unknown => own,
-            Debt::ToTheJobOf(newest) => self.next_after(newest).unwrap_or(own),
+            TagDebt::Unknown => own,
+            TagDebt::ToTheJobOf(newest) => self.next_after(newest).unwrap_or(own),
         };
         let delay = if next.attempt.0 <= 2 { Duration::ZERO } else { replacement_delay(next.attempt) };
         self.queue.announce(&next.to_body(), delay).await?;

@@ -22,7 +22,7 @@ use crate::{
     intake::{
         classes::{Choice, Classes, StackPool},
         labels::CapacityLabel,
-        payload::{self, About, Job, Message, Replacement, WorkflowJob},
+        payload::{self, Job, Message, Replacement, Subject, WorkflowJob},
         policy::{Policy, Verdict, excluded_by},
         skip::SkipReason,
     },
@@ -87,13 +87,13 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Ok(Message::OtherEvent(what)) => Handled::new(Outcome::skipped(SkipReason::Event, what)),
             Ok(Message::WorkflowJob(event)) => self.queued(*event, received, budget).await,
             Ok(Message::Replacement(own)) => match own.about(self.github.is_none()) {
-                About::Owed => self.announced(own, received, budget).await,
-                About::HandedBack => {
+                Subject::Owed => self.announced(own, received, budget).await,
+                Subject::HandedBack => {
                     let job = own.clone().into_job();
                     let outcome = self.handed_back(own, received, budget).await;
                     Handled::new(self.noted(outcome, budget)).of(job)
                 }
-                About::Last => {
+                Subject::Last => {
                     let job = Job { asked_at: received.and_then(|it| it.sent_at), ..own.into_job() };
                     let outcome = self.what_became_of_the_last(&job).await;
                     Handled::new(outcome.unwrap_or_else(Outcome::from)).of(job)

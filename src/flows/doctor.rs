@@ -60,7 +60,7 @@ pub enum Status {
 
 /// One check.
 #[derive(Debug, Clone, Serialize)]
-pub struct Check {
+pub struct Finding {
     /// For programs.
     pub id: &'static str,
     /// How it ended.
@@ -75,9 +75,9 @@ pub struct Check {
 
 /// The checks so far.
 #[derive(Debug, Default)]
-struct Report(Vec<Check>);
+struct Findings(Vec<Finding>);
 
-impl Report {
+impl Findings {
     fn add(
         &mut self,
         id: &'static str,
@@ -86,7 +86,7 @@ impl Report {
         found: impl Into<String>,
         fix: &str,
     ) {
-        self.0.push(Check { id, status, what, found: found.into(), fix: fix.to_owned() });
+        self.0.push(Finding { id, status, what, found: found.into(), fix: fix.to_owned() });
     }
 
     fn ok(&mut self, id: &'static str, what: &'static str, found: impl Into<String>) {
@@ -125,7 +125,7 @@ where
 {
     /// All checks: `{"checks": [{"id", "status", "what", "found", "fix"}]}`.
     pub async fn examine(&self, question: &Question) -> Value {
-        let mut report = Report::default();
+        let mut report = Findings::default();
         match &self.github {
             None => report.ok(
                 "mode",
@@ -137,23 +137,25 @@ where
         json!({ "checks": report.0 })
     }
 
-    async fn look(&self, github: &G, question: &Question, report: &mut Report) {
+    async fn look(&self, github: &G, question: &Question, report: &mut Findings) {
         let Some(held) = secret(github, report).await else { return };
         let owner = self.policy.organization.clone().filter(|_| self.scope == Scope::Org);
         self.look_as_first(github, held[0], owner.clone(), question, report).await;
         for (of, held) in held.into_iter().enumerate().skip(1) {
-            let mut of_this = Report::default();
+            let mut of_this = Findings::default();
             self.look_as(github, of, held, owner.as_deref(), &mut of_this).await;
             // One clock, and one webhook, are enough.
             of_this.0.retain(|check| !["clock", "events"].contains(&check.id));
-            let named =
-                |check: Check| Check { found: format!("credentials {}: {}", of + 1, check.found), ..check };
+            let named = |check: Finding| Finding {
+                found: format!("credentials {}: {}", of + 1, check.found),
+                ..check
+            };
             report.0.extend(of_this.0.into_iter().map(named));
         }
     }
 
     /// One of several: whether it can register runners, and how many more.
-    async fn look_as(&self, github: &G, of: usize, held: Held, owner: Option<&str>, report: &mut Report) {
+    async fn look_as(&self, github: &G, of: usize, held: Held, owner: Option<&str>, report: &mut Findings) {
         if held == Held::App {
             let Some(app) = self.app(github, of, report).await else { return };
             if let Some(owner) = owner
@@ -174,7 +176,7 @@ where
         held: Held,
         owner: Option<String>,
         question: &Question,
-        report: &mut Report,
+        report: &mut Findings,
     ) {
         if held == Held::App {
             let Some(app) = self.app(github, 0, report).await else { return };
@@ -194,7 +196,7 @@ where
     }
 
     /// The App, if GitHub takes its credentials.
-    async fn app(&self, github: &G, of: usize, report: &mut Report) -> Option<SeenApp> {
+    async fn app(&self, github: &G, of: usize, report: &mut Findings) -> Option<SeenApp> {
         let what = "GitHub accepts the App's credentials";
         let AppAnswer { app, server_time } = report.seen("app", what, github.app(of).await)?;
         let drift = server_time.map_or(Duration::ZERO, |theirs| self.clock.now() - theirs);
@@ -237,7 +239,7 @@ where
         app: &SeenApp,
         owner: &str,
         wants: &Permissions,
-        report: &mut Report,
+        report: &mut Findings,
     ) -> bool {
         let what = "the App is installed in the organisation";
         let Some(found) = report.seen("installation", what, github.installation(of, owner).await) else {
@@ -268,7 +270,7 @@ where
         true
     }
 
-    fn permissions(&self, app: &SeenApp, installation: &SeenInstallation, report: &mut Report) {
+    fn permissions(&self, app: &SeenApp, installation: &SeenInstallation, report: &mut Findings) {
         let what = "the App has the permissions that it needs";
         let missing = lacking(&self.scope, &installation.permissions);
         if missing.is_empty() {
@@ -282,7 +284,7 @@ where
     }
 
     /// What only running jobs again and telling their authors take: nothing else is the worse without.
-    fn wanted(&self, app: &SeenApp, found: &SeenInstallation, wants: &Permissions, report: &mut Report) {
+    fn wanted(&self, app: &SeenApp, found: &SeenInstallation, wants: &Permissions, report: &mut Findings) {
         let what = "interrupted jobs can run again, and authors be told";
         let missing = |granted: &Permissions| -> Vec<String> {
             let lacks = |(name, access): &(&String, &String)| granted.get(*name) != Some(*access);
@@ -303,7 +305,7 @@ where
     }
 
     /// What the webhook answered to GitHub's last hundred deliveries.
-    async fn sent(&self, github: &G, report: &mut Report) {
+    async fn sent(&self, github: &G, report: &mut Findings) {
         let what = "GitHub's deliveries are answered well";
         let Some(sent) = report.seen("deliveries", what, github.sent().await) else { return };
         let is_bad = |status: u16| !(200..400).contains(&status);
@@ -343,7 +345,7 @@ where
         report.add("deliveries", Status::Fail, what, found, fix);
     }
 
-    async fn groups(&self, github: &G, target: &Target, report: &mut Report) {
+    async fn groups(&self, github: &G, target: &Target, report: &mut Findings) {
         let what = "the runner group is as open as the settings say";
         let classes = self.document.classes(self.clock.now()).await;
         // Without a good document the stack's own group is looked at.
@@ -372,7 +374,7 @@ where
     }
 
     /// Runners of ours that GitHub knows and ECS does not, and how old those are that are up.
-    async fn registrations(&self, github: &G, target: &Target, report: &mut Report) {
+    async fn registrations(&self, github: &G, target: &Target, report: &mut Findings) {
         let what = "each registration has its task";
         let Some(registered) =
             report.seen("registrations", what, all(github, target, &self.policy.names).await)
@@ -404,7 +406,7 @@ where
     }
 }
 
-async fn secret(github: &impl Inspect, report: &mut Report) -> Option<Vec<Held>> {
+async fn secret(github: &impl Inspect, report: &mut Findings) -> Option<Vec<Held>> {
     let held = github.held().await;
     let what = ["the secret can be read", "the secret holds credentials"];
     match held {
@@ -444,7 +446,7 @@ async fn secret(github: &impl Inspect, report: &mut Report) -> Option<Vec<Held>>
     }
 }
 
-async fn hook(github: &impl Inspect, question: &Question, report: &mut Report) {
+async fn hook(github: &impl Inspect, question: &Question, report: &mut Findings) {
     let what = "the App's webhook leads to the stack";
     let Some(hook) = report.seen("hook", what, github.hook().await) else { return };
     let fix = "make setup sets it";
@@ -461,7 +463,7 @@ async fn hook(github: &impl Inspect, question: &Question, report: &mut Report) {
     }
 }
 
-async fn hour(github: &impl Inspect, of: usize, target: &Target, report: &mut Report) {
+async fn hour(github: &impl Inspect, of: usize, target: &Target, report: &mut Findings) {
     let what = "GitHub's allowance is enough";
     let Some(hour) = report.seen("allowance", what, github.hour(of, target).await) else { return };
     let found = format!("{} of {} requests are left of this hour", hour.remaining, hour.limit);

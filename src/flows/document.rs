@@ -26,7 +26,7 @@ pub struct Document {
     source: Option<Box<dyn DocumentSource>>,
     /// `RUNNER_LABELS`, in lower case.
     common: BTreeSet<String>,
-    known: RefCell<Known>,
+    known: RefCell<DocumentState>,
     /// Whoever comes while the first one is read waits for it.
     turn: Mutex<()>,
     /// A new mistake was told of, and not yet counted.
@@ -34,7 +34,7 @@ pub struct Document {
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct DocumentState {
     good: Option<Arc<Classes>>,
     mark: Option<String>,
     asked_at: Option<OffsetDateTime>,
@@ -180,19 +180,19 @@ mod tests {
 
     /// The marks that were known when it was asked, and what is there.
     #[derive(Debug, Clone, Default)]
-    struct Place {
+    struct Bucket {
         asked: Rc<RefCell<Vec<Option<String>>>>,
         there: Rc<RefCell<Option<Answer>>>,
         slow: bool,
     }
 
-    impl Place {
+    impl Bucket {
         fn holds(&self, text: &str, mark: &str) {
             *self.there.borrow_mut() = Some(Ok(Fetched::New { text: text.into(), mark: Some(mark.into()) }));
         }
     }
 
-    impl DocumentSource for Place {
+    impl DocumentSource for Bucket {
         fn fetch<'a>(&'a self, known: Option<&'a str>) -> LocalBoxFuture<'a, Answer> {
             self.asked.borrow_mut().push(known.map(str::to_owned));
             let answer = match &*self.there.borrow() {
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn the_last_good_one_goes_on_and_each_mistake_is_told_once() {
-        let place = Place::default();
+        let place = Bucket::default();
         let document = Document::at(Box::new(place.clone()), &[]);
         assert_eq!(version(&document, 0), Err(Class::Transient));
         assert_eq!(document.new_mistakes(), 0, "it passes by itself");
@@ -266,7 +266,7 @@ mod tests {
     /// A batch's records ask at the same time, and none may take it that there are no classes.
     #[tokio::test]
     async fn whoever_comes_while_the_first_is_read_waits_for_it() {
-        let place = Place { slow: true, ..Place::default() };
+        let place = Bucket { slow: true, ..Bucket::default() };
         place.holds(&text(1, "big"), "a");
         let document = Document::at(Box::new(place.clone()), &[]);
         let now = OffsetDateTime::UNIX_EPOCH;

@@ -146,9 +146,9 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
             (Reg::Offline, Some(id)) => {
                 let tasks = self.ecs.tasks_started_by(&purpose.started_by()).await?;
                 let its = |task: &Task| task.live && TaskTags(&task.tags).runner_id() == Some(id);
-                if tasks.iter().any(its) { life::Task::Live } else { life::Task::Unseen }
+                if tasks.iter().any(its) { life::TaskState::Live } else { life::TaskState::Unseen }
             }
-            _ => life::Task::Unseen,
+            _ => life::TaskState::Unseen,
         };
         Ok((life(seen, task), id))
     }

@@ -23,7 +23,7 @@ use crate::{
     protocol::{
         books::{Runner, ran_target, target},
         life::Life,
-        tend::{Case, Owed},
+        tend::{Case, RunnerOwed},
         timing,
     },
 };
@@ -98,7 +98,8 @@ where
     ) -> Result<(), CallError> {
         let Some(task) = &runner.task else { return Ok(()) };
         let tags = TaskTags(&task.tags);
-        let own = runner.purpose.as_ref().and_then(Purpose::job).filter(|_| case.owed == Some(Owed::AtWork));
+        let own =
+            runner.purpose.as_ref().and_then(Purpose::job).filter(|_| case.owed == Some(RunnerOwed::AtWork));
         let ran = tags.ran_job().zip(ran_target(tags)).or(own.map(|job| (job, target(tags))));
         match ran {
             Some((job, place)) => self.tell_interrupted(job, place, cause.stop).await,

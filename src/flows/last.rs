@@ -18,7 +18,7 @@ use crate::{
         outcome::{Done, Outcome, Reason, Wait},
     },
     ports::{Clock, FindTasks, Github, Queue, StartTasks, Task},
-    protocol::{start::Ended, timing, told::Debt},
+    protocol::{start::Ended, timing, told::TagDebt},
 };
 
 impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, Q, C> {
@@ -82,9 +82,9 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         let (ecs, names) = (&self.ecs, &self.policy.names);
         let told = Hearsay { ecs, memory: &self.memory, names, now }.read().await?;
         let is_owed = match told.debt(job.id, Some(&task.arn)) {
-            Debt::ToTheJobOf(newest) => newest.arn == task.arn,
-            Debt::Unknown => true,
-            Debt::ToNobody | Debt::Served => false,
+            TagDebt::ToTheJobOf(newest) => newest.arn == task.arn,
+            TagDebt::Unknown => true,
+            TagDebt::ToNobody | TagDebt::Served => false,
         };
         if !is_owed {
             return Ok(done("the job has a runner, or is over"));

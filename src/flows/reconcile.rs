@@ -296,10 +296,10 @@ where
             // StopTask deletes a task's tags: whoever stopped it has closed its books, or the sweep will.
             let is_unused = stop.owes_a_runner() && !task.tags.is_empty();
             let reg = if is_unused { Reg::Unused } else { Reg::Hidden };
-            return Ok(of(life(reg, life::Task::Ended)));
+            return Ok(of(life(reg, life::TaskState::Ended)));
         };
         let registration = github.runner(&target(tags), id).await?;
-        let runner = of(life(reg(registration.as_ref()), life::Task::Ended));
+        let runner = of(life(reg(registration.as_ref()), life::TaskState::Ended));
         // A tag cannot hold every label.
         let labels = registration.filter(|_| runner.life == Life::Dead).map(|it| it.labels);
         Ok(Runner { labels: labels.unwrap_or_else(|| runner.labels.clone()), ..runner })

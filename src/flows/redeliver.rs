@@ -60,8 +60,8 @@ where
         let apps = apps.map_err(|error| tally.note(Err(error))).unwrap_or_default();
         for (n, of) in apps.iter().enumerate() {
             let (now, still_to_come) = (self.clock.now(), u32::try_from(apps.len() - n).unwrap_or(u32::MAX));
-            let webhook =
-                Webhook { github, clock: &self.clock, of: *of, until: now + (until - now) / still_to_come };
+            let until = now + (until - now) / still_to_come;
+            let webhook = AppWebhook { github, clock: &self.clock, of: *of, until };
             let mut log = self.memory.take_deliveries(*of);
             let redelivered = webhook.redeliver(scheduled, &mut log, &mut tally).await;
             tally.note(redelivered);
@@ -72,7 +72,7 @@ where
 }
 
 /// The webhook of one of the Apps, each of which has a log and limits of its own.
-struct Webhook<'a, G, C> {
+struct AppWebhook<'a, G, C> {
     github: &'a G,
     clock: &'a C,
     /// Which App's.
@@ -80,7 +80,7 @@ struct Webhook<'a, G, C> {
     until: OffsetDateTime,
 }
 
-impl<G: Deliveries, C: Timer> Webhook<'_, G, C> {
+impl<G: Deliveries, C: Timer> AppWebhook<'_, G, C> {
     async fn redeliver(
         &self,
         scheduled: OffsetDateTime,

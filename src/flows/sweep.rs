@@ -37,7 +37,7 @@ const MINUTES_BETWEEN_SWEEPS: u8 = 5;
 const RUNNERS_A_SWEEP: usize = 40;
 
 /// An owner, and in scope `repo` a repository, in lower case.
-type Place = (String, Option<String>);
+type ListKey = (String, Option<String>);
 
 impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
 where
@@ -196,7 +196,7 @@ where
         github: &G,
         deadline: OffsetDateTime,
         tally: &mut Tally,
-    ) -> Result<(Vec<Registered>, BTreeSet<Place>), CallError> {
+    ) -> Result<(Vec<Registered>, BTreeSet<ListKey>), CallError> {
         let (mut registered, mut unlisted) = (Vec::new(), BTreeSet::new());
         let places = self.places().await?;
         let is_only = places.len() == 1;
@@ -237,7 +237,7 @@ where
     }
 
     /// Where registrations are listed together.
-    fn key(&self, place: &Target) -> Place {
+    fn key(&self, place: &Target) -> ListKey {
         let repository = place.repository.as_deref().filter(|_| self.scope == Scope::Repo);
         (place.owner.to_lowercase(), repository.map(str::to_lowercase))
     }

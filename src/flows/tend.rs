@@ -21,7 +21,7 @@ use crate::{
         books::{BOOT, Runner, ran_target, target},
         debt::{Link, link},
         life::{self, Life, life, reg},
-        tend::{Case, Heard, Owed, Owner, Step, tend},
+        tend::{Case, Heard, Owner, RunnerOwed, Step, tend},
         timing,
     },
 };
@@ -62,7 +62,7 @@ where
                         None => None,
                     };
                     case.surely_spent = registration.is_none();
-                    case.life = life(reg(registration.as_ref()), life::Task::Live);
+                    case.life = life(reg(registration.as_ref()), life::TaskState::Live);
                     if registration.is_some() {
                         // Of when it is there since, nobody knows: the next sweep sees it whole.
                         case.heard = Heard::Swept { past: false };
@@ -107,11 +107,11 @@ where
         runner: &Runner,
         own: Option<Replacement>,
         course: &Course,
-    ) -> Result<(Owed, Option<Replacement>), CallError> {
+    ) -> Result<(RunnerOwed, Option<Replacement>), CallError> {
         if let Some(owed) = self.look_at_ran_job(runner).await? {
             return Ok((owed, None));
         }
-        let Some(own) = own else { return Ok((Owed::ToNobody, None)) };
+        let Some(own) = own else { return Ok((RunnerOwed::ToNobody, None)) };
         let Some(github) = &self.github else { return self.look_at_tags(runner, own, course).await };
         let mut chain = self.chain(github, course.taken.as_ref());
         // Nobody told who took it: if its own job has another's, only the chain says who is one short. Where this function is
@@ -121,7 +121,9 @@ where
         let debt = chain.debt(own.clone()).await?;
         let is_this = |attempt| runner.purpose == Some(Purpose::Job(own.job_id, attempt));
         let next = match debt {
-            Debt::OnItsOwn { attempt, over: false } if is_this(attempt) => return Ok((Owed::AtWork, None)),
+            Debt::OnItsOwn { attempt, over: false } if is_this(attempt) => {
+                return Ok((RunnerOwed::AtWork, None));
+            }
             Debt::OnItsOwn { .. } | Debt::ToNobody(_) => None,
             Debt::HeldBack if matches!(runner.life, Life::Waiting | Life::Busy) => None,
             Debt::To(next) => Some(next),
@@ -136,13 +138,13 @@ where
                 None
             }
             Debt::Unclear | Debt::TooLong if runner.life == Life::Waiting => {
-                return Ok((Owed::Unclear, None));
+                return Ok((RunnerOwed::Unclear, None));
             }
             Debt::TooLong if !is_news && runner.life == Life::Astray => None,
             // Dispatch follows the chain again; at worst, any runner of these labels is as good: they are one short.
             Debt::TooLong | Debt::HeldBack => Some(own),
             Debt::Unsaid | Debt::Unclear if runner.life != Life::Busy => Some(own),
-            Debt::Unsaid | Debt::Unclear => return Ok((Owed::Unclear, None)),
+            Debt::Unsaid | Debt::Unclear => return Ok((RunnerOwed::Unclear, None)),
         };
         self.weigh(runner, next, course).await
     }
@@ -155,7 +157,7 @@ where
     }
 
     /// The task's tags name the job that the runner really ran, if anybody told; then that job is asked about.
-    async fn look_at_ran_job(&self, runner: &Runner) -> Result<Option<Owed>, CallError> {
+    async fn look_at_ran_job(&self, runner: &Runner) -> Result<Option<RunnerOwed>, CallError> {
         let Some(task) = runner.task.as_ref().filter(|task| TaskTags(&task.tags).ran_a_job()) else {
             return Ok(None);
         };
@@ -168,15 +170,15 @@ where
             _ => Link::Unsaid,
         };
         Ok(match link {
-            Link::Got { over: false, .. } | Link::Unsettled => Some(Owed::AtWork),
-            Link::Got { over: true, .. } | Link::HeldBack | Link::NotOwed(_) => Some(Owed::ToNobody),
-            Link::Unsaid if runner.life == Life::Spent => Some(Owed::ToNobody),
+            Link::Got { over: false, .. } | Link::Unsettled => Some(RunnerOwed::AtWork),
+            Link::Got { over: true, .. } | Link::HeldBack | Link::NotOwed(_) => Some(RunnerOwed::ToNobody),
+            Link::Unsaid if runner.life == Life::Spent => Some(RunnerOwed::ToNobody),
             // That the job waits may be an old answer.
             Link::Waits | Link::Unsaid if runner.life == Life::Waiting => {
                 let is_lost = self.is_idle_again(task).await?;
-                (!is_lost).then_some(Owed::Unclear)
+                (!is_lost).then_some(RunnerOwed::Unclear)
             }
-            Link::Unsaid => Some(Owed::Unclear),
+            Link::Unsaid => Some(RunnerOwed::Unclear),
             // GitHub has taken it back.
             Link::Waits => None,
         })
@@ -203,28 +205,28 @@ where
         runner: &Runner,
         next: Option<Replacement>,
         course: &Course,
-    ) -> Result<(Owed, Option<Replacement>), CallError> {
+    ) -> Result<(RunnerOwed, Option<Replacement>), CallError> {
         let own = runner.purpose.as_ref().and_then(Purpose::job);
         let waits = runner.life == Life::Waiting;
         let Some(next) = next else {
             // Left over from a job that another runner took: with the pool's labels it is as good as a new one.
             let basin = self.basin_with(&runner.labels).filter(|_| waits);
             let joins = basin.is_some_and(|basin| course.fill_one(basin.key(), basin.size, runner));
-            return Ok((if joins { Owed::ToThePool } else { Owed::ToNobody }, None));
+            return Ok((if joins { RunnerOwed::ToThePool } else { RunnerOwed::ToNobody }, None));
         };
         if waits && own == Some(next.job_id) && self.may_still_come(&next, runner.task.as_ref()) {
-            return Ok((Owed::MayStillCome, None));
+            return Ok((RunnerOwed::MayStillCome, None));
         }
         if matches!(runner.life, Life::Waiting | Life::Busy | Life::Spent)
             && self.has_runner(&next, runner).await?
         {
-            return Ok((Owed::Served, None));
+            return Ok((RunnerOwed::Served, None));
         }
         // The next sweep sees whether that brought it a runner.
         if !course.claim_announcement(next.job_id, runner) {
-            return Ok((Owed::Announced, None));
+            return Ok((RunnerOwed::Announced, None));
         }
-        Ok((Owed::ToAJob, Some(next)))
+        Ok((RunnerOwed::ToAJob, Some(next)))
     }
 
     fn is_up_for(&self, runner: &Runner, time: std::time::Duration) -> bool {
@@ -285,7 +287,7 @@ where
                 Done::nothing("nothing is to be done about this runner")
             }
             Step::Tag => {
-                self.tag_ran(runner, case.owed == Some(Owed::AtWork)).await?;
+                self.tag_ran(runner, case.owed == Some(RunnerOwed::AtWork)).await?;
                 Done::nothing("it runs a job, and no other waits for it")
             }
             Step::Join => Done::nothing("the warm pool has one more"),

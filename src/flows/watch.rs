@@ -15,7 +15,7 @@ use crate::{
     protocol::{
         books::target,
         debt::link,
-        outbreak::{Outbreak, Word, outbreak},
+        outbreak::{Clue, Outbreak, outbreak},
         timing,
     },
 };
@@ -26,19 +26,19 @@ const MOST_ASKED: usize = 10;
 /// What a process has seen of its fleet's health, by the task definition.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    seen: RefCell<BTreeMap<String, Seen>>,
+    seen: RefCell<BTreeMap<String, Health>>,
     /// Held by whoever looks: of a batch that asks all at once, one does.
     turn: Mutex<()>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Seen {
+struct Health {
     at: Option<OffsetDateTime>,
     outbreak: Option<Outbreak>,
     /// When this process let a runner be started all the same.
     tried: Option<OffsetDateTime>,
     /// What GitHub was asked of tasks that ended with code 0.
-    asked: BTreeMap<TaskArn, Word>,
+    asked: BTreeMap<TaskArn, Clue>,
 }
 
 /// Where it is looked.
@@ -78,7 +78,7 @@ impl Watch {
         // Another message may have let a probe go meanwhile.
         let mut watch = self.seen.borrow_mut();
         let tried = watch.get(definition).and_then(|now| now.tried);
-        watch.insert(definition.to_owned(), Seen { tried, ..seen });
+        watch.insert(definition.to_owned(), Health { tried, ..seen });
         Ok(found)
     }
 
@@ -108,7 +108,7 @@ impl<G: Github, E: FindTasks> Looks<'_, G, E> {
     async fn look(
         &self,
         definition: &str,
-        asked: &mut BTreeMap<TaskArn, Word>,
+        asked: &mut BTreeMap<TaskArn, Clue>,
     ) -> Result<Option<Outbreak>, CallError> {
         let mut tasks: Vec<Task> = self.ecs.some_tasks(true).await?;
         if outbreak(&tasks, definition, self.names, asked).is_none() {
@@ -118,23 +118,23 @@ impl<G: Github, E: FindTasks> Looks<'_, G, E> {
         asked.retain(|arn, _| tasks.iter().chain(&live).any(|task| task.arn == *arn));
         for probe in live.iter().filter(|task| self.is_unheard_of(task)) {
             if self.is_at_work(probe).await {
-                asked.insert(probe.arn.clone(), Word::Took);
+                asked.insert(probe.arn.clone(), Clue::Took);
             }
         }
         tasks.extend(live);
         for _ in 0..=MOST_ASKED {
             let Some(found) = outbreak(&tasks, definition, self.names, asked) else { return Ok(None) };
             let Some(doubt) = found.doubts.first() else { return Ok(Some(found)) };
-            let word = match self.github {
+            let clue = match self.github {
                 Some(github) => match github.job(&doubt.place, doubt.job).await {
                     Ok(state) => doubt.settled_by(&link(state.as_ref(), self.names, self.now)),
                     // Then nothing else can be asked of it either, so waiting loses nothing.
                     Err(_) => return Ok(Some(found)),
                 },
                 // `runner-init` has codes of its own: with 0, it has seen a job.
-                None => Word::Took,
+                None => Clue::Took,
             };
-            asked.insert(doubt.task.clone(), word);
+            asked.insert(doubt.task.clone(), clue);
         }
         Ok(None)
     }

@@ -58,12 +58,12 @@ pub struct Webhook<B, S, C> {
     /// The runner classes, if there is a document.
     pub document: Document,
     /// The secrets as last read.
-    pub known: RefCell<Known>,
+    pub known: RefCell<KnownSecrets>,
 }
 
 /// The secrets, when they were read, and when they were last asked for; and what was logged last.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct KnownSecrets {
     secrets: Option<WebhookSecrets>,
     read_at: Option<OffsetDateTime>,
     asked_at: Option<OffsetDateTime>,
@@ -187,7 +187,7 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
             tracing::error!(%error, "the webhook secret could not be read");
             unknown()
         };
-        let Known { secrets, read_at, asked_at, .. } = self.known.borrow().clone();
+        let KnownSecrets { secrets, read_at, asked_at, .. } = self.known.borrow().clone();
         let since = |at: OffsetDateTime| self.clock.now() - at;
         let mut waited = asked_at.map(since);
         let may_ask = waited.is_none_or(|waited| waited >= TRY_AGAIN_AFTER);

@@ -14,7 +14,7 @@ mod tests;
 use std::{collections::BTreeSet, sync::Arc};
 
 pub use self::{
-    document::{Mistakes, read},
+    document::{DocumentMistakes, read},
     pool::{PoolPlan, Shift, StackPool},
 };
 use super::{

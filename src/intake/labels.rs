@@ -135,7 +135,7 @@ impl Most {
 const DISK_GIB: std::ops::RangeInclusive<u32> = 21..=200;
 
 /// One label, read as a sizing label.
-enum Word {
+enum Term {
     Cpu(u32),
     Memory(u32),
     Both(u32, u32),
@@ -157,14 +157,14 @@ pub fn read<S: AsRef<str>>(labels: &[S], offered: &Offered) -> Result<Sizing, No
 
     for label in labels.iter().flat_map(|label| parts(label.as_ref())) {
         self_hosted |= label == "self-hosted";
-        let word = word(&label);
+        let term = term(&label);
         let is_offered = offered.has(&label);
         any_offered |= is_offered;
-        match word {
-            Some(Word::Malformed(form)) if !is_offered || *offered == Offered::Any => {
+        match term {
+            Some(Term::Malformed(form)) if !is_offered || *offered == Offered::Any => {
                 problems.push(format!("label {} should look like {form}", shown(&label)));
             }
-            Some(word) => problems.extend(wishes.add(word).err()),
+            Some(term) => problems.extend(wishes.add(term).err()),
             None if is_offered => {}
             None => {
                 return Err(NoRunner::NotOffered(format!("label {} is not offered", shown(&label))));
@@ -194,7 +194,7 @@ const MOST_PROBLEMS: usize = 5;
 
 /// Whether the (lower-case) word is a sizing label, well-formed or not.
 pub(super) fn is_sizing(part: &str) -> bool {
-    word(part).is_some()
+    term(part).is_some()
 }
 
 /// A label from outside, at a length fit for a log line.
@@ -214,27 +214,27 @@ pub(super) fn parts(label: &str) -> Vec<String> {
     label.split('/').map(|part| part.trim().to_owned()).collect()
 }
 
-fn word(label: &str) -> Option<Word> {
+fn term(label: &str) -> Option<Term> {
     match label {
-        "x64" => return Some(Word::Architecture(Architecture::X64)),
-        "arm64" => return Some(Word::Architecture(Architecture::Arm64)),
-        "spot" => return Some(Word::Capacity(CapacityLabel::Spot)),
-        "on-demand" => return Some(Word::Capacity(CapacityLabel::OnDemand)),
+        "x64" => return Some(Term::Architecture(Architecture::X64)),
+        "arm64" => return Some(Term::Architecture(Architecture::Arm64)),
+        "spot" => return Some(Term::Capacity(CapacityLabel::Spot)),
+        "on-demand" => return Some(Term::Capacity(CapacityLabel::OnDemand)),
         _ => {}
     }
     if let Some(rest) = label.strip_prefix("vcpu-") {
         let form = "vcpu-2048-mem-8192 (CPU units, MiB)";
         return Some(match rest.split_once("-mem-").map(|(cpu, mem)| (digits(cpu), digits(mem))) {
-            Some((Some(cpu), Some(memory))) => Word::Both(cpu, memory),
-            _ => Word::Malformed(form),
+            Some((Some(cpu), Some(memory))) => Term::Both(cpu, memory),
+            _ => Term::Malformed(form),
         });
     }
     let (key, value) = label.split_once('=')?;
     match key {
-        "cpu" => Some(thousand_and_24th(value).map_or(Word::Malformed("cpu=2 (vCPU)"), Word::Cpu)),
-        "ram" => Some(thousand_and_24th(value).map_or(Word::Malformed("ram=8 (GiB)"), Word::Memory)),
-        "disk" => Some(digits(value).map_or(Word::Malformed("disk=50 (GiB)"), Word::Disk)),
-        "run" | "job" => Some(Word::Unique),
+        "cpu" => Some(thousand_and_24th(value).map_or(Term::Malformed("cpu=2 (vCPU)"), Term::Cpu)),
+        "ram" => Some(thousand_and_24th(value).map_or(Term::Malformed("ram=8 (GiB)"), Term::Memory)),
+        "disk" => Some(digits(value).map_or(Term::Malformed("disk=50 (GiB)"), Term::Disk)),
+        "run" | "job" => Some(Term::Unique),
         _ => None,
     }
 }
@@ -265,17 +265,17 @@ struct Wishes {
 }
 
 impl Wishes {
-    fn add(&mut self, word: Word) -> Result<(), String> {
-        match word {
-            Word::Cpu(units) => set(&mut self.cpu, units, "CPU"),
-            Word::Memory(mib) => set(&mut self.memory_mib, mib, "memory"),
-            Word::Both(units, mib) => {
+    fn add(&mut self, term: Term) -> Result<(), String> {
+        match term {
+            Term::Cpu(units) => set(&mut self.cpu, units, "CPU"),
+            Term::Memory(mib) => set(&mut self.memory_mib, mib, "memory"),
+            Term::Both(units, mib) => {
                 set(&mut self.cpu, units, "CPU").and(set(&mut self.memory_mib, mib, "memory"))
             }
-            Word::Disk(gib) => set(&mut self.disk_gib, gib, "disk"),
-            Word::Architecture(architecture) => set(&mut self.architecture, architecture, "architecture"),
-            Word::Capacity(capacity) => set(&mut self.capacity, capacity, "capacity"),
-            Word::Unique | Word::Malformed(_) => Ok(()),
+            Term::Disk(gib) => set(&mut self.disk_gib, gib, "disk"),
+            Term::Architecture(architecture) => set(&mut self.architecture, architecture, "architecture"),
+            Term::Capacity(capacity) => set(&mut self.capacity, capacity, "capacity"),
+            Term::Unique | Term::Malformed(_) => Ok(()),
         }
     }
 

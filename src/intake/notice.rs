@@ -16,7 +16,7 @@ const WARNING: time::Duration = time::Duration::minutes(2);
 
 /// Where a job lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct JobPlace {
     /// The organisation's (or user's) login.
     pub owner: String,
     /// The repository's name.
@@ -29,10 +29,10 @@ pub struct Place {
     pub installation_id: Option<InstallationId>,
 }
 
-impl Place {
+impl JobPlace {
     /// `None` where it is not known of which repository it is.
     fn of(target: Target) -> Option<Self> {
-        Some(Place {
+        Some(JobPlace {
             owner: target.owner,
             repository: target.repository?,
             repository_id: target.repository_id,
@@ -64,7 +64,7 @@ pub struct Interrupted {
     pub job_id: JobId,
     /// Where the job lives.
     #[serde(flatten)]
-    pub place: Place,
+    pub place: JobPlace,
     /// This job's interruption, and those of jobs of the same attempt that have been seen since: ECS forgets a task an
     /// hour after its end, and a run may go on for days.
     pub taken_back: Vec<TakenBack>,
@@ -91,7 +91,7 @@ impl Interrupted {
         };
         Some(Interrupted {
             job_id: job,
-            place: Place::of(place)?,
+            place: JobPlace::of(place)?,
             taken_back: vec![of(interruption(stop, now))],
         })
     }
@@ -161,7 +161,7 @@ pub struct Word {
     pub page: Option<String>,
     /// Where the job lives.
     #[serde(flatten)]
-    pub place: Place,
+    pub place: JobPlace,
 }
 
 /// What is to be known of a job that somebody is told of.
@@ -200,7 +200,7 @@ impl Word {
             job_id: job.id,
             about: About::of(job),
             page: job.page.clone(),
-            place: Place::of(job.target.clone())?,
+            place: JobPlace::of(job.target.clone())?,
         })
     }
 

@@ -19,7 +19,7 @@ pub(crate) use forms::{check_name, is_page, is_sha};
 pub use job::{Action, Job, WorkflowJob};
 use json::from_json;
 pub use json::{Unreadable, read_json};
-pub use replacement::{About, Replacement};
+pub use replacement::{Replacement, Subject};
 pub use wire::{read_workflow_job, trimmed};
 
 /// A message, read.

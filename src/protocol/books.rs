@@ -117,7 +117,8 @@ pub fn compare(
     for Registered { runner: registration, place } in registered {
         let Some(purpose) = names.read(&registration.name) else { continue };
         let task = by_registration.of(registration);
-        let life = life(reg(Some(registration)), task.map_or(life::Task::Unseen, |_| life::Task::Live));
+        let life =
+            life(reg(Some(registration)), task.map_or(life::TaskState::Unseen, |_| life::TaskState::Live));
         with_registration.extend(task.map(|task| &task.arn));
         if task.is_some() && !registration.busy {
             if purpose.job().is_none() {
@@ -139,7 +140,7 @@ pub fn compare(
         });
     }
     for task in tasks.iter().filter(|task| !with_registration.contains(&task.arn)) {
-        let life = life(Reg::Gone, life::Task::Live);
+        let life = life(Reg::Gone, life::TaskState::Live);
         books.runners.push(Runner::of_task(life, past(life, task), task, names));
     }
     books.runners.retain(is_to_be_seen_to);
@@ -217,7 +218,7 @@ pub fn stuck(
             Some(started_at) => (Reg::Hidden, started_at, OLDEST_JOB),
         };
         let is_past = now - since > patience;
-        is_past.then(|| Runner::of_task(life(reg, life::Task::Live), true, task, names))
+        is_past.then(|| Runner::of_task(life(reg, life::TaskState::Live), true, task, names))
     })
 }
 

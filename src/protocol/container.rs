@@ -55,7 +55,7 @@ pub fn next(class: Class, failures: u32, elapsed: Duration, chance: f64) -> Next
 
 /// What has been seen of the runner's one job. Times are since the runner's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Job {
+enum Phase {
     Awaited,
     Running,
     Over { since: Duration },
@@ -63,20 +63,20 @@ enum Job {
 
 /// The runner's job, as the looks have shown it.
 #[derive(Debug, Clone, Copy)]
-pub struct Watch {
+pub struct JobWatch {
     idle_timeout: Duration,
-    job: Job,
+    job: Phase,
 }
 
-impl Watch {
+impl JobWatch {
     /// The runner has been started.
     pub fn new(idle_timeout: Duration) -> Self {
-        Watch { idle_timeout, job: Job::Awaited }
+        JobWatch { idle_timeout, job: Phase::Awaited }
     }
 
     /// Whether a job has come.
     pub fn had_job(&self) -> bool {
-        self.job != Job::Awaited
+        self.job != Phase::Awaited
     }
 
     /// How long until the next look.
@@ -90,23 +90,23 @@ impl Watch {
     /// the registration would decide it without a doubt, but that needs the token, which is gone.
     pub fn look(&mut self, has_worker: bool, now: Duration) -> Option<ExitReason> {
         match self.job {
-            Job::Running if has_worker => None,
-            Job::Awaited if has_worker => {
+            Phase::Running if has_worker => None,
+            Phase::Awaited if has_worker => {
                 tracing::info!(seconds = now.as_secs(), "a job has come");
-                self.job = Job::Running;
+                self.job = Phase::Running;
                 None
             }
-            Job::Over { .. } if has_worker => {
-                self.job = Job::Running;
+            Phase::Over { .. } if has_worker => {
+                self.job = Phase::Running;
                 None
             }
-            Job::Running => {
+            Phase::Running => {
                 tracing::info!("the job is over");
-                self.job = Job::Over { since: now };
+                self.job = Phase::Over { since: now };
                 None
             }
-            Job::Awaited => (now >= self.idle_timeout).then_some(ExitReason::Idle),
-            Job::Over { since } => (now.saturating_sub(since) >= END_AFTER_JOB).then_some(ExitReason::Hung),
+            Phase::Awaited => (now >= self.idle_timeout).then_some(ExitReason::Idle),
+            Phase::Over { since } => (now.saturating_sub(since) >= END_AFTER_JOB).then_some(ExitReason::Hung),
         }
     }
 }
@@ -167,7 +167,7 @@ mod tests {
     /// Looks at a worker that is there in the given spans of seconds, until the runner is given up, and how
     /// many looks that took.
     fn given_up(worker: &[(u64, u64)]) -> Option<(u64, ExitReason, u32)> {
-        let mut watch = Watch::new(Duration::from_secs(600));
+        let mut watch = JobWatch::new(Duration::from_secs(600));
         let mut now = Duration::ZERO;
         for looks in 1..10_000 {
             let second = now.as_secs();

@@ -21,7 +21,7 @@ pub enum Reg {
 
 /// What ECS shows of the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Task {
+pub enum TaskState {
     /// Nothing, or nobody looked.
     Unseen,
     /// Not stopped, and not asked to stop.
@@ -60,19 +60,19 @@ pub enum Life {
 }
 
 /// The word for what is seen.
-pub fn life(registration: Reg, task: Task) -> Life {
+pub fn life(registration: Reg, task: TaskState) -> Life {
     match (registration, task) {
-        (Reg::Gone, Task::Unseen) | (Reg::Hidden, Task::Unseen | Task::Ended) => Life::Over,
-        (Reg::Gone, Task::Live) => Life::Spent,
-        (Reg::Gone, Task::Ended) => Life::Astray,
-        (Reg::Offline, Task::Unseen) => Life::Minted,
-        (Reg::Offline, Task::Live) => Life::Starting,
-        (Reg::Online, Task::Live) => Life::Waiting,
-        (Reg::Busy, Task::Live) => Life::Busy,
-        (Reg::Offline | Reg::Online, Task::Ended) => Life::Dead,
-        (Reg::Busy, Task::Ended) => Life::Lost,
-        (Reg::Online | Reg::Busy, Task::Unseen) => Life::Blurred,
-        (Reg::Hidden, Task::Live) => Life::Hidden,
+        (Reg::Gone, TaskState::Unseen) | (Reg::Hidden, TaskState::Unseen | TaskState::Ended) => Life::Over,
+        (Reg::Gone, TaskState::Live) => Life::Spent,
+        (Reg::Gone, TaskState::Ended) => Life::Astray,
+        (Reg::Offline, TaskState::Unseen) => Life::Minted,
+        (Reg::Offline, TaskState::Live) => Life::Starting,
+        (Reg::Online, TaskState::Live) => Life::Waiting,
+        (Reg::Busy, TaskState::Live) => Life::Busy,
+        (Reg::Offline | Reg::Online, TaskState::Ended) => Life::Dead,
+        (Reg::Busy, TaskState::Ended) => Life::Lost,
+        (Reg::Online | Reg::Busy, TaskState::Unseen) => Life::Blurred,
+        (Reg::Hidden, TaskState::Live) => Life::Hidden,
         (Reg::Unused, _) => Life::Unused,
     }
 }

@@ -44,19 +44,19 @@ pub struct Doubt {
 
 impl Doubt {
     /// What that job tells of the runner.
-    pub fn settled_by(&self, link: &Link) -> Word {
+    pub fn settled_by(&self, link: &Link) -> Clue {
         match link {
-            Link::Waits => Word::Died,
-            Link::Got { runner, .. } if *runner == self.runner => Word::Took,
+            Link::Waits => Clue::Died,
+            Link::Got { runner, .. } if *runner == self.runner => Clue::Took,
             // The job has had another runner, or needs none any more.
-            _ => Word::Nothing,
+            _ => Clue::Nothing,
         }
     }
 }
 
 /// What is known of a runner that ended with code 0, or whose end nobody told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum Clue {
     /// It took a job.
     Took,
     /// It died before it took one.
@@ -76,25 +76,25 @@ enum Fate {
 }
 
 /// Reads the tasks that ECS shows, live and ended ones: `None` is all well. `definition` is the family, or
-/// family:revision, or ARN, that runners are started from; `words` is what was asked of tasks in doubt.
+/// family:revision, or ARN, that runners are started from; `clues` is what was asked of tasks in doubt.
 pub fn outbreak(
     tasks: &[Task],
     definition: &str,
     names: &RunnerNames,
-    words: &BTreeMap<TaskArn, Word>,
+    clues: &BTreeMap<TaskArn, Clue>,
 ) -> Option<Outbreak> {
     let mut tasks: Vec<&Task> =
         tasks.iter().filter(|task| is_of(definition, task) && !task.tags.is_empty()).collect();
     tasks.sort_by_key(|task| std::cmp::Reverse(task.created_at));
     let (mut causes, mut owners, mut doubts, mut died) = (BTreeMap::new(), BTreeSet::new(), Vec::new(), 0);
     for task in &tasks {
-        match (fate(task), words.get(&task.arn)) {
-            (Fate::Took, _) | (_, Some(Word::Took)) => break,
-            (Fate::Open, _) | (_, Some(Word::Nothing)) => {}
-            (Fate::Died(cause), word) => {
+        match (fate(task), clues.get(&task.arn)) {
+            (Fate::Took, _) | (_, Some(Clue::Took)) => break,
+            (Fate::Open, _) | (_, Some(Clue::Nothing)) => {}
+            (Fate::Died(cause), clue) => {
                 died += 1;
                 *causes.entry(cause).or_insert(0) += 1;
-                if owners.len() < MANY && word.is_none() {
+                if owners.len() < MANY && clue.is_none() {
                     doubts.extend(doubt(task, names));
                 }
                 owners.insert(owner(task, names));
@@ -239,13 +239,13 @@ mod tests {
             outbreak(&tasks, "runner", &names, &BTreeMap::new()).unwrap_or_else(|| panic!("no outbreak"));
         // Three are enough: the oldest is not asked about.
         assert_eq!(found.doubts.iter().map(|doubt| doubt.job.0).collect::<Vec<_>>(), [1]);
-        let with = |word| {
-            let words = BTreeMap::from([(found.doubts[0].task.clone(), word)]);
-            outbreak(&tasks, "runner", &names, &words).map(|found| (found.died, found.doubts.len()))
+        let with = |clue| {
+            let clues = BTreeMap::from([(found.doubts[0].task.clone(), clue)]);
+            outbreak(&tasks, "runner", &names, &clues).map(|found| (found.died, found.doubts.len()))
         };
-        assert_eq!(with(Word::Took), None);
-        assert_eq!(with(Word::Died), Some((4, 0)));
-        assert_eq!(with(Word::Nothing), Some((3, 1)), "the next one is asked about");
+        assert_eq!(with(Clue::Took), None);
+        assert_eq!(with(Clue::Died), Some((4, 0)));
+        assert_eq!(with(Clue::Nothing), Some((3, 1)), "the next one is asked about");
     }
 
     #[test]
@@ -258,16 +258,16 @@ mod tests {
             place: Target::default(),
         };
         let got = |runner| Link::Got { runner, over: true, since: None };
-        for (link, word) in [
-            (Link::Waits, Word::Died),
-            (got(runner(1)), Word::Took),
-            (got(runner(2)), Word::Nothing),
-            (Link::NotOwed("cancelled"), Word::Nothing),
-            (Link::HeldBack, Word::Nothing),
-            (Link::Unsettled, Word::Nothing),
-            (Link::Unsaid, Word::Nothing),
+        for (link, clue) in [
+            (Link::Waits, Clue::Died),
+            (got(runner(1)), Clue::Took),
+            (got(runner(2)), Clue::Nothing),
+            (Link::NotOwed("cancelled"), Clue::Nothing),
+            (Link::HeldBack, Clue::Nothing),
+            (Link::Unsettled, Clue::Nothing),
+            (Link::Unsaid, Clue::Nothing),
         ] {
-            assert_eq!(doubt.settled_by(&link), word, "{link:?}");
+            assert_eq!(doubt.settled_by(&link), clue, "{link:?}");
         }
     }
 

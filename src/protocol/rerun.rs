@@ -64,7 +64,7 @@ pub enum Lot {
 
 /// The run that the job is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Course {
+pub enum RunState {
     /// GitHub does not say.
     Unsaid,
     /// It has a newer attempt than the job's.
@@ -104,7 +104,7 @@ pub enum Others {
 
 /// GitHub's answer to what was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Answer {
+pub enum RerunAnswer {
     /// A new attempt begins.
     Granted,
     /// The run is at work.
@@ -121,13 +121,13 @@ pub struct Case {
     /// The job.
     pub lot: Option<Lot>,
     /// Its run.
-    pub course: Option<Course>,
+    pub run_state: Option<RunState>,
     /// The rest of the attempt.
     pub others: Option<Others>,
     /// It is this message's turn: it leads among those of the attempt, or the others have had their time.
     pub turn: bool,
     /// What GitHub answered.
-    pub answer: Option<Answer>,
+    pub answer: Option<RerunAnswer>,
 }
 
 /// What comes next.
@@ -166,16 +166,16 @@ use self::{End::*, Step::*};
 
 table! {
     /// What comes next for a job whose runner was taken back.
-    pub fn rerun / rerun_rows / rerun_without (c: &Case) -> Step = match (c.lot, c.course, c.others, c.answer);
+    pub fn rerun / rerun_rows / rerun_without (c: &Case) -> Step = match (c.lot, c.run_state, c.others, c.answer);
 
     "Asked for, and granted: GitHub's counter has gone up.":
-        (.., Some(Answer::Granted))                 => End(Reran);
+        (.., Some(RerunAnswer::Granted))            => End(Reran);
     "Somebody was faster, or it is not over after all: the counter will tell.":
-        (.., Some(Answer::Busy))                    => Later;
+        (.., Some(RerunAnswer::Busy))               => Later;
     "Without the permission nothing is run again, and nothing else is the worse for it.":
-        (.., Some(Answer::Denied))                  => End(Denied);
+        (.., Some(RerunAnswer::Denied))             => End(Denied);
     "GitHub's limits are its own.":
-        (.., Some(Answer::Refused))                 => End(LeftToAuthor("GitHub does not run it again"));
+        (.., Some(RerunAnswer::Refused))            => End(LeftToAuthor("GitHub does not run it again"));
 
     // The job
     "What became of the job?":
@@ -195,28 +195,28 @@ table! {
     "Which attempt is the newest, and is it over?":
         (_, None, ..)                               => LookRun;
     "It is gone.":
-        (_, Some(Course::Unsaid), ..)               => End(Settled("GitHub shows no such run"));
+        (_, Some(RunState::Unsaid), ..)             => End(Settled("GitHub shows no such run"));
     "The fence: a person, another message or a call whose answer was lost has seen to it.":
-        (_, Some(Course::Newer), ..)                => End(Settled("a newer attempt is there"));
+        (_, Some(RunState::Newer), ..)              => End(Settled("a newer attempt is there"));
     "Thirty days.":
-        (_, Some(Course::TooOld), ..)               => End(LeftToAuthor("the run is older than 30 days"));
+        (_, Some(RunState::TooOld), ..)             => End(LeftToAuthor("the run is older than 30 days"));
     "Fifty attempts.":
-        (_, Some(Course::TooOften), ..)             => End(LeftToAuthor("the run has had 50 attempts"));
+        (_, Some(RunState::TooOften), ..)           => End(LeftToAuthor("the run has had 50 attempts"));
     "Once is enough: what was run again and interrupted again is looked at by a person.":
-        (_, Some(Course::Again), ..)                => End(LeftToAuthor("it was run again before, and interrupted again"));
+        (_, Some(RunState::Again), ..)              => End(LeftToAuthor("it was run again before, and interrupted again"));
 
     // The rest of the attempt
     "ECS shows a task that has stopped for an hour: siblings are looked at while the run goes on.":
         (_, _, None, _)                             => LookOthers;
     "GitHub runs nothing again before the whole attempt is over.":
-        (_, Some(Course::AtWork), ..)               => Later;
+        (_, Some(RunState::AtWork), ..)             => Later;
     "The run is over, and a job of it is not: what GitHub shows of the two is not of one moment.":
         (_, _, Some(Others::AtWork), _)             => Later;
     "What cannot be seen may be a user's failure.":
         (_, _, Some(Others::Unsaid), _)             => End(LeftToAuthor("GitHub does not list the attempt's jobs"));
     "A person, or a concurrency group, cancelled the run.":
         (_, _, Some(Others::Cancelled), _)
-        | (_, Some(Course::Cancelled), Some(Others::FailFast | Others::Mixed), _) => End(Settled("the run was cancelled"));
+        | (_, Some(RunState::Cancelled), Some(Others::FailFast | Others::Mixed), _) => End(Settled("the run was cancelled"));
     "One asks for all: another message of the attempt goes first, or knows more.":
         (..) if !c.turn                             => Later;
     "All that failed was interrupted, or cancelled because of it.":
@@ -261,25 +261,25 @@ fn is_interrupted(job: &RunJob, interruption: Interruption) -> bool {
 }
 
 /// The run, for a job of that attempt. `is_own`: its newest attempt was asked for by us.
-pub fn course(
+pub fn run_state(
     run: Option<&Run>,
     attempt: u32,
     is_own: bool,
     interruption: Interruption,
     now: OffsetDateTime,
-) -> Course {
+) -> RunState {
     let Some(run) = run else {
-        return if is_young(interruption, now) { Course::AtWork } else { Course::Unsaid };
+        return if is_young(interruption, now) { RunState::AtWork } else { RunState::Unsaid };
     };
     match run {
-        _ if run.attempt > attempt => Course::Newer,
+        _ if run.attempt > attempt => RunState::Newer,
         // An answer from before the attempt knows nothing of it.
-        _ if !run.over || run.attempt < attempt => Course::AtWork,
-        _ if run.created_at.is_some_and(|at| now - at > OLDEST) => Course::TooOld,
-        _ if run.attempt >= MOST_ATTEMPTS => Course::TooOften,
-        _ if is_own => Course::Again,
-        _ if run.cancelled => Course::Cancelled,
-        _ => Course::Over,
+        _ if !run.over || run.attempt < attempt => RunState::AtWork,
+        _ if run.created_at.is_some_and(|at| now - at > OLDEST) => RunState::TooOld,
+        _ if run.attempt >= MOST_ATTEMPTS => RunState::TooOften,
+        _ if is_own => RunState::Again,
+        _ if run.cancelled => RunState::Cancelled,
+        _ => RunState::Over,
     }
 }
 

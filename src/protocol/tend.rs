@@ -34,7 +34,7 @@ pub enum Owner {
 
 /// Who is owed the runner, or one in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Owed {
+pub enum RunnerOwed {
     /// GitHub says that it runs a job.
     AtWork,
     /// Nobody.
@@ -63,7 +63,7 @@ pub struct Case {
     /// What it was started for.
     pub owner: Owner,
     /// Who is owed; `None`: nobody looked.
-    pub owed: Option<Owed>,
+    pub owed: Option<RunnerOwed>,
     /// Its registration was asked for by id, and is gone.
     pub surely_spent: bool,
     /// Nobody has told of a job on it until now.
@@ -127,9 +127,9 @@ table! {
     "Its job may be over, or have another's runner: the tags of the tasks tell.":
         (Life::Unused, Stopped | Swept { past: true }, Job, None) => LookOwed;
     "No job is known to have run on it.":
-        (Life::Unused, Stopped, Job, Some(Owed::ToAJob))    => Announce;
+        (Life::Unused, Stopped, Job, Some(RunnerOwed::ToAJob)) => Announce;
     "It does not start. The tags go with StopTask.":
-        (Life::Unused, Swept { past: true }, Job, Some(Owed::ToAJob)) => AnnounceAndStop;
+        (Life::Unused, Swept { past: true }, Job, Some(RunnerOwed::ToAJob)) => AnnounceAndStop;
     "It does not start, or is older than any job.":
         (Life::Unused | Life::Hidden, Swept { past: true }, ..) => Stop;
     "It stops by itself when it has been idle, or has.":
@@ -152,9 +152,9 @@ table! {
     "Nobody has told which job it runs: one that nobody here has heard of may have taken it.":
         (Life::Busy, _, _, None)                            => LookOwed;
     "Its own job, or one at the end of the chain, is left without a runner.":
-        (Life::Busy, _, _, Some(Owed::ToAJob))              => AnnounceAndTag;
+        (Life::Busy, _, _, Some(RunnerOwed::ToAJob))        => AnnounceAndTag;
     "It will be asked about again.":
-        (Life::Busy, _, _, Some(Owed::Unclear))             => Leave;
+        (Life::Busy, _, _, Some(RunnerOwed::Unclear))       => Leave;
     "Nobody needs another.":
         (Life::Busy, ..)                                    => Tag;
 
@@ -164,7 +164,7 @@ table! {
     "Pages shift while they are read: the registration may have slipped through.":
         (Life::Spent, ..) if !c.surely_spent                => LookRegistration;
     "GitHub spent it on a job that its runner then lost. The tags go with StopTask, and nobody else would tell.":
-        (Life::Spent, _, Job, Some(Owed::ToAJob))           => AnnounceAndStop;
+        (Life::Spent, _, Job, Some(RunnerOwed::ToAJob))     => AnnounceAndStop;
 
     // Its job ended without ever running
     "Not needed, unless it has found other work: the DELETE tells.":
@@ -180,42 +180,42 @@ table! {
 
     // Who is owed?
     "Another idle or hung runner has led to its job in this sweep.":
-        (Life::Starting, _, _, Some(Owed::Announced))       => Leave;
+        (Life::Starting, _, _, Some(RunnerOwed::Announced)) => Leave;
     "GitHub may have given its job another runner, that one's job yet another, …":
         (_, _, _, None)                                     => LookOwed;
 
     // GitHub says that it runs a job
     "GitHub has not noticed yet that the job is lost.":
-        (Life::Dead | Life::Lost, _, _, Some(Owed::AtWork)) => Report;
+        (Life::Dead | Life::Lost, _, _, Some(RunnerOwed::AtWork)) => Report;
     "What its registration shows is no evidence against that.":
-        (_, _, _, Some(Owed::AtWork))                       => Leave;
+        (_, _, _, Some(RunnerOwed::AtWork))                 => Leave;
 
     "Its registration and its job are done with: it did not go by itself.":
         (Life::Spent, ..)                                   => Stop;
 
     "It may have been given a job since the sweep began, and GitHub shows that late: its tags may tell.":
-        (Life::Waiting, Swept { .. }, _, Some(Owed::ToNobody | Owed::Served | Owed::ToAJob)) if !c.surely_unheard => LookTags;
+        (Life::Waiting, Swept { .. }, _, Some(RunnerOwed::ToNobody | RunnerOwed::Served | RunnerOwed::ToAJob)) if !c.surely_unheard => LookTags;
 
     // It waits, past the time-out
     "Not clear yet, or somebody may still need it.":
-        (Life::Waiting, _, _, Some(Owed::Unclear | Owed::MayStillCome | Owed::Announced)) => Leave;
+        (Life::Waiting, _, _, Some(RunnerOwed::Unclear | RunnerOwed::MayStillCome | RunnerOwed::Announced)) => Leave;
 
     "One too many, or dead: the sweep fills the pool up.":
         (_, _, Pool { .. }, Some(_))                        => Retire;
     "As good as a new one of the warm pool.":
-        (Life::Waiting, _, _, Some(Owed::ToThePool))        => Join;
+        (Life::Waiting, _, _, Some(RunnerOwed::ToThePool))  => Join;
 
     // It is gone, or as good as that
     "It ran some job, and its own has what it needs.":
-        (Life::Astray, _, _, Some(Owed::ToNobody | Owed::ToThePool | Owed::Served)) => Leave;
+        (Life::Astray, _, _, Some(RunnerOwed::ToNobody | RunnerOwed::ToThePool | RunnerOwed::Served)) => Leave;
     "It ran some other job, and one still waits.":
         (Life::Astray, _, _, Some(_))                       => Announce;
     "A job went with it, and no other waits.":
-        (Life::Lost, _, _, Some(Owed::ToNobody | Owed::ToThePool | Owed::Served)) => Report;
+        (Life::Lost, _, _, Some(RunnerOwed::ToNobody | RunnerOwed::ToThePool | RunnerOwed::Served)) => Report;
     "A job went with it, and another may wait.":
         (Life::Lost, _, _, Some(_))                         => ReportAndAnnounce;
     "Nobody needs it.":
-        (_, _, _, Some(Owed::ToNobody | Owed::ToThePool | Owed::Served)) => Retire;
+        (_, _, _, Some(RunnerOwed::ToNobody | RunnerOwed::ToThePool | RunnerOwed::Served)) => Retire;
     "A job needs one that works.":
         (_, _, _, Some(_))                                  => Replace;
 }

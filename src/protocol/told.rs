@@ -22,7 +22,7 @@ pub struct Told {
 
 /// Who is owed another runner, now that one is gone.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Debt<'a> {
+pub enum TagDebt<'a> {
     /// Nobody: the job at the end of the chain has a runner, or is over.
     ToNobody,
     /// A job whose runner waits, or is on its way.
@@ -59,17 +59,17 @@ impl Told {
 
     /// Follows the chain from that job, one of whose runners is gone: it may have been given another job's runner, that
     /// one another's, … `gone` may be shown as if it lived, or had run the job that it was started for.
-    pub fn debt(&self, job: JobId, gone: Option<&TaskArn>) -> Debt<'_> {
-        let Some(job) = self.end_of_chain(job) else { return Debt::ToNobody };
+    pub fn debt(&self, job: JobId, gone: Option<&TaskArn>) -> TagDebt<'_> {
+        let Some(job) = self.end_of_chain(job) else { return TagDebt::ToNobody };
         match self.newest.get(&job) {
-            None => Debt::Unknown,
+            None => TagDebt::Unknown,
             Some((_, task)) if gone == Some(&task.arn) || TaskTags(&task.tags).ran_a_job() => {
-                Debt::ToTheJobOf(task)
+                TagDebt::ToTheJobOf(task)
             }
-            Some((_, task)) if task.live => Debt::Served,
+            Some((_, task)) if task.live => TagDebt::Served,
             // It ran some job, and nobody told which: its own, most likely.
-            Some((_, task)) if task.stop.as_ref().is_some_and(Stop::tells_of_a_job) => Debt::ToNobody,
-            Some((_, task)) => Debt::ToTheJobOf(task),
+            Some((_, task)) if task.stop.as_ref().is_some_and(Stop::tells_of_a_job) => TagDebt::ToNobody,
+            Some((_, task)) => TagDebt::ToTheJobOf(task),
         }
     }
 
@@ -77,7 +77,7 @@ impl Told {
     /// own runners than the tags of a moment ago tell.
     pub fn owed(&self, job: JobId) -> Option<JobId> {
         let end = self.end_of_chain(job)?;
-        let is_served = end != job && matches!(self.debt(end, None), Debt::ToNobody | Debt::Served);
+        let is_served = end != job && matches!(self.debt(end, None), TagDebt::ToNobody | TagDebt::Served);
         (!is_served).then_some(end)
     }
 
@@ -147,7 +147,7 @@ mod tests {
     fn the_debt_is_at_the_end_of_the_chain() {
         let (live, ended) = (true, false);
         let to = |told: &Told, gone: &str| match told.debt(JobId(1), Some(&TaskArn(gone.to_owned()))) {
-            Debt::ToTheJobOf(task) => task.arn.0.clone(),
+            TagDebt::ToTheJobOf(task) => task.arn.0.clone(),
             debt => format!("{debt:?}"),
         };
         for (runners, want) in [
@@ -215,9 +215,12 @@ mod tests {
         let gone = TaskArn("2-1".to_owned());
         for (code, is_owed) in [(0, false), (1, false), (89, false), (83, true), (84, true), (137, true)] {
             let told = ended(code);
-            assert_eq!(told.debt(JobId(2), None) != Debt::ToNobody, is_owed, "{code}");
-            assert!(matches!(told.debt(JobId(2), Some(&gone)), Debt::ToTheJobOf(_)), "{code}");
-            assert!(matches!(told.debt(JobId(1), None), Debt::ToTheJobOf(_)), "another job had it: {code}");
+            assert_eq!(told.debt(JobId(2), None) != TagDebt::ToNobody, is_owed, "{code}");
+            assert!(matches!(told.debt(JobId(2), Some(&gone)), TagDebt::ToTheJobOf(_)), "{code}");
+            assert!(
+                matches!(told.debt(JobId(1), None), TagDebt::ToTheJobOf(_)),
+                "another job had it: {code}"
+            );
         }
     }
 

@@ -24,7 +24,7 @@ use nix::{
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{broken, settings::ACCESS_TOKEN};
-use crate::flows::container::End;
+use crate::flows::container::Exit;
 
 type Environment = Vec<(OsString, OsString)>;
 
@@ -72,7 +72,7 @@ pub(super) fn hold_signals() -> nix::Result<()> {
 
 /// Executes this program again in the given stage with the secret in an anonymous file, whose descriptor is
 /// the one thing inherited. Returns only if that failed.
-pub(super) fn execute(stage: &str, secret: &SecretString, environment: &[(OsString, OsString)]) -> End {
+pub(super) fn execute(stage: &str, secret: &SecretString, environment: &[(OsString, OsString)]) -> Exit {
     match try_execute(stage, secret, environment) {
         Ok(never) => match never {},
         Err(error) => broken("execve of runner-init itself", error),

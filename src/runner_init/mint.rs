@@ -14,7 +14,7 @@ use crate::{
     adapters::{self, github::GitHub, http::system_roots},
     error::CallError,
     exit::ExitReason,
-    flows::container::{End, Wanted},
+    flows::container::{Exit, Wanted},
     ports::{Scope, SecretSource, SystemClock, Target},
 };
 
@@ -22,7 +22,7 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Asks GitHub for the JIT configuration. SIGTERM and SIGINT, which the caller has blocked, end it.
-pub(super) async fn mint(settings: &Settings, token: SecretString) -> Result<SecretString, End> {
+pub(super) async fn mint(settings: &Settings, token: SecretString) -> Result<SecretString, Exit> {
     let api_url = settings.api_url.clone();
     let http = adapters::http_of(settings.outside.clone(), system_roots());
     let github = GitHub::new(http, api_url, Scope::Org, settings.group_id, Token(token));
@@ -31,7 +31,7 @@ pub(super) async fn mint(settings: &Settings, token: SecretString) -> Result<Sec
     tokio::select! {
         biased;
         signal = stop_signal() => {
-            Err(signal.err().unwrap_or_else(|| End::new(ExitReason::StoppedUnregistered, "by a signal")))
+            Err(signal.err().unwrap_or_else(|| Exit::new(ExitReason::StoppedUnregistered, "by a signal")))
         }
         minted = wanted.register(&github, &SystemClock, chance) => {
             minted.map(|registration| registration.encoded)
@@ -40,7 +40,7 @@ pub(super) async fn mint(settings: &Settings, token: SecretString) -> Result<Sec
 }
 
 /// Waits for a signal. No handler: what nobody has read here stays pending, and meets the next stage.
-async fn stop_signal() -> Result<(), End> {
+async fn stop_signal() -> Result<(), Exit> {
     let signals = SignalFd::with_flags(&stop_signals(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
         .map_err(|error| broken("signalfd", error))?;
     // Looked at, not waited for: tokio takes foreign descriptors in unsafe code only.

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     exit::ExitReason,
-    flows::container::{End, Watch, ended, stopped},
+    flows::container::{Exit, JobWatch, ended, stopped},
 };
 
 /// How often `/proc` is read while the runner winds up.
@@ -49,7 +49,7 @@ pub(super) async fn supervise(
     settings: &Settings,
     environment: Vec<(OsString, OsString)>,
     jit_config: SecretString,
-) -> Result<End, End> {
+) -> Result<Exit, Exit> {
     let on = |kind| listen(kind).map_err(|error| broken("sigaction", error));
     let mut children: Signals = on(SignalKind::child())?;
     let mut terminate = on(SignalKind::terminate())?;
@@ -60,7 +60,7 @@ pub(super) async fn supervise(
     // Process 1 gets all orphans; where it is another (Docker's --init), this one asks for its own.
     prctl::set_child_subreaper(true).map_err(|error| broken("prctl PR_SET_CHILD_SUBREAPER", error))?;
 
-    let mut runner = Runner::start(settings, environment, jit_config)?;
+    let mut runner = RunnerProcess::start(settings, environment, jit_config)?;
     loop {
         tokio::select! {
             biased;
@@ -76,12 +76,12 @@ pub(super) async fn supervise(
 }
 
 /// The runner's script and everything below it.
-struct Runner {
+struct RunnerProcess {
     /// The script's id, which is its process group's as well.
     pid: Pid,
     stop_timeout: Duration,
     started: Instant,
-    watch: Watch,
+    watch: JobWatch,
     next_look: Instant,
     stopping: Option<Stopping>,
     exit_code: Option<u8>,
@@ -94,12 +94,12 @@ struct Stopping {
     deadline: Instant,
 }
 
-impl Runner {
+impl RunnerProcess {
     fn start(
         settings: &Settings,
         environment: Vec<(OsString, OsString)>,
         jit_config: SecretString,
-    ) -> Result<Runner, End> {
+    ) -> Result<RunnerProcess, Exit> {
         let child = Command::new(&settings.script)
             .env_clear()
             .env(TRAP_SIGNALS, "1")
@@ -112,11 +112,11 @@ impl Runner {
         let pid = Pid::from_raw(i32::try_from(child.id()).map_err(|error| broken("fork", error))?);
         tracing::info!(pid = pid.as_raw(), "the runner has started");
         // `child` goes: its exit status is taken by `reap`, together with the orphans'.
-        Ok(Runner {
+        Ok(RunnerProcess {
             pid,
             stop_timeout: settings.stop_timeout,
             started: Instant::now(),
-            watch: Watch::new(settings.idle_timeout),
+            watch: JobWatch::new(settings.idle_timeout),
             next_look: Instant::now(),
             stopping: None,
             exit_code: None,
@@ -175,20 +175,20 @@ impl Runner {
     }
 
     /// The end, if it has come. Nothing that the runner has left outlives it.
-    fn end(&self) -> Option<End> {
+    fn end(&self) -> Option<Exit> {
         let left = || processes::below(getpid().as_raw());
         let had_job = self.watch.had_job();
         let end = match (self.stopping, self.exit_code) {
             (None, None) => return None,
-            (None, Some(code)) => End::new(ended(code, had_job), format!("its script exited with {code}")),
+            (None, Some(code)) => Exit::new(ended(code, had_job), format!("its script exited with {code}")),
             // Also what is in other process groups: there the runner may still be telling GitHub that its job
             // is cancelled, whatever has become of its script.
             (Some(stopping), Some(_)) if left().is_empty() => {
-                End::new(stopped(stopping.reason, had_job), "everything has ended in order")
+                Exit::new(stopped(stopping.reason, had_job), "everything has ended in order")
             }
             (Some(stopping), _) if Instant::now() >= stopping.deadline => {
                 let detail = "it had to be killed: it took too long to stop";
-                End::new(stopped(stopping.reason, had_job), detail)
+                Exit::new(stopped(stopping.reason, had_job), detail)
             }
             (Some(_), _) => return None,
         };

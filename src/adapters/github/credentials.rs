@@ -61,12 +61,12 @@ pub(super) struct Keyring<S> {
     read_at: Cell<Option<OffsetDateTime>>,
     /// What was read, to see whether it has changed.
     text: RefCell<SecretString>,
-    accounts: RefCell<BTreeMap<Place, Rc<Mutex<Account>>>>,
+    accounts: RefCell<BTreeMap<AccountKey, Rc<Mutex<Account>>>>,
     jwts: Cell<u64>,
 }
 
 /// An App's id, and an account's login in lower case.
-type Place = (String, String);
+type AccountKey = (String, String);
 
 /// Where the App is installed. Locked while its token is got: one request at a time, and everybody else waits
 /// for the answer.

@@ -20,7 +20,7 @@ use crate::{
 };
 
 #[derive(Deserialize)]
-struct App {
+struct WireApp {
     html_url: String,
     #[serde(default)]
     permissions: Permissions,
@@ -29,9 +29,9 @@ struct App {
 }
 
 #[derive(Deserialize)]
-struct Installation {
+struct WireAppInstallation {
     html_url: String,
-    account: Account,
+    account: WireAccount,
     suspended_at: Option<String>,
     repository_selection: String,
     #[serde(default)]
@@ -39,7 +39,7 @@ struct Installation {
 }
 
 #[derive(Deserialize)]
-struct Account {
+struct WireAccount {
     login: String,
 }
 
@@ -60,7 +60,7 @@ struct Sent {
 }
 
 #[derive(Deserialize)]
-struct Limits {
+struct WireLimits {
     resources: Resources,
 }
 
@@ -96,7 +96,7 @@ impl<S: SecretSource, C: Clock> Inspect for GitHub<S, C> {
         if reply.status == 401 {
             return Ok(AppAnswer { app: None, server_time });
         }
-        let App { html_url, permissions, events } = read(&call, &reply)?;
+        let WireApp { html_url, permissions, events } = read(&call, &reply)?;
         Ok(AppAnswer { app: Some(SeenApp { html_url, permissions, events }), server_time })
     }
 
@@ -106,7 +106,7 @@ impl<S: SecretSource, C: Clock> Inspect for GitHub<S, C> {
         if reply.status == 404 {
             return Ok(None);
         }
-        let found: Installation = read(&call, &reply)?;
+        let found: WireAppInstallation = read(&call, &reply)?;
         Ok(Some(SeenInstallation {
             html_url: found.html_url,
             account: found.account.login,
@@ -142,7 +142,7 @@ impl<S: SecretSource, C: Clock> Inspect for GitHub<S, C> {
         let held = self.nth(of).await?;
         let pass = async || self.pass(held.id(), target).await;
         let reply = self.ask_with(pass, &call, None, is_ok).await.map_err(|failure| failure.error)?;
-        let limits: Limits = read(&call, &reply)?;
+        let limits: WireLimits = read(&call, &reply)?;
         Ok(Hour { limit: limits.resources.core.limit, remaining: limits.resources.core.remaining })
     }
 }

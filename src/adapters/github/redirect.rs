@@ -1,14 +1,14 @@
 //! "The API may respond with a redirection … a redirect is no error" (GitHub, "Best practices for using the REST API"):
 //! renamed and transferred repositories and organisations answer so.
 
-use super::super::http::{Http, NoReply, Reply, Request};
+use super::super::http::{ApiRequest, Http, NoReply, Reply};
 
 /// A repository that was renamed twice, and one more.
 const MOST_HOPS: usize = 3;
 
 /// Sends a request, and follows redirections on the API's own host, with the same method and body. One that leads
 /// elsewhere is the answer: credentials go to no other host.
-pub(super) async fn send(http: &Http, api_url: &str, request: &mut Request<'_>) -> Result<Reply, NoReply> {
+pub(super) async fn send(http: &Http, api_url: &str, request: &mut ApiRequest<'_>) -> Result<Reply, NoReply> {
     let mut reply = http.send(request).await?;
     for _ in 0..MOST_HOPS {
         if !matches!(reply.status, 301 | 302 | 307 | 308) {

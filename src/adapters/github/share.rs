@@ -44,7 +44,7 @@ pub struct Shared<'a> {
 /// What is remembered of Apps.
 #[derive(Debug, Default)]
 pub struct Sharing {
-    refused: Refused,
+    refused: Refusals,
 }
 
 impl Sharing {
@@ -122,9 +122,9 @@ fn better(kept: Option<CallError>, new: CallError) -> CallError {
 
 /// Apps that were refused, by account.
 #[derive(Debug, Default)]
-struct Refused(RefCell<BTreeMap<(String, String), OffsetDateTime>>);
+struct Refusals(RefCell<BTreeMap<(String, String), OffsetDateTime>>);
 
-impl Refused {
+impl Refusals {
     /// Without those that were refused there lately, unless that is all.
     fn pass_over(&self, order: &mut Vec<usize>, apps: &[&str], owner: &str, now: OffsetDateTime) {
         let mut refused = self.0.borrow_mut();
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn who_was_refused_is_passed_over_for_a_minute_and_never_everybody() {
-        let (refused, now, apps) = (Refused::default(), OffsetDateTime::UNIX_EPOCH, ["1", "2"]);
+        let (refused, now, apps) = (Refusals::default(), OffsetDateTime::UNIX_EPOCH, ["1", "2"]);
         let failure = |at| Failure { error: CallError::new(Class::NeedsOperator, "refused"), at };
         let left = |owner: &str, now| {
             let mut order = vec![0, 1];

@@ -41,9 +41,9 @@ type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 /// hyper's client, as the SDK's connector. Its connections are given up together: what one of them showed, most
 /// often that the function was frozen for so long, is true of all.
 #[derive(Clone)]
-pub(super) struct Pool(Arc<Shared>);
+pub(super) struct Connections(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     connector: Connector,
     call_timeout: Duration,
     current: Mutex<Current>,
@@ -54,7 +54,7 @@ struct Current {
     client: Client,
 }
 
-impl fmt::Debug for Pool {
+impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Pool")
     }
@@ -64,8 +64,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Pool {
-    pub(super) fn new(tls: ClientConfig, proxies: Option<Proxies>, call_timeout: Duration) -> Pool {
+impl Connections {
+    pub(super) fn new(tls: ClientConfig, proxies: Option<Proxies>, call_timeout: Duration) -> Connections {
         let mut tcp = connect::HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -80,10 +80,10 @@ impl Pool {
             .wrap_connector(Route { tcp, proxies });
         let connector = Connector { https, early: Arc::default() };
         let current = Mutex::new(Current { generation: 0, client: client(&connector, call_timeout) });
-        Pool(Arc::new(Shared { connector, call_timeout, current }))
+        Connections(Arc::new(Inner { connector, call_timeout, current }))
     }
 
-    /// Which connections are in use: see [`Pool::renew`].
+    /// Which connections are in use: see [`Connections::renew`].
     pub(super) fn generation(&self) -> u64 {
         lock(&self.0.current).generation
     }
@@ -118,7 +118,7 @@ fn client(connector: &Connector, call_timeout: Duration) -> Client {
     client.build(connector.clone())
 }
 
-impl HttpConnector for Pool {
+impl HttpConnector for Connections {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let request = match request.try_into_http1x() {
             Ok(request) => request,
@@ -143,7 +143,7 @@ impl HttpConnector for Pool {
 /// A request under way. When its connection breaks, or its caller has waited for long enough and drops it, no other
 /// call is to wait for the same connections: HTTP/2 would go on with the very one.
 struct Waiting {
-    pool: Pool,
+    pool: Connections,
     generation: u64,
     answered: bool,
 }
@@ -191,7 +191,7 @@ impl Service<Uri> for Connector {
 
 /// An SDK's connector that opens the connection which a request would take, and does not send it.
 #[derive(Debug)]
-pub(super) struct Opener(pub(super) Pool);
+pub(super) struct Opener(pub(super) Connections);
 
 impl HttpConnector for Opener {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {

@@ -36,15 +36,15 @@ const MOST_KNOWN: usize = 1000;
 pub struct Board {
     /// One look and write at a time: two jobs of a matrix share a check.
     turn: Mutex<()>,
-    told: RefCell<BTreeMap<Key, Told>>,
+    told: RefCell<BTreeMap<CheckKey, Posted>>,
     writes: RefCell<VecDeque<OffsetDateTime>>,
 }
 
 /// Repository, commit, and the check's name.
-type Key = (String, String, String);
+type CheckKey = (String, String, String);
 
 #[derive(Debug)]
-struct Told {
+struct Posted {
     what: What,
     why: String,
     jobs: BTreeSet<JobId>,
@@ -65,14 +65,14 @@ enum Put {
 }
 
 /// Where a check stands.
-pub(super) struct Place<'a> {
+pub(super) struct CheckPlace<'a> {
     pub(super) target: &'a Target,
     pub(super) sha: &'a str,
     pub(super) name: String,
 }
 
-impl Place<'_> {
-    fn key(&self) -> Key {
+impl CheckPlace<'_> {
+    fn key(&self) -> CheckKey {
         let repository = self.target.repository.as_deref().unwrap_or_default();
         let full_name = format!("{}/{repository}", self.target.owner).to_lowercase();
         (full_name, self.sha.to_owned(), self.name.clone())
@@ -80,16 +80,16 @@ impl Place<'_> {
 }
 
 impl Board {
-    fn has_told(&self, place: &Place<'_>, word: &Word, now: OffsetDateTime) -> bool {
+    fn has_told(&self, place: &CheckPlace<'_>, word: &Word, now: OffsetDateTime) -> bool {
         self.told.borrow().get(&place.key()).is_some_and(|told| {
             let is_same = told.what == word.what && told.why == word.why;
             is_same && told.jobs.contains(&word.job_id) && now - told.at < FRESH
         })
     }
 
-    fn note(&self, place: &Place<'_>, word: &Word, jobs: BTreeSet<JobId>, now: OffsetDateTime) {
+    fn note(&self, place: &CheckPlace<'_>, word: &Word, jobs: BTreeSet<JobId>, now: OffsetDateTime) {
         let mut all = self.told.borrow_mut();
-        all.insert(place.key(), Told { what: word.what, why: word.why.clone(), jobs, at: now });
+        all.insert(place.key(), Posted { what: word.what, why: word.why.clone(), jobs, at: now });
         if all.len() > MOST_KNOWN {
             all.retain(|_, told| now - told.at < FRESH);
         }
@@ -117,7 +117,7 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
             return Ok(Outcome::skipped(SkipReason::Word, "GitHub does not say which job it is about"));
         };
         let About { run_id, run_attempt, name, labels, head_sha } = &about;
-        let place = Place { target: &target, sha: head_sha, name: page::name(name, labels) };
+        let place = CheckPlace { target: &target, sha: head_sha, name: page::name(name, labels) };
         let now = self.clock.now();
         if self.board.has_told(&place, word, now) {
             return Ok(Done::nothing("told already").into());
@@ -173,7 +173,7 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
     pub(super) async fn tell_of_interrupted(&self, target: &Target, job: &RunJob, why: &str) {
         let Some(sha) = job.head_sha.as_deref().filter(|_| self.check_runs) else { return };
         let _turn = self.board.turn.lock().await;
-        let place = Place { target, sha, name: page::name(&job.name, &job.labels) };
+        let place = CheckPlace { target, sha, name: page::name(&job.name, &job.labels) };
         let names = [job.name.clone()];
         let page = page::of(What::Interrupted, why, &job.labels, &names, None);
         if let Err(error) = self.put(&place, &page, false).await {
@@ -182,7 +182,7 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
     }
 
     /// Writes the page, unless it stands there. `only_there`: a check is not made for it.
-    async fn put(&self, place: &Place<'_>, page: &Page, only_there: bool) -> Result<Put, CallError> {
+    async fn put(&self, place: &CheckPlace<'_>, page: &Page, only_there: bool) -> Result<Put, CallError> {
         match self.write(place, page, only_there).await {
             // Nobody is called for it, and no message waits: it is a courtesy.
             Err(error) if error.class == Class::NeedsOperator || error.class == Class::Invalid => {
@@ -193,8 +193,8 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
         }
     }
 
-    async fn write(&self, place: &Place<'_>, page: &Page, only_there: bool) -> Result<Put, CallError> {
-        let Place { target, sha, name } = place;
+    async fn write(&self, place: &CheckPlace<'_>, page: &Page, only_there: bool) -> Result<Put, CallError> {
+        let CheckPlace { target, sha, name } = place;
         let is_app = !self.github.own_logins().await?.is_empty();
         let known = if is_app { self.github.find_check(target, sha, name).await? } else { None };
         let stands = known.as_ref().is_some_and(|known| {

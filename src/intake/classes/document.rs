@@ -28,15 +28,15 @@ use crate::{
 
 /// Everything that is wrong with a document: places and what should be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistakes(pub Vec<String>);
+pub struct DocumentMistakes(pub Vec<String>);
 
-impl fmt::Display for Mistakes {
+impl fmt::Display for DocumentMistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join("; "))
     }
 }
 
-impl std::error::Error for Mistakes {}
+impl std::error::Error for DocumentMistakes {}
 
 /// The most rows of a document: a sweep and a log line must be able to go through all.
 const MOST_CLASSES: usize = 200;
@@ -47,9 +47,9 @@ const MOST_SECURITY_GROUPS: usize = 5;
 const LARGEST_POOL: u32 = 1000;
 
 /// Reads a document in JSON. `common` are the labels (in lower case) that a job of any class may have.
-pub fn read(json: &str, common: &BTreeSet<String>) -> Result<Classes, Mistakes> {
+pub fn read(json: &str, common: &BTreeSet<String>) -> Result<Classes, DocumentMistakes> {
     let value: Value = serde_json::from_str(json).map_err(|error| {
-        Mistakes(vec![format!(
+        DocumentMistakes(vec![format!(
             "the document: is not JSON (line {}, column {})",
             error.line(),
             error.column()
@@ -61,7 +61,7 @@ pub fn read(json: &str, common: &BTreeSet<String>) -> Result<Classes, Mistakes> 
     mistakes.dedup();
     match classes {
         Some(classes) if mistakes.is_empty() => Ok(classes),
-        _ => Err(Mistakes(mistakes)),
+        _ => Err(DocumentMistakes(mistakes)),
     }
 }
 

@@ -14,7 +14,7 @@ const MOST_ATTEMPTS: u32 = 1000;
 
 /// What a [`Replacement`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum About {
+pub enum Subject {
     /// A runner is owed to the job, or to whoever is at the end of its chain.
     Owed,
     /// The attempt is registered already, and has no task: so the sweep found it.
@@ -23,7 +23,7 @@ pub enum About {
     Last,
 }
 
-/// A message of this system's own on the job queue: see [`About`].
+/// A message of this system's own on the job queue: see [`Subject`].
 // What a later release adds is passed over: while functions are updated, both are at work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replacement {
@@ -50,7 +50,7 @@ pub struct Replacement {
     /// The App's installation, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installation_id: Option<InstallationId>,
-    /// See [`About::HandedBack`].
+    /// See [`Subject::HandedBack`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub registered: bool,
     /// Which registration that is. One that has its name since is another delivery's.
@@ -59,7 +59,7 @@ pub struct Replacement {
     /// No repository is named, and a runner of the job's was seen: the job was let in then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub let_in: bool,
-    /// See [`About::Last`].
+    /// See [`Subject::Last`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub last: bool,
 }
@@ -85,11 +85,11 @@ impl Replacement {
     }
 
     /// Where the containers mint, nothing is handed back; elsewhere, no last runner is looked at again.
-    pub fn about(&self, containers_mint: bool) -> About {
+    pub fn about(&self, containers_mint: bool) -> Subject {
         match containers_mint {
-            true if self.last => About::Last,
-            false if self.registered => About::HandedBack,
-            _ => About::Owed,
+            true if self.last => Subject::Last,
+            false if self.registered => Subject::HandedBack,
+            _ => Subject::Owed,
         }
     }
 

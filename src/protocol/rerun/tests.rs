@@ -19,15 +19,15 @@ fn options<T: Copy>(all: &[T]) -> Vec<Option<T>> {
 
 fn cases() -> Vec<Case> {
     let lots = [Lot::Unsaid, Lot::AtWork, Lot::Well, Lot::ByItself, Lot::Cancelled, Lot::Interrupted];
-    let courses = [
-        Course::Unsaid,
-        Course::Newer,
-        Course::AtWork,
-        Course::TooOld,
-        Course::TooOften,
-        Course::Again,
-        Course::Cancelled,
-        Course::Over,
+    let run_states = [
+        RunState::Unsaid,
+        RunState::Newer,
+        RunState::AtWork,
+        RunState::TooOld,
+        RunState::TooOften,
+        RunState::Again,
+        RunState::Cancelled,
+        RunState::Over,
     ];
     let all = [
         Others::Unsaid,
@@ -38,14 +38,14 @@ fn cases() -> Vec<Case> {
         Others::Failed,
         Others::Mixed,
     ];
-    let answers = [Answer::Granted, Answer::Busy, Answer::Denied, Answer::Refused];
+    let answers = [RerunAnswer::Granted, RerunAnswer::Busy, RerunAnswer::Denied, RerunAnswer::Refused];
     let mut cases = Vec::new();
     for lot in options(&lots) {
-        for course in options(&courses) {
+        for run_state in options(&run_states) {
             for others in options(&all) {
                 for turn in [false, true] {
                     for answer in options(&answers) {
-                        cases.push(Case { lot, course, others, turn, answer });
+                        cases.push(Case { lot, run_state, others, turn, answer });
                     }
                 }
             }
@@ -60,11 +60,11 @@ fn what_holds_in_every_case() {
         let step = rerun(&case);
         match step {
             LookJob => assert_eq!(case.lot, None, "{case:?}"),
-            LookRun => assert_eq!(case.course, None, "{case:?}"),
+            LookRun => assert_eq!(case.run_state, None, "{case:?}"),
             LookOthers => assert_eq!(case.others, None, "{case:?}"),
             RerunFailed | RerunJob => {
                 assert_eq!((case.lot, case.answer), (Some(Lot::Interrupted), None), "{case:?}");
-                assert!(matches!(case.course, Some(Course::Over | Course::Cancelled)), "{case:?}");
+                assert!(matches!(case.run_state, Some(RunState::Over | RunState::Cancelled)), "{case:?}");
                 assert!(case.turn, "{case:?}");
                 // Nothing is run again after a user's own failure, nor what somebody cancelled.
                 assert!(!matches!(
@@ -82,15 +82,15 @@ fn what_holds_in_every_case() {
 #[test]
 fn every_case_ends() {
     for mut case in cases() {
-        let goal = (case.lot, case.course, case.others, case.answer);
-        (case.lot, case.course, case.others, case.answer) = (None, None, None, None);
+        let goal = (case.lot, case.run_state, case.others, case.answer);
+        (case.lot, case.run_state, case.others, case.answer) = (None, None, None, None);
         let steps = (0..6).map(|_| {
             let step = rerun(&case);
             match step {
                 LookJob => case.lot = goal.0.or(Some(Lot::Unsaid)),
-                LookRun => case.course = goal.1.or(Some(Course::Unsaid)),
+                LookRun => case.run_state = goal.1.or(Some(RunState::Unsaid)),
                 LookOthers => case.others = goal.2.or(Some(Others::Unsaid)),
-                RerunFailed | RerunJob => case.answer = goal.3.or(Some(Answer::Granted)),
+                RerunFailed | RerunJob => case.answer = goal.3.or(Some(RerunAnswer::Granted)),
                 Later | End(_) => {}
             }
             step
@@ -198,7 +198,7 @@ fn lots() {
 }
 
 #[test]
-fn courses() {
+fn run_states() {
     let run = Run {
         attempt: 1,
         over: true,
@@ -207,19 +207,19 @@ fn courses() {
         updated_at: Some(NOON),
         asked_by: None,
     };
-    let at = |run: &Run, is_own| course(Some(run), 1, is_own, TAKEN, LATER);
-    assert_eq!(course(None, 1, false, TAKEN, LATER), Course::Unsaid);
-    assert_eq!(course(None, 1, false, TAKEN, SOON), Course::AtWork);
-    assert_eq!(at(&run, false), Course::Over);
-    assert_eq!(at(&run, true), Course::Again);
-    assert_eq!(at(&Run { cancelled: true, ..run.clone() }, false), Course::Cancelled);
-    assert_eq!(at(&Run { attempt: 2, over: false, ..run.clone() }, false), Course::Newer);
-    assert_eq!(at(&Run { over: false, ..run.clone() }, true), Course::AtWork);
-    assert_eq!(course(Some(&run), 2, false, TAKEN, LATER), Course::AtWork, "older than the attempt");
+    let at = |run: &Run, is_own| run_state(Some(run), 1, is_own, TAKEN, LATER);
+    assert_eq!(run_state(None, 1, false, TAKEN, LATER), RunState::Unsaid);
+    assert_eq!(run_state(None, 1, false, TAKEN, SOON), RunState::AtWork);
+    assert_eq!(at(&run, false), RunState::Over);
+    assert_eq!(at(&run, true), RunState::Again);
+    assert_eq!(at(&Run { cancelled: true, ..run.clone() }, false), RunState::Cancelled);
+    assert_eq!(at(&Run { attempt: 2, over: false, ..run.clone() }, false), RunState::Newer);
+    assert_eq!(at(&Run { over: false, ..run.clone() }, true), RunState::AtWork);
+    assert_eq!(run_state(Some(&run), 2, false, TAKEN, LATER), RunState::AtWork, "older than the attempt");
     let old = Run { created_at: Some(NOON - Duration::days(31)), ..run.clone() };
-    assert_eq!(at(&old, false), Course::TooOld);
+    assert_eq!(at(&old, false), RunState::TooOld);
     let often = Run { attempt: 50, ..run.clone() };
-    assert_eq!(course(Some(&often), 50, false, TAKEN, LATER), Course::TooOften);
+    assert_eq!(run_state(Some(&often), 50, false, TAKEN, LATER), RunState::TooOften);
 }
 
 #[test]

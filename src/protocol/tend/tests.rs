@@ -6,15 +6,15 @@ use expect_test::expect;
 
 use super::*;
 use crate::protocol::{
-    life::{Reg, Task, life},
+    life::{Reg, TaskState, life},
     table::{Row, hold_against_docs},
 };
 
 fn cases() -> Vec<Case> {
-    use Owed::*;
+    use RunnerOwed::*;
     let mut cases = Vec::new();
     for reg in [Reg::Gone, Reg::Offline, Reg::Online, Reg::Busy, Reg::Hidden, Reg::Unused] {
-        for task in [Task::Unseen, Task::Live, Task::Ended] {
+        for task in [TaskState::Unseen, TaskState::Live, TaskState::Ended] {
             for heard in [Stopped, Unneeded, Swept { past: false }, Swept { past: true }] {
                 for owner in [Job, Pool { surplus: false }, Pool { surplus: true }] {
                     let all = [AtWork, ToNobody, ToThePool, Unclear, MayStillCome, Served, Announced, ToAJob];
@@ -41,14 +41,17 @@ fn what_holds_in_every_case() {
         let swept_as_live = matches!(case.life, Life::Starting | Life::Waiting | Life::Spent)
             && matches!(case.heard, Swept { .. });
         if swept_as_live && destroys {
-            assert!(!matches!(case.owed, None | Some(Owed::AtWork)), "{case:?}: {step:?} without evidence");
+            assert!(
+                !matches!(case.owed, None | Some(RunnerOwed::AtWork)),
+                "{case:?}: {step:?} without evidence"
+            );
         }
         if case.life == Life::Waiting && matches!(case.heard, Swept { .. }) && destroys {
-            assert_ne!(case.owed, Some(Owed::Unclear), "{case:?}: {step:?} in doubt");
+            assert_ne!(case.owed, Some(RunnerOwed::Unclear), "{case:?}: {step:?} in doubt");
         }
         if matches!(step, Replace | Announce | AnnounceAndStop | AnnounceAndTag | ReportAndAnnounce) {
             assert_eq!(case.owner, Job, "{case:?}: the pool owes nothing");
-            let is_owed = !matches!(case.owed, None | Some(Owed::ToNobody));
+            let is_owed = !matches!(case.owed, None | Some(RunnerOwed::ToNobody));
             assert!(is_owed, "{case:?}: announced for nobody");
         }
         if step == LookOwed {
@@ -67,7 +70,7 @@ fn what_holds_in_every_case() {
             && swept_or_stopped
             && step != LookTags
             && case.owner == Job
-            && case.owed == Some(Owed::ToAJob)
+            && case.owed == Some(RunnerOwed::ToAJob)
         {
             assert!(
                 matches!(step, Replace | Announce | AnnounceAndStop),

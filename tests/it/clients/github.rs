@@ -465,7 +465,7 @@ async fn nothing_that_is_printed_is_secret() {
         let error = client.mint(None).await.expect_err("a refusal");
         printed += &format!("{error} {error:?} {:?}\n", client.github);
     }
-    let request = http::Request {
+    let request = http::ApiRequest {
         method: "GET",
         url: server.url.clone(),
         headers: vec![("authorization", "Bearer ghp_secret")],

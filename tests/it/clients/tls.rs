@@ -2,7 +2,7 @@
 
 use std::{io::Read, net::TcpListener, sync::Arc, thread};
 
-use gha_fargate_runners::adapters::http::{Http, NoReply, Request};
+use gha_fargate_runners::adapters::http::{ApiRequest, Http, NoReply};
 use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring, pki_types::PrivateKeyDer};
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn a_certificate_that_nobody_vouches_for_is_refused() {
             StreamOwned::new(connection, stream).read(&mut [0; 1024]).unwrap_or(0)
         })
     });
-    let request = Request {
+    let request = ApiRequest {
         method: "GET",
         url: format!("https://localhost:{port}/"),
         headers: vec![("authorization", "Bearer secret")],

@@ -2,7 +2,7 @@
 //! them; and GitHub's sending of the App's events.
 
 use axum::body::Bytes;
-use gha_fargate_runners::adapters::http::{Http, Request};
+use gha_fargate_runners::adapters::http::{ApiRequest, Http};
 use ring::hmac;
 use serde_json::{Value, json};
 
@@ -183,7 +183,7 @@ async fn post(shared: &Shared, delivery: &Delivery<String>) -> u16 {
         ("x-hub-signature-256", signature.as_str()),
     ];
     let url = through.unwrap_or(url.clone());
-    let request = Request { method: "POST", url, headers, body: Some(body), repeatable: false };
+    let request = ApiRequest { method: "POST", url, headers, body: Some(body), repeatable: false };
     Http::new().send(&request).await.map_or(0, |reply| reply.status)
 }
 

@@ -4,7 +4,7 @@
 use std::{future::Future, pin::Pin, time::Duration};
 
 use gha_fargate_runners::{
-    flows::container::{End, ExitReason, Wanted, Watch, ended, stopped},
+    flows::container::{Exit, ExitReason, JobWatch, Wanted, ended, stopped},
     ports::Target,
 };
 
@@ -23,7 +23,7 @@ pub struct Container {
     /// Its mint, as long as that is under way.
     pub minting: Option<u64>,
     /// Its runner, and when that was started.
-    runner: Option<(Watch, Ms)>,
+    runner: Option<(JobWatch, Ms)>,
     /// Its runner executes a job.
     pub works: bool,
     /// Why it was asked to end, by the container itself.
@@ -48,7 +48,7 @@ impl Container {
 }
 
 /// The mint of that task's container: the registration, or why there is none.
-pub fn mint(world: &Shared, task: u64) -> Pin<Box<dyn Future<Output = Result<u64, End>>>> {
+pub fn mint(world: &Shared, task: u64) -> Pin<Box<dyn Future<Output = Result<u64, Exit>>>> {
     let port = Port::new(world, 0, None);
     let (environment, chance) = {
         let world = world.borrow();
@@ -82,7 +82,7 @@ impl World {
     }
 
     /// The container's mint is over.
-    pub fn minted_itself(&mut self, task: u64, minted: Result<u64, End>) {
+    pub fn minted_itself(&mut self, task: u64, minted: Result<u64, Exit>) {
         let Some(container) = self.containers.get_mut(&task) else { return };
         container.minting = None;
         let job = self.books.task(task).map_or(0, |task| task.job);
@@ -93,7 +93,7 @@ impl World {
                 return self.after(SECOND, Ev::End(task, Ending::Quit(end.reason.code().into())));
             }
         };
-        container.runner = Some((Watch::new(Duration::from_millis(IDLE_TIMEOUT)), self.now));
+        container.runner = Some((JobWatch::new(Duration::from_millis(IDLE_TIMEOUT)), self.now));
         if let Some(it) = self.books.registration_mut(registration) {
             it.task = Some(task);
         }

@@ -14,7 +14,7 @@ use gha_fargate_runners::{
     config::{DispatchConfig, ReconcileConfig},
     flows::{
         author::{Author, Board},
-        container::End,
+        container::Exit,
         dispatch::Dispatcher,
         document::Document,
         memory::Memory,
@@ -80,7 +80,7 @@ struct Flows {
 }
 
 enum Answer {
-    Container(Result<u64, End>),
+    Container(Result<u64, Exit>),
     Batch { failed: Vec<String>, metrics: Metrics },
     Webhook(u16),
 }
