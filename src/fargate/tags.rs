@@ -140,9 +140,19 @@ impl<'a> TaskTags<'a> {
         set(self.text(LABELS).unwrap_or_default()) == set(&value(&labels.join(" ")))
     }
 
+    /// [`REPOSITORY`] as it is: `owner` alone for a pool runner of an organisation.
+    pub fn place_name(self) -> Option<&'a str> {
+        self.text(REPOSITORY)
+    }
+
+    /// [`REPOSITORY`], where it is more than the owner.
+    pub fn full_name(self) -> Option<&'a str> {
+        self.place_name().filter(|name| name.contains('/'))
+    }
+
     /// [`REPOSITORY`], as owner and name; the name is missing for a pool runner of an organisation.
     pub fn repository(self) -> Option<(&'a str, Option<&'a str>)> {
-        let text = self.text(REPOSITORY)?;
+        let text = self.place_name()?;
         Some(match text.split_once('/') {
             Some((owner, name)) => (owner, Some(name)),
             None => (text, None),
@@ -185,9 +195,14 @@ impl<'a> TaskTags<'a> {
         self.number(RAN_JOB).map(JobId)
     }
 
+    /// [`RAN_REPOSITORY`].
+    pub fn ran_full_name(self) -> Option<&'a str> {
+        self.text(RAN_REPOSITORY).filter(|name| name.contains('/'))
+    }
+
     /// [`RAN_REPOSITORY`], as owner and name.
     pub fn ran_repository(self) -> Option<(&'a str, &'a str)> {
-        self.text(RAN_REPOSITORY)?.split_once('/')
+        self.ran_full_name()?.split_once('/')
     }
 
     /// [`RAN_REPOSITORY_ID`].

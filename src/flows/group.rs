@@ -156,11 +156,7 @@ impl Users<'_> {
             true => self.policy.repositories.iter().collect(),
             false => self.members.iter().flat_map(Member::repositories).collect(),
         };
-        let full = globs.iter().filter_map(|glob| {
-            let (owner, repository) = glob.names()?;
-            Some(format!("{owner}/{}", repository?))
-        });
-        full.filter(|name| self.have(name)).collect()
+        globs.iter().filter_map(|glob| glob.full_name()).filter(|name| self.have(name)).collect()
     }
 
     /// Where it is said which repositories.

@@ -182,10 +182,6 @@ impl Plan {
             Purpose::Job(job, attempt) => (job.to_string(), Some(attempt.to_string())),
             Purpose::Pool { .. } => ("pool".to_owned(), None),
         };
-        let repository = match &self.target.repository {
-            Some(repository) => format!("{}/{repository}", self.target.owner),
-            None => self.target.owner.clone(),
-        };
         [
             (tags::JOB_ID, Some(job)),
             (tags::ATTEMPT, attempt.clone()),
@@ -193,7 +189,7 @@ impl Plan {
             (tags::RUNNER_ID, runner.map(|id| id.to_string())),
             (tags::RUNNER_NAME, Some(self.runner_name())),
             (tags::LABELS, Some(self.labels.join(" "))),
-            (tags::REPOSITORY, Some(repository)),
+            (tags::REPOSITORY, Some(self.target.name())),
             (tags::REPOSITORY_ID, self.target.repository_id.map(|id| id.to_string())),
             (tags::RUN_ID, self.run_id.map(|id| id.to_string())),
             (tags::RUN_ATTEMPT, self.run_attempt.map(|attempt| attempt.to_string())),

@@ -67,8 +67,7 @@ pub(crate) fn limits(plan: &Plan, per_repository: u32) -> Vec<Limit> {
 }
 
 fn repository(target: &Target) -> Option<String> {
-    let text = format!("{}/{}", target.owner, target.repository.as_ref()?);
-    Some(tags::value(&text).to_lowercase())
+    target.full_name().map(|name| tags::value(&name).to_lowercase())
 }
 
 fn owner(repository: Option<&str>) -> Option<String> {
@@ -251,10 +250,8 @@ fn count(
     let known: BTreeSet<&TaskArn> = listed.iter().map(|task| &task.arn).collect();
     let of_task = |task: &Task| {
         let tags = TaskTags(&task.tags);
-        let started_for = tags.repository().and_then(|(owner, name)| Some((owner, name?)));
-        let repository =
-            started_for.or_else(|| tags.ran_repository()).map(|(owner, name)| format!("{owner}/{name}"));
-        all_of(tags.class().map(str::to_lowercase), repository.map(|name| name.to_lowercase()))
+        let repository = tags.full_name().or(tags.ran_full_name());
+        all_of(tags.class().map(str::to_lowercase), repository.map(str::to_lowercase))
     };
     let unlisted = started.iter().filter(|(arn, (at, _))| !known.contains(arn) && now - *at < UNTIL_LISTED);
     let unlisted =

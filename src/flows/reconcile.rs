@@ -317,7 +317,7 @@ where
         {
             return Ok(in_order);
         }
-        let repository = tags.ran_repository().map(|(owner, name)| format!("{owner}/{name}"));
+        let repository = tags.ran_full_name();
         if let (Some(job), Some(place)) = (job, place) {
             self.tell_interrupted(job, place, cause.stop).await?;
         }
@@ -376,20 +376,15 @@ fn used(task: &Task) -> Option<Used> {
     Some(Used {
         task: task.arn.clone(),
         usage,
-        repository: payer(tags).or_else(|| Some(told?.0.to_owned())),
+        repository: payer(tags).or(told.map(|it| it.0)).map(str::to_owned),
         class: tags.class().or_else(|| told?.1).map(str::to_owned),
         job: tags.ran_job(),
     })
 }
 
 /// Where the job is from that the task ran, or else the one that it was started for.
-pub(crate) fn payer(tags: TaskTags<'_>) -> Option<String> {
-    let started_for = || {
-        let (owner, name) = tags.repository()?;
-        Some(name.map_or_else(|| owner.to_owned(), |name| format!("{owner}/{name}")))
-    };
-    let ran_in = tags.ran_repository().map(|(owner, name)| format!("{owner}/{name}"));
-    ran_in.or_else(started_for)
+pub(crate) fn payer(tags: TaskTags<'_>) -> Option<&str> {
+    tags.ran_full_name().or(tags.place_name())
 }
 
 /// What becomes of the message that a job ended without ever running, if GitHub does not say so.

@@ -115,7 +115,7 @@ where
 
     /// Writes down who uses the runner: on its task, which lives for as long as it does, and in the log. Whether it lived still.
     async fn tag_used(&self, job: &Job, purpose: &Purpose, task: &Task) -> Result<bool, CallError> {
-        let (repository, name) = (job.repository(), self.policy.names.of(purpose));
+        let (repository, name) = (job.target.name(), self.policy.names.of(purpose));
         let mut ran = vec![
             (tags::RAN_JOB.to_owned(), job.id.to_string()),
             (tags::RAN_REPOSITORY.to_owned(), tags::value(&repository)),

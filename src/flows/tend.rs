@@ -389,8 +389,8 @@ where
             Some(job) => (tags::RAN_JOB.to_owned(), job.to_string()),
             None => (tags::RAN_UNTOLD.to_owned(), "true".to_owned()),
         }];
-        if let (Some(_), Some((owner, Some(repository)))) = (job, of_task.repository()) {
-            ran.push((tags::RAN_REPOSITORY.to_owned(), format!("{owner}/{repository}")));
+        if let (Some(_), Some(repository)) = (job, of_task.full_name()) {
+            ran.push((tags::RAN_REPOSITORY.to_owned(), repository.to_owned()));
             let id = of_task.repository_id().map(|id| (tags::RAN_REPOSITORY_ID.to_owned(), id.to_string()));
             ran.extend(id);
         }
@@ -424,7 +424,7 @@ where
         match &runner.task {
             Some(task) if task.live => {
                 let tags = TaskTags(&task.tags);
-                let reason = stop_reason(why, payer(tags).as_deref(), tags.class());
+                let reason = stop_reason(why, payer(tags), tags.class());
                 self.ecs.stop(&task.arn, &reason).await
             }
             _ => Ok(()),

@@ -288,7 +288,7 @@ impl RunnerClass {
 
     /// Whether a repository may use it. Of one whose name is not known, see [`RunnerClass::depends_on_repository`].
     pub fn admits(&self, target: &Target) -> bool {
-        let Some(name) = full_name(target) else { return true };
+        let Some(name) = lower_name(target) else { return true };
         self.repositories.is_empty() || self.repositories.iter().any(|glob| glob.has(&name))
     }
 
@@ -306,7 +306,7 @@ impl RunnerClass {
     /// Whether the job overtakes: it is of a repository that may, and does not say that it stands back.
     pub fn is_urgent<S: AsRef<str>>(&self, target: &Target, labels: &[S]) -> bool {
         let stands_back = || labels.iter().flat_map(|label| parts(label.as_ref())).any(|part| part == NORMAL);
-        full_name(target).is_some_and(|name| self.high_priority.iter().any(|glob| glob.has(&name)))
+        lower_name(target).is_some_and(|name| self.high_priority.iter().any(|glob| glob.has(&name)))
             && !stands_back()
     }
 
@@ -324,6 +324,6 @@ impl RunnerClass {
     }
 }
 
-fn full_name(target: &Target) -> Option<String> {
-    Some(format!("{}/{}", target.owner, target.repository.as_ref()?).to_lowercase())
+fn lower_name(target: &Target) -> Option<String> {
+    target.full_name().map(|name| name.to_lowercase())
 }

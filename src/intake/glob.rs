@@ -25,6 +25,11 @@ impl RepositoryGlob {
         pattern == "*" || pattern.strip_suffix("/*").is_some_and(|glob| WildMatch::new(glob).matches(owner))
     }
 
+    /// The pattern, if it is a repository's very name.
+    pub fn full_name(&self) -> Option<String> {
+        matches!(self.names(), Some((_, Some(_)))).then(|| self.0.pattern())
+    }
+
     /// The owner, if the pattern names one, and the repository, if it names that as well.
     pub fn names(&self) -> Option<(String, Option<String>)> {
         let pattern = self.0.pattern();

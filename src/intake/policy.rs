@@ -157,7 +157,7 @@ impl Policy {
             return Some(Skip::new(SkipReason::Owner, format!("the owner is not {organization}")));
         }
         // Without a repository: see `depends_on_repository`.
-        let full_name = format!("{}/{}", target.owner, target.repository.as_ref()?).to_lowercase();
+        let full_name = target.full_name()?.to_lowercase();
         let allowed = self.repositories.iter().any(|glob| glob.has(&full_name));
         (!allowed)
             .then(|| Skip::new(SkipReason::Repository, "the repository is not among ALLOWED_REPOSITORIES"))

@@ -260,7 +260,7 @@ pub(crate) fn log(message_id: &str, handled: &Handled, waited: Option<time::Dura
                 job = job.map(|job| job.id).or(used.and_then(|used| used.job)).map(|job| job.0),
                 attempt = job.map(|job| job.attempt.0),
                 run = job.and_then(|job| job.run_id).map(|run| run.0),
-                repository = job.map(|job| job.repository()).or_else(|| used?.repository.clone()),
+                repository = job.map(|job| job.target.name()).or_else(|| used?.repository.clone()),
                 sender = job.and_then(|job| job.sender.as_deref()),
                 labels = job.map(|job| job.labels.join(" ")),
                 outcome,

@@ -45,6 +45,18 @@ pub struct Target {
     pub installation: Option<InstallationId>,
 }
 
+impl Target {
+    /// `owner/repository`, where the repository is known.
+    pub fn full_name(&self) -> Option<String> {
+        self.repository.as_ref().map(|repository| format!("{}/{repository}", self.owner))
+    }
+
+    /// The same, or `owner` alone.
+    pub fn name(&self) -> String {
+        self.full_name().unwrap_or_else(|| self.owner.clone())
+    }
+}
+
 /// A fresh registration, as `generate-jitconfig` answers it.
 #[derive(Debug, Clone)]
 pub struct JitConfig {

@@ -73,9 +73,7 @@ pub(super) struct CheckPlace<'a> {
 
 impl CheckPlace<'_> {
     fn key(&self) -> CheckKey {
-        let repository = self.target.repository.as_deref().unwrap_or_default();
-        let full_name = format!("{}/{repository}", self.target.owner).to_lowercase();
-        (full_name, self.sha.to_owned(), self.name.clone())
+        (self.target.name().to_lowercase(), self.sha.to_owned(), self.name.clone())
     }
 }
 

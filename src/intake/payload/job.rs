@@ -39,16 +39,6 @@ pub struct Job {
     pub page: Option<String>,
 }
 
-impl Job {
-    /// `owner/repository`, or `owner` alone when the repository is not known.
-    pub fn repository(&self) -> String {
-        match &self.target.repository {
-            Some(repository) => format!("{}/{repository}", self.target.owner),
-            None => self.target.owner.clone(),
-        }
-    }
-}
-
 /// `action` of a `workflow_job` event.
 // From text: as an enum, serde would also look into an object, and name its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

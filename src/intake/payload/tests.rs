@@ -34,7 +34,7 @@ fn bare_and_enveloped_payloads_read_alike() {
     assert_eq!(workflow_job(&envelope).arrived_at, rfc3339("2026-11-24T08:00:01Z"));
     envelope["time"] = json!("noon");
     assert!(read(&envelope.to_string()).is_err());
-    assert_eq!(bare.job.repository(), "acme/app");
+    assert_eq!(bare.job.target.name(), "acme/app");
     assert_eq!(bare.job.target.installation, Some(InstallationId(7)));
     assert_eq!(bare.job.target.repository_id, Some(RepositoryId(5)));
     assert!(!bare.public);
