@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// ECS may not list a task of so many seconds ago yet: what this process has started counts all the same.
-const UNTIL_LISTED: Duration = Duration::seconds(timing::LAG.as_secs().cast_signed());
+const UNTIL_LISTED: Duration = timing::signed(timing::LAG);
 /// A share that was used up a moment ago is not counted again: thousands of jobs that wait for it ask nobody.
 const USED_UP_FOR: Duration = Duration::seconds(10);
 /// Until the next try where others may have the rest: what they have started is listed by then.

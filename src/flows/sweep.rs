@@ -31,8 +31,6 @@ use crate::{
     },
 };
 
-/// One sweep of an hour is in its first so many minutes.
-const MINUTES_BETWEEN_SWEEPS: u8 = 5;
 /// As many runners as a sweep surely gets through, whatever GitHub's limits leave it.
 const RUNNERS_A_SWEEP: usize = 40;
 
@@ -84,14 +82,15 @@ where
     ) -> Result<(), CallError> {
         // Registrations first: see `books::compare`.
         let (registered, unlisted) = self.registered(github, deadline, tally).await?;
-        if scheduled.minute() < MINUTES_BETWEEN_SWEEPS {
+        let is_first_of_hour = u64::from(scheduled.minute()) * 60 < timing::SWEEP_EVERY.as_secs();
+        if is_first_of_hour {
             tally.releases_behind = self.releases_behind(github, &registered).await;
         }
         // Which pools there are. Without an answer, those that were.
         if let Err(error) = self.document.classes(self.clock.now()).await {
             tally.note(Err(error));
         }
-        if scheduled.minute() < MINUTES_BETWEEN_SWEEPS {
+        if is_first_of_hour {
             tally.group_too_wide = self.some_group_is_too_wide(github).await;
         }
         let tasks = self.ecs.live_tasks().await?;
@@ -102,7 +101,7 @@ where
             books::compare(&registered, &tasks, &self.policy.names, self.clock.now(), self.idle_timeout);
         tally.oldest_waiting = books.oldest_waiting.unwrap_or_default();
         // Where one sweep ends for lack of time, the next does not begin with the same ones.
-        let nth = usize::try_from(scheduled.unix_timestamp() / 300).unwrap_or_default();
+        let nth = usize::try_from(timing::nth(timing::SWEEP_EVERY, scheduled)).unwrap_or_default();
         let first = nth.wrapping_mul(RUNNERS_A_SWEEP) % books.runners.len().max(1);
         books.runners.rotate_left(first);
         // What costs most money and fewest calls comes first: GitHub's rate limit may end the rest.

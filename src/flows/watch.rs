@@ -98,8 +98,7 @@ impl Watch {
             return Err(wait(&outbreak));
         }
         seen.tried = Some(looks.now);
-        let minute = u64::try_from(looks.now.unix_timestamp() / 60).unwrap_or_default();
-        Ok(Start::Probe { minute, outbreak })
+        Ok(Start::Probe { minute: timing::nth(timing::PROBE, looks.now), outbreak })
     }
 }
 

@@ -15,11 +15,11 @@ use crate::{
     },
 };
 
-const SETTLED: Duration = Duration::seconds(timing::SETTLED.as_secs().cast_signed());
+const SETTLED: Duration = timing::signed(timing::SETTLED);
 /// [`timing::BOOT`].
-pub const BOOT: Duration = Duration::seconds(timing::BOOT.as_secs().cast_signed());
+pub const BOOT: Duration = timing::signed(timing::BOOT);
 
-const OLDEST_JOB: Duration = Duration::seconds(timing::OLDEST_JOB.as_secs().cast_signed());
+const OLDEST_JOB: Duration = timing::signed(timing::OLDEST_JOB);
 
 /// A registration, and where it lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +150,7 @@ pub fn compare(
 /// How long a task may take from RunTask until its runner is connected.
 fn boot(task: &Task) -> Duration {
     match task.on_instance {
-        true => Duration::seconds(timing::BOOT_ON_INSTANCE.as_secs().cast_signed()),
+        true => timing::signed(timing::BOOT_ON_INSTANCE),
         false => BOOT,
     }
 }

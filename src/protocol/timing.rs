@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -146,6 +148,16 @@ pub const REDELIVER_DOUBLINGS: u32 = 5;
 pub const LOOK_BACK: Duration = minutes(40);
 /// Every fifteenth time they are looked for so far back, for what was missed while nothing got through.
 pub const LONG_LOOK_BACK: Duration = minutes(180);
+
+/// As the crate `time` has it, where a duration may be negative.
+pub const fn signed(duration: Duration) -> time::Duration {
+    time::Duration::seconds(duration.as_secs().cast_signed())
+}
+
+/// How often that time has passed since 1970.
+pub fn nth(every: Duration, now: OffsetDateTime) -> u64 {
+    u64::try_from(now.unix_timestamp() / signed(every).whole_seconds()).unwrap_or_default()
+}
 
 /// `larger` is more than `smaller`.
 const fn more(larger: Duration, smaller: Duration) -> bool {

@@ -153,7 +153,7 @@ where
 fn waited(state: &JobState, began: OffsetDateTime) -> Option<Duration> {
     match began - state.since? {
         waited if waited.is_negative() => {
-            Some((began - state.created_at?).min(Duration::seconds(timing::VERY_OLD.as_secs().cast_signed())))
+            Some((began - state.created_at?).min(timing::signed(timing::VERY_OLD)))
         }
         waited => Some(waited),
     }
