@@ -16,7 +16,7 @@ mod time;
 pub use self::{
     author::{Check, Checks, Conclusion, Page, Rerun, Run, RunJob, Runs, State, Written},
     document::{DocumentSource, Fetched},
-    ecs::{FindTasks, RunTask, StartTasks, Started, Task, TaskArn, TendTasks},
+    ecs::{FindTasks, RunTask, StartTasks, Started, Task, TaskArn, Tasks, TendTasks},
     github::{
         Deleted, Deliveries, Delivery, DeliveryPage, Github, Group, JitConfig, JobState, JobStatus, Minted,
         Registration, RunnerGroup, Scope, Target,

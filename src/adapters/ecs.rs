@@ -27,7 +27,7 @@ use crate::{
         usage::Usage,
     },
     ids::{RunnerNames, is_ours},
-    ports::{FindTasks, RunTask, StartTasks, Started, Task, TaskArn, TendTasks},
+    ports::{FindTasks, RunTask, StartTasks, Started, Task, TaskArn, Tasks, TendTasks},
 };
 
 /// DescribeTasks: "a list of up to 100 task IDs or full ARN entries".
@@ -180,11 +180,11 @@ fn read_stop(task: &aws_sdk_ecs::types::Task) -> Stop {
         reason: task.stopped_reason.clone(),
         ..Stop::default()
     };
-    stop.with_containers(&containers, the_runner_s(task))
+    stop.with_containers(&containers, runner_container(task))
 }
 
 /// The name of the runner's container: RunTask gives overrides to no other.
-fn the_runner_s(task: &aws_sdk_ecs::types::Task) -> Option<&str> {
+fn runner_container(task: &aws_sdk_ecs::types::Task) -> Option<&str> {
     task.overrides()?.container_overrides().first()?.name()
 }
 
@@ -205,8 +205,11 @@ impl FindTasks for Ecs {
         self.describe_all(&arns).await
     }
 
-    async fn some_tasks(&self, ended: bool) -> Result<Vec<Task>, CallError> {
-        let status = if ended { DesiredStatus::Stopped } else { DesiredStatus::Running };
+    async fn some_tasks(&self, which: Tasks) -> Result<Vec<Task>, CallError> {
+        let status = match which {
+            Tasks::Live => DesiredStatus::Running,
+            Tasks::Ended => DesiredStatus::Stopped,
+        };
         let arns = self.list_some(status).await?;
         self.describe_all(&arns).await
     }
@@ -267,8 +270,8 @@ impl FindTasks for EcsStarter {
         self.tasks.ended_tasks(started_by).await
     }
 
-    async fn some_tasks(&self, ended: bool) -> Result<Vec<Task>, CallError> {
-        self.tasks.some_tasks(ended).await
+    async fn some_tasks(&self, which: Tasks) -> Result<Vec<Task>, CallError> {
+        self.tasks.some_tasks(which).await
     }
 
     async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {
@@ -363,8 +366,8 @@ impl EcsStarter {
 }
 
 /// Only tasks on Fargate can have a public address of their own.
-fn network(request: &TaskRequest, stack_s: &Network) -> Result<NetworkConfiguration, CallError> {
-    let network = request.network.as_ref().unwrap_or(stack_s);
+fn network(request: &TaskRequest, stack: &Network) -> Result<NetworkConfiguration, CallError> {
+    let network = request.network.as_ref().unwrap_or(stack);
     let public_ip = match network.public_ip && request.capacity.is_fargate() {
         true => AssignPublicIp::Enabled,
         false => AssignPublicIp::Disabled,
@@ -386,7 +389,7 @@ fn read_answer(answer: RunTaskOutput) -> Result<RunTask, CallError> {
     {
         let number = |text: Option<&str>| text.and_then(|text| text.parse().ok());
         let size = number(task.cpu()).zip(number(task.memory()));
-        let name = the_runner_s(task);
+        let name = runner_container(task);
         let mut its = task.containers().iter().filter(|it| name.is_none() || it.name() == name);
         let image = its.find_map(|container| container.image.as_ref());
         return Ok(RunTask::Started(Started {

@@ -53,10 +53,10 @@ pub enum Lost {
 
 impl Stop {
     /// With what its containers tell. Beside the runner's there may be others, in any order: the task definition's, and
-    /// AWS's own. Where nobody says which is `the_runner_s`, several say nothing of an exit code.
-    pub fn with_containers(self, containers: &[Container], the_runner_s: Option<&str>) -> Self {
-        let own = match (the_runner_s, containers) {
-            (Some(_), _) => containers.iter().find(|it| it.name.as_deref() == the_runner_s),
+    /// AWS's own. Where nobody says which is `runner`, several say nothing of an exit code.
+    pub fn with_containers(self, containers: &[Container], runner: Option<&str>) -> Self {
+        let own = match (runner, containers) {
+            (Some(_), _) => containers.iter().find(|it| it.name.as_deref() == runner),
             (None, [only]) => Some(only),
             (None, _) => None,
         };
@@ -132,7 +132,7 @@ impl Stop {
 
     /// Whether the job may have had a part in it: its containers started, and it is plainly neither the installation's
     /// fault nor GitHub's nor Spot's.
-    pub fn may_be_the_job_s(&self) -> bool {
+    pub fn job_may_be_at_fault(&self) -> bool {
         self.started
             && self.fix().is_none()
             && self.exit() != Some(ExitReason::Unavailable)
@@ -208,12 +208,12 @@ mod tests {
     #[test]
     fn whose_fault_it_may_be() {
         let stop = Stop { started: true, exit_code: Some(1), ..Stop::default() };
-        assert!(stop.may_be_the_job_s());
+        assert!(stop.job_may_be_at_fault());
         let spot = Some("SpotInterruption".to_owned());
-        assert!(!Stop { code: spot, ..stop.clone() }.may_be_the_job_s());
+        assert!(!Stop { code: spot, ..stop.clone() }.job_may_be_at_fault());
         // A container of AWS's own, which nothing waits for.
         let unpulled = Some("CannotPullContainerError".to_owned());
-        assert!(Stop { container_reason: unpulled.clone(), ..stop.clone() }.may_be_the_job_s());
-        assert!(!Stop { container_reason: unpulled, exit_code: None, ..stop }.may_be_the_job_s());
+        assert!(Stop { container_reason: unpulled.clone(), ..stop.clone() }.job_may_be_at_fault());
+        assert!(!Stop { container_reason: unpulled, exit_code: None, ..stop }.job_may_be_at_fault());
     }
 }

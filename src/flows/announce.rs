@@ -46,7 +46,7 @@ where
             let done = Done::new(Metric::Replaced, format!("job {job} waits: {fix}"));
             return Ok(done.and(Metric::NeedsOperator, 1));
         }
-        let is_failure = cause.stop.is_none_or(Stop::may_be_the_job_s);
+        let is_failure = cause.stop.is_none_or(Stop::job_may_be_at_fault);
         match cause.failures_of(job, &self.policy.names) {
             Some(failures) if is_failure && failures + 1 >= self.max_attempts => {
                 fix?;

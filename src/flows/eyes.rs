@@ -195,7 +195,7 @@ pub(crate) fn past(tasks: &[Task], names: &RunnerNames, job: JobId) -> BTreeMap<
                 (true, Some(ran)) if ran != job => Ended::RanAnother,
                 (true, _) => Ended::RanAJob,
             };
-            let is_failure = how == Ended::Idle && task.stop.as_ref().is_some_and(Stop::may_be_the_job_s);
+            let is_failure = how == Ended::Idle && task.stop.as_ref().is_some_and(Stop::job_may_be_at_fault);
             let failures = tags.failures() + u32::from(is_failure);
             ended.entry(attempt).or_insert(Past { how, failures });
         }

@@ -11,7 +11,7 @@ use crate::{
     flows::plan::{FIRST_PROBE, Plan},
     ids::{Purpose, RunnerNames},
     lambda::outcome::{Deferral, Reason, Wait},
-    ports::{FindTasks, Github, Task, TaskArn},
+    ports::{FindTasks, Github, Task, TaskArn, Tasks},
     protocol::{
         books::target,
         debt::link,
@@ -109,11 +109,11 @@ impl<G: Github, E: FindTasks> Looks<'_, G, E> {
         definition: &str,
         asked: &mut BTreeMap<TaskArn, Clue>,
     ) -> Result<Option<Outbreak>, CallError> {
-        let mut tasks: Vec<Task> = self.ecs.some_tasks(true).await?;
+        let mut tasks: Vec<Task> = self.ecs.some_tasks(Tasks::Ended).await?;
         if outbreak(&tasks, definition, self.names, asked).is_none() {
             return Ok(None);
         }
-        let live = self.ecs.some_tasks(false).await?;
+        let live = self.ecs.some_tasks(Tasks::Live).await?;
         asked.retain(|arn, _| tasks.iter().chain(&live).any(|task| task.arn == *arn));
         for probe in live.iter().filter(|task| self.is_unheard_of(task)) {
             if self.is_at_work(probe).await {

@@ -136,7 +136,7 @@ impl Classes {
             return Err(not);
         }
         let all: BTreeSet<String> = labels.iter().flat_map(|label| parts(label.as_ref())).collect();
-        if !all.iter().any(|label| self.common.contains(label) || self.is_some_class_s(label)) {
+        if !all.iter().any(|label| self.common.contains(label) || self.is_class_label(label)) {
             return Err(NoRunner::NotOffered("none of the labels is offered".into()));
         }
         let own: BTreeSet<String> = all.into_iter().filter(|label| self.is_own(label)).collect();
@@ -153,7 +153,7 @@ impl Classes {
         Offered::new(self.common.iter().chain(own).chain(&beside))
     }
 
-    fn is_some_class_s(&self, label: &str) -> bool {
+    fn is_class_label(&self, label: &str) -> bool {
         self.classes.iter().any(|class| class.labels.contains(label))
     }
 
@@ -256,19 +256,19 @@ impl RunnerClass {
     }
 
     /// What its tasks are made of, over the stack's own.
-    pub fn fleet(&self, stack_s: &Fleet) -> Fleet {
+    pub fn fleet(&self, stack: &Fleet) -> Fleet {
         let says_none = self.task_definition.is_none() && self.task_definition_arm64.is_none();
         let (x64, arm64) = match says_none {
-            true => (Some(&stack_s.task_definition), stack_s.task_definition_arm64.as_ref()),
+            true => (Some(&stack.task_definition), stack.task_definition_arm64.as_ref()),
             false => (self.task_definition.as_ref(), self.task_definition_arm64.as_ref()),
         };
         Fleet {
             // Nobody asks for the one that is not there: see `architecture`.
             task_definition: x64.or(arm64).cloned().unwrap_or_default(),
             task_definition_arm64: arm64.cloned(),
-            container: stack_s.container.clone(),
+            container: stack.container.clone(),
             capacities: if self.capacity.is_empty() {
-                stack_s.capacities.clone()
+                stack.capacities.clone()
             } else {
                 self.capacity.clone()
             },
@@ -276,14 +276,14 @@ impl RunnerClass {
     }
 
     /// Its network, where it differs from the stack's own.
-    pub fn network(&self, stack_s: &Network) -> Option<Network> {
-        let or = |own: &[String], stack_s: &[String]| if own.is_empty() { stack_s } else { own }.to_vec();
+    pub fn network(&self, stack: &Network) -> Option<Network> {
+        let or = |own: &[String], stack: &[String]| if own.is_empty() { stack } else { own }.to_vec();
         let network = Network {
-            subnets: or(&self.subnets, &stack_s.subnets),
-            security_groups: or(&self.security_groups, &stack_s.security_groups),
-            public_ip: self.public_ip.unwrap_or(stack_s.public_ip),
+            subnets: or(&self.subnets, &stack.subnets),
+            security_groups: or(&self.security_groups, &stack.security_groups),
+            public_ip: self.public_ip.unwrap_or(stack.public_ip),
         };
-        (network != *stack_s).then_some(network)
+        (network != *stack).then_some(network)
     }
 
     /// Whether a repository may use it. Of one whose name is not known, see [`RunnerClass::depends_on_repository`].

@@ -71,6 +71,15 @@ pub struct Task {
     pub usage: Option<Box<Usage>>,
 }
 
+/// Which tasks are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tasks {
+    /// Those that are not stopped, and not asked to stop.
+    Live,
+    /// Those that have stopped, as long as ECS shows them.
+    Ended,
+}
+
 /// What both need of ECS: to find tasks again.
 pub trait FindTasks {
     /// Every live task of this fleet: ListTasks, all pages, then DescribeTasks with TAGS.
@@ -83,8 +92,8 @@ pub trait FindTasks {
     /// hour).
     fn ended_tasks(&self, started_by: Option<&str>) -> impl Future<Output = Result<Vec<Task>, CallError>>;
 
-    /// Up to a hundred of this fleet's tasks, live or ended ones, whichever ECS lists first.
-    fn some_tasks(&self, ended: bool) -> impl Future<Output = Result<Vec<Task>, CallError>>;
+    /// Up to a hundred of this fleet's tasks, whichever ECS lists first.
+    fn some_tasks(&self, which: Tasks) -> impl Future<Output = Result<Vec<Task>, CallError>>;
 
     /// DescribeTasks with TAGS of one task; `None` once ECS has forgotten it (about an hour after it stopped).
     fn describe(&self, arn: &TaskArn) -> impl Future<Output = Result<Option<Task>, CallError>>;

@@ -152,7 +152,7 @@ fn known(reply: &Reply, message: &str) -> Option<&'static str> {
 }
 
 /// A refusal that somebody can mend, and that is not about what was asked for.
-pub(super) fn is_the_operator_s(reply: &Reply) -> bool {
+pub(super) fn needs_operator(reply: &Reply) -> bool {
     known(reply, &words::message(reply).to_lowercase()).is_some()
 }
 

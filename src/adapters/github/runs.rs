@@ -107,7 +107,7 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         let call = Call::new("POST", format!("{}{rest}", repository_path(target)?), Need::ActionsWrite);
         let expected = |reply: &Reply| match reply.status {
             201 | 404 | 409 | 410 | 422 => true,
-            403 => !answer::is_the_operator_s(reply),
+            403 => !answer::needs_operator(reply),
             _ => false,
         };
         let reply = self.ask(target, &call, None, expected).await?;

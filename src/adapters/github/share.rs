@@ -61,7 +61,7 @@ impl Sharing {
         for app in order.into_iter().map(|app| call.apps[app]) {
             let failure = match ask(app).await {
                 Ok(answer) => return Ok(answer),
-                Err(failure) if call.apps.len() == 1 || !failure.is_the_app_s() => return Err(failure.error),
+                Err(failure) if call.apps.len() == 1 || !failure.is_own() => return Err(failure.error),
                 Err(failure) => failure,
             };
             self.refused.note(&failure, app, call.owner, clock.now());
@@ -94,7 +94,7 @@ pub enum At {
 
 impl Failure {
     /// Whether it is this App's own, so that another may do better.
-    fn is_the_app_s(&self) -> bool {
+    fn is_own(&self) -> bool {
         match self.error.class {
             Class::RateLimited { .. } => true,
             Class::NeedsOperator => matches!(self.at, At::Pass | At::Answer(401 | 403 | 404)),

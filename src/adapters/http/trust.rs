@@ -56,7 +56,7 @@ impl ServerCertVerifier for OwnToo {
             self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
             // webpki looks at the time before it looks at this; at the name it has not looked yet.
-            Err(error) if is_an_authority_s(&error) && self.own.contains(end_entity) => {
+            Err(error) if is_of_an_authority(&error) && self.own.contains(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -87,7 +87,7 @@ impl ServerCertVerifier for OwnToo {
     }
 }
 
-fn is_an_authority_s(error: &Error) -> bool {
+fn is_of_an_authority(error: &Error) -> bool {
     let Error::InvalidCertificate(CertificateError::Other(OtherError(other))) = error else { return false };
     other.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
 }

@@ -246,7 +246,7 @@ async fn what_keeps_a_connection_from_being_made_is_said() {
         (format!("https://{free}"), "the connection was refused", false),
         ("http://[::1".to_owned(), "no such address: check GITHUB_API_URL", true),
     ];
-    for (url, words, is_the_operator_s) in table {
+    for (url, words, needs_operator) in table {
         let client = Client::with(url.clone(), "ghp_x", Scope::Org, Http::new());
         let error = client.mint(None).await.expect_err("nobody is there");
         assert!(error.message.contains(words), "{url}: {error}");
@@ -255,9 +255,9 @@ async fn what_keeps_a_connection_from_being_made_is_said() {
         assert_eq!(error.class, first, "nothing was sent: {error}");
         client.clock.advance(3);
         let error = client.mint(None).await.expect_err("nobody is there, still");
-        let later = if is_the_operator_s { Class::NeedsOperator } else { Class::Transient };
+        let later = if needs_operator { Class::NeedsOperator } else { Class::Transient };
         assert_eq!(error.class, later, "{error}");
-        assert_eq!(error.message.contains("GITHUB_API_URL"), is_the_operator_s, "{error}");
+        assert_eq!(error.message.contains("GITHUB_API_URL"), needs_operator, "{error}");
     }
 }
 

@@ -350,8 +350,8 @@ async fn what_a_mint_alone_is_told() {
                 assert!(matches!(client.mint(None).await, Ok(Minted::Created(_))));
             }
             let error = client.mint(None).await.expect_err("a refusal");
-            let is_the_job_s = (mints_well && later.is_some()) || body.to_lowercase().contains("label");
-            let (class, words) = match (is_the_job_s, later, means) {
+            let job_is_at_fault = (mints_well && later.is_some()) || body.to_lowercase().contains("label");
+            let (class, words) = match (job_is_at_fault, later, means) {
                 (true, Some(words), _) => (Class::Invalid, words),
                 (_, _, Limited(seconds)) => {
                     (Class::RateLimited { after: Duration::from_secs(seconds) }, "rate limit")

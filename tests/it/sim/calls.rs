@@ -214,8 +214,8 @@ impl World {
     /// What GitHub refuses an App.
     fn charge(&mut self, request: &Request, app: usize) -> Result<(), CallError> {
         let settings = &self.settings;
-        let is_the_app_s = request.is_the_app_s();
-        if app > 0 && app + 1 == settings.apps && !is_the_app_s && self.is_out(settings.rates.suspended, 18) {
+        let by_the_app = request.by_the_app();
+        if app > 0 && app + 1 == settings.apps && !by_the_app && self.is_out(settings.rates.suspended, 18) {
             return Err(CallError::new(Class::NeedsOperator, "the installation is suspended"));
         }
         // GET: one point; POST, PATCH, PUT, DELETE: five.
@@ -225,7 +225,7 @@ impl World {
             _ => None,
         };
         let time = self.time();
-        let limits = if is_the_app_s { &mut self.limits_of_apps } else { &mut self.limits };
+        let limits = if by_the_app { &mut self.limits_of_apps } else { &mut self.limits };
         limits.charge(&app_id(app), points, registers_in, time).map_err(|limited| {
             let after = match limited {
                 Limited::Primary { reset } => (reset - time).unsigned_abs(),

@@ -10,7 +10,7 @@ use gha_fargate_runners::{
     intake::payload::{self, Message},
     ports::{
         Bus, Deleted, Deliveries, DeliveryPage, FindTasks, Github, Group, JobState, Minted, Queue,
-        Registration, RunTask, RunnerGroup, Source, StartTasks, Target, Task, TaskArn, TendTasks,
+        Registration, RunTask, RunnerGroup, Source, StartTasks, Target, Task, TaskArn, Tasks, TendTasks,
     },
 };
 
@@ -299,8 +299,8 @@ impl FindTasks for FaultyPort {
         Ok(tasks.into_iter().filter(|_| !hides).map(|task| self.tags_shown(task)).collect())
     }
 
-    async fn some_tasks(&self, ended: bool) -> Result<Vec<Task>, CallError> {
-        let tasks = self.port.some_tasks(ended).await?;
+    async fn some_tasks(&self, which: Tasks) -> Result<Vec<Task>, CallError> {
+        let tasks = self.port.some_tasks(which).await?;
         Ok(tasks.into_iter().filter(|_| !self.is(Planted::OutbreakUnseen)).collect())
     }
 

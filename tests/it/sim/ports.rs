@@ -20,7 +20,7 @@ use gha_fargate_runners::{
     ports::{
         self, Bus, Clock, Deleted, Deliveries, DeliveryPage, DocumentSource, Fetched, FindTasks, Github,
         Group, JobState, Minted, Queue, Registration, Rerun, Run, RunJob, RunTask, RunnerGroup, Runs,
-        SecretSource, Source, StartTasks, Target, Task, TaskArn, TendTasks, Timer,
+        SecretSource, Source, StartTasks, Target, Task, TaskArn, Tasks, TendTasks, Timer,
     },
 };
 use secrecy::SecretString;
@@ -157,7 +157,7 @@ impl Port {
 
     /// A call of GitHub as that App.
     async fn ask_as(&self, app: usize, request: Request) -> Result<Reply, CallError> {
-        let whose = (app, request.is_the_app_s());
+        let whose = (app, request.by_the_app());
         let until = self.known.limited.borrow().get(&whose).copied();
         if let Some(left) = until.map(|until| until - self.now()).filter(|left| left.is_positive()) {
             let after = left.unsigned_abs();
@@ -280,8 +280,8 @@ impl FindTasks for Port {
         self.tasks(Request::EndedTasks(started_by.map(str::to_owned))).await
     }
 
-    async fn some_tasks(&self, ended: bool) -> Result<Vec<Task>, CallError> {
-        self.tasks(Request::SomeTasks { ended }).await
+    async fn some_tasks(&self, which: Tasks) -> Result<Vec<Task>, CallError> {
+        self.tasks(Request::SomeTasks { ended: which == Tasks::Ended }).await
     }
 
     async fn describe(&self, arn: &TaskArn) -> Result<Option<Task>, CallError> {

@@ -140,7 +140,7 @@ pub const WRITE: [Odds; 8] = [
 ];
 impl Request {
     /// Whether the App makes it as itself, with a JWT, and not as its installation.
-    pub fn is_the_app_s(&self) -> bool {
+    pub fn by_the_app(&self) -> bool {
         matches!(self, Request::ListDeliveries { .. } | Request::Redeliver(_))
     }
 

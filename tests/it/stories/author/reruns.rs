@@ -338,7 +338,7 @@ async fn without_an_author_nothing_is_different() {
 
 impl Story {
     /// Two jobs of one run: the second is on the first one's runner, and nobody has told. That one's task.
-    async fn run_on_another_s(&self) -> (u64, u64) {
+    async fn run_on_a_taken_runner(&self) -> (u64, u64) {
         let now = self.world.now();
         let jobs = self.world.github().queue_run((OWNER, REPOSITORY), &["a", "b"], &LABELS, PERSON, now);
         let batch = self.world.deliver(&[self.world.queued(jobs[0])]);
@@ -359,7 +359,7 @@ impl Story {
 #[tokio::test]
 async fn a_job_on_another_s_runner_is_told_of_when_it_ends() {
     let story = Story::begin().await;
-    let (job, task) = story.run_on_another_s().await;
+    let (job, task) = story.run_on_a_taken_runner().await;
     story.world.kill_task(task, "SpotInterruption", "Your Spot Task was interrupted.", Some(143));
     story.end(job, "failure");
     story.tell_stopped(task).await;
@@ -375,7 +375,7 @@ async fn a_job_on_another_s_runner_is_told_of_when_it_ends() {
 async fn a_job_whose_end_is_heard_of_as_its_task_stops_is_told_of() {
     for has_begun in [true, false] {
         let story = Story::begin().await;
-        let (job, task) = story.run_on_another_s().await;
+        let (job, task) = story.run_on_a_taken_runner().await;
         let why = "Your Spot Task was interrupted.";
         if has_begun {
             let now = story.world.now();
@@ -412,7 +412,7 @@ async fn a_job_whose_end_is_heard_of_as_its_task_stops_is_told_of() {
 #[tokio::test]
 async fn a_task_that_is_in_no_list_for_a_moment_is_looked_for_again() {
     let story = Story::begin().await;
-    let (job, task) = story.run_on_another_s().await;
+    let (job, task) = story.run_on_a_taken_runner().await;
     story.world.advance(Duration::minutes(2));
     let why = "Your Spot Task was interrupted.";
     let now = story.world.now();
@@ -433,7 +433,7 @@ async fn a_task_that_is_in_no_list_for_a_moment_is_looked_for_again() {
 #[tokio::test]
 async fn a_sweep_that_knows_less_takes_nothing_back() {
     let story = Story::begin().await;
-    let (job, task) = story.run_on_another_s().await;
+    let (job, task) = story.run_on_a_taken_runner().await;
     story.world.advance(Duration::minutes(3));
     let told = story.world.payload(job, "in_progress").to_string();
     let told = story.world.deliver_to(LIFECYCLE_QUEUE, &[told]);
