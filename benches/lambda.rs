@@ -261,7 +261,7 @@ impl Bench {
     /// From the start of the process to the end of the first event, where valgrind is installed.
     fn count_instructions(&mut self) {
         if Command::new("valgrind").arg("--version").output().is_err() {
-            return;
+            return eprintln!("SKIPPED: instructions are not counted, valgrind is not installed");
         }
         // Not the webhook: under valgrind it is too slow for its own time-outs, which answer within GitHub's ten
         // seconds.

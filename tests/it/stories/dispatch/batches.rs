@@ -13,7 +13,7 @@ use gha_fargate_runners::{
 };
 use serde_json::{Value, json, value::RawValue};
 
-use super::{CONTAINER_MINTED, LABELS, dispatch, dispatch_again, live_tasks};
+use super::{BOTH_MODES, LABELS, dispatch, dispatch_again, live_tasks};
 use crate::{
     fleet::Fleet,
     http::{DEAD_LETTERS, JOB_QUEUE, OWNER, Op, REPOSITORY, World},
@@ -255,9 +255,9 @@ async fn jobs_over_the_limit_wait_and_are_not_dropped() {
 
 #[tokio::test]
 async fn every_shape_of_event_starts_its_job() {
-    for mode in [("RUST_LOG", "info"), CONTAINER_MINTED] {
+    for mode in BOTH_MODES {
         let world = World::start();
-        let fleet = Fleet::with(&world, &[mode]).await;
+        let fleet = Fleet::with(&world, mode).await;
         let payload = || world.payload(world.queue_job(&LABELS), "queued");
         let (bare, envelope) = (payload(), world.envelope(&payload()));
         let mixed = world.deliver(&[payload().to_string(), world.envelope(&payload()).to_string()]);

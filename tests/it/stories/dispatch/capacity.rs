@@ -3,7 +3,7 @@
 use gha_fargate_runners::lambda::metric::Metric;
 use serde_json::json;
 
-use super::{CONTAINER_MINTED, LABELS, dispatch, dispatch_again, live_tasks, registrations};
+use super::{BOTH_MODES, CONTAINER_MINTED, LABELS, dispatch, dispatch_again, live_tasks, registrations};
 use crate::{
     fleet::Fleet,
     http::{Op, World},
@@ -19,9 +19,9 @@ fn providers(world: &World) -> Vec<String> {
 #[tokio::test]
 async fn spot_is_dry_so_the_job_starts_on_demand() {
     for dry in [Supply::Dry, Supply::DryByException] {
-        for mode in [("RUST_LOG", "info"), CONTAINER_MINTED] {
+        for mode in BOTH_MODES {
             let world = World::start();
-            let fleet = Fleet::with(&world, &[SPOT_FIRST, mode]).await;
+            let fleet = Fleet::with(&world, &[&[SPOT_FIRST], mode].concat()).await;
             world.ecs().supply.insert("FARGATE_SPOT".to_owned(), dry);
             let job = world.queue_job(&LABELS);
             assert_eq!(dispatch(&world, &fleet, &[world.queued(job)]).await, 0);

@@ -2,7 +2,7 @@
 
 use time::Duration;
 
-use super::{CONTAINER_MINTED, LABELS, dispatch, dispatch_again, live_tasks, registrations};
+use super::{BOTH_MODES, LABELS, dispatch, dispatch_again, live_tasks, registrations};
 use crate::{
     fleet::Fleet,
     http::{Op, World},
@@ -10,9 +10,9 @@ use crate::{
 
 #[tokio::test]
 async fn the_same_batch_twice_starts_each_job_once() {
-    for mode in [("RUST_LOG", "info"), CONTAINER_MINTED] {
+    for mode in BOTH_MODES {
         let world = World::start();
-        let fleet = Fleet::with(&world, &[mode]).await;
+        let fleet = Fleet::with(&world, mode).await;
         let bodies: Vec<String> = (0..10).map(|_| world.queued(world.queue_job(&LABELS))).collect();
         assert_eq!(dispatch(&world, &fleet, &bodies).await, 0);
         assert_eq!(dispatch(&world, &fleet, &bodies).await, 0);
@@ -65,9 +65,9 @@ async fn two_deliveries_at_once_start_one_runner() {
 
 #[tokio::test]
 async fn an_answer_that_is_lost_after_the_task_started_starts_no_second_one() {
-    for mode in [("RUST_LOG", "info"), CONTAINER_MINTED] {
+    for mode in BOTH_MODES {
         let world = World::start();
-        let fleet = Fleet::with(&world, &[mode]).await;
+        let fleet = Fleet::with(&world, mode).await;
         world.fail(Op::RunTask).once().after().drop_connection();
         let job = world.queue_job(&LABELS);
         assert_eq!(dispatch(&world, &fleet, &[world.queued(job)]).await, 1);

@@ -15,6 +15,8 @@ use serde_json::Value;
 const LABELS: [&str; 2] = ["self-hosted", "fargate"];
 /// Unset: the containers mint their configurations themselves.
 const CONTAINER_MINTED: (&str, &str) = ("GITHUB_SECRET_ARN", "");
+/// Settings by which dispatch mints them, and by which the containers do.
+const BOTH_MODES: [&[(&str, &str)]; 2] = [&[], &[CONTAINER_MINTED]];
 
 /// The bodies as one batch, dispatched and acknowledged: how many come again.
 async fn dispatch(world: &World, fleet: &Fleet, bodies: &[String]) -> usize {
