@@ -60,6 +60,12 @@ pub(crate) fn replacement(
     Replacement { labels, run_id: tags.run_id().map(RunId), run_attempt: tags.run_attempt(), ..next }
 }
 
+/// Before that attempt, which follows one that another job took. That is no failure of the runner's, so it does not count
+/// against MAX_ATTEMPTS. But each costs one: who takes them again and again gets four an hour in the end.
+pub(crate) fn delay_after_taken(attempt: Attempt) -> Duration {
+    if attempt.0 <= 2 { Duration::ZERO } else { replacement_delay(attempt) }
+}
+
 /// Before that attempt, which is the second or a later one.
 pub(crate) fn replacement_delay(attempt: Attempt) -> Duration {
     timing::REPLACEMENT.saturating_mul(1 << attempt.0.saturating_sub(2).min(16)).min(timing::LONGEST_DELAY)

@@ -13,7 +13,7 @@ use crate::{
         tags::{self, TaskTags},
     },
     flows::{
-        cause::{Cause, replacement, replacement_delay},
+        cause::{Cause, delay_after_taken, replacement, replacement_delay},
         course::Course,
         hearsay::{Hearsay, is_served, next_after},
         reconcile::Reconciler,
@@ -265,8 +265,7 @@ where
             TagDebt::Unknown => own,
             TagDebt::ToTheJobOf(newest) => self.next_after(newest).unwrap_or(own),
         };
-        let delay = if next.attempt.0 <= 2 { Duration::ZERO } else { replacement_delay(next.attempt) };
-        self.queue.announce(&next.to_body(), delay).await?;
+        self.queue.announce(&next.to_body(), delay_after_taken(next.attempt)).await?;
         Ok(Done::new(Metric::Replaced, "the job brought no runner of its own, and took another's").into())
     }
 }

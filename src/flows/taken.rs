@@ -10,7 +10,7 @@ use crate::{
     error::CallError,
     fargate::tags::{self, TaskTags},
     flows::{
-        cause::{replacement, replacement_delay},
+        cause::{delay_after_taken, replacement},
         reconcile::{Reconciler, too_early},
     },
     ids::{Attempt, JobId, Purpose},
@@ -266,12 +266,6 @@ where
         {
             next.labels = runner.labels;
         }
-        // That it was taken is no failure of the runner's, so it does not count against MAX_ATTEMPTS. But each costs one:
-        // who takes them again and again gets four an hour in the end.
-        let delay = match next.attempt.0 {
-            ..=2 => std::time::Duration::ZERO,
-            _ => replacement_delay(next.attempt),
-        };
-        self.queue.announce(&next.to_body(), delay).await
+        self.queue.announce(&next.to_body(), delay_after_taken(next.attempt)).await
     }
 }
