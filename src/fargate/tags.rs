@@ -116,6 +116,11 @@ impl<'a> TaskTags<'a> {
         names.read(self.runner_name()?)
     }
 
+    /// The job that it was started for, by its runner's name.
+    pub fn owner(self, names: &RunnerNames) -> Option<JobId> {
+        self.purpose(names)?.job()
+    }
+
     /// Whether another fleet in the same cluster started it. Without tags it may be anybody's.
     pub fn is_foreign(self, names: &RunnerNames) -> bool {
         self.runner_name().is_some_and(|name| names.read(name).is_none())

@@ -35,7 +35,7 @@ impl<'a> Cause<'a> {
     pub(crate) fn failures_of(&self, job: JobId, names: &RunnerNames) -> Option<u32> {
         let Some(task) = self.task else { return Some(0) };
         let tags = TaskTags(&task.tags);
-        let is_another = tags.purpose(names).and_then(|it| it.job()).is_some_and(|owner| owner != job);
+        let is_another = tags.owner(names).is_some_and(|owner| owner != job);
         (!is_another).then(|| tags.failures())
     }
 

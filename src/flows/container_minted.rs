@@ -151,7 +151,7 @@ where
     /// Whether that is another job's runner, which ended so long ago that whoever was to follow it has.
     fn is_long_over(&self, task: &Task, own: &Replacement) -> bool {
         let stopped_at = task.stop.as_ref().and_then(|stop| stop.stopped_at);
-        TaskTags(&task.tags).purpose(&self.policy.names).and_then(|it| it.job()) != Some(own.job_id)
+        TaskTags(&task.tags).owner(&self.policy.names) != Some(own.job_id)
             && stopped_at.is_some_and(|stopped_at| self.clock.now() - stopped_at > timing::LONG_OVER)
     }
 

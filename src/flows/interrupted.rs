@@ -13,7 +13,7 @@ use crate::{
         cause::Cause,
         reconcile::{Reconciler, too_early},
     },
-    ids::{JobId, Purpose},
+    ids::JobId,
     intake::{
         notice::Interrupted,
         payload::{Action, WorkflowJob},
@@ -98,8 +98,7 @@ where
     ) -> Result<(), CallError> {
         let Some(task) = &runner.task else { return Ok(()) };
         let tags = TaskTags(&task.tags);
-        let own =
-            runner.purpose.as_ref().and_then(Purpose::job).filter(|_| case.owed == Some(RunnerOwed::AtWork));
+        let own = runner.owner().filter(|_| case.owed == Some(RunnerOwed::AtWork));
         let ran = tags.ran_job().zip(ran_target(tags)).or(own.map(|job| (job, target(tags))));
         match ran {
             Some((job, place)) => self.tell_interrupted(job, place, cause.stop).await,

@@ -322,7 +322,7 @@ where
             self.tell_interrupted(job, place, cause.stop).await?;
         }
         // The run in the tags is that of the job that the runner was started for.
-        let is_own = tags.purpose(&self.policy.names).and_then(|purpose| purpose.job()) == job;
+        let is_own = tags.owner(&self.policy.names) == job;
         let (job, run) = (job.map(|job| job.0), tags.run_id().filter(|_| is_own));
         tracing::error!(job, run, repository, why = cause.why, "a job is lost with its task");
         Ok(Done::new(cause.lost(), format!("the runner was running a job: {}", cause.why)))

@@ -13,7 +13,7 @@ use crate::{
         course::Course,
         reconcile::{Reconciler, payer},
     },
-    ids::{Attempt, Purpose, started_by},
+    ids::{Attempt, JobId, Purpose, started_by},
     intake::payload::Replacement,
     lambda::{metric::Metric, outcome::Done},
     ports::{Deleted, Deliveries, FindTasks, Github, Queue, StartTasks, Task, TendTasks, Timer},
@@ -206,7 +206,6 @@ where
         next: Option<Replacement>,
         course: &Course,
     ) -> Result<(RunnerOwed, Option<Replacement>), CallError> {
-        let own = runner.purpose.as_ref().and_then(Purpose::job);
         let waits = runner.life == Life::Waiting;
         let Some(next) = next else {
             // Left over from a job that another runner took: with the pool's labels it is as good as a new one.
@@ -214,7 +213,7 @@ where
             let joins = basin.is_some_and(|basin| course.fill_one(basin.key(), basin.size, runner));
             return Ok((if joins { RunnerOwed::ToThePool } else { RunnerOwed::ToNobody }, None));
         };
-        if waits && own == Some(next.job_id) && self.may_still_come(&next, runner.task.as_ref()) {
+        if waits && runner.owner() == Some(next.job_id) && self.may_still_come(&next, runner.task.as_ref()) {
             return Ok((RunnerOwed::MayStillCome, None));
         }
         if matches!(runner.life, Life::Waiting | Life::Busy | Life::Spent)
@@ -287,7 +286,8 @@ where
                 Done::nothing("nothing is to be done about this runner")
             }
             Step::Tag => {
-                self.tag_ran(runner, case.owed == Some(RunnerOwed::AtWork)).await?;
+                let own = runner.owner().filter(|_| case.owed == Some(RunnerOwed::AtWork));
+                self.tag_ran(runner, own).await?;
                 Done::nothing("it runs a job, and no other waits for it")
             }
             Step::Join => Done::nothing("the warm pool has one more"),
@@ -337,14 +337,14 @@ where
         if step == Step::AnnounceAndTag {
             // Its own message may be on its way.
             self.queue.announce(&next.to_body(), timing::UNTIL_SHOWN).await?;
-            self.tag_ran(runner, false).await?;
+            self.tag_ran(runner, None).await?;
             let detail = format!("job {job} is left without a runner: another job took one");
             return Ok(Done::new(Metric::Replaced, detail));
         }
         // An idle runner is no runner that died, and another job's count is in that one's tasks.
         let counts = match runner.life {
             Life::Starting | Life::Dead => true,
-            Life::Unused => runner.purpose.as_ref().and_then(Purpose::job) == Some(job),
+            Life::Unused => runner.owner() == Some(job),
             _ => false,
         };
         let why = match runner.life {
@@ -380,16 +380,15 @@ where
         Ok(Done::new(cause.lost(), format!("{name} was running a job: {}", cause.why)))
     }
 
-    /// Nobody told which job the runner runs: its own, or one that is not known.
-    async fn tag_ran(&self, runner: &Runner, own: bool) -> Result<(), CallError> {
+    /// Nobody told which job the runner runs: its `own`, or one that is not known.
+    async fn tag_ran(&self, runner: &Runner, own: Option<JobId>) -> Result<(), CallError> {
         let Some(task) = &runner.task else { return Ok(()) };
         let of_task = TaskTags(&task.tags);
-        let job = runner.purpose.as_ref().and_then(Purpose::job).filter(|_| own);
-        let mut ran = vec![match job {
+        let mut ran = vec![match own {
             Some(job) => (tags::RAN_JOB.to_owned(), job.to_string()),
             None => (tags::RAN_UNTOLD.to_owned(), "true".to_owned()),
         }];
-        if let (Some(_), Some(repository)) = (job, of_task.full_name()) {
+        if let (Some(_), Some(repository)) = (own, of_task.full_name()) {
             ran.push((tags::RAN_REPOSITORY.to_owned(), repository.to_owned()));
             let id = of_task.repository_id().map(|id| (tags::RAN_REPOSITORY_ID.to_owned(), id.to_string()));
             ran.extend(id);

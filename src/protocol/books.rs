@@ -6,7 +6,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     fargate::tags::TaskTags,
-    ids::{Purpose, RunnerId, RunnerNames},
+    ids::{JobId, Purpose, RunnerId, RunnerNames},
     ports::{Registration, Target, Task},
     protocol::{
         life::{self, Life, Reg, life, reg},
@@ -62,6 +62,11 @@ impl Runner {
             place: target(tags),
             task: Some(task.clone()),
         }
+    }
+
+    /// The job that it was started for.
+    pub fn owner(&self) -> Option<JobId> {
+        self.purpose.as_ref().and_then(Purpose::job)
     }
 }
 

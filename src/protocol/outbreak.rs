@@ -118,7 +118,7 @@ fn doubt(task: &Task, names: &RunnerNames) -> Option<Doubt> {
 
 /// A runner of the pool is nobody's: each is one of its own.
 fn owner<'a>(task: &'a Task, names: &RunnerNames) -> (Option<JobId>, &'a str) {
-    match TaskTags(&task.tags).purpose(names).and_then(|purpose| purpose.job()) {
+    match TaskTags(&task.tags).owner(names) {
         Some(job) => (Some(job), ""),
         None => (None, &task.arn.0),
     }
