@@ -19,7 +19,7 @@ pub use self::{
     ecs::{FindTasks, RunTask, StartTasks, Started, Task, TaskArn, Tasks, TendTasks},
     github::{
         Deleted, Deliveries, Delivery, DeliveryPage, Github, Group, JitConfig, JobState, JobStatus, Minted,
-        Registration, RunnerGroup, Scope, Target,
+        Registration, RunnerGroup, Scope, Target, is_success,
     },
     inspect::{
         AppAnswer, Held, Hour, Inspect, NotHeld, Permissions, SeenApp, SeenHook, SeenInstallation, SentEvent,

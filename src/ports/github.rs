@@ -261,8 +261,13 @@ pub struct Delivery {
 impl Delivery {
     /// Whether the answer was a success.
     pub fn is_delivered(&self) -> bool {
-        (200..400).contains(&self.status)
+        is_success(self.status)
     }
+}
+
+/// Whether GitHub counts a delivery that was answered so as delivered.
+pub fn is_success(status: u16) -> bool {
+    (200..400).contains(&status)
 }
 
 /// One page of the delivery log, newest first, and the cursor of the next.

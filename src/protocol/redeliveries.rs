@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use time::OffsetDateTime;
 
-use crate::{ports::Delivery, protocol::timing};
+use crate::{
+    ports::{Delivery, is_success},
+    protocol::timing,
+};
 
 /// So many of the newest deliveries tell how the webhook is.
 const TELLING: usize = 10;
@@ -168,7 +171,7 @@ impl Log {
 
     /// Whether none comes through: then more of them would only fail as well.
     pub fn is_down(&self) -> bool {
-        self.newest.len() >= FEWEST && self.newest.values().all(|status| !(200..400).contains(status))
+        self.newest.len() >= FEWEST && self.newest.values().all(|status| !is_success(*status))
     }
 
     /// What the operator has to mend at GitHub before any delivery can succeed: all of the newest were answered that

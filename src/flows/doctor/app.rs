@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     flows::reconcile::Reconciler,
-    ports::{AppAnswer, Inspect, Permissions, Scope, SeenApp, SeenInstallation, Timer},
+    ports::{AppAnswer, Inspect, Permissions, Scope, SeenApp, SeenInstallation, Timer, is_success},
 };
 
 /// A JWT's `iat` is a minute in the past: more than that, and GitHub takes it for one of the future.
@@ -111,8 +111,7 @@ impl<G: Inspect, E, S, Q, C: Timer> Reconciler<G, E, S, Q, C> {
     /// What the webhook answered to GitHub's last hundred deliveries.
     pub(super) async fn sent(&self, github: &G, findings: &mut Findings) {
         let Some(sent) = findings.seen(Check::DELIVERIES, github.sent().await) else { return };
-        let is_bad = |status: u16| !(200..400).contains(&status);
-        let failed = sent.iter().filter(|sent| is_bad(sent.status)).count();
+        let failed = sent.iter().filter(|sent| !is_success(sent.status)).count();
         let Some(newest) = sent.first() else {
             return findings.warn(Check::DELIVERIES, "there was none in three days", "let a job run");
         };
@@ -124,7 +123,7 @@ impl<G: Inspect, E, S, Q, C: Timer> Reconciler<G, E, S, Q, C> {
         if failed == 0 {
             return findings.ok(Check::DELIVERIES, found);
         }
-        if !is_bad(newest.status) {
+        if is_success(newest.status) {
             return findings.warn(Check::DELIVERIES, found, "it is over by now");
         }
         let fix = match newest.status {
