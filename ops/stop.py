@@ -14,6 +14,8 @@ AT_WORK_SECONDS = 120
 LOOK_AGAIN_SECONDS = 30
 # The least that reconcile takes: a runner that is idle for a minute is retired by the next sweep.
 SHORTEST_IDLE_SECONDS = "60"
+# What reconcile is told of it (docs/settings.md).
+DRAINED = "DRAINED"
 
 
 def stop(client, stack, at_work=AT_WORK_SECONDS):
@@ -39,12 +41,12 @@ def drain(client, stack, idle=False, at_work=AT_WORK_SECONDS, look_again=LOOK_AG
     """No job gets a runner any more, and no job that has one is disturbed: returns when the last task is over.
 
     Reconcile goes on. It retires runners that stay idle, after IdleTimeoutSeconds or, with `idle`, after a minute:
-    by GitHub's answer, so that none that has just taken a job is stopped. The warm pool is not filled up any more.
+    by GitHub's answer, so that none that has just taken a job is stopped. No pool is filled up any more.
     """
     found = stacks.get(client, stack)
     of_stack = stacks.outputs(found)
     yield pause(client, of_stack["DispatchFunctionName"])
-    settings = {"WARM_POOL_SIZE": "0"} | ({"IDLE_TIMEOUT_SECONDS": SHORTEST_IDLE_SECONDS} if idle else {})
+    settings = {DRAINED: "true"} | ({"IDLE_TIMEOUT_SECONDS": SHORTEST_IDLE_SECONDS} if idle else {})
     if RECONCILE in of_stack and set_variables(client, of_stack[RECONCILE], settings):
         yield "no runner is kept ready any more" + (", and idle ones are retired after a minute" if idle else "")
     until, shown = time.monotonic() + at_work, None
@@ -65,12 +67,21 @@ def resume(client, stack):
     """What waits on the queues is gone on with. Yields what was done."""
     found = stacks.get(client, stack)
     of_stack, given = stacks.outputs(found), stacks.parameters(found)
-    settings = {"WARM_POOL_SIZE": given["WarmPoolSize"], "IDLE_TIMEOUT_SECONDS": given["IdleTimeoutSeconds"]}
+    settings = {DRAINED: "false", "IDLE_TIMEOUT_SECONDS": given["IdleTimeoutSeconds"]}
     if RECONCILE in of_stack:
         set_variables(client, of_stack[RECONCILE], settings)
     for function in there(of_stack):
         client("lambda").delete_function_concurrency(FunctionName=of_stack[function])
         yield f"{of_stack[function]} runs again"
+
+
+def told_by_drain(client, found):
+    """What `make drain` has told reconcile, which an update of the stack takes back."""
+    of_stack = stacks.outputs(found or {})
+    if RECONCILE not in of_stack:
+        return {}
+    variables = variables_of(client, of_stack[RECONCILE])
+    return {name: variables[name] for name in (DRAINED, "IDLE_TIMEOUT_SECONDS")} if variables.get(DRAINED) == "true" else {}
 
 
 def there(of_stack):

@@ -116,6 +116,8 @@ pub struct ReconcileConfig {
     pub queues: Queues,
     /// `IDLE_TIMEOUT_SECONDS`.
     pub idle_timeout: Duration,
+    /// `DRAINED`: no runner is kept ready.
+    pub drained: bool,
     /// `MAX_ATTEMPTS`.
     pub max_attempts: u32,
     /// The warm pool, if there is one.
@@ -241,6 +243,7 @@ impl ReconcileConfig {
             classes: env.classes(),
             queues: env.queues(),
             idle_timeout: Duration::seconds(env.number("IDLE_TIMEOUT_SECONDS", 600, 60).into()),
+            drained: env.flag("DRAINED"),
             max_attempts: env.number("MAX_ATTEMPTS", 5, 1),
             pool: (pool_size > 0 || classes_may_fill).then(|| PoolConfig {
                 size: pool_size,

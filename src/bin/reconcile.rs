@@ -86,6 +86,7 @@ async fn reconcile() -> Result<(), Error> {
         cluster: config.cluster,
         scope,
         idle_timeout: config.idle_timeout,
+        drained: config.drained,
         max_attempts: config.max_attempts,
         memory: Memory::default(),
         pool,

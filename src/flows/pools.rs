@@ -40,7 +40,12 @@ where
     /// The pools, as the settings and the newest good document have them.
     pub(crate) fn basins(&self) -> Vec<Basin> {
         let Some(pool) = &self.pool else { return Vec::new() };
-        basins(pool.size, &pool.labels, self.document.newest().as_deref(), self.clock.now())
+        let newest = self.document.newest();
+        let mut basins = basins(pool.size, &pool.labels, newest.as_deref(), self.clock.now());
+        if self.drained {
+            basins.iter_mut().for_each(|basin| basin.size = 0);
+        }
+        basins
     }
 
     /// The pool that runners of these labels belong to.
@@ -53,7 +58,7 @@ where
         let basin = self.basins().into_iter().find(|basin| basin.key() == *key);
         match basin {
             Some(basin) => Some(basin.size),
-            None if key.is_some() && self.document.newest().is_none() => None,
+            None if key.is_some() && !self.drained && self.document.newest().is_none() => None,
             None => Some(0),
         }
     }

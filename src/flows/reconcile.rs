@@ -68,6 +68,8 @@ pub struct Reconciler<G, E, S, Q, C> {
     pub scope: Scope,
     /// `IDLE_TIMEOUT_SECONDS`.
     pub idle_timeout: time::Duration,
+    /// `DRAINED`: every pool is to be empty, and no class lets its runners idle longer than `idle_timeout`.
+    pub drained: bool,
     /// `MAX_ATTEMPTS`: runners started for one job before it is rejected.
     pub max_attempts: u32,
     /// The warm pool, if there is one.

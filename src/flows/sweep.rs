@@ -10,7 +10,10 @@ use time::OffsetDateTime;
 
 use crate::{
     error::{CallError, Class},
-    fargate::{stop::Stop, tags::TaskTags},
+    fargate::{
+        stop::Stop,
+        tags::{self, TaskTags},
+    },
     flows::{
         cause::Cause,
         chain::Taken,
@@ -93,7 +96,10 @@ where
         if is_first_of_hour {
             tally.group_too_wide = self.some_group_is_too_wide(github).await;
         }
-        let tasks = self.ecs.live_tasks().await?;
+        let mut tasks = self.ecs.live_tasks().await?;
+        if self.drained {
+            tasks.iter_mut().for_each(|task| self.forget_longer_idling(task));
+        }
         let is_unlisted = |task: &Task| unlisted.contains(&self.key(&target(TaskTags(&task.tags))));
         let (unseen, tasks): (Vec<Task>, Vec<Task>) = tasks.into_iter().partition(is_unlisted);
         self.stop_unlisted(&unseen, tally).await;
@@ -132,6 +138,13 @@ where
         tally.pools = course.pools.take();
         self.fill(github, most, scheduled, deadline, tally).await;
         Ok(())
+    }
+
+    /// While a stack is drained, no class lets a runner idle longer than the stack does.
+    fn forget_longer_idling(&self, task: &mut Task) {
+        if TaskTags(&task.tags).idle_timeout().is_some_and(|said| said > self.idle_timeout) {
+            task.tags.remove(tags::IDLE_TIMEOUT);
+        }
     }
 
     /// How far the oldest runner is behind GitHub's newest release: GitHub gives no job to one that was not updated

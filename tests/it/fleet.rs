@@ -116,6 +116,7 @@ impl Fleet {
                 document: adapters::document(reconcile.classes, &http, &aws),
                 cluster: reconcile.cluster,
                 idle_timeout: reconcile.idle_timeout,
+                drained: reconcile.drained,
                 max_attempts: reconcile.max_attempts,
                 memory: Memory::default(),
                 pool,

@@ -225,6 +225,7 @@ impl History {
                     cluster: reconcile.cluster.clone(),
                     scope: scope.clone(),
                     idle_timeout: reconcile.idle_timeout,
+                    drained: reconcile.drained,
                     max_attempts: reconcile.max_attempts,
                     memory: Memory::default(),
                 },

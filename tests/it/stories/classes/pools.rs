@@ -163,3 +163,45 @@ async fn a_pool_goes_by_the_clock() {
     }
     world.finish();
 }
+
+/// What `make drain` sets ends with no runner at all: whatever a class keeps ready, and however long it lets its runners idle.
+#[tokio::test]
+async fn drained_no_class_keeps_runners() {
+    let rows =
+        json!([{"name": "big", "labels": ["big"], "pool": {"size": 2}, "idle_timeout_seconds": 86_400}]);
+    let world = world();
+    let classes = ("RUNNER_CLASSES", document(1, &rows));
+    let fleet = Fleet::with(&world, &[(classes.0, &classes.1), ("WARM_POOL_SIZE", "1")]).await;
+    sweep(&world, &fleet).await;
+    world.boot();
+    let job = world.queue_job(&["big"]);
+    assert_eq!(world.assign().len(), 1);
+
+    let drain = [
+        (classes.0, &*classes.1),
+        ("WARM_POOL_SIZE", "1"),
+        ("DRAINED", "true"),
+        ("IDLE_TIMEOUT_SECONDS", "60"),
+    ];
+    let drained = Fleet::with(&world, &drain).await;
+    tell(&world, &drained, &world.payload(job, "in_progress").to_string()).await;
+    world.advance(Duration::minutes(5));
+    sweep(&world, &drained).await;
+    assert_eq!(world.ecs().live_count(), 1, "the one that runs a job");
+    let now = world.now();
+    world.github().complete(job, "success", now);
+    world.advance(Duration::minutes(5));
+    sweep(&world, &drained).await;
+    assert_eq!(world.ecs().live_count(), 0);
+
+    // A function that cannot read the document empties them too.
+    sweep(&world, &fleet).await;
+    world.boot();
+    assert_eq!(world.ecs().live_count(), 3);
+    let blind = [IN_S3, ("DRAINED", "true"), ("IDLE_TIMEOUT_SECONDS", "60")];
+    let blind = Fleet::with(&world, &blind).await;
+    world.advance(Duration::minutes(5));
+    sweep(&world, &blind).await;
+    assert_eq!(world.ecs().live_count(), 0);
+    world.finish();
+}
