@@ -1,9 +1,9 @@
 """Builds and deploys template.yaml: what `make deploy` runs. Where there is a release in dist/, that is deployed, and nothing
 is built.
 
-It looks before it builds, asks what only you know, and keeps the answers in .deploy/<stack>.json, which git ignores. Any
-other parameter can be put there too, or given as PARAMETERS="Name=value ...". A stack that exists keeps the values that
-it has, so that an upgrade asks nothing.
+It looks before it builds, and asks what only you know; any other parameter is given as PARAMETERS="Name=value ...". A stack
+that exists keeps the values that it has, so that an upgrade asks nothing. What they are is kept in .deploy/<stack>.json, which
+git ignores: a stack of that name that is made anew begins with them.
 """
 
 import json
@@ -19,11 +19,14 @@ from botocore.exceptions import ClientError
 import names
 import package
 import stack as stacks
+import stop
 from stack import ROOT, Failure
 
 ASKED = ["Organization", "GitHubSecretArn", "MaxRunners", "AlarmTopicArn"]
 # What tasks run in, jobs wait on, or runners are known by: changed, what is in the old one is nobody's.
 STRANDS = ["ClusterName", "JobQueueName", "VpcId", "CreateCluster", "CreateJobQueue", "EnableReconcile", "RunnerNamePrefix"]
+# Those that jobs wait on. Runners need no queue: what is told of them on the old one, the next sweep finds.
+QUEUE = ["JobQueueName", "CreateJobQueue"]
 STRANDS_WHERE_NONE_WAS = ["SubnetIds", "SecurityGroupIds"]
 # What tells one stack's runners from another's.
 FLEET = ["RunnerNamePrefix", "Organization", "GitHubApiUrl"]
@@ -58,18 +61,17 @@ def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.
     where = identity(client)
     yield f"account {where['account']}, Region {where['region']}, as {where['who']}"
     found = stacks.find(client, stack)
-    if found and found["StackStatus"] == "REVIEW_IN_PROGRESS":
-        found = None  # a change set that nobody executed
     refuse_state(client, stack, found)
     tags = {tag["Key"]: tag["Value"] for tag in (found or {}).get("Tags", [])} if tags is None else tags
     refuse_tags(tags)
     if ask is None:
         yield from ecs_role(client, pause)
-        send(stack, None, architecture(given, found), tags)
+        update(client, found, lambda: send(stack, None, architecture(given, found), tags))
         return
-    parameters = answers(folder / f"{stack}.json", where, found, given, ask)
+    path = folder / f"{stack}.json"
+    parameters = answers(path, where, found, given, ask)
     parameters = with_arn(client, parameters)
-    parameters = what_is_there(client, found, parameters)
+    parameters = what_is_there(client, found, parameters, given)
     refuse_shared_prefix(client, stack, found, parameters)
     if found:
         refuse_stranding(client, found, parameters)
@@ -81,12 +83,26 @@ def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.
         parameters = reserve(client, parameters)
         if parameters["WebhookReservedConcurrency"]:
             yield f"the webhook may run {parameters['WebhookReservedConcurrency']} times at once (WebhookReservedConcurrency)"
-    keep(folder / f"{stack}.json", where, parameters)
     yield from ecs_role(client, pause)
-    send(stack, parameters, architecture(parameters, found), tags)
-    of_stack = stacks.outputs(stacks.get(client, stack))
+    is_drained = update(client, found, lambda: send(stack, parameters, architecture(parameters, found), tags))
+    now = stacks.get(client, stack)
+    keep(path, where, stacks.parameters(now))
+    if is_drained:
+        yield "it is still drained: `make resume` ends that"
+    of_stack = stacks.outputs(now)
     yield "deployed" + (f". The webhook is {of_stack['WebhookUrl']}, its secret {of_stack['WebhookSecretName']}"
                         if "WebhookUrl" in of_stack else f", from the bus {of_stack['EventBusName']} on")
+
+
+def update(client, found, send_):
+    """An update, also one that is rolled back, tells reconcile its settings anew: what was drained is so again. Whether it was."""
+    settings = stop.told_by_drain(client, found)
+    try:
+        send_()
+    finally:
+        if settings:
+            stop.set_variables(client, stacks.outputs(found)[stop.RECONCILE], settings)
+    return bool(settings)
 
 
 # -- Looking ---------------------------------------------------------------------------------------------
@@ -140,11 +156,13 @@ def refuse_stranding(client, found, parameters):
     changed += [name for name in STRANDS_WHERE_NONE_WAS if name in now and bool(new[name]) != bool(now[name])]
     if not changed or "ClusterName" not in of_stack:
         return
-    tasks = len(stacks.tasks(client, found))
-    waiting = stacks.messages(client, of_stack["JobQueueUrl"]) if "JobQueueName" in changed else 0
-    if tasks or waiting:
-        raise Failure(f"{', '.join(changed)} would change under {tasks} tasks and {waiting} waiting jobs: `make drain` first, "
-                      "and `make resume` afterwards")
+    of_queue = [name for name in changed if name in QUEUE]
+    waiting = stacks.messages(client, of_stack["JobQueueUrl"]) if of_queue else 0
+    need(not waiting, f"{', '.join(of_queue)}: {waiting} jobs wait on the queue, and would be nobody's: deploy this when none waits. "
+         "Drained or stopped, `make resume` serves them; those that nobody needs can be cancelled at GitHub")
+    of_tasks = [name for name in changed if name not in QUEUE]
+    tasks = len(stacks.tasks(client, found)) if of_tasks else 0
+    need(not tasks, f"{', '.join(of_tasks)} would change under {tasks} tasks: `make drain` first, and `make resume` afterwards")
 
 
 def refuse_shared_prefix(client, stack, found, parameters):
@@ -175,7 +193,7 @@ def all_of_them(found, parameters):
     return defaults | (stacks.parameters(found) if found else {}) | parameters
 
 
-def what_is_there(client, found, parameters):
+def what_is_there(client, found, parameters, given_):
     """What is to be used and not made has to be there. Adds the roles of a task definition."""
     new = all_of_them(found, parameters)
 
@@ -194,7 +212,11 @@ def what_is_there(client, found, parameters):
     if queue := given("CreateJobQueue", "JobQueueName"):
         need(is_there(lambda name: client("sqs").get_queue_url(QueueName=name), queue), f"JobQueueName: there is no queue {queue}")
     if family := given("CreateTaskDefinition", "TaskDefinitionFamily"):
-        return parameters | {"PassRoleArns": roles(client, family, new)}
+        needed = roles(client, family, new)
+        if not given_.get("PassRoleArns"):
+            # Those of classes may be among what the stack has.
+            had = [it for it in new["PassRoleArns"].split(",") if it]
+            return parameters | {"PassRoleArns": ",".join(dict.fromkeys([*had, *needed]))}
     return parameters
 
 
@@ -209,8 +231,7 @@ def roles(client, family, parameters):
     containers = [it["name"] for it in definition["containerDefinitions"]]
     need(parameters["ContainerName"] in containers, f"ContainerName: {family} has {', '.join(containers)}, and no "
          f"{parameters['ContainerName']}")
-    found = [definition[name] for name in ("taskRoleArn", "executionRoleArn") if definition.get(name)]
-    return parameters["PassRoleArns"] or ",".join(dict.fromkeys(found))
+    return [definition[name] for name in ("taskRoleArn", "executionRoleArn") if definition.get(name)]
 
 
 def need(holds, otherwise):
@@ -281,8 +302,10 @@ def answers(path, where, found, given, ask):
     for what in ("account", "region"):
         if kept[what] != where[what]:
             raise Failure(f"{path} is about {what} {kept[what]}, and you are in {where[what]}: another STACK, or delete the file")
-    now = stacks.parameters(found) if found else {}
-    definitions, parameters = defined(), {**kept["parameters"], **given}
+    definitions, now = defined(), stacks.parameters(found or {})
+    # What a stack has is newer than the file. A template before may have had other parameters.
+    before = {} if found else {name: value for name, value in kept["parameters"].items() if name in definitions}
+    parameters = before | given
     for name, value in parameters.items():
         if name not in definitions:
             raise Failure(f"template.yaml has no parameter {name}")
@@ -320,7 +343,10 @@ def with_arn(client, parameters):
         raise Failure(f"GitHubSecretArn: there is no secret {name} here ({stacks.code(error)})") from None
 
 
-def keep(path, where, parameters):
+def keep(path, where, now):
+    """What a stack has that is not the template's default, or was asked for."""
+    definitions = defined()
+    parameters = {name: value for name, value in now.items() if name in ASKED or value != str(definitions[name].get("Default", ""))}
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({key: where[key] for key in ("account", "region")} | {"parameters": parameters}, indent=2) + "\n")
 

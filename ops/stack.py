@@ -78,7 +78,8 @@ def identity(client):
 def find(client, stack):
     """The stack, or None."""
     try:
-        return client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+        found = client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+        return None if found["StackStatus"] == "REVIEW_IN_PROGRESS" else found
     except ClientError as error:
         if "does not exist" in str(error):
             return None

@@ -89,12 +89,23 @@ class Life(LocalStack):
         self.refused("region eu-west-1")
         path.unlink()
 
+        # What somebody changed elsewhere is not taken back.
+        kept = json.loads(path.read_text().replace("eu-west-1", "us-east-1"))
+        path.write_text(json.dumps(kept | {"parameters": kept["parameters"] | {"MaxRunners": "3", "Gone": "x"}}))
+        self.deploy()
+        self.assertEqual(self.variables("DispatchFunctionName")["MAX_RUNNERS"], "7")
+        self.assertEqual(json.loads(path.read_text())["parameters"], kept["parameters"])
+        with self.assertRaises(OSError), mock.patch.object(self, "send", side_effect=OSError):
+            self.deploy({"MaxRunners": "8"})
+        self.assertEqual(json.loads(path.read_text())["parameters"], kept["parameters"], "only what is deployed is kept")
     def what_would_strand_runners(self):
         cluster, task = self.start_task()
         for name in ("ClusterName", "RunnerNamePrefix"):
             self.refused(name, "1 tasks", "make drain", given={name: "another"})
         self.client("ecs").stop_task(cluster=cluster, task=task)
 
+        # No runner needs the queue.
+        deploying.refuse_stranding(self.client, stacks.find(self.client, STACK), {"JobQueueName": "another"})
     def drained(self):
         cluster, task = self.start_task()
         drain = stopping.drain(self.client, STACK, idle=True, **AT_ONCE)
@@ -103,16 +114,31 @@ class Life(LocalStack):
         self.assertEqual(self.concurrency("DispatchFunctionName"), 0)
         self.assertIsNone(self.concurrency("ReconcileFunctionName"), "it retires what is idle")
         settings = self.variables("ReconcileFunctionName")
-        self.assertEqual((settings["WARM_POOL_SIZE"], settings["IDLE_TIMEOUT_SECONDS"]), ("0", "60"))
+        self.assertEqual((settings["DRAINED"], settings["IDLE_TIMEOUT_SECONDS"]), ("true", "60"))
+        self.assertTrue(any("still drained" in line for line in self.deploy({"MaxRunners": "8"})))
+        settings = self.variables("ReconcileFunctionName")
+        self.assertEqual((settings["DRAINED"], settings["IDLE_TIMEOUT_SECONDS"], settings["MAX_RUNNERS"]), ("true", "60", "8"))
+        self.assertEqual(self.concurrency("DispatchFunctionName"), 0)
         self.client("ecs").stop_task(cluster=cluster, task=task)
         self.assertIn("drained", list(drain)[-1])
         list(stopping.resume(self.client, STACK))
         settings = self.variables("ReconcileFunctionName")
-        self.assertEqual((settings["WARM_POOL_SIZE"], settings["IDLE_TIMEOUT_SECONDS"]), ("2", "900"))
+        self.jobs_that_wait()
+        self.assertEqual((settings["DRAINED"], settings["IDLE_TIMEOUT_SECONDS"]), ("false", "900"))
         self.assertIsNone(self.concurrency("DispatchFunctionName"))
 
     def deleted(self):
         found = stacks.find(self.client, STACK)
+    def jobs_that_wait(self):
+        """A drained stack serves none, so that draining cannot be the way on."""
+        queue = stacks.outputs(stacks.find(self.client, STACK))["JobQueueUrl"]
+        self.client("sqs").send_message(QueueUrl=queue, MessageBody="a job that waits")
+        for name, value in (("JobQueueName", "another"), ("CreateJobQueue", "false")):
+            with self.assertRaisesRegex(stacks.Failure, f"{name}: 1 jobs wait .*`make resume` serves them") as refused:
+                deploying.refuse_stranding(self.client, stacks.find(self.client, STACK), {name: value})
+            self.assertNotIn("drain`", str(refused.exception))
+        self.client("sqs").purge_queue(QueueUrl=queue)
+
         queue = stacks.outputs(found)["JobQueueUrl"]
 
         def refuse(_):
@@ -151,6 +177,13 @@ class Life(LocalStack):
                 list(step(self.client, "nowhere"))
         with self.assertRaisesRegex(stacks.Failure, "none was deleted"):
             list(deleting.delete(self.client, "nowhere", lambda _: None))
+
+    def test_a_change_set_that_nobody_executed_is_no_stack(self):
+        found = {"Stacks": [{"StackName": "runners", "StackStatus": "REVIEW_IN_PROGRESS"}]}
+        client = mock.Mock(return_value=mock.Mock(**{"describe_stacks.return_value": found}))
+        self.assertIsNone(stacks.find(client, "runners"))
+        session = mock.Mock(**{"client.return_value": client.return_value})
+        self.assertIsNone(stacks.Stack("runners", session).settled(self.fail), "setup waits for nothing")
 
 
 class Prefixes(unittest.TestCase):

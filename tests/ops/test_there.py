@@ -72,8 +72,17 @@ class There(LocalStack):
         self.code_of_one_function(stacks.outputs(found)["DispatchFunctionName"])
 
     def of_any_definition(self, found):
+        self.roles_are_looked_up_anew()
         """In a cluster that others use too: classes and Docker have task definitions of their own, and so has another stack."""
         ours, others = [], []
+    def roles_are_looked_up_anew(self):
+        given, later = "arn:aws:iam::000000000000:role/of-a-class", "arn:aws:iam::000000000000:role/later"
+        self.deploy({"PassRoleArns": ",".join([*ROLES, given])})
+        self.register("runner", task_role=later)
+        self.deploy()
+        now = stacks.parameters(stacks.find(self.client, STACK))["PassRoleArns"].split(",")
+        self.assertEqual(set(now), {*ROLES, given, later})
+
         for family, name, is_ours in ((f"{FAMILY}-gpu", "fargate-4711-1", True), (f"{FAMILY}-gpu", "fargate-pool-1700000000-0", True),
                                       (f"{FAMILY}-docker", None, True), (f"{FAMILY}-gpu", None, False), (FAMILY, "second-4711-1", False),
                                       (FAMILY, "fargate-second-4711-1", False)):
@@ -120,10 +129,10 @@ class There(LocalStack):
         arn = self.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         events.put_targets(Rule=RULE, EventBusName=BUS, Targets=[{"Id": "queue", "Arn": arn}])
 
-    def register(self, container, family=FAMILY):
+    def register(self, container, family=FAMILY, task_role=ROLES[0]):
         self.client("ecs").register_task_definition(
             family=family, requiresCompatibilities=["FARGATE"], networkMode="awsvpc", cpu="1024", memory="3072",
-            taskRoleArn=ROLES[0], executionRoleArn=ROLES[1], containerDefinitions=[{"name": container, "image": "example.com/runner"}])
+            taskRoleArn=task_role, executionRoleArn=ROLES[1], containerDefinitions=[{"name": container, "image": "example.com/runner"}])
 
     def event(self):
         job = json.loads((deploying.ROOT / "events" / "queued.json").read_text())
