@@ -410,8 +410,18 @@ def command(stack, parameters, architecture_, template, tags):
 
 
 def read_parameters(text):
+    """Name=value, as a shell splits words. A document in braces is taken as it is: it needs its quotes."""
+    documents = {}
+    while begins := re.search(r"(?:^|(?<=\s))(\w+)=(?=\{)", text):
+        try:
+            _, end = json.JSONDecoder().raw_decode(text, begins.end())
+        except ValueError as error:
+            raise Failure(f"{begins[1]} is no JSON ({error}): PARAMETERS='{begins[1]}={{\"version\": 1, …}}', the quotes of a shell around "
+                          "all of it") from None
+        documents[begins[1]] = text[begins.end():end]
+        text = f"{text[:begins.start()]} {text[end:]}"
     pairs = [pair.partition("=") for pair in shlex.split(text)]
-    return {name: value for name, _, value in pairs}
+    return {name: value for name, _, value in pairs} | documents
 
 
 if __name__ == "__main__":

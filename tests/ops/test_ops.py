@@ -5,6 +5,8 @@ The binaries of `cargo test` have to be there; what they do is not looked at her
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -224,6 +226,19 @@ class Confirmation(unittest.TestCase):
         self.assertIsNone(deleting.confirm("runners", "runners")("Delete it?"))
         for given in ("yes", "other", ""):
             with self.assertRaisesRegex(stacks.Failure, "CONFIRM=runners"):
+class Given(unittest.TestCase):
+    def test_a_document_keeps_its_quotes(self):
+        document = '{"version": 1, "classes": [{"name": "big", "labels": ["big"]}]}'
+        for text in (f"MaxRunners=7 RunnerClasses={document} Organization=acme", f"MaxRunners=7 'RunnerClasses={document}' Organization=acme"):
+            self.assertEqual(deploying.read_parameters(text), {"MaxRunners": "7", "RunnerClasses": document, "Organization": "acme"})
+        self.assertEqual(deploying.read_parameters("A='b c' D="), {"A": "b c", "D": ""})
+        shown = re.search(r"`make deploy (PARAMETERS='RunnerClasses=.*?')`", (ROOT / "docs" / "classes.md").read_text())[1]
+        shown = deploying.read_parameters(shlex.split(shown)[0].partition("=")[2])
+        self.assertEqual(json.loads(shown["RunnerClasses"])["classes"][0]["name"], "big")
+        with self.assertRaisesRegex(stacks.Failure, "RunnerClasses is no JSON.*the quotes of a shell"):
+            deploying.read_parameters("RunnerClasses={version: 1}")
+
+
                 deleting.confirm("runners", given)("Delete it?")
 
 

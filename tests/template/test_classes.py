@@ -43,6 +43,9 @@ class Schema(unittest.TestCase):
     def test_the_example_of_the_page(self):
         page = (ROOT / "docs/classes.md").read_text()
         self.validator.validate(json.loads(re.search(r"```json\n(.*?)```", page, re.S)[1]))
+        inline = re.search(r"RunnerClasses=(\{.*\})'", page)[1]
+        self.validator.validate(json.loads(inline))
+        self.assertEqual(Stack(TEMPLATE, GitHubSecretArn=TOKEN, Organization="acme", RunnerClasses=inline).refusals(), [])
 
     def test_the_page_has_each_field(self):
         page = (ROOT / "docs/classes.md").read_text()
