@@ -100,7 +100,7 @@ def exists(client, kind, name):
             client("ecr").describe_repositories(repositoryNames=[name])
         return True
     except stacks.ClientError as error:
-        if any(word in stacks.code(error) for word in ("NotFound", "NonExistent", "DoesNotExist")):
+        if stacks.is_gone(error):
             return False
         raise
 

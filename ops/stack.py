@@ -154,6 +154,20 @@ def is_runner_of(given, task):
     return family in [given["TaskDefinitionFamily"] + which for which in ("", "-arm64", "-docker")]
 
 
+def with_providers(cluster, lacks):
+    """The command that adds capacity providers to a cluster, as ECS describes it. It puts all of them, and so takes away what it is
+    not told."""
+    providers = [*cluster.get("capacityProviders", []), *sorted(lacks)]
+    strategy = [",".join(f"{key}={value}" for key, value in it.items()) for it in cluster.get("defaultCapacityProviderStrategy", [])]
+    return " ".join(["aws ecs put-cluster-capacity-providers --cluster", cluster["clusterName"], "--capacity-providers", *providers,
+                     "--default-capacity-provider-strategy", *(strategy or ["'[]'"])])
+
+
+def is_gone(error):
+    """What was asked for is not there any more."""
+    return any(word in code(error) for word in ("NotFound", "NonExistent", "DoesNotExist"))
+
+
 def messages(client, queue_url):
     """How many messages a queue has, those included that are at work or wait."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"]

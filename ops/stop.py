@@ -28,7 +28,7 @@ def stop(client, stack, at_work=AT_WORK_SECONDS):
     until = time.monotonic() + at_work
     while True:
         last = time.monotonic() >= until
-        for task in stacks.tasks(client, found):
+        for task in alive(client, found):
             ecs.stop_task(cluster=cluster, task=task, reason="make stop")
             yield f"stopped {task}"
         if last:
@@ -52,11 +52,11 @@ def drain(client, stack, idle=False, at_work=AT_WORK_SECONDS, look_again=LOOK_AG
     until, shown = time.monotonic() + at_work, None
     while True:
         last = time.monotonic() >= until
-        alive = len(stacks.tasks(client, found))
-        if alive != shown:
-            yield f"{alive} tasks are left" if alive else "no task is left"
-        shown = alive
-        if last and not alive:
+        left = len(alive(client, found))
+        if left != shown:
+            yield f"{left} tasks are left" if left else "no task is left"
+        shown = left
+        if last and not left:
             break
         time.sleep(look_again)
     waiting = stacks.messages(client, of_stack["JobQueueUrl"])
@@ -88,15 +88,37 @@ def there(of_stack):
     return [function for function in FUNCTIONS if function in of_stack]
 
 
+def alive(client, found):
+    """The tasks of a stack, whose cluster may be gone: it may be half deleted."""
+    try:
+        return stacks.tasks(client, found)
+    except stacks.ClientError as error:
+        if stacks.is_gone(error):
+            return []
+        raise
+
+
 def pause(client, function):
-    client("lambda").put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)
+    try:
+        client("lambda").put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)
+    except stacks.ClientError as error:
+        if not stacks.is_gone(error):
+            raise
     return f"{function} runs no more"
+
+
+def variables_of(client, function):
+    try:
+        return client("lambda").get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    except stacks.ClientError as error:
+        if stacks.is_gone(error):
+            return {}
+        raise
 
 
 def set_variables(client, function, settings):
     """Gives a function other settings, as far as it has them with other values: whether it had."""
-    functions = client("lambda")
-    variables = functions.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    functions, variables = client("lambda"), variables_of(client, function)
     changed = {name: value for name, value in settings.items() if variables.get(name, value) != value}
     if changed:
         functions.update_function_configuration(FunctionName=function, Environment={"Variables": variables | changed})

@@ -150,6 +150,11 @@ class Life(LocalStack):
             list(deleting.delete(self.client, STACK, refuse, **AT_ONCE))
         self.assertEqual(self.status(STACK), found["StackStatus"], "asked before it is deleted")
         self.client("sqs").send_message(QueueUrl=queue, MessageBody="a job that waits")
+        # As a deletion leaves it that failed half-way.
+        of_stack = stacks.outputs(found)
+        self.client("lambda").delete_function(FunctionName=of_stack["DispatchFunctionName"])
+        self.client("lambda").delete_function(FunctionName=of_stack["ReconcileFunctionName"])
+        self.client("ecs").delete_cluster(cluster=of_stack["ClusterName"])
         done = list(deleting.delete(self.client, STACK, lambda _: None, **AT_ONCE))
         self.assertTrue(any("1 jobs wait" in line for line in done), done)
         self.assertEqual(sum(line.startswith("left: SQS") for line in done), 5, done)
