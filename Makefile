@@ -161,29 +161,29 @@ doctor: .venv/setup/ready ## What is wrong with a deployed stack, and the fix: J
 	@$(call with,setup) PYTHONPATH=ops python setup/doctor.py --stack $(STACK) $(if $(JSON),--json) $(if $(DEEP),--deep) $(if $(BUNDLE),--bundle)
 
 .PHONY: repair
-repair: .venv/demo/ready ## Put back what somebody changed of a deployed stack by hand, or deleted; it asks before
-	@$(call with,demo) python ops/repair.py $(STACK)
+repair: .venv/setup/ready ## Put back what somebody changed of a deployed stack by hand, or deleted; it asks before
+	@$(call with,setup) python ops/repair.py $(STACK)
 
 .PHONY: logs
-logs: job-is-given .venv/demo/ready ## What was done about one job, from all logs: JOB=its number, or its page at GitHub
-	@$(call with,demo) python ops/logs.py $(STACK) "$(JOB)"
+logs: job-is-given .venv/setup/ready ## What was done about one job, from all logs: JOB=its number, or its page at GitHub
+	@$(call with,setup) python ops/logs.py $(STACK) "$(JOB)"
 
 .PHONY: webhook-test
 webhook-test: .venv/demo/ready ## Send a signed ping to the webhook of a deployed stack: STACK=gha-fargate-runners
 	@$(call with,demo) python demo/webhook_test.py $(STACK)
 
 .PHONY: stop drain resume delete
-stop: .venv/demo/ready ## Stop everything of a deployed stack: no task is started, every task is stopped: STACK=gha-fargate-runners
-	@$(call with,demo) python ops/stop.py stop $(STACK)
+stop: .venv/setup/ready ## Stop everything of a deployed stack: no task is started, every task is stopped: STACK=gha-fargate-runners
+	@$(call with,setup) python ops/stop.py stop $(STACK)
 
-drain: .venv/demo/ready ## Start no runner any more, and wait until the last job is over; IDLE=1 retires idle runners at once
-	@$(call with,demo) python ops/stop.py drain $(STACK)
+drain: .venv/setup/ready ## Start no runner any more, and wait until the last job is over; IDLE=1 retires idle runners at once
+	@$(call with,setup) python ops/stop.py drain $(STACK)
 
-resume: .venv/demo/ready ## Let a stack that was stopped or drained go on with the jobs that wait
-	@$(call with,demo) python ops/stop.py resume $(STACK)
+resume: .venv/setup/ready ## Let a stack that was stopped or drained go on with the jobs that wait
+	@$(call with,setup) python ops/stop.py resume $(STACK)
 
-delete: .venv/demo/ready ## Drain and delete a stack, and say what is left; LEFTOVERS=1 deletes that too
-	@$(call with,demo) python ops/delete.py $(STACK)
+delete: .venv/setup/ready ## Drain and delete a stack, and say what is left; LEFTOVERS=1 deletes that too
+	@$(call with,setup) python ops/delete.py $(STACK)
 
 .PHONY: clean
 clean: ## Remove everything that was built or installed here
