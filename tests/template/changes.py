@@ -1,6 +1,7 @@
 """What changing a parameter does to the stack, worked out from the template before and after and from CloudFormation's
 resource schemas: which properties can only be given when a resource is made."""
 
+import functools
 import re
 
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
@@ -45,6 +46,8 @@ CHANGES = {
 }
 # Not another value, but one where there was none, or none where there was one.
 FIRST_GIVEN = "SubnetIds, SecurityGroupIds: given for the first time"
+BUDGET = MINTED | {"MonthlyBudget": "50", "AlarmTopicArn": ARN.format("sns", "page")}
+WITH_BUDGET = "AlarmTopicArn, TicketTopicArn: with MonthlyBudget"
 # Which runners live in, or jobs wait on.
 LIVED_IN = {"Cluster", "JobQueue", "LifecycleQueue", "Vpc", "SubnetA", "SubnetB", "RunnerSecurityGroup"}
 
@@ -72,6 +75,12 @@ def filled_in(value, parameters):
 
 
 def resources(given):
+    return resources_of(tuple(given.items()))
+
+
+@functools.cache
+def resources_of(given):
+    given = dict(given)
     stack = Stack(TEMPLATE, **given)
     return filled_in(transformed(given)["Resources"], stack.parameters | PSEUDO)
 
@@ -119,21 +128,40 @@ def changed(before, after):
 
 
 def of_every_parameter():
+    return {name: changed(*map(resources, given)) for name, given in every_change().items()}
+
+
+def every_change():
+    """What is changed -> the parameters before and after."""
     definitions = Stack(TEMPLATE).template["Parameters"]
-    changes = {name: changed(*map(resources, before_and_after(name, it))) for name, it in definitions.items()}
-    return changes | {FIRST_GIVEN: changed(resources(MINTED), resources(MINTED | NETWORK))}
+    changes = {name: before_and_after(name, it) for name, it in definitions.items()}
+    return changes | {FIRST_GIVEN: (MINTED, MINTED | NETWORK),
+                      WITH_BUDGET: (BUDGET, BUDGET | {"TicketTopicArn": ARN.format("sns", "ticket")})}
+
+
+def names(resource):
+    """What a resource is called by the template, where that can only be given when it is made: path -> name."""
+    schema, found = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, resource["Type"]).schema, {}
+    for path in schema.get("createOnlyProperties", []):
+        value = resource
+        for part in ["Properties", *path.split("/")[2:]]:
+            value = value.get(part, {}) if isinstance(value, dict) else {}
+        if path.endswith("Name") and value:
+            found[path] = value
+    return found
 
 
 def table(changes):
-    """Rows for the runbook; parameters that do the same share one."""
+    """Rows for the runbook: of parameters that make something anew, make or remove it. Those that do the same share one."""
     rows = {}
     for name, (anew, other, _) in changes.items():
         # A layer's name ends in a digest of its contents.
         key = tuple(re.sub(r"\b(ImageSource)\w+", r"\1", ", ".join(sorted(it))) or "-" for it in (anew, other))
-        rows.setdefault(key, []).append(name)
+        if key != ("-", "-"):
+            rows.setdefault(key, []).append(name)
     lines = ["| parameter | made anew | made or removed |", "| --- | --- | --- |"]
-    rows = sorted(rows.items(), key=lambda row: (row[0] == ("-", "-"), row[1]))
-    return lines + [f"| {', '.join(f'`{name}`' for name in names)} | {anew} | {other} |" for (anew, other), names in rows]
+    return lines + [f"| {', '.join(f'`{name}`' for name in told)} | {anew} | {other} |"
+                    for (anew, other), told in sorted(rows.items(), key=lambda row: row[1])]
 
 
 if __name__ == "__main__":

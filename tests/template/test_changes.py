@@ -4,7 +4,7 @@ import os
 import re
 import unittest
 
-from changes import FIRST_GIVEN, LIVED_IN, of_every_parameter, table
+from changes import FIRST_GIVEN, LIVED_IN, every_change, names, of_every_parameter, resources, table
 from test_policies import TEMPLATE
 
 ROOT = TEMPLATE.parent
@@ -34,6 +34,17 @@ class Changes(unittest.TestCase):
         for name, sides in self.changes.items():
             with self.subTest(parameter=name):
                 self.assertEqual(any(sides), name not in ONLY_SAID)
+
+    def test_nothing_is_made_anew_under_a_name_that_is_taken(self):
+        """CloudFormation makes the new one before it deletes the old one."""
+        for name, (anew, _, _) in self.changes.items():
+            before, after = map(resources, every_change()[name] if anew else ({}, {}))
+            for resource in anew:
+                with self.subTest(change=name, resource=resource):
+                    old, new = names(before[resource]), names(after[resource])
+                    # An event source mapping has none of its own: it names its function.
+                    same = {path for path in old if old[path] == new.get(path) and not path.endswith("/FunctionName")}
+                    self.assertEqual(same, set())
 
     def test_what_would_strand_runners_or_jobs_is_refused_while_there_are_some(self):
         strands = {name for name, (anew, other, _) in self.changes.items() if LIVED_IN & (anew | other)}
