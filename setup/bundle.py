@@ -17,6 +17,8 @@ from stack import outputs, parameters, why
 
 HOURS, LINES = 24, 500
 SECRETS = [
+    # Of a URL. First: what follows would take it apart.
+    (r'://[^/@\s"]+@', "://CREDENTIALS@"),
     (r"-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|\Z)", "KEY"),
     (r"\b(ghp|gho|ghu|ghs|ghr|github_pat|v1)[_.][A-Za-z0-9_.]{16,}", "TOKEN"),
     (r"\bey[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", "JWT"),

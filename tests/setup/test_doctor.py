@@ -19,6 +19,7 @@ from aws_command import carry_out
 from registry import Registry
 from world import BINARIES, CREDENTIALS, KEY, ORGANIZATION, STACK, GitHub, LocalAws, free_port
 
+import bundle
 import deep
 import doctor
 import finding
@@ -568,3 +569,13 @@ class Doctor(unittest.TestCase):
 
 if __name__ == "__main__":
     unittest.main()
+    def test_no_credentials_of_a_proxy_are_in_a_bundle(self):
+        redactor = bundle.Redactor("111122223333", "acme", [])
+        for password in ("hunter2", "hunter~2", "~", "h.u-n_t~e.r", "user%2Fhunter2"):
+            for text in (f'{{"HttpsProxy": "http://me:{password}@proxy.acme.test:3128"}}', f"http://{password}@10.0.0.1", f"as http://me:{password}@proxy:3128 says"):
+                with self.subTest(text=text):
+                    said = redactor.text(text)
+                    self.assertNotIn(password, said)
+                    self.assertIn("http://CREDENTIALS@", said)
+        self.assertEqual(redactor.text("https://github.com/a/b@v1 x@y"), "https://github.com/a/b@v1 x@y")
+
