@@ -206,7 +206,7 @@ def what_is_there(client, found, parameters, given_):
         need(there, f"ClusterName: there is no cluster {cluster}")
         lacks = set(new["Capacity"].split(",")) - set(there[0].get("capacityProviders", []))
         need(not lacks, f"ClusterName: {cluster} lacks the capacity providers {', '.join(sorted(lacks))}: "
-                        "aws ecs put-cluster-capacity-providers adds them")
+                        f"{stacks.with_providers(there[0], lacks)}")
     if bus := given("CreateEventBus", "EventBusName"):
         need(is_there(lambda name: client("events").describe_event_bus(Name=name), bus), f"EventBusName: there is no bus {bus}")
     if queue := given("CreateJobQueue", "JobQueueName"):

@@ -76,7 +76,7 @@ def identity(client):
 
 
 def find(client, stack):
-    """The stack, or None."""
+    """The stack, or None; where there is but a change set that nobody executed, there is none."""
     try:
         found = client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
         return None if found["StackStatus"] == "REVIEW_IN_PROGRESS" else found

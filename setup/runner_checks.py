@@ -5,7 +5,7 @@ from collections import Counter
 from botocore.exceptions import ClientError
 
 from finding import check
-from stack import FARGATE_SPOT_VCPUS, FARGATE_VCPUS, why
+from stack import FARGATE_SPOT_VCPUS, FARGATE_VCPUS, why, with_providers
 
 FEW_ADDRESSES = 16
 # CPU units -> the least and the most MiB ("Task CPU and memory").
@@ -23,8 +23,7 @@ def cluster_is_there(seen):
     wanted = set(seen.parameters.get("Capacity", "FARGATE").split(","))
     if missing := wanted - set(clusters[0].get("capacityProviders", [])):
         yield check("cluster", "fail", "the cluster has its capacity providers", f"{name} lacks {', '.join(sorted(missing))}",
-                    f"aws ecs put-cluster-capacity-providers --cluster {name} --capacity-providers FARGATE FARGATE_SPOT "
-                    "--default-capacity-provider-strategy")
+                    with_providers(clusters[0], missing))
     yield check("cluster", "ok", "the cluster is active")
 
 

@@ -89,8 +89,6 @@ class Life(LocalStack):
         path = self.folder / f"{STACK}.json"
         path.write_text(path.read_text().replace("us-east-1", "eu-west-1"))
         self.refused("region eu-west-1")
-        path.unlink()
-
         # What somebody changed elsewhere is not taken back.
         kept = json.loads(path.read_text().replace("eu-west-1", "us-east-1"))
         path.write_text(json.dumps(kept | {"parameters": kept["parameters"] | {"MaxRunners": "3", "Gone": "x"}}))
@@ -100,14 +98,16 @@ class Life(LocalStack):
         with self.assertRaises(OSError), mock.patch.object(self, "send", side_effect=OSError):
             self.deploy({"MaxRunners": "8"})
         self.assertEqual(json.loads(path.read_text())["parameters"], kept["parameters"], "only what is deployed is kept")
+        path.unlink()
+
     def what_would_strand_runners(self):
         cluster, task = self.start_task()
         for name in ("ClusterName", "RunnerNamePrefix"):
             self.refused(name, "1 tasks", "make drain", given={name: "another"})
-        self.client("ecs").stop_task(cluster=cluster, task=task)
-
         # No runner needs the queue.
         deploying.refuse_stranding(self.client, stacks.find(self.client, STACK), {"JobQueueName": "another"})
+        self.client("ecs").stop_task(cluster=cluster, task=task)
+
     def drained(self):
         cluster, task = self.start_task()
         drain = stopping.drain(self.client, STACK, idle=True, **AT_ONCE)
@@ -123,14 +123,12 @@ class Life(LocalStack):
         self.assertEqual(self.concurrency("DispatchFunctionName"), 0)
         self.client("ecs").stop_task(cluster=cluster, task=task)
         self.assertIn("drained", list(drain)[-1])
+        self.jobs_that_wait()
         list(stopping.resume(self.client, STACK))
         settings = self.variables("ReconcileFunctionName")
-        self.jobs_that_wait()
         self.assertEqual((settings["DRAINED"], settings["IDLE_TIMEOUT_SECONDS"]), ("false", "900"))
         self.assertIsNone(self.concurrency("DispatchFunctionName"))
 
-    def deleted(self):
-        found = stacks.find(self.client, STACK)
     def jobs_that_wait(self):
         """A drained stack serves none, so that draining cannot be the way on."""
         queue = stacks.outputs(stacks.find(self.client, STACK))["JobQueueUrl"]
@@ -141,6 +139,8 @@ class Life(LocalStack):
             self.assertNotIn("drain`", str(refused.exception))
         self.client("sqs").purge_queue(QueueUrl=queue)
 
+    def deleted(self):
+        found = stacks.find(self.client, STACK)
         queue = stacks.outputs(found)["JobQueueUrl"]
 
         def refuse(_):
@@ -178,19 +178,19 @@ class Life(LocalStack):
         wait_until("the rollback", lambda: self.status("failed") == "ROLLBACK_COMPLETE", 30)
         self.refused("ROLLBACK_COMPLETE", "Alarm: ", "aws cloudformation delete-stack --stack-name failed", given=GIVEN, stack="failed")
 
-    def test_no_stack(self):
-        for step in (stopping.drain, stopping.stop, stopping.resume):
-            with self.assertRaisesRegex(stacks.Failure, "no stack nowhere"):
-                list(step(self.client, "nowhere"))
-        with self.assertRaisesRegex(stacks.Failure, "none was deleted"):
-            list(deleting.delete(self.client, "nowhere", lambda _: None))
-
     def test_a_change_set_that_nobody_executed_is_no_stack(self):
         found = {"Stacks": [{"StackName": "runners", "StackStatus": "REVIEW_IN_PROGRESS"}]}
         client = mock.Mock(return_value=mock.Mock(**{"describe_stacks.return_value": found}))
         self.assertIsNone(stacks.find(client, "runners"))
         session = mock.Mock(**{"client.return_value": client.return_value})
         self.assertIsNone(stacks.Stack("runners", session).settled(self.fail), "setup waits for nothing")
+
+    def test_no_stack(self):
+        for step in (stopping.drain, stopping.stop, stopping.resume):
+            with self.assertRaisesRegex(stacks.Failure, "no stack nowhere"):
+                list(step(self.client, "nowhere"))
+        with self.assertRaisesRegex(stacks.Failure, "none was deleted"):
+            list(deleting.delete(self.client, "nowhere", lambda _: None))
 
 
 class Prefixes(unittest.TestCase):
@@ -226,11 +226,6 @@ class Prefixes(unittest.TestCase):
         self.assertFalse(self.refused({"RunnerNamePrefix": "third"}, found={"RunnerNamePrefix": "second"}))
 
 
-class Confirmation(unittest.TestCase):
-    def test_without_a_terminal_only_by_name(self):
-        self.assertIsNone(deleting.confirm("runners", "runners")("Delete it?"))
-        for given in ("yes", "other", ""):
-            with self.assertRaisesRegex(stacks.Failure, "CONFIRM=runners"):
 class Given(unittest.TestCase):
     def test_a_document_keeps_its_quotes(self):
         document = '{"version": 1, "classes": [{"name": "big", "labels": ["big"]}]}'
@@ -244,6 +239,11 @@ class Given(unittest.TestCase):
             deploying.read_parameters("RunnerClasses={version: 1}")
 
 
+class Confirmation(unittest.TestCase):
+    def test_without_a_terminal_only_by_name(self):
+        self.assertIsNone(deleting.confirm("runners", "runners")("Delete it?"))
+        for given in ("yes", "other", ""):
+            with self.assertRaisesRegex(stacks.Failure, "CONFIRM=runners"):
                 deleting.confirm("runners", given)("Delete it?")
 
 

@@ -34,7 +34,10 @@ class There(LocalStack):
         self.refused("no cluster mine")
         ecs = self.client("ecs")
         ecs.create_cluster(clusterName=CLUSTER)
-        self.refused("lacks the capacity providers FARGATE")
+        ecs.put_cluster_capacity_providers(cluster=CLUSTER, capacityProviders=["FARGATE_SPOT"], defaultCapacityProviderStrategy=[
+            {"capacityProvider": "FARGATE_SPOT", "weight": 1}])
+        self.refused("lacks the capacity providers FARGATE: aws ecs put-cluster-capacity-providers --cluster mine --capacity-providers "
+                     "FARGATE_SPOT FARGATE --default-capacity-provider-strategy capacityProvider=FARGATE_SPOT,weight=1")
         ecs.put_cluster_capacity_providers(cluster=CLUSTER, capacityProviders=["FARGATE"], defaultCapacityProviderStrategy=[])
         self.refused("no bus")
         self.client("events").create_event_bus(Name=BUS)
@@ -69,12 +72,9 @@ class There(LocalStack):
         list(stopping.resume(self.client, STACK))
         self.of_any_definition(found)
 
+        self.roles_are_looked_up_anew()
         self.code_of_one_function(stacks.outputs(found)["DispatchFunctionName"])
 
-    def of_any_definition(self, found):
-        self.roles_are_looked_up_anew()
-        """In a cluster that others use too: classes and Docker have task definitions of their own, and so has another stack."""
-        ours, others = [], []
     def roles_are_looked_up_anew(self):
         given, later = "arn:aws:iam::000000000000:role/of-a-class", "arn:aws:iam::000000000000:role/later"
         self.deploy({"PassRoleArns": ",".join([*ROLES, given])})
@@ -83,6 +83,9 @@ class There(LocalStack):
         now = stacks.parameters(stacks.find(self.client, STACK))["PassRoleArns"].split(",")
         self.assertEqual(set(now), {*ROLES, given, later})
 
+    def of_any_definition(self, found):
+        """In a cluster that others use too: classes and Docker have task definitions of their own, and so has another stack."""
+        ours, others = [], []
         for family, name, is_ours in ((f"{FAMILY}-gpu", "fargate-4711-1", True), (f"{FAMILY}-gpu", "fargate-pool-1700000000-0", True),
                                       (f"{FAMILY}-docker", None, True), (f"{FAMILY}-gpu", None, False), (FAMILY, "second-4711-1", False),
                                       (FAMILY, "fargate-second-4711-1", False)):

@@ -37,8 +37,10 @@ def carry_out(client, fix):
 
 
 def value(shape, words):
+    if words == ["[]"]:
+        return []
     if shape.type_name == "list":
-        return [structure(word) if shape.member.type_name == "structure" else word for word in words]
+        return [structure(word, shape.member) if shape.member.type_name == "structure" else word for word in words]
     if shape.type_name == "boolean":
         return True
     if shape.type_name == "integer":
@@ -48,6 +50,9 @@ def value(shape, words):
     return words[0]
 
 
-def structure(word):
+def structure(word, shape):
     """The CLI's shorthand: Id=queue,Arn=arn:…"""
-    return word if isinstance(word, dict) else dict(part.split("=", 1) for part in word.split(","))
+    if isinstance(word, dict):
+        return word
+    pairs = [part.split("=", 1) for part in word.split(",")]
+    return {name: value(shape.members[name], [text]) for name, text in pairs}

@@ -305,6 +305,12 @@ class Doctor(unittest.TestCase):
         found = self.tells("way-out: fail", "make deploy with AssignPublicIp=ENABLED")
         self.assertIn("runners have no public address", found["found"])
         functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables | {"ASSIGN_PUBLIC_IP": "ENABLED"}})
+        strategy = [{"capacityProvider": "FARGATE_SPOT", "weight": 2, "base": 0}]
+        ecs.put_cluster_capacity_providers(cluster=name, capacityProviders=["FARGATE_SPOT"], defaultCapacityProviderStrategy=strategy)
+        self.mended(by=self.tells("cluster: fail", f"aws ecs put-cluster-capacity-providers --cluster {name}"))
+        now, = ecs.describe_clusters(clusters=[name])["clusters"]
+        self.assertEqual((set(now["capacityProviders"]), now["defaultCapacityProviderStrategy"]), ({"FARGATE", "FARGATE_SPOT"}, strategy),
+                         "what it had, it keeps")
         self.mended()
         functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
 
