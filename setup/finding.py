@@ -37,6 +37,16 @@ class Seen:
         """What Lambda knows of one of the functions."""
         return self.client("lambda").get_function_configuration(FunctionName=self.outputs[FUNCTIONS[name]])
 
+    def resources(self, kind):
+        """Those that the stack has made: logical name -> physical id."""
+        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack.name)
+        return {it["LogicalResourceId"]: it["PhysicalResourceId"] for page in pages for it in page["StackResourceSummaries"]
+                if it["ResourceType"] == kind and not it["ResourceStatus"].startswith("DELETE_")}
+
+    def tells_authors(self):
+        """Whether the author has anything to do."""
+        return self.parameters.get("RerunInterrupted", "1") != "0" or self.parameters.get("CheckRuns") == "true"
+
     def variables(self):
         """What the dispatch function is told."""
         return self.function("dispatch").get("Environment", {}).get("Variables", {})

@@ -114,6 +114,35 @@ class Doctor(unittest.TestCase):
         functions.delete_event_source_mapping(UUID=mapping)
         self.mended(by=self.tells("mappings: fail", "aws lambda create-event-source-mapping --function-name"))
 
+    def test_an_author_that_has_nothing_to_do(self):
+        functions = self.aws.client("lambda")
+        mapping = functions.list_event_source_mappings(FunctionName=self.outputs["AuthorFunctionName"])["EventSourceMappings"][0]["UUID"]
+        functions.update_event_source_mapping(UUID=mapping, Enabled=False)
+        given = parameters(self.found)
+        for told, status in (({"RerunInterrupted": "0", "CheckRuns": "false"}, "ok"), ({"RerunInterrupted": "0", "CheckRuns": "true"}, "fail"),
+                             ({"RerunInterrupted": "1", "CheckRuns": "false"}, "fail")):
+            with self.subTest(told=told):
+                said = doctor.one(flow_checks.messages_reach_functions, Seen(self.stack, self.outputs, given | told))[0]
+                self.assertEqual(said["status"], status, said)
+        functions.update_event_source_mapping(UUID=mapping, Enabled=True)
+        self.mended()
+
+    def test_what_is_not_the_stack_s_is_left_alone(self):
+        events, bus = self.aws.client("events"), self.outputs["EventBusName"]
+        somebodys = [{"Name": "audit", "EventBusName": bus, "EventPattern": '{"source": ["github.com"]}'},
+                     {"Name": f"{STACK}-nightly", "ScheduleExpression": "rate(1 day)"}]
+        for rule in somebodys:
+            events.put_rule(**rule)
+            self.addCleanup(events.delete_rule, Name=rule["Name"], EventBusName=rule.get("EventBusName", "default"))
+        self.mended()
+        # A stack that was given its queue has no rule for it.
+        seen = Seen(self.stack, self.outputs, {"CreateJobQueue": "false", "CreateEventBus": "false"})
+        rules = seen.resources("AWS::Events::Rule")
+        rules.pop("JobQueuedRule")
+        with mock.patch.object(seen, "resources", lambda _: rules):
+            self.assertEqual([it["status"] for it in doctor.one(flow_checks.events_reach_queues, seen)], ["ok"])
+        self.assertEqual(doctor.one(flow_checks.only_the_webhook_may_put, seen), [], "whose bus it is, says who may put on it")
+
     def test_a_rule_that_is_off(self):
         events, bus, name = self.aws.client("events"), self.outputs["EventBusName"], "trigger-jit-self-hosted-runner"
         events.disable_rule(Name=name, EventBusName=bus)
@@ -330,7 +359,7 @@ class Doctor(unittest.TestCase):
         events.remove_targets(Rule=name, EventBusName=bus, Ids=[it["Id"] for it in targets])
         events.delete_rule(Name=name, EventBusName=bus)
         found = self.tells("rules: fail", "make repair")
-        self.assertIn(f"there is no such rule on the bus {bus}", found["found"])
+        self.assertIn(f"there is no rule {name} on the bus {bus}", found["found"])
         events.put_rule(Name=name, EventBusName=bus, EventPattern=rule["EventPattern"])
         events.put_targets(Rule=name, EventBusName=bus, Targets=targets)
         self.mended()
@@ -559,6 +588,16 @@ class Doctor(unittest.TestCase):
                 mock.patch("sys.argv", ["doctor", *arguments]):
             return doctor.main(), told.getvalue() + errors.getvalue()
 
+    def test_no_credentials_of_a_proxy_are_in_a_bundle(self):
+        redactor = bundle.Redactor("111122223333", "acme", [])
+        for password in ("hunter2", "hunter~2", "~", "h.u-n_t~e.r", "user%2Fhunter2"):
+            for text in (f'{{"HttpsProxy": "http://me:{password}@proxy.acme.test:3128"}}', f"http://{password}@10.0.0.1", f"as http://me:{password}@proxy:3128 says"):
+                with self.subTest(text=text):
+                    said = redactor.text(text)
+                    self.assertNotIn(password, said)
+                    self.assertRegex(said, "http://(CREDENTIALS@|ADDRESS)")
+        self.assertEqual(redactor.text("https://github.com/a/b@v1 x@y"), "https://github.com/a/b@v1 x@y")
+
     def test_for_people_and_for_programs(self):
         code, told = self.run_it()
         self.assertEqual(code, 1)
@@ -575,13 +614,3 @@ class Doctor(unittest.TestCase):
 
 if __name__ == "__main__":
     unittest.main()
-    def test_no_credentials_of_a_proxy_are_in_a_bundle(self):
-        redactor = bundle.Redactor("111122223333", "acme", [])
-        for password in ("hunter2", "hunter~2", "~", "h.u-n_t~e.r", "user%2Fhunter2"):
-            for text in (f'{{"HttpsProxy": "http://me:{password}@proxy.acme.test:3128"}}', f"http://{password}@10.0.0.1", f"as http://me:{password}@proxy:3128 says"):
-                with self.subTest(text=text):
-                    said = redactor.text(text)
-                    self.assertNotIn(password, said)
-                    self.assertIn("http://CREDENTIALS@", said)
-        self.assertEqual(redactor.text("https://github.com/a/b@v1 x@y"), "https://github.com/a/b@v1 x@y")
-
