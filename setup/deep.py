@@ -62,15 +62,15 @@ def a_task_runs(seen):
         networkConfiguration={"awsvpcConfiguration": {
             "subnets": variables["SUBNET_IDS"].split(","), "securityGroups": variables["SECURITY_GROUP_IDS"].split(","),
             "assignPublicIp": variables.get("ASSIGN_PUBLIC_IP", "ENABLED")}},
-        overrides=SMALLEST | {"containerOverrides": [{"name": "runner", "command": ["true"]}]})
+        overrides=SMALLEST | {"containerOverrides": [{"name": seen.container(), "command": ["true"]}]})
     if not started["tasks"]:
         reasons = ", ".join(it.get("reason", "no reason given") for it in started["failures"])
         yield check("deep-task", "fail", what, reasons, "docs/operate.md#jobswait")
         return
-    yield became(ecs, cluster, started["tasks"][0]["taskArn"], what)
+    yield became(ecs, cluster, started["tasks"][0]["taskArn"], seen.container(), what)
 
 
-def became(ecs, cluster, arn, what):
+def became(ecs, cluster, arn, container, what):
     began = time.monotonic()
     while True:
         task = ecs.describe_tasks(cluster=cluster, tasks=[arn])["tasks"][0]
@@ -81,7 +81,7 @@ def became(ecs, cluster, arn, what):
             return check("deep-task", "fail", what, f"after {TASK_SECONDS} s it is {task['lastStatus']}, and was stopped",
                          "docs/troubleshooting.md#tasks")
         time.sleep(PAUSE)
-    codes = [it.get("exitCode") for it in task["containers"] if it["name"] == "runner"]
+    codes = [it.get("exitCode") for it in task["containers"] if it["name"] == container]
     if codes != [0]:
         found = f"{task.get('stoppedReason', '')}, exit code {codes[0] if codes else 'none'}"
         return check("deep-task", "fail", what, found, "docs/troubleshooting.md#tasks")

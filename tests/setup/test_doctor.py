@@ -552,6 +552,13 @@ class Doctor(unittest.TestCase):
             self.assertIn("delete runner", calls)
             found = self.deep({"RunnerGroupId": "99"})
             self.assertEqual(found["registration"]["status"], "fail", found)
+            # Of a container by another name: the local AWS lets any be overridden, so what is asked for is looked at.
+            seen = mock.Mock(parameters={}, outputs=self.outputs)
+            seen.container.return_value, seen.variables.return_value = "second", Seen(self.stack, self.outputs, {}).variables()
+            ended = {"tasks": [{"taskArn": "arn", "lastStatus": "STOPPED", "containers": [{"name": "second", "exitCode": 0}]}], "failures": []}
+            seen.client.return_value = ecs = mock.Mock(**{"run_task.return_value": ended, "describe_tasks.return_value": ended})
+            said, = doctor.one(deep.a_task_runs, seen)
+            self.assertEqual((said["status"], ecs.run_task.call_args[1]["overrides"]["containerOverrides"][0]["name"]), ("ok", "second"))
             self.assertIn("RunnerGroupId", found["registration"]["fix"])
         with mock.patch.object(deep, "TASK_SECONDS", -1):
             seen = Seen(self.stack, self.outputs, parameters(self.found))
