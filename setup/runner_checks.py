@@ -1,6 +1,6 @@
 """Would a task start, and would it reach GitHub? Checks of the doctor."""
 
-from collections import Counter
+from datetime import datetime, timedelta, timezone
 
 from botocore.exceptions import ClientError
 
@@ -8,6 +8,8 @@ from finding import check
 from stack import FARGATE_SPOT_VCPUS, FARGATE_VCPUS, why, with_providers
 
 FEW_ADDRESSES = 16
+# Capacity provider -> its quota, and its class in AWS/Usage.
+QUOTAS = {"FARGATE": (FARGATE_VCPUS, "Standard/OnDemand"), "FARGATE_SPOT": (FARGATE_SPOT_VCPUS, "Standard/Spot")}
 # CPU units -> the least and the most MiB ("Task CPU and memory").
 SIZES = {256: (512, 2048), 512: (1024, 4096), 1024: (2048, 8192), 2048: (4096, 16384), 4096: (8192, 30720),
          8192: (16384, 61440), 16384: (32768, 122880)}
@@ -118,20 +120,25 @@ def groups_let_out(seen):
 
 def quota_is_enough(seen):
     region = seen.stack.session.region_name
-    # By capacity provider, of which a class may name any.
-    used = Counter()
-    for task in seen.stack.tasks(seen.outputs["ClusterName"]):
-        used[task.get("capacityProviderName") or "FARGATE"] += int(task.get("cpu", 0)) / 1024
     for provider in seen.parameters.get("Capacity", "FARGATE").split(","):
-        code = FARGATE_SPOT_VCPUS if provider == "FARGATE_SPOT" else FARGATE_VCPUS
+        code, class_ = QUOTAS[provider]
         quota = seen.client("service-quotas").get_service_quota(ServiceCode="fargate", QuotaCode=code)["Quota"]["Value"]
         link = f"https://{region}.console.aws.amazon.com/servicequotas/home/services/fargate/quotas/{code}"
         size = int(seen.parameters.get("TaskCpu") or 1024) / 1024
         if quota < size:
             yield check("quota", "fail", f"the quota of {provider} is enough", f"{quota:g} vCPU, and a runner takes {size:g}", link)
-        elif used[provider] > 0.8 * quota:
-            yield check("quota", "warn", f"the quota of {provider} is enough", f"{used[provider]:g} of {quota:g} vCPU are used", link)
+        elif (used := vcpus_in_use(seen, class_)) > 0.8 * quota:
+            yield check("quota", "warn", f"the quota of {provider} is enough", f"{used:g} of {quota:g} vCPU are used", link)
     yield check("quota", "ok", "Fargate's quota is enough")
+
+
+def vcpus_in_use(seen, class_):
+    """Of the whole account, as the alarm FargateQuota sees it."""
+    now, dimensions = datetime.now(timezone.utc), {"Service": "Fargate", "Type": "Resource", "Resource": "vCPU", "Class": class_}
+    points = seen.client("cloudwatch").get_metric_statistics(
+        Namespace="AWS/Usage", MetricName="ResourceCount", Dimensions=[{"Name": name, "Value": it} for name, it in dimensions.items()],
+        StartTime=now - timedelta(minutes=10), EndTime=now, Period=300, Statistics=["Maximum"])["Datapoints"]
+    return max((point["Maximum"] for point in points), default=0)
 
 
 CHECKS = [cluster_is_there, task_definition_fits, subnets_have_room, runners_reach_github, groups_let_out, quota_is_enough]

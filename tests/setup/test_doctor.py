@@ -430,31 +430,30 @@ class Doctor(unittest.TestCase):
         def metric(age):
             return {"cloudwatch": {"get_metric_statistics": {"Datapoints": [{"Maximum": age}]}}}
 
-        def quota(vcpus):
-            return {"service-quotas": {"get_service_quota": {"Quota": {"Value": vcpus}}}}
+        def quota(vcpus, used=0):
+            return metric(used) | {"service-quotas": {"get_service_quota": {"Quota": {"Value": vcpus}}}}
 
         def stopped(reason, code):
             task = {"stoppedReason": reason, "containers": [{"name": "runner", "exitCode": code}]}
             return {"ecs": {"list_tasks": {"taskArns": ["arn"]}, "describe_tasks": {"tasks": [task]}}}
 
-        busy = [{"cpu": "4096", "capacityProviderName": "FARGATE"}] * 3 + [{"cpu": "2048", "capacityProviderName": "machines"}]
         table = [
-            (flow_checks.messages_do_not_wait, metric(1200), [], "warn", "waits for 20 min", "docs/operate.md#jobswait"),
-            (flow_checks.messages_do_not_wait, metric(60), [], "ok", "", ""),
-            (runner_checks.quota_is_enough, quota(0.5), [], "fail", "0.5 vCPU, and a runner takes 1", "servicequotas"),
-            (runner_checks.quota_is_enough, quota(14), busy, "warn", "12 of 14 vCPU", "servicequotas"),
-            (runner_checks.quota_is_enough, quota(100), busy, "ok", "", ""),
-            (image_checks.tasks_started, stopped("CannotPullContainerError: x", None), [], "fail", "CannotPull", "docs/troubleshooting.md"),
-            (image_checks.tasks_started, stopped("", 7), [], "fail", "exit code 7", "RunnerImage"),
-            (image_checks.tasks_started, stopped("Essential container in task exited", 0), [], "ok", "1 have stopped", ""),
+            (flow_checks.messages_do_not_wait, metric(1200), "warn", "waits for 20 min", "docs/operate.md#jobswait"),
+            (flow_checks.messages_do_not_wait, metric(60), "ok", "", ""),
+            (runner_checks.quota_is_enough, quota(0.5), "fail", "0.5 vCPU, and a runner takes 1", "servicequotas"),
+            (runner_checks.quota_is_enough, quota(14, used=12), "warn", "12 of 14 vCPU", "servicequotas"),
+            (runner_checks.quota_is_enough, quota(100, used=12), "ok", "", ""),
+            (image_checks.tasks_started, stopped("CannotPullContainerError: x", None), "fail", "CannotPull", "docs/troubleshooting.md"),
+            (image_checks.tasks_started, stopped("", 7), "fail", "exit code 7", "RunnerImage"),
+            (image_checks.tasks_started, stopped("Essential container in task exited", 0), "ok", "1 have stopped", ""),
         ]
-        for looks, answers, tasks, status, found, fix in table:
+        for looks, answers, status, found, fix in table:
             with self.subTest(looks=looks.__name__, status=status):
                 seen = mock.Mock(outputs=self.outputs, parameters={})
                 seen.container.return_value = "runner"
                 seen.client.side_effect = lambda service, answers=answers: mock.Mock(
                     **{f"{call}.return_value": answer for call, answer in answers[service].items()})
-                seen.stack.tasks.return_value, seen.stack.session.region_name = tasks, "eu-west-1"
+                seen.stack.session.region_name = "eu-west-1"
                 said = doctor.one(looks, seen)[0]
                 self.assertEqual(said["status"], status, said)
                 self.assertIn(found, said["found"])
