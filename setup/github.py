@@ -22,6 +22,7 @@ WORDS = {
     ("actions", "write"): "read and write Actions (to run interrupted jobs again)",
     ("metadata", "read"): "read metadata of repositories",
     ("checks", "write"): "read and write Checks (to tell why a job waits)",
+    ("administration", "write"): "administer repositories (which registers their runners)",
 }
 EVENTS = ["workflow_job"]
 # "The name cannot be longer than 34 characters."
@@ -158,6 +159,11 @@ def wanted(parameters):
     """The permissions that only running interrupted jobs again takes, and telling their authors."""
     wants = {"actions": "write"} if parameters.get("RerunInterrupted", "0") != "0" else {}
     return wants | ({"checks": "write"} if parameters.get("CheckRuns") == "true" else {})
+
+
+def asked(parameters):
+    """What the manifest asks for beyond that which every App needs."""
+    return wanted(parameters) | ({"administration": "write"} if parameters.get("RunnerScope") == "repo" else {})
 
 
 def manifest(organization, github, webhook, page, suffix="", more=None):

@@ -1,6 +1,6 @@
 """From nothing to the first runner: what `make setup ORG=acme` runs.
 
-Every step looks first and does what is missing, so running it again changes nothing, or goes on where it broke off:
+Every step looks first and does what is missing, so running it again goes on where it broke off:
 the stack, the GitHub App (by way of a page on 127.0.0.1), its key in Secrets Manager, its webhook, its installation, and
 a proof of each. The App's key is in this process's memory and in Secrets Manager, and nowhere else.
 """
@@ -29,7 +29,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 import doctor
 import web
 from app_key import NoKey
-from github import GitHub, Refused, in_secret, lacking, manifest, may, wanted
+from github import GitHub, Refused, asked, in_secret, lacking, manifest, may
 from page import Page, button
 from stack import ROOT, Failure, Stack, outputs, parameters, why
 
@@ -125,8 +125,11 @@ class Setup:
             raise Failure(f"the stack {self.stack.name} serves {theirs}; way on: make setup ORG={self.organization} "
                          "STACK=(another name), or make deploy with Organization changed")
         if "GitHubSecretArn" not in self.outputs:
-            raise Failure("the stack is container-minted, or of a release before this one, and has no secret for an App; "
+            raise Failure("the stack is container-minted, and has no secret for an App; "
                          "way on: make deploy with Mode=dispatcher-minted, and again")
+        if "WebhookUrl" not in self.outputs:
+            raise Failure(f"the stack {self.stack.name} has no webhook (FrontDoor=none) that an App could be made for; way on: make deploy "
+                          "with another FrontDoor, and again, or docs/install.md, \"By hand\"")
         say(f"stack {self.stack.name} is there")
 
     # -- 3. The App ----------------------------------------------------------------------------------------
@@ -222,12 +225,12 @@ class Setup:
     def show_button(self, wrong=""):
         address, hook = self.page.address, self.outputs["WebhookUrl"]
         url = self.github.new_app_url(self.organization, self.page.state)
-        more = wanted(self.parameters)
-        asked = manifest(self.organization, self.github, hook, address, more=more)
+        more = asked(self.parameters)
+        app = manifest(self.organization, self.github, hook, address, more=more)
         other = manifest(self.organization, self.github, hook, address, "-" + secrets.token_hex(2), more)
-        self.page.owner_page = (f"<!doctype html><meta charset=utf-8><title>GitHub App</title><p>{html.escape(OWNER.format(may(asked)))}</p>"
-                                + button(url, asked, f"Create the App for {self.organization}"))
-        body = (button(url, asked, "Create the GitHub App")
+        self.page.owner_page = (f"<!doctype html><meta charset=utf-8><title>GitHub App</title><p>{html.escape(OWNER.format(may(app)))}</p>"
+                                + button(url, app, f"Create the App for {self.organization}"))
+        body = (button(url, app, "Create the GitHub App")
                 + f"<details><summary>GitHub says that the name is taken</summary>"
                 + button(url, other, f"Use {other['name']}", plain=True) + "</details>"
                 + "<details><summary>GitHub shows a page 404: you are no owner of the organisation</summary>"
@@ -237,7 +240,7 @@ class Setup:
                 + "<details open><summary>The browser ended at an address that it cannot show</summary>"
                   "<form method=post action=paste><input name=address placeholder='http://127.0.0.1:…/created?code=…' "
                   "autocomplete=off><button class=plain id=paste>Go on with that address</button></form></details>")
-        self.page.show(1, f"GitHub asks you to confirm the name of an App for {self.organization}. {may(asked)}", body, wrong)
+        self.page.show(1, f"GitHub asks you to confirm the name of an App for {self.organization}. {may(app)}", body, wrong)
 
     def store(self, arn, app):
         """At once: GitHub shows a key once. While it cannot be written it is kept in memory."""

@@ -99,6 +99,13 @@ class WaysOn(unittest.TestCase):
         run.stack.settled.return_value = {"Outputs": [], "Parameters": [{"ParameterKey": "Organization", "ParameterValue": "acme"}]}
         self.fails(run.deploy, "container-minted", "Mode=dispatcher-minted")
 
+    def test_a_stack_without_a_front_door(self):
+        run = begun()
+        run.stack.unusable.return_value = ""
+        told = [{"OutputKey": name, "OutputValue": it} for name, it in SECRETS.items() if name == "GitHubSecretArn"]
+        run.stack.settled.return_value = {"Outputs": told, "Parameters": [{"ParameterKey": "Organization", "ParameterValue": "acme"}]}
+        self.fails(run.deploy, "no webhook (FrontDoor=none)", "By hand")
+
     def test_a_webhook_that_cannot_be_set(self):
         run = begun()
         run.stack.read_secret.return_value = "secret"
@@ -130,7 +137,7 @@ class WaysOn(unittest.TestCase):
 class Asked(unittest.TestCase):
     def test_what_the_app_may_do_is_what_the_manifest_says(self):
         few, runs = "read Actions,", "read and write Actions"
-        for given, said, unsaid in (({}, [few], [runs, "Checks"]), ({"RerunInterrupted": "1"}, [runs], [few, "Checks"]),
+        for given, said, unsaid in (({}, [few], [runs, "Checks", "administer"]), ({"RunnerScope": "repo"}, [few, "administer repositories"], [runs]), ({"RerunInterrupted": "1"}, [runs], [few, "Checks"]),
                                     ({"RerunInterrupted": "1", "CheckRuns": "true"}, [runs, "read and write Checks"], [few])):
             run = begun()
             run.parameters, run.page.address, run.page.state = given, "http://127.0.0.1:1/x", "state"
