@@ -5,6 +5,7 @@ import subprocess
 import tomllib
 import unittest
 
+import yaml
 from test_policies import TEMPLATE
 
 ROOT = TEMPLATE.parent
@@ -59,6 +60,18 @@ class Rust(unittest.TestCase):
         self.assertIn("--remap-path-prefix=$(CURDIR)=/src", makefile)
         line, = [line for line in makefile.splitlines() if "cargo lambda build --locked --release" in line]
         self.assertIn("$(remap)", line)
+
+
+class Release(unittest.TestCase):
+    def test_only_what_is_tested_and_on_main_is_published(self):
+        jobs = yaml.safe_load(read(".github/workflows/release.yml"))["jobs"]
+        publish = jobs["publish"]
+        self.assertEqual((set(publish["needs"]), publish["environment"]), ({"test", "build"}, "release"))
+        ran = [step.get("run") for step in jobs["test"]["steps"]]
+        self.assertIn("bash .ci/run", ran)
+        self.assertIn("git merge-base --is-ancestor HEAD origin/main", ran)
+        may_write = [name for name, job in jobs.items() if "write" in job.get("permissions", {}).values()]
+        self.assertEqual(may_write, ["publish"])
 
 
 class Secrets(unittest.TestCase):
