@@ -152,7 +152,7 @@ class Commands(unittest.TestCase):
 class Workflows(unittest.TestCase):
     def test_each_job_that_is_shown_gets_a_runner(self):
         shown = [(path.name, block) for path in DOCUMENTS for block in blocks(path, "yaml") if "runs-on:" in block]
-        self.assertGreaterEqual(len(shown), 3)
+        self.assertGreaterEqual(len(shown), 2)
         for name, block in shown:
             with self.subTest(document=name), tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "shown.yml"

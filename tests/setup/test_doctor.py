@@ -302,6 +302,12 @@ class Doctor(unittest.TestCase):
         ecs, name = self.aws.client("ecs"), self.outputs["ClusterName"]
         ecs.put_cluster_capacity_providers(cluster=name, capacityProviders=[], defaultCapacityProviderStrategy=[])
         self.mended(by=self.tells("cluster: fail", f"aws ecs put-cluster-capacity-providers --cluster {name}"))
+        strategy = [{"capacityProvider": "FARGATE_SPOT", "weight": 2, "base": 0}]
+        ecs.put_cluster_capacity_providers(cluster=name, capacityProviders=["FARGATE_SPOT"], defaultCapacityProviderStrategy=strategy)
+        self.mended(by=self.tells("cluster: fail", f"aws ecs put-cluster-capacity-providers --cluster {name}"))
+        now, = ecs.describe_clusters(clusters=[name])["clusters"]
+        self.assertEqual((set(now["capacityProviders"]), now["defaultCapacityProviderStrategy"]), ({"FARGATE", "FARGATE_SPOT"}, strategy),
+                         "what it had, it keeps")
         gone = Seen(self.stack, self.outputs | {"ClusterName": "another"}, {})
         said = doctor.one(runner_checks.cluster_is_there, gone)[0]
         self.assertEqual((said["status"], said["found"]), ("fail", "another: none"))
@@ -334,12 +340,6 @@ class Doctor(unittest.TestCase):
         found = self.tells("way-out: fail", "make deploy with AssignPublicIp=ENABLED")
         self.assertIn("runners have no public address", found["found"])
         functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables | {"ASSIGN_PUBLIC_IP": "ENABLED"}})
-        strategy = [{"capacityProvider": "FARGATE_SPOT", "weight": 2, "base": 0}]
-        ecs.put_cluster_capacity_providers(cluster=name, capacityProviders=["FARGATE_SPOT"], defaultCapacityProviderStrategy=strategy)
-        self.mended(by=self.tells("cluster: fail", f"aws ecs put-cluster-capacity-providers --cluster {name}"))
-        now, = ecs.describe_clusters(clusters=[name])["clusters"]
-        self.assertEqual((set(now["capacityProviders"]), now["defaultCapacityProviderStrategy"]), ({"FARGATE", "FARGATE_SPOT"}, strategy),
-                         "what it had, it keeps")
         self.mended()
         functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
 
@@ -551,6 +551,7 @@ class Doctor(unittest.TestCase):
             self.assertIn("delete runner", calls)
             found = self.deep({"RunnerGroupId": "99"})
             self.assertEqual(found["registration"]["status"], "fail", found)
+            self.assertIn("RunnerGroupId", found["registration"]["fix"])
             # Of a container by another name: the local AWS lets any be overridden, so what is asked for is looked at.
             seen = mock.Mock(parameters={}, outputs=self.outputs)
             seen.container.return_value, seen.variables.return_value = "second", Seen(self.stack, self.outputs, {}).variables()
@@ -558,7 +559,6 @@ class Doctor(unittest.TestCase):
             seen.client.return_value = ecs = mock.Mock(**{"run_task.return_value": ended, "describe_tasks.return_value": ended})
             said, = doctor.one(deep.a_task_runs, seen)
             self.assertEqual((said["status"], ecs.run_task.call_args[1]["overrides"]["containerOverrides"][0]["name"]), ("ok", "second"))
-            self.assertIn("RunnerGroupId", found["registration"]["fix"])
         with mock.patch.object(deep, "TASK_SECONDS", -1):
             seen = Seen(self.stack, self.outputs, parameters(self.found))
             said, = doctor.one(deep.a_task_runs, seen)
@@ -588,12 +588,6 @@ class Doctor(unittest.TestCase):
             for name, contents in files.items():
                 self.assertNotIn(text, contents, name)
 
-    def run_it(self, *arguments):
-        told, errors = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(errors), \
-                mock.patch("sys.argv", ["doctor", *arguments]):
-            return doctor.main(), told.getvalue() + errors.getvalue()
-
     def test_no_credentials_of_a_proxy_are_in_a_bundle(self):
         redactor = bundle.Redactor("111122223333", "acme", [])
         for password in ("hunter2", "hunter~2", "~", "h.u-n_t~e.r", "user%2Fhunter2"):
@@ -603,6 +597,12 @@ class Doctor(unittest.TestCase):
                     self.assertNotIn(password, said)
                     self.assertRegex(said, "http://(CREDENTIALS@|ADDRESS)")
         self.assertEqual(redactor.text("https://github.com/a/b@v1 x@y"), "https://github.com/a/b@v1 x@y")
+
+    def run_it(self, *arguments):
+        told, errors = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(errors), \
+                mock.patch("sys.argv", ["doctor", *arguments]):
+            return doctor.main(), told.getvalue() + errors.getvalue()
 
     def test_for_people_and_for_programs(self):
         code, told = self.run_it()
