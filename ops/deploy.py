@@ -96,7 +96,10 @@ def deploy(client, stack, given, ask, send, folder=ROOT / ".deploy", pause=time.
 
 def update(client, found, send_):
     """An update, also one that is rolled back, tells reconcile its settings anew: what was drained is so again. Whether it was."""
-    settings = stop.told_by_drain(client, found)
+    try:
+        settings = stop.told_by_drain(client, found)
+    except ClientError:
+        settings = {}  # it may not be seen
     try:
         send_()
     finally:

@@ -96,10 +96,7 @@ where
         if is_first_of_hour {
             tally.group_too_wide = self.some_group_is_too_wide(github).await;
         }
-        let mut tasks = self.ecs.live_tasks().await?;
-        if self.drained {
-            tasks.iter_mut().for_each(|task| self.forget_longer_idling(task));
-        }
+        let tasks = self.live_tasks().await?;
         let is_unlisted = |task: &Task| unlisted.contains(&self.key(&target(TaskTags(&task.tags))));
         let (unseen, tasks): (Vec<Task>, Vec<Task>) = tasks.into_iter().partition(is_unlisted);
         self.stop_unlisted(&unseen, tally).await;
@@ -140,11 +137,15 @@ where
         Ok(())
     }
 
-    /// While a stack is drained, no class lets a runner idle longer than the stack does.
-    fn forget_longer_idling(&self, task: &mut Task) {
-        if TaskTags(&task.tags).idle_timeout().is_some_and(|said| said > self.idle_timeout) {
+    /// Those of the fleet. While it is drained, no class lets one of them idle longer than the stack does.
+    async fn live_tasks(&self) -> Result<Vec<Task>, CallError> {
+        let mut tasks = self.ecs.live_tasks().await?;
+        let idles_longer =
+            |task: &Task| TaskTags(&task.tags).idle_timeout().is_some_and(|said| said > self.idle_timeout);
+        for task in tasks.iter_mut().filter(|task| self.drained && idles_longer(task)) {
             task.tags.remove(tags::IDLE_TIMEOUT);
         }
+        Ok(tasks)
     }
 
     /// How far the oldest runner is behind GitHub's newest release: GitHub gives no job to one that was not updated

@@ -185,6 +185,13 @@ class Life(LocalStack):
         session = mock.Mock(**{"client.return_value": client.return_value})
         self.assertIsNone(stacks.Stack("runners", session).settled(self.fail), "setup waits for nothing")
 
+    def test_who_may_not_see_whether_it_is_drained_deploys(self):
+        denied = ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetFunctionConfiguration")
+        client, send = mock.Mock(return_value=mock.Mock(**{"get_function_configuration.side_effect": denied})), mock.Mock()
+        found = {"Outputs": [{"OutputKey": stopping.RECONCILE, "OutputValue": "reconcile"}]}
+        self.assertFalse(deploying.update(client, found, send))
+        send.assert_called_once_with()
+
     def test_no_stack(self):
         for step in (stopping.drain, stopping.stop, stopping.resume):
             with self.assertRaisesRegex(stacks.Failure, "no stack nowhere"):
