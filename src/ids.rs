@@ -61,6 +61,9 @@ impl fmt::Display for Attempt {
     }
 }
 
+/// The slots of the pool from here on are those of probes.
+pub(crate) const FIRST_PROBE: u32 = 1_000_000;
+
 /// What a runner was started for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
@@ -92,6 +95,16 @@ impl Purpose {
             Purpose::Job(job, _) => started_by(*job),
             Purpose::Pool { .. } => format!("{STARTED_BY_PREFIX}pool"),
         }
+    }
+
+    /// Whether the runner is one of those that find out, while all die, whether that is over.
+    pub fn is_probe(&self) -> bool {
+        matches!(self, Purpose::Pool { slot, .. } if *slot >= FIRST_PROBE)
+    }
+
+    /// Whether a warm pool is to have it. A probe has the labels and the size of some job.
+    pub fn is_of_a_pool(&self) -> bool {
+        self.job().is_none() && !self.is_probe()
     }
 
     /// The job, unless the runner belongs to the warm pool.

@@ -50,7 +50,7 @@ where
         match cause.failures_of(job, &self.policy.names) {
             Some(failures) if is_failure && failures + 1 >= self.max_attempts => {
                 fix?;
-                self.give_up(replacement, why).await
+                self.give_up(replacement, cause).await
             }
             _ => self.announce(replacement, why).await,
         }
@@ -58,8 +58,9 @@ where
 
     /// The last of `MAX_ATTEMPTS` runners has died. What led here may be doubt, or old: first, GitHub is asked about that
     /// very job. One that has another's runner may lead to a job that has none, which dispatch finds out.
-    async fn give_up(&self, replacement: Replacement, why: &str) -> Result<Done, CallError> {
-        let job = replacement.job_id;
+    async fn give_up(&self, replacement: Replacement, cause: Cause<'_>) -> Result<Done, CallError> {
+        let (job, why) = (replacement.job_id, cause.why);
+        let asked_at = cause.task.and_then(|task| task.created_at);
         let Some(github) = &self.github else {
             return Ok(Done::new(
                 Metric::Settled,
@@ -75,7 +76,7 @@ where
         };
         if place.repository.is_some() {
             let state = github.job(&place, job).await?;
-            match link(state.as_ref(), &self.policy.names, self.clock.now()) {
+            match link(state.as_ref(), &self.policy.names, asked_at, self.clock.now()) {
                 Link::Waits | Link::Unsaid => {}
                 Link::Unsettled => return self.announce(replacement, why).await,
                 Link::Got { runner: Purpose::Job(owner, _), .. } if owner != job => {
@@ -115,16 +116,20 @@ where
             return Ok(Some(fix.to_owned()));
         }
         let Some(task) = cause.task else { return Ok(None) };
-        Ok(self.outbreak(&task.definition).await?.map(|outbreak| watch::said(&outbreak)))
+        Ok(self.outbreak(&task.definition, Duration::ZERO).await?.map(|outbreak| watch::said(&outbreak)))
     }
 
-    /// Whether runners of that task definition die whatever the job.
-    pub(crate) async fn outbreak(&self, definition: &str) -> Result<Option<Outbreak>, CallError> {
+    /// Whether runners of that task definition die whatever the job, by a look that is no older than `good_for`.
+    pub(crate) async fn outbreak(
+        &self,
+        definition: &str,
+        good_for: Duration,
+    ) -> Result<Option<Outbreak>, CallError> {
         let looks = Looks {
             github: self.github.as_ref(),
             ecs: &self.ecs,
             names: &self.policy.names,
-            good_for: Some(Duration::ZERO),
+            good_for: Some(good_for),
             now: self.clock.now(),
         };
         self.memory.watch.outbreak(&looks, definition).await

@@ -1,6 +1,11 @@
 //! What the records of one batch share: the classes, room under `MAX_RUNNERS` and the quotas, and GitHub's rate limit.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    sync::Arc,
+    time::Duration,
+};
 
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, MutexGuard};
@@ -32,8 +37,8 @@ pub struct Budget {
     pub(crate) census: Census,
     /// Runners that may still be started; `None` is no limit.
     room: Cell<Option<u32>>,
-    /// GitHub's rate limit was met: no more mints until then.
-    no_mints_until: Cell<Option<OffsetDateTime>>,
+    /// GitHub's rate limit was met: no more mints until then, by the owner in lower case.
+    no_mints_until: RefCell<BTreeMap<String, OffsetDateTime>>,
     /// Near that limit, whose turn it is; and when the first turn was.
     turn: Mutex<Option<OffsetDateTime>>,
     /// `MAX_RUNNERS` is set, and ECS did not say how many there are.
@@ -46,7 +51,7 @@ impl Default for Budget {
             classes: Ok(None),
             census: Census::among(1),
             room: Cell::default(),
-            no_mints_until: Cell::default(),
+            no_mints_until: RefCell::default(),
             turn: Mutex::default(),
             uncounted: None,
         }
@@ -93,10 +98,10 @@ impl Budget {
         }
     }
 
-    /// Not before GitHub's rate limit allows it again: then no other call is wasted either.
-    pub(crate) fn may_mint(&self, now: OffsetDateTime) -> Result<(), CallError> {
-        match self.no_mints_until.get() {
-            Some(until) if now < until => Err(CallError::new(
+    /// Not before GitHub's rate limit allows it again, of which each owner has one: then no other call is wasted either.
+    pub(crate) fn may_mint(&self, owner: &str, now: OffsetDateTime) -> Result<(), CallError> {
+        match self.no_mints_until.borrow().get(&owner.to_lowercase()) {
+            Some(&until) if now < until => Err(CallError::new(
                 Class::RateLimited { after: Duration::try_from(until - now).unwrap_or_default() },
                 "GitHub's rate limit was met earlier in this batch",
             )),
@@ -120,9 +125,9 @@ impl Budget {
         }
     }
 
-    /// GitHub's rate limit was met.
-    pub(crate) fn no_mints_until(&self, until: OffsetDateTime) {
-        self.no_mints_until.set(Some(until));
+    /// GitHub's rate limit was met for that owner.
+    pub(crate) fn no_mints_until(&self, owner: &str, until: OffsetDateTime) {
+        self.no_mints_until.borrow_mut().insert(owner.to_lowercase(), until);
     }
 }
 
@@ -165,7 +170,7 @@ mod tests {
             // What is put off was not refused by GitHub: that would keep the next batches near the limit, for ever.
             let put_off = budget.turn(&clock).await.err();
             assert_eq!(put_off.is_none(), goes, "after {second} s");
-            assert!(budget.may_mint(clock.now()).is_ok());
+            assert!(budget.may_mint("acme", clock.now()).is_ok());
         }
     }
 

@@ -105,7 +105,9 @@ pub(crate) struct Chain<'a, G, E> {
     pub(crate) taken: Option<&'a Taken>,
     /// Whether a long chain is worth asking for.
     pub(crate) far: bool,
-    /// Since when a runner is asked for.
+    /// Since when the job waits that the chain begins with.
+    pub(crate) waits_since: Option<OffsetDateTime>,
+    /// When a runner was asked for that job, if that is known.
     pub(crate) asked_at: Option<OffsetDateTime>,
     pub(crate) memory: &'a Memory,
     pub(crate) names: &'a RunnerNames,
@@ -113,7 +115,7 @@ pub(crate) struct Chain<'a, G, E> {
 }
 
 /// What GitHub says of the job that waits.
-fn note(next: &mut Replacement, state: JobState) {
+pub(crate) fn note(next: &mut Replacement, state: JobState) {
     next.labels = state.labels;
     if let Some((run, attempt)) = state.run {
         (next.run_id, next.run_attempt) = (Some(run), Some(attempt));
@@ -139,7 +141,8 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
                 None => {
                     asked += 1;
                     let state = self.github.job(&next.target(), job).await?;
-                    let link = link(state.as_ref(), self.names, self.now);
+                    let asked_at = self.asked_at.filter(|_| job == own);
+                    let link = link(state.as_ref(), self.names, asked_at, self.now);
                     self.remember(&next, &link);
                     if let (Link::Waits, Some(state)) = (&link, state) {
                         note(&mut next, state);
@@ -186,7 +189,7 @@ impl<G: Github, E: FindTasks> Chain<'_, G, E> {
     fn without_a_place(&self, since: Option<OffsetDateTime>) -> Option<Debt> {
         let since = since?;
         // The message was to come, or waited here, while its job took the runner: whose that was, nobody else will settle.
-        if self.asked_at.is_some_and(|asked_at| since > asked_at) {
+        if self.waits_since.is_some_and(|waits_since| since > waits_since) {
             return Some(Debt::Unclear);
         }
         let why = "the chain leads to a task that ECS has forgotten since";

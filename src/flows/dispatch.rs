@@ -91,7 +91,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 Subject::HandedBack => {
                     let job = own.clone().into_job();
                     let outcome = self.handed_back(own, received, budget).await;
-                    Handled::new(self.noted(outcome, budget)).of(job)
+                    Handled::new(self.noted(outcome, &job.target.owner, budget)).of(job)
                 }
                 Subject::Last => {
                     let job = Job { asked_at: received.and_then(|it| it.sent_at), ..own.into_job() };
@@ -104,7 +104,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
 
     /// GitHub's event, on its way here in whatever form.
     async fn queued(&self, mut event: WorkflowJob, received: Option<Received>, budget: &Budget) -> Handled {
-        event.job.asked_at = received.and_then(|it| it.sent_at);
+        event.job.asked_at = received.and_then(|it| it.sent_at).or(event.arrived_at);
         self.memory.note_place_of(event.job.id, &event.job.target);
         let judge = |classes| self.policy.judge(&event, self.clock.now(), classes);
         let outcome = match budget.classes().map(judge).and_then(|verdict| self.for_certain(verdict)) {
@@ -233,7 +233,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         let is_late = receives > Some(1) || age > timing::VERY_OLD;
         let has_several = choice.sizing.capacity.is_none() && self.capacities(choice).len() > 1;
         let old = if has_several { timing::OLD_FOR_SEVERAL } else { timing::OLD };
-        if is_late && !self.memory.was_limited_lately(self.clock.now()) {
+        if is_late && !self.memory.was_limited_lately(&job.target.owner, self.clock.now()) {
             Asked::Doubtful
         } else if age > old {
             Asked::Old
@@ -276,12 +276,12 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         }
         let mut case = Case::new(asked, pools.receives(asked, receives), job.attempt, self.max_attempts);
         // A runner that is started in doubt takes the place of one that is not.
-        case.patient |= self.memory.was_limited_lately(self.clock.now());
+        case.patient |= self.memory.was_limited_lately(&job.target.owner, self.clock.now());
         let case = match self.github {
             Some(_) => case,
             None => case.hidden(planned.capacities.len() > 1),
         };
-        let outcome = self.noted(self.start(case, job, planned, budget).await, budget);
+        let outcome = self.noted(self.start(case, job, planned, budget).await, &job.target.owner, budget);
         if !matches!(outcome, Outcome::Done(_)) {
             places.give_back();
         }
@@ -289,20 +289,24 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     }
 
     /// Near GitHub's rate limit, the message waits for its turn.
-    pub(super) async fn turn<'a>(&self, budget: &'a Budget) -> Result<Option<Turn<'a>>, Outcome> {
-        match self.memory.was_limited_lately(self.clock.now()) {
+    pub(super) async fn turn<'a>(
+        &self,
+        owner: &str,
+        budget: &'a Budget,
+    ) -> Result<Option<Turn<'a>>, Outcome> {
+        match self.memory.was_limited_lately(owner, self.clock.now()) {
             true => budget.turn(&self.clock).await.map(Some),
             false => Ok(None),
         }
     }
 
-    /// The outcome; if GitHub's rate limit was met, others are to know.
-    fn noted(&self, outcome: Result<Outcome, CallError>, budget: &Budget) -> Outcome {
+    /// The outcome; if GitHub's rate limit was met, others of that owner are to know.
+    fn noted(&self, outcome: Result<Outcome, CallError>, owner: &str, budget: &Budget) -> Outcome {
         outcome.unwrap_or_else(|error| {
             if let Class::RateLimited { after } = error.class {
                 let now = self.clock.now();
-                budget.no_mints_until(now + after);
-                self.memory.note_limit(now);
+                budget.no_mints_until(owner, now + after);
+                self.memory.note_limit(owner, now);
             }
             error.into()
         })

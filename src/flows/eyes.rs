@@ -41,7 +41,8 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
         if target.repository.is_none() {
             return Ok(Owed::Unsaid);
         }
-        Ok(match link(self.github.job(target, *id).await?.as_ref(), self.names, self.now) {
+        let state = self.github.job(target, *id).await?;
+        Ok(match link(state.as_ref(), self.names, job.asked_at, self.now) {
             Link::Waits => Owed::ToTheJob,
             Link::HeldBack => Owed::HeldBack,
             Link::NotOwed(why) => Owed::ToNobody(why),
@@ -77,9 +78,10 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
         })
     }
 
-    fn chain(&self, asked_at: Option<OffsetDateTime>, far: bool) -> Chain<'_, G, E> {
+    fn chain(&self, far: bool) -> Chain<'_, G, E> {
         Chain {
-            asked_at,
+            waits_since: None,
+            asked_at: None,
             github: self.github,
             ecs: self.ecs,
             taken: None,
@@ -92,14 +94,16 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
 
     /// Where the job lives, as far as the tasks that were started for it tell.
     pub(crate) async fn place(&self, job: JobId) -> Result<Option<Target>, CallError> {
-        self.chain(None, false).place_of(job).await
+        self.chain(false).place_of(job).await
     }
 
     /// Who the runner of that job is owed to, to the end of the chain; `far`: also where that is long.
     pub(crate) async fn debt(&self, job: &Job, far: bool) -> Result<Debt, CallError> {
         let own = Replacement::new(job.id, job.attempt, job.target.clone());
         // An event is on its way for a while, or comes again hours later: its job may take a runner before it is here.
-        let debt = self.chain(job.created_at.or(job.asked_at), far).debt(own).await?;
+        let waits_since = job.created_at.or(job.asked_at);
+        let chain = Chain { waits_since, asked_at: job.asked_at, ..self.chain(far) };
+        let debt = chain.debt(own).await?;
         if debt == Debt::Unsaid && job.target.repository.is_some() {
             tracing::warn!(
                 job = job.id.0,

@@ -36,7 +36,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         if let Some(skip) = self.policy.excludes_target(&job.target) {
             return Ok(Outcome::Skipped(skip));
         }
-        let _turn = match self.turn(budget).await {
+        let _turn = match self.turn(&job.target.owner, budget).await {
             Ok(turn) => turn,
             Err(later) => return Ok(later),
         };

@@ -50,8 +50,8 @@ pub struct Memory {
     looked_for_deliveries: Cell<Option<OffsetDateTime>>,
     /// How long a job had waited before a runner was started for it, and when that was seen.
     backlog: Cell<Option<(OffsetDateTime, Duration)>>,
-    /// When GitHub's rate limit was met last.
-    limited: Cell<Option<OffsetDateTime>>,
+    /// When GitHub's rate limit was met last, by the owner in lower case.
+    limited: RefCell<BTreeMap<String, OffsetDateTime>>,
 }
 
 impl Memory {
@@ -136,21 +136,23 @@ impl Memory {
         self.backlog.get().filter(|(at, _)| now - *at < timing::LATELY).map(|(_, waited)| waited)
     }
 
-    /// GitHub's rate limit was met.
-    pub(crate) fn note_limit(&self, now: OffsetDateTime) {
-        self.limited.set(Some(now));
+    /// GitHub's rate limit was met for that owner: each installation has its own.
+    pub(crate) fn note_limit(&self, owner: &str, now: OffsetDateTime) {
+        let mut limited = self.limited.borrow_mut();
+        limited.retain(|_, at| now - *at < timing::LATELY);
+        limited.insert(owner.to_lowercase(), now);
     }
 
-    /// GitHub's rate limit was met, if this says so.
-    pub(crate) fn note_limit_in<T>(&self, answer: &Result<T, CallError>, now: OffsetDateTime) {
+    /// GitHub's rate limit was met for that owner, if this says so.
+    pub(crate) fn note_limit_in<T>(&self, answer: &Result<T, CallError>, owner: &str, now: OffsetDateTime) {
         if let Err(CallError { class: Class::RateLimited { .. }, .. }) = answer {
-            self.note_limit(now);
+            self.note_limit(owner, now);
         }
     }
 
-    /// Whether GitHub's rate limit was met within [`timing::LATELY`].
-    pub(crate) fn was_limited_lately(&self, now: OffsetDateTime) -> bool {
-        self.limited.get().is_some_and(|at| now - at < timing::LATELY)
+    /// Whether GitHub's rate limit was met for that owner within [`timing::LATELY`].
+    pub(crate) fn was_limited_lately(&self, owner: &str, now: OffsetDateTime) -> bool {
+        self.limited.borrow().get(&owner.to_lowercase()).is_some_and(|at| now - *at < timing::LATELY)
     }
 
     /// Whether it is time for another look at webhook deliveries: whoever is told so begins one.

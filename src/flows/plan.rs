@@ -9,7 +9,7 @@ use crate::{
         size::Size,
         tags,
     },
-    ids::{Attempt, Purpose, RunId, RunnerId, RunnerNames, fnv1a},
+    ids::{Attempt, FIRST_PROBE, Purpose, RunId, RunnerId, RunnerNames, fnv1a},
     intake::{
         classes::{Choice, RunnerClass},
         labels::{Architecture, CapacityLabel, Sizing},
@@ -43,9 +43,6 @@ pub struct Plan {
 
 /// What tasks compete for: capacities, task definition, size, and the network, which is the class's.
 pub(crate) type Market = (Vec<Capacity>, String, Option<Size>, Option<String>);
-
-/// The slots from here on are not the sweep's.
-pub(crate) const FIRST_PROBE: u32 = 1_000_000;
 
 /// What the stack gives every runner, where its class says nothing else.
 #[derive(Debug, Clone, Copy)]

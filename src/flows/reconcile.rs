@@ -119,7 +119,9 @@ where
             Ok(Lifecycle::Sweep { scheduled }) => (None, self.sweep(scheduled, deadline).await),
             Ok(Lifecycle::Redeliver { scheduled }) => (None, Ok(self.redeliver(scheduled, deadline).await)),
         };
-        self.memory.note_limit_in(&outcome, self.clock.now());
+        if let Some(job) = &job {
+            self.memory.note_limit_in(&outcome, &job.target.owner, self.clock.now());
+        }
         Handled { job, outcome: outcome.unwrap_or_else(Outcome::from), notice: None }
     }
 
@@ -278,16 +280,26 @@ where
         let stop = with_shown(&stopped.stop, shown);
         let why = stop.why();
         let cause = Cause { stop: Some(&stop), task: Some(&task), why: &why };
-        let done = if tags.ran_a_job() {
-            self.ended_after_a_job(tags, cause).await?
-        } else {
-            let runner = self.stopped_runner(&task, &stop).await?;
-            self.tell_of_untold(&runner, &stop).await?;
-            let done = self.tend(&runner, Heard::Stopped, cause, &Course::default()).await?;
-            self.note_followed(&task, &done);
-            done
+        let done = match tags.ran_a_job() {
+            true => self.ended_after_a_job(tags, cause).await,
+            false => self.ended_without_a_job(&task, &stop, cause).await,
         };
-        Ok(done.with_task(stopped.arn.clone()).with_usage(used(&task)).into())
+        self.memory.note_limit_in(&done, &target(tags).owner, self.clock.now());
+        Ok(done?.with_task(stopped.arn.clone()).with_usage(used(&task)).into())
+    }
+
+    /// Nobody told of a job on it.
+    async fn ended_without_a_job(
+        &self,
+        task: &Task,
+        stop: &Stop,
+        cause: Cause<'_>,
+    ) -> Result<Done, CallError> {
+        let runner = self.stopped_runner(task, stop).await?;
+        self.tell_of_untold(&runner, stop).await?;
+        let done = self.tend(&runner, Heard::Stopped, cause, &Course::default()).await?;
+        self.note_followed(task, &done);
+        Ok(done)
     }
 
     /// What is left of the runner of a task that has stopped, and ran no job that anybody told of.
@@ -343,6 +355,7 @@ where
             ecs: &self.ecs,
             taken,
             far: !self.basins().is_empty(),
+            waits_since: None,
             asked_at: None,
             memory: &self.memory,
             names: &self.policy.names,

@@ -58,12 +58,13 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         mut plan: Plan,
         budget: &Budget,
     ) -> Result<Outcome, CallError> {
-        let _turn = match self.turn(budget).await {
+        let owner = &job.target.owner;
+        let _turn = match self.turn(owner, budget).await {
             Ok(turn) => turn,
             Err(later) => return Ok(later),
         };
         if self.github.is_some() {
-            budget.may_mint(self.clock.now())?;
+            budget.may_mint(owner, self.clock.now())?;
         }
         let mut asking = match self.memory.drought.may_ask(&plan, self.clock.now()) {
             Ok(asking) => asking,
@@ -224,7 +225,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         seen: &mut Seen,
         budget: &Budget,
     ) -> Result<Name, CallError> {
-        budget.may_mint(self.clock.now())?;
+        budget.may_mint(&plan.target.owner, self.clock.now())?;
         Ok(match self.github()?.mint(&plan.target, &plan.runner_name(), &plan.labels, plan.group()).await? {
             Minted::Created(registration) => {
                 seen.registration = Some(registration);

@@ -63,7 +63,6 @@ where
             return Ok(tally.into_outcome());
         };
         let kept = self.keep_books(github, scheduled, deadline, &mut tally).await;
-        self.memory.note_limit_in(&kept, self.clock.now());
         match kept {
             // The next sweep comes sooner than a repetition of this one could do more.
             Err(error) if matches!(error.class, Class::RateLimited { .. }) => {
@@ -214,7 +213,9 @@ where
         let places = self.places().await?;
         let is_only = places.len() == 1;
         for place in places {
-            match self.registered_in(github, &place, deadline).await {
+            let listed = self.registered_in(github, &place, deadline).await;
+            self.memory.note_limit_in(&listed, &place.owner, self.clock.now());
+            match listed {
                 Ok(there) => registered.extend(there),
                 Err(error) if is_only => return Err(error),
                 Err(error) => {
@@ -321,7 +322,7 @@ where
         let stop = Some(&unstarted).filter(|_| runner.life == Life::Unused);
         let cause = Cause { stop, task: runner.task.as_ref(), why };
         let tended = self.tend(runner, Heard::Swept { past: runner.past }, cause, course).await;
-        self.memory.note_limit_in(&tended, self.clock.now());
+        self.memory.note_limit_in(&tended, &runner.place.owner, self.clock.now());
         tended
     }
 }

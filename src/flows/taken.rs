@@ -90,7 +90,7 @@ where
             again: received.is_some_and(|it| it.times > 1),
         };
         let looks_again = taking.begins() && taking.again && taking.waited >= timing::SECOND_LOOK;
-        if looks_again && taking.serves_another() && self.own_is_used(&event.job).await? {
+        if looks_again && taking.serves_another() && self.own_is_used(taking).await? {
             return Ok(its_own_serves());
         }
         match self.task_of(taking).await? {
@@ -144,7 +144,7 @@ where
     async fn write_used(&self, taking: &Taking<'_>, task: &Task) -> Result<bool, CallError> {
         let is_written = self.tag_used(&taking.event.job, taking.purpose, task).await?;
         // It runs one job: whoever is said to have it besides brings no other runner.
-        if matches!(taking.purpose, Purpose::Pool { .. }) && !TaskTags(&task.tags).ran_a_job() {
+        if taking.purpose.is_of_a_pool() && !TaskTags(&task.tags).ran_a_job() {
             self.note_taken(task, taking.event.started_at);
             self.follow_up(task, taking.event.job.id).await;
         }

@@ -1,5 +1,7 @@
 //! One runner that came to attention: look, ask the protocol what comes next, do it.
 
+use time::OffsetDateTime;
+
 use crate::{
     error::CallError,
     fargate::{
@@ -9,7 +11,7 @@ use crate::{
     flows::{
         basin::key_of,
         cause::{Cause, replacement},
-        chain::Debt,
+        chain::{Debt, note},
         course::Course,
         reconcile::{Reconciler, payer},
     },
@@ -90,8 +92,9 @@ where
     }
 
     fn owner(&self, runner: &Runner, course: &Course) -> Owner {
-        match runner.purpose {
+        match &runner.purpose {
             Some(Purpose::Job(..)) => Owner::Job,
+            Some(purpose) if purpose.is_probe() => Owner::Pool { surplus: true },
             _ if runner.life == Life::Waiting => {
                 let pool = runner.task.as_ref().and_then(key_of);
                 let full = self.full(&pool);
@@ -108,8 +111,10 @@ where
         own: Option<Replacement>,
         course: &Course,
     ) -> Result<(RunnerOwed, Option<Replacement>), CallError> {
-        if let Some(owed) = self.look_at_ran_job(runner).await? {
-            return Ok((owed, None));
+        match self.look_at_ran_job(runner).await? {
+            RanJob::Settles(owed) => return Ok((owed, None)),
+            RanJob::Waits(next) => return self.weigh(runner, Some(*next), course).await,
+            RanJob::TellsNothing => {}
         }
         let Some(own) = own else { return Ok((RunnerOwed::ToNobody, None)) };
         let Some(github) = &self.github else { return self.look_at_tags(runner, own, course).await };
@@ -118,6 +123,7 @@ where
         // far behind, whoever took it is told of soon.
         let is_news = !self.ended_long_ago(runner);
         chain.far |= is_news && matches!(runner.life, Life::Astray | Life::Spent | Life::Busy | Life::Lost);
+        chain.asked_at = asked_at(runner);
         let debt = chain.debt(own.clone()).await?;
         let is_this = |attempt| runner.purpose == Some(Purpose::Job(own.job_id, attempt));
         let next = match debt {
@@ -157,31 +163,42 @@ where
     }
 
     /// The task's tags name the job that the runner really ran, if anybody told; then that job is asked about.
-    async fn look_at_ran_job(&self, runner: &Runner) -> Result<Option<RunnerOwed>, CallError> {
+    async fn look_at_ran_job(&self, runner: &Runner) -> Result<RanJob, CallError> {
         let Some(task) = runner.task.as_ref().filter(|task| TaskTags(&task.tags).ran_a_job()) else {
-            return Ok(None);
+            return Ok(RanJob::TellsNothing);
         };
         let tags = TaskTags(&task.tags);
-        let link = match (tags.ran_job(), ran_target(tags)) {
+        let (state, link) = match (tags.ran_job(), ran_target(tags)) {
             (Some(job), Some(place)) => {
                 let state = self.github()?.job(&place, job).await?;
-                link(state.as_ref(), &self.policy.names, self.clock.now())
+                let link = link(state.as_ref(), &self.policy.names, task.created_at, self.clock.now());
+                (state.map(|state| (job, place, state)), link)
             }
-            _ => Link::Unsaid,
+            _ => (None, Link::Unsaid),
         };
-        Ok(match link {
-            Link::Got { over: false, .. } | Link::Unsettled => Some(RunnerOwed::AtWork),
-            Link::Got { over: true, .. } | Link::HeldBack | Link::NotOwed(_) => Some(RunnerOwed::ToNobody),
-            Link::Unsaid if runner.life == Life::Spent => Some(RunnerOwed::ToNobody),
+        Ok(RanJob::Settles(match link {
+            Link::Got { over: false, .. } | Link::Unsettled => RunnerOwed::AtWork,
+            Link::Got { over: true, .. } | Link::HeldBack | Link::NotOwed(_) => RunnerOwed::ToNobody,
+            Link::Unsaid if runner.life == Life::Spent => RunnerOwed::ToNobody,
             // That the job waits may be an old answer.
-            Link::Waits | Link::Unsaid if runner.life == Life::Waiting => {
-                let is_lost = self.is_idle_again(task).await?;
-                (!is_lost).then_some(RunnerOwed::Unclear)
+            Link::Waits | Link::Unsaid if runner.life == Life::Waiting && !self.is_idle_again(task).await? => {
+                RunnerOwed::Unclear
             }
-            Link::Unsaid => Some(RunnerOwed::Unclear),
-            // GitHub has taken it back.
-            Link::Waits => None,
-        })
+            Link::Unsaid if runner.life == Life::Waiting => return Ok(RanJob::TellsNothing),
+            Link::Unsaid => RunnerOwed::Unclear,
+            Link::Waits => {
+                return Ok(match (state, next_of(runner)) {
+                    // Its own: the chain begins with it.
+                    (Some((job, ..)), Some(own)) if own.job_id == job => RanJob::TellsNothing,
+                    (Some((job, place, state)), _) => {
+                        let mut next = Replacement::new(job, Attempt::FIRST.next(), place);
+                        note(&mut next, state);
+                        RanJob::Waits(Box::new(next))
+                    }
+                    (None, _) => RanJob::TellsNothing,
+                });
+            }
+        }))
     }
 
     /// A runner that was given a job may have lost it, and poll on for ever. That it shows as idle may be untrue for a
@@ -341,9 +358,10 @@ where
             let detail = format!("job {job} is left without a runner: another job took one");
             return Ok(Done::new(Metric::Replaced, detail));
         }
-        // An idle runner is no runner that died, and another job's count is in that one's tasks.
+        // An idle runner is no runner that died, one that never connected had no part in a job, and another job's count is in
+        // that one's tasks.
         let counts = match runner.life {
-            Life::Starting | Life::Dead => true,
+            Life::Dead => true,
             Life::Unused => runner.owner() == Some(job),
             _ => false,
         };
@@ -442,6 +460,26 @@ where
         let replacement =
             Replacement { labels, registered: true, runner_id, ..Replacement::new(job, attempt, place) };
         self.queue.announce(&replacement.to_body(), timing::HAND_BACK).await
+    }
+}
+
+/// What the job tells that ran on the runner.
+enum RanJob {
+    /// Who is owed the runner.
+    Settles(RunnerOwed),
+    /// GitHub has taken it back, and it is owed another: whose the runner was has been settled when it was taken.
+    Waits(Box<Replacement>),
+    /// Nothing.
+    TellsNothing,
+}
+
+/// When the runner's job was asked for. Of one that stood idle, and was followed by another, it is not known: then a job that
+/// GitHub has forgotten would get runners for ever.
+fn asked_at(runner: &Runner) -> Option<OffsetDateTime> {
+    let task = runner.task.as_ref()?;
+    match runner.purpose {
+        Some(Purpose::Job(_, attempt)) if attempt.0 <= TaskTags(&task.tags).failures() + 1 => task.created_at,
+        _ => None,
     }
 }
 

@@ -6,10 +6,10 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use crate::{
-    error::CallError,
+    error::{CallError, Class},
     fargate::tags::TaskTags,
-    flows::plan::{FIRST_PROBE, Plan},
-    ids::{Purpose, RunnerNames},
+    flows::plan::Plan,
+    ids::RunnerNames,
     lambda::outcome::{Deferral, Reason, Wait},
     ports::{FindTasks, Github, Task, TaskArn, Tasks},
     protocol::{
@@ -126,7 +126,9 @@ impl<G: Github, E: FindTasks> Looks<'_, G, E> {
             let Some(doubt) = found.doubts.first() else { return Ok(Some(found)) };
             let clue = match self.github {
                 Some(github) => match github.job(&doubt.place, doubt.job).await {
-                    Ok(state) => doubt.settled_by(&link(state.as_ref(), self.names, self.now)),
+                    Ok(state) => doubt.settled_by(&link(state.as_ref(), self.names, None, self.now)),
+                    // GitHub's limit says nothing of the runners, and is one installation's.
+                    Err(error) if matches!(error.class, Class::RateLimited { .. }) => return Err(error),
                     // Then nothing else can be asked of it either, so waiting loses nothing.
                     Err(_) => return Ok(Some(found)),
                 },
@@ -143,7 +145,7 @@ impl<G: Github, E: FindTasks> Looks<'_, G, E> {
         let tags = TaskTags(&task.tags);
         task.started_at.is_some()
             && !tags.ran_a_job()
-            && matches!(tags.purpose(self.names), Some(Purpose::Pool { slot, .. }) if slot >= FIRST_PROBE)
+            && tags.purpose(self.names).is_some_and(|purpose| purpose.is_probe())
     }
 
     async fn is_at_work(&self, task: &Task) -> bool {

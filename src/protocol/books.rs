@@ -126,10 +126,10 @@ pub fn compare(
             life(reg(Some(registration)), task.map_or(life::TaskState::Unseen, |_| life::TaskState::Live));
         with_registration.extend(task.map(|task| &task.arn));
         if task.is_some() && !registration.busy {
-            if purpose.job().is_none() {
+            if purpose.is_of_a_pool() {
                 let class = task.and_then(|task| TaskTags(&task.tags).class());
                 *books.pools.entry(class.map(str::to_lowercase)).or_default() += 1;
-            } else if !registration.online {
+            } else if purpose.job().is_some() && !registration.online {
                 let created_at = task.and_then(|task| task.created_at);
                 books.oldest_waiting = books.oldest_waiting.max(created_at.map(|since| now - since));
             }

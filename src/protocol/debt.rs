@@ -33,11 +33,17 @@ pub enum Link {
     Unsaid,
 }
 
-/// Reads one link. `state` is `None` when GitHub shows no such job, or we may not see it.
-pub fn link(state: Option<&JobState>, names: &RunnerNames, now: OffsetDateTime) -> Link {
+/// Reads one link. `state` is `None` when GitHub shows no such job, or we may not see it. `asked_at`: when a runner was asked
+/// for, if that is known: a job that was approved after days is as old as it was, and has just been queued.
+pub fn link(
+    state: Option<&JobState>,
+    names: &RunnerNames,
+    asked_at: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+) -> Link {
     let Some(state) = state else { return Link::Unsaid };
     match (state.status, state.runner_name.as_deref()) {
-        (JobStatus::Queued, _) => match state.since {
+        (JobStatus::Queued, _) => match state.since.max(asked_at) {
             Some(since) if now - since > timing::FORGOTTEN => {
                 Link::NotOwed("the job waits for longer than a day: GitHub has given it up")
             }
@@ -117,9 +123,9 @@ mod tests {
                 created_at: None,
                 run: None,
             };
-            assert_eq!(link(Some(&state), &names, now), want, "{status:?} on {runner:?}");
+            assert_eq!(link(Some(&state), &names, None, now), want, "{status:?} on {runner:?}");
         }
-        assert_eq!(link(None, &names, now), Link::Unsaid);
+        assert_eq!(link(None, &names, None, now), Link::Unsaid);
     }
 
     #[test]
@@ -134,8 +140,17 @@ mod tests {
             created_at: None,
             run: None,
         };
-        assert_eq!(link(Some(&state), &names, since + time::Duration::hours(24)), Link::Waits);
-        let later = link(Some(&state), &names, since + time::Duration::hours(25));
-        assert!(matches!(later, Link::NotOwed(_)), "{later:?}");
+        let at = |hours| since + time::Duration::hours(hours);
+        for (now, asked, waits) in [
+            (24, None, true),
+            (25, None, false),
+            (25, Some(0), false),
+            // It was held back until then.
+            (73, Some(72), true),
+            (97, Some(72), false),
+        ] {
+            let link = link(Some(&state), &names, asked.map(at), at(now));
+            assert_eq!(link == Link::Waits, waits, "asked for after {asked:?} h, {now} h: {link:?}");
+        }
     }
 }

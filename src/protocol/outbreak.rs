@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::{
     exit::ExitReason,
@@ -15,6 +15,8 @@ use crate::{
 
 /// Of so many different jobs.
 const MANY: usize = 3;
+/// A runner connects, and has had its job, no sooner than this after the start of its containers.
+const AT_ONCE: Duration = Duration::seconds(30);
 
 /// Runners of one task definition die before they take a job, whatever the job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +90,7 @@ pub fn outbreak(
     tasks.sort_by_key(|task| std::cmp::Reverse(task.created_at));
     let (mut causes, mut owners, mut doubts, mut died) = (BTreeMap::new(), BTreeSet::new(), Vec::new(), 0);
     for task in &tasks {
-        match (fate(task), clues.get(&task.arn)) {
+        match (fate(task, names), clues.get(&task.arn)) {
             (Fate::Took, _) | (_, Some(Clue::Took)) => break,
             (Fate::Open, _) | (_, Some(Clue::Nothing)) => {}
             (Fate::Died(cause), clue) => {
@@ -124,7 +126,7 @@ fn owner<'a>(task: &'a Task, names: &RunnerNames) -> (Option<JobId>, &'a str) {
     }
 }
 
-fn fate(task: &Task) -> Fate {
+fn fate(task: &Task, names: &RunnerNames) -> Fate {
     if TaskTags(&task.tags).ran_a_job() {
         return Fate::Took;
     }
@@ -136,8 +138,21 @@ fn fate(task: &Task) -> Fate {
         // Container-minted: `runner-init` has other codes where there was no job.
         (_, Some(ExitReason::Ended(..129))) if has_codes_of_its_own => Fate::Took,
         (_, Some(ExitReason::Idle | ExitReason::NameTaken)) => Fate::Open,
+        // There is no job to ask about it.
+        (_, Some(ExitReason::Ended(0))) if is_of_the_pool(task, names) && !ended_at_once(task, stop) => {
+            Fate::Open
+        }
         _ => Fate::Died(cause(stop)),
     }
+}
+
+fn is_of_the_pool(task: &Task, names: &RunnerNames) -> bool {
+    TaskTags(&task.tags).purpose(names).is_some_and(|purpose| purpose.job().is_none())
+}
+
+/// No job was over by then.
+fn ended_at_once(task: &Task, stop: &Stop) -> bool {
+    task.started_at.zip(stop.stopped_at).is_some_and(|(from, until)| until - from < AT_ONCE)
 }
 
 fn cause(stop: &Stop) -> String {
@@ -233,7 +248,7 @@ mod tests {
 
     #[test]
     fn code_0_is_doubtful_for_a_job_s_runner() {
-        let tasks = tasks(&[("4-1", "0"), ("pool-1-0", "0"), ("2-1", "1"), ("1-1", "0")]);
+        let tasks = tasks(&[("4-1", "0"), ("pool-1-0", "1"), ("2-1", "1"), ("1-1", "0")]);
         let names = RunnerNames::default();
         let found =
             outbreak(&tasks, "runner", &names, &BTreeMap::new()).unwrap_or_else(|| panic!("no outbreak"));
@@ -246,6 +261,20 @@ mod tests {
         assert_eq!(with(Clue::Took), None);
         assert_eq!(with(Clue::Died), Some((4, 0)));
         assert_eq!(with(Clue::Nothing), Some((3, 1)), "the next one is asked about");
+    }
+
+    #[test]
+    fn a_pools_runner_that_ended_with_code_0_died_only_if_no_job_was_over_by_then() {
+        for (seconds, died) in [(5, Some(3)), (29, Some(3)), (30, None), (600, None)] {
+            let mut tasks = tasks(&[("pool-1-0", "0"), ("pool-1-1", "0"), ("pool-2-0", "0")]);
+            for task in &mut tasks {
+                task.started_at = task.created_at;
+                let stop = task.stop.as_mut().unwrap_or_else(|| panic!("none"));
+                stop.stopped_at = task.created_at.map(|at| at + Duration::seconds(seconds));
+            }
+            let found = outbreak(&tasks, "runner", &RunnerNames::default(), &BTreeMap::new());
+            assert_eq!(found.map(|it| it.died), died, "after {seconds} s");
+        }
     }
 
     #[test]

@@ -382,8 +382,8 @@ table! {
         (_, Some(Owed::HeldBack), None, ..) if c.patient => Step::End(Contradicted);
     "The job is taken or over: no runner.":
         (_, Some(Owed::ToNobody(why)), ..)          => Step::End(NotOwed(why));
-    "GitHub sends another event when it is approved.":
-        (_, Some(Owed::HeldBack), ..)               => Step::End(NotOwed("the job waits for approval"));
+    "GitHub sends an event when it is approved; one that has come may be that, and this answer older still.":
+        (Announced, Some(Owed::HeldBack), ..)       => Step::End(NotOwed("the job waits for approval"));
     "The job at the end of the chain may have other labels, and has attempts of its own.":
         (Doubtful | Announced, Some(Owed::ToAnother), None, ..) => Do(Forward);
     "Who is owed will be clearer in a minute.":
@@ -443,7 +443,8 @@ fn next(c: &Case) -> Step {
     match c.now.owed {
         None => See(Look::Debt),
         Some(Owed::ToNobody(why)) => Step::End(NotOwed(why)),
-        Some(Owed::HeldBack) => Step::End(NotOwed("the job waits for approval")),
+        Some(Owed::HeldBack) if c.asked == Announced => Step::End(NotOwed("the job waits for approval")),
+        Some(Owed::HeldBack) if c.patient => Step::End(Contradicted),
         Some(Owed::ToAnother) => Do(Forward),
         Some(Owed::ToTheJob | Owed::Unsaid) if c.failures() >= c.most => Step::End(GivenUp),
         // It has another's runner, so it is not given up: it may lead to a job that has none.

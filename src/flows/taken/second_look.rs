@@ -32,8 +32,10 @@ where
     Q: Queue,
     C: Timer,
 {
-    /// Whether the job's own runner was started, and stands by no more: another job has had it, or it is gone.
-    pub(super) async fn own_is_used(&self, job: &Job) -> Result<bool, CallError> {
+    /// Whether the job's own runner was started, and stands by no more: another job has had it, or it is gone. Of a job that
+    /// a pool's runner took, whether none stands by.
+    pub(super) async fn own_is_used(&self, taking: &Taking<'_>) -> Result<bool, CallError> {
+        let job = &taking.event.job;
         // The function may have died before it tagged the runner's task, which nothing else tells of. (Elsewhere the sweep finds
         // a busy runner that nobody has told of.)
         if !self.is_told(job.id) {
@@ -42,8 +44,13 @@ where
         if self.memory.has_given(job.id) {
             return Ok(true);
         }
-        // By now, it most likely is gone.
         let started_by = started_by(job.id);
+        let stands_by = |task: &Task| task.live && !TaskTags(&task.tags).ran_a_job();
+        // A pool's runner is nobody's, so only what may stand by matters.
+        if taking.purpose.job().is_none() {
+            return Ok(!self.ecs.tasks_started_by(&started_by).await?.iter().any(stands_by));
+        }
+        // By now, it most likely is gone.
         if !self.ecs.ended_tasks(Some(&started_by)).await?.is_empty() {
             return Ok(true);
         }
@@ -52,7 +59,6 @@ where
             // One that stands by ends by itself.
             return Ok(!own.is_empty());
         }
-        let stands_by = |task: &Task| task.live && !TaskTags(&task.tags).ran_a_job();
         Ok(!own.is_empty() && !own.iter().any(stands_by))
     }
 
@@ -77,10 +83,19 @@ where
         }
         let may_be_late = owner.is_some() && !is_older(job, task);
         let wait = if may_be_late { timing::LATE_LOOK } else { timing::SECOND_LOOK };
-        if taking.age.is_some_and(|age| age < wait) {
-            return Ok(too_early(wait, "whether the job has a runner of its own shows later"));
+        let is_early = taking.age.is_some_and(|age| age < wait);
+        // One that serves in exchange does so from the moment that it is there.
+        let may_serve = owner.is_some() && self.github.is_some();
+        let own = match is_early && !may_serve {
+            true => Vec::new(),
+            false => self.ecs.tasks_started_by(&started_by(job.id)).await?,
+        };
+        if is_early {
+            return Ok(match own.is_empty() {
+                true => too_early(wait, "whether the job has a runner of its own shows later"),
+                false => its_own_serves(),
+            });
         }
-        let own = self.ecs.tasks_started_by(&started_by(job.id)).await?;
         let Some(owner) = owner else {
             return match self.settles(&own) {
                 Some(wait) => Ok(too_early(wait, "its own runner may have been given a job just now")),
@@ -116,7 +131,7 @@ where
         task: &Task,
     ) -> Result<bool, CallError> {
         let now = self.clock.now();
-        if self.memory.was_limited_lately(now) {
+        if self.memory.was_limited_lately(&job.target.owner, now) {
             return Ok(true);
         }
         let is_in_time =

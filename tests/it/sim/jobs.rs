@@ -38,7 +38,7 @@ impl World {
         match self.decide(number, Point::HeldBack, &[(1, self.settings.rates.held_back)]) {
             0 => self.queue(number),
             _ => {
-                let time = self.takes(SECOND, HOUR, 26, number);
+                let time = self.takes(SECOND, 30 * HOUR, 26, number);
                 tell!(self, number, "GitHub holds job {number} back until it is approved");
                 self.github.hold_back(number, self.time());
                 self.send_event(number, Action::Waiting);

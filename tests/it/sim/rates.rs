@@ -27,7 +27,7 @@ pub struct Rates {
     pub unheard_taker: u32,
     /// The same, and its webhooks come; the policy does not let them in.
     pub excluded_taker: u32,
-    /// Of jobs: a deployment protection rule holds it back, for up to an hour.
+    /// Of jobs: a deployment protection rule holds it back, for up to 30 hours.
     pub held_back: u32,
     /// Of jobs: GitHub never says what it knows of it.
     pub silent_job: u32,

@@ -5,7 +5,7 @@ use time::Duration;
 use super::{LABELS, dispatch, dispatch_again, live_tasks};
 use crate::{
     fleet::Fleet,
-    http::{LIFECYCLE_QUEUE, Op, World},
+    http::{INSTALLATION, LIFECYCLE_QUEUE, OWNER, Op, World},
 };
 
 const BIGGER: [&str; 3] = [LABELS[0], LABELS[1], "cpu=2"];
@@ -71,5 +71,25 @@ async fn a_job_on_a_bigger_runner_that_nobody_has_told_of_brings_one_to_whoever_
     world.assign();
     assert_eq!(world.github().queued_count(), 0, "nobody waits\n{}", world.books());
     world.heal();
+    world.finish();
+}
+
+/// Each installation has a limit of its own.
+#[tokio::test]
+async fn the_limit_of_one_owner_holds_up_no_other() {
+    let world = World::start();
+    world.app().install("octo-labs", 2);
+    let fleet = Fleet::with(&world, &[("ORGANIZATION", "")]).await;
+    let of = |owner| world.queued(world.queue_job_in(owner, "app", &LABELS));
+    let other = of("octo-labs").replace(&INSTALLATION.to_string(), "2");
+    let jobs = [of(OWNER), of(OWNER), other];
+    world.fail(Op::Mint).once().before().retry_after(403, 1800);
+    assert_eq!(dispatch(&world, &fleet, &jobs[..1]).await, 1);
+    world.take_calls();
+    assert_eq!(dispatch(&world, &fleet, &jobs[1..]).await, 1, "the other of the same\n{}", world.calls());
+    assert_eq!(live_tasks(&world), 1);
+    world.advance(Duration::minutes(31));
+    assert_eq!(dispatch_again(&world, &fleet).await, 0);
+    assert_eq!(live_tasks(&world), 3);
     world.finish();
 }

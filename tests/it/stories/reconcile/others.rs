@@ -246,6 +246,80 @@ async fn a_job_that_is_queued_for_longer_than_a_day_gets_no_more_runners() {
     story.end();
 }
 
+/// A release that is approved after a weekend: GitHub has just queued it, whatever its `created_at` says.
+#[tokio::test]
+async fn a_job_that_was_approved_after_days_gets_its_runners() {
+    let story = Story::begin().await;
+    let job = story.world.queue_job(&LABELS);
+    story.world.github().hold_back(job, story.fleet.now());
+    story.world.advance(Duration::hours(60));
+    story.world.github().approve(job, story.fleet.now());
+    story.dispatch(&[story.world.queued(job)]).await;
+    assert_eq!(story.live(), 1);
+    // Each that dies is followed by another.
+    for _ in 0..2 {
+        let task = story.task();
+        story.world.kill_task(
+            task,
+            "EssentialContainerExited",
+            "Essential container in task exited",
+            Some(1),
+        );
+        story.tell_stopped(task).await;
+        story.dispatch_announced().await;
+        assert_eq!(story.live(), 1, "{}\n{}", story.world.books(), story.world.calls());
+    }
+    story.runs_in_the_end(job).await;
+    story.end();
+}
+
+/// GitHub's own event says that it was approved; GET may be minutes behind.
+#[tokio::test]
+async fn a_job_that_was_approved_is_not_dropped_because_github_shows_it_as_held_back() {
+    let story = Story::begin().await;
+    let job = story.world.queue_job(&LABELS);
+    story.world.advance(Duration::hours(2));
+    let queued = story.world.queued(job);
+    story.world.github().hold_back(job, story.fleet.now());
+    story.dispatch(&[queued]).await;
+    assert_eq!(story.live(), 0, "asked again");
+    for _ in 0..3 {
+        story.dispatch_announced().await;
+    }
+    assert_eq!(story.live(), 1, "when in doubt, it is started");
+    story.world.github().approve(job, story.fleet.now());
+    story.runs_in_the_end(job).await;
+    story.end();
+}
+
+/// GitHub takes a job back from a runner, after it has said that it runs there. Whose the runner was has another by then.
+#[tokio::test]
+async fn a_job_that_lost_anothers_runner_after_it_began_is_announced_itself() {
+    for consumed in [false, true] {
+        let story = Story::begin().await;
+        let (owner, job) = (story.start_job().await, story.start_job().await);
+        story.world.boot();
+        let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+        story.assign(job, story.runner_of(tasks[0]));
+        story.assign(owner, story.runner_of(tasks[1]));
+        for taken in [job, owner] {
+            story.tell(&story.world.payload(taken, "in_progress")).await;
+        }
+        story.look_again().await;
+        story.world.github().lose_job(job, consumed, story.fleet.now());
+        for _ in 0..3 {
+            story.sweep_after_the_timeout().await;
+        }
+        story.dispatch_announced().await;
+        story.world.boot();
+        story.world.assign();
+        assert_eq!(story.status(job), "in_progress", "{}", story.world.books());
+        story.world.finish_job(owner);
+        story.world.finish_job(job);
+        story.end();
+    }
+}
+
 #[tokio::test]
 async fn a_job_that_dies_with_its_task_is_counted_also_when_it_was_seen_to_begin() {
     let ends = [
@@ -413,7 +487,7 @@ async fn a_bigger_runner_that_was_taken_is_owed_also_where_the_first_look_failed
         story.assign(other, story.runner_of(tasks[1]));
         story.world.fail(Op::ListTasks).once().aws("AccessDeniedException");
         assert!(!story.tell(&story.world.payload(small, "in_progress")).await);
-        assert!(!story.tell(&story.world.payload(other, "in_progress")).await);
+        story.tell_job(other, "in_progress").await;
         story.look_again().await;
         assert_eq!(story.world.letters(JOB_QUEUE).len(), 0, "nobody has seen it yet");
         if ends {

@@ -65,6 +65,25 @@ async fn a_runner_that_never_connects_is_replaced_announced_first() {
     story.end();
 }
 
+/// The network has no way out, or GitHub's service is down: no job had a part in that.
+#[tokio::test]
+async fn runners_that_never_connect_give_no_job_up() {
+    let story = Story::with(&[("MAX_ATTEMPTS", "1")]).await;
+    for _ in 0..2 {
+        story.start_job().await;
+    }
+    let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+    for task in tasks {
+        let now = story.fleet.now();
+        story.world.ecs().start(task, now);
+    }
+    assert_eq!(story.sweep_after_the_timeout().await.get(Metric::Replaced), 2);
+    assert_eq!(story.world.letters(crate::http::DEAD_LETTERS).len(), 0);
+    story.dispatch_announced().await;
+    assert_eq!(story.live(), 2);
+    story.end();
+}
+
 #[tokio::test]
 async fn a_runner_that_lost_its_job_is_replaced() {
     let story = Story::begin().await;
