@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::{
     error::CallError,
@@ -21,6 +21,9 @@ use crate::{
         timing,
     },
 };
+
+/// "stopped tasks are described for an hour" (ECS API reference).
+const FORGETS: Duration = Duration::HOUR;
 
 /// Looks, and changes nothing.
 #[derive(Debug)]
@@ -161,14 +164,21 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
     pub(crate) async fn former(
         &self,
         target: &Target,
-        job: JobId,
+        job: &Job,
         tasks: &[TaskArn],
     ) -> Result<Former, CallError> {
+        // ECS forgets a task an hour after its end, and does not show one that it has just started.
+        let may_be_new = job.asked_at.is_some_and(|asked_at| self.now - asked_at < FORGETS);
         for arn in tasks {
-            let Some(task) = self.ecs.describe(arn).await? else { continue };
+            let Some(task) = self.ecs.describe(arn).await? else {
+                if may_be_new {
+                    return Ok(Former::Young);
+                }
+                continue;
+            };
             let tags = TaskTags(&task.tags);
             if tags.ran_a_job() {
-                let is_another = tags.ran_job().is_some_and(|ran| ran != job);
+                let is_another = tags.ran_job().is_some_and(|ran| ran != job.id);
                 return Ok(if is_another { Former::RanAnother } else { Former::RanAJob });
             }
             if let Some(id) = tags.runner_id()

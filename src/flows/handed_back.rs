@@ -1,11 +1,11 @@
-//! The loop over what [`handed_back`] says of a registration that the sweep found without a task.
+//! The loop over what [`handed_back`] says of a registration that was found without a task.
 
 use std::time::Duration;
 
 use crate::{
     error::CallError,
-    flows::{budget::Budget, dispatch::Dispatcher, eyes},
-    ids::{Purpose, started_by},
+    flows::{budget::Budget, dispatch::Dispatcher},
+    ids::Purpose,
     intake::{payload::Replacement, skip::SkipReason},
     lambda::{
         batch::Received,
@@ -32,6 +32,13 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             let why = "what is registered still, and has no task, was handed back again since";
             return Ok(Outcome::skipped(SkipReason::Stale, why));
         }
+        // It came sooner than it was to: what was seen without a task may be another delivery's, between its two calls.
+        let early = asked_at
+            .and_then(|asked_at| Duration::try_from(asked_at + timing::HAND_BACK - self.clock.now()).ok());
+        if let Some(early) = early.filter(|early| !early.is_zero()) {
+            let why = "another delivery of this job may be at work";
+            return Ok(Outcome::deferred(Reason::InFlight, Wait::For(early), why));
+        }
         let job = replacement.clone().into_job();
         if let Some(skip) = self.policy.excludes_target(&job.target) {
             return Ok(Outcome::Skipped(skip));
@@ -40,19 +47,13 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Ok(turn) => turn,
             Err(later) => return Ok(later),
         };
-        let mut case = Case { first: received.is_some_and(|it| it.times == 1), ..Case::default() };
-        let mut holder = None;
+        let (mut case, mut holder) = (Case::default(), None);
         loop {
             match handed_back(&case) {
-                Step::LookStopped => {
-                    let tasks = self.ecs.ended_tasks(Some(&started_by(job.id))).await?;
-                    let ended = eyes::past(&tasks, &self.policy.names, job.id);
-                    case.over = Some(ended.contains_key(&job.attempt));
-                }
                 Step::LookHolder => {
                     let purpose = Purpose::Job(job.id, job.attempt);
                     let (life, id) = self.eyes()?.holder(&job.target, &purpose).await?;
-                    // Whoever has spent the one that the sweep saw may have minted another under its name.
+                    // Whoever has spent the one that was seen may have minted another under its name.
                     let is_another = id.zip(replacement.runner_id).is_some_and(|(it, seen)| it != seen);
                     (case.holder, holder) = (Some(if is_another { Life::Over } else { life }), id);
                 }
@@ -81,10 +82,5 @@ fn outcome(end: End) -> Outcome {
         End::Announced => Outcome::skipped(SkipReason::Forwarded, "the attempt is announced anew"),
         End::Gone => Outcome::skipped(SkipReason::Duplicate, "it was seen to meanwhile"),
         End::Duplicate => Outcome::skipped(SkipReason::Duplicate, "its runner is there already"),
-        End::InFlight => Outcome::deferred(
-            Reason::InFlight,
-            Wait::For(timing::IN_FLIGHT),
-            "another delivery of this job may be at work",
-        ),
     }
 }

@@ -8,11 +8,12 @@ use crate::{
         dispatch::Dispatcher,
         hands::start_unowed,
         plan::Plan,
-        watch::{self, Looks, Start},
+        watch::{self, Looks},
     },
+    intake::{payload::Job, skip::SkipReason},
     lambda::outcome::Outcome,
     ports::{Clock, FindTasks, Github, Queue, StartTasks},
-    protocol::{start::Asked, timing},
+    protocol::{debt::Owed, start::Asked, timing},
 };
 
 impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, Q, C> {
@@ -24,20 +25,33 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     }
 
     /// Where all runners die whatever the job, it waits; perhaps a probe is due.
-    pub(crate) async fn held_up(&self, asked: Asked, plan: &Plan) -> Result<Option<Outcome>, CallError> {
+    pub(crate) async fn held_up(
+        &self,
+        asked: Asked,
+        job: &Job,
+        plan: &Plan,
+    ) -> Result<Option<Outcome>, CallError> {
         // What is announced may follow one that died of that.
         let good_for = (asked == Asked::Announced).then_some(timing::WATCH);
         let (github, ecs) = (self.github.as_ref(), &self.ecs);
         let (names, now) = (&self.policy.names, self.clock.now());
         let looks = Looks { github, ecs, names, good_for, now };
-        let outbreak = match self.memory.watch.may_start(&looks, plan).await {
-            Ok(Start::AsEver) => return Ok(None),
+        let (watch, definition) = (&self.memory.watch, plan.definition());
+        let outbreak = match watch.probe_due(&looks, definition).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(outbreak)) => outbreak,
             Err(later) => return Ok(Some(Outcome::Deferred(later))),
-            Ok(Start::Probe { minute, outbreak }) => {
-                self.probe(&plan.as_probe(minute)).await?;
-                outbreak
-            }
         };
+        // One for a job that is over would take the turn of those that wait, and wait itself for a job that never comes.
+        if asked != Asked::Fresh
+            && github.is_some()
+            && let Owed::ToNobody(why) = self.eyes()?.job(job).await?
+        {
+            return Ok(Some(Outcome::skipped(SkipReason::NotQueued, why)));
+        }
+        if let Some(minute) = watch.take_probe(&outbreak, definition, self.clock.now()) {
+            self.probe(&plan.as_probe(minute)).await?;
+        }
         Ok(Some(Outcome::Deferred(watch::wait(&outbreak))))
     }
 

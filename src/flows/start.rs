@@ -70,7 +70,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Ok(asking) => asking,
             Err(later) => return Ok(later),
         };
-        if let Some(later) = self.held_up(case.asked, &plan).await? {
+        if let Some(later) = self.held_up(case.asked, job, &plan).await? {
             return Ok(later);
         }
         let mut seen = Seen::default();
@@ -96,6 +96,9 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                     }
                 }
                 Step::Do(Deed::Mint) => case.named(self.mint(case.now.name, &plan, &mut seen, budget).await?),
+                Step::Do(Deed::HandBack) => {
+                    case.named(self.hand_back(job, &plan, case.attempt, seen.holder).await?)
+                }
                 Step::Do(Deed::Spend) => case.named(self.spend(&plan, seen.holder).await?),
                 Step::Do(Deed::Discard) => case.named(self.discard(&plan, &seen).await?),
                 Step::End(End::GivenUp) => return self.give_up_after(job, &case, &plan).await,
@@ -192,7 +195,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             }
             Look::Former => {
                 case.now.launch =
-                    Launch::Conflict(Some(self.eyes()?.former(&plan.target, job.id, &seen.former).await?));
+                    Launch::Conflict(Some(self.eyes()?.former(&plan.target, job, &seen.former).await?));
             }
         }
         Ok(())
@@ -209,6 +212,23 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             Deleted::Gone => Name::Gone,
             Deleted::Busy => Name::Busy,
         })
+    }
+
+    /// Without a job queue of our own nobody would look again: it is spent at once.
+    async fn hand_back(
+        &self,
+        job: &Job,
+        plan: &Plan,
+        attempt: Attempt,
+        holder: Option<RunnerId>,
+    ) -> Result<Name, CallError> {
+        if !self.queue.can_announce() {
+            return self.spend(plan, holder).await;
+        }
+        let own = replacement_of(&Job { attempt, ..job.clone() });
+        let back = Replacement { registered: true, runner_id: holder, ..own };
+        self.queue.announce(&back.to_body(), timing::HAND_BACK).await?;
+        Ok(Name::HandedBack)
     }
 
     async fn discard(&self, plan: &Plan, seen: &Seen) -> Result<Name, CallError> {
@@ -288,6 +308,11 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 Reason::InFlight,
                 Wait::For(timing::IN_FLIGHT),
                 "another delivery of this job may be at work",
+            ),
+            (End::HandedBack, ..) => Outcome::deferred(
+                Reason::InFlight,
+                Wait::For(timing::HAND_BACK + timing::IN_FLIGHT),
+                "its registration has no task: another delivery of this job may be at work, or have crashed",
             ),
             (End::Contradicted, ..) => Outcome::deferred(
                 Reason::TooEarly,

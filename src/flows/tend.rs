@@ -123,7 +123,7 @@ where
         // far behind, whoever took it is told of soon.
         let is_news = !self.ended_long_ago(runner);
         chain.far |= is_news && matches!(runner.life, Life::Astray | Life::Spent | Life::Busy | Life::Lost);
-        chain.asked_at = asked_at(runner);
+        chain.asked_at = self.asked_at(runner);
         let debt = chain.debt(own.clone()).await?;
         let is_this = |attempt| runner.purpose == Some(Purpose::Job(own.job_id, attempt));
         let next = match debt {
@@ -181,7 +181,9 @@ where
             Link::Got { over: true, .. } | Link::HeldBack | Link::NotOwed(_) => RunnerOwed::ToNobody,
             Link::Unsaid if runner.life == Life::Spent => RunnerOwed::ToNobody,
             // That the job waits may be an old answer.
-            Link::Waits | Link::Unsaid if runner.life == Life::Waiting && !self.is_idle_again(task).await? => {
+            Link::Waits | Link::Unsaid
+                if runner.life == Life::Waiting && !self.is_idle_again(task).await? =>
+            {
                 RunnerOwed::Unclear
             }
             Link::Unsaid if runner.life == Life::Waiting => return Ok(RanJob::TellsNothing),
@@ -243,6 +245,17 @@ where
             return Ok((RunnerOwed::Announced, None));
         }
         Ok((RunnerOwed::ToAJob, Some(next)))
+    }
+
+    /// When the runner's job was asked for: a job that was approved after days is queued for no longer. Not for ever, or one that
+    /// GitHub has forgotten would get runners for ever.
+    fn asked_at(&self, runner: &Runner) -> Option<OffsetDateTime> {
+        match runner.purpose {
+            Some(Purpose::Job(_, attempt)) if attempt.0 <= self.max_attempts => {
+                runner.task.as_ref()?.created_at
+            }
+            _ => None,
+        }
     }
 
     fn is_up_for(&self, runner: &Runner, time: std::time::Duration) -> bool {
@@ -471,16 +484,6 @@ enum RanJob {
     Waits(Box<Replacement>),
     /// Nothing.
     TellsNothing,
-}
-
-/// When the runner's job was asked for. Of one that stood idle, and was followed by another, it is not known: then a job that
-/// GitHub has forgotten would get runners for ever.
-fn asked_at(runner: &Runner) -> Option<OffsetDateTime> {
-    let task = runner.task.as_ref()?;
-    match runner.purpose {
-        Some(Purpose::Job(_, attempt)) if attempt.0 <= TaskTags(&task.tags).failures() + 1 => task.created_at,
-        _ => None,
-    }
 }
 
 /// The next attempt for its job.

@@ -8,7 +8,6 @@ use tokio::sync::Mutex;
 use crate::{
     error::{CallError, Class},
     fargate::tags::TaskTags,
-    flows::plan::Plan,
     ids::RunnerNames,
     lambda::outcome::{Deferral, Reason, Wait},
     ports::{FindTasks, Github, Task, TaskArn, Tasks},
@@ -82,23 +81,37 @@ impl Watch {
         Ok(found)
     }
 
-    /// Whether the plan's runner may be started: at once, or as the probe of that minute.
-    pub(crate) async fn may_start<G: Github, E: FindTasks>(
+    /// Whether runners of that task definition die whatever the job, and a probe is due; an error: they do, and none is.
+    pub(crate) async fn probe_due<G: Github, E: FindTasks>(
         &self,
         looks: &Looks<'_, G, E>,
-        plan: &Plan,
-    ) -> Result<Start, Deferral> {
-        let definition = plan.definition();
-        let outbreak = self.outbreak(looks, definition).await.unwrap_or_else(unseen);
-        let Some(outbreak) = outbreak else { return Ok(Start::AsEver) };
-        let mut watch = self.seen.borrow_mut();
-        let seen = watch.entry(definition.to_owned()).or_default();
-        let last = outbreak.newest.max(seen.tried);
-        if last.is_some_and(|last| looks.now - last < timing::PROBE) {
-            return Err(wait(&outbreak));
+        definition: &str,
+    ) -> Result<Option<Outbreak>, Deferral> {
+        match self.outbreak(looks, definition).await.unwrap_or_else(unseen) {
+            Some(outbreak) if self.was_probed_lately(&outbreak, definition, looks.now) => {
+                Err(wait(&outbreak))
+            }
+            outbreak => Ok(outbreak),
         }
-        seen.tried = Some(looks.now);
-        Ok(Start::Probe { minute: timing::nth(timing::PROBE, looks.now), outbreak })
+    }
+
+    /// Takes the probe of this minute, of which there is one: its number. `None`: another message has it.
+    pub(crate) fn take_probe(
+        &self,
+        outbreak: &Outbreak,
+        definition: &str,
+        now: OffsetDateTime,
+    ) -> Option<u64> {
+        if self.was_probed_lately(outbreak, definition, now) {
+            return None;
+        }
+        self.seen.borrow_mut().entry(definition.to_owned()).or_default().tried = Some(now);
+        Some(timing::nth(timing::PROBE, now))
+    }
+
+    fn was_probed_lately(&self, outbreak: &Outbreak, definition: &str, now: OffsetDateTime) -> bool {
+        let tried = self.seen.borrow().get(definition).and_then(|health| health.tried);
+        outbreak.newest.max(tried).is_some_and(|last| now - last < timing::PROBE)
     }
 }
 
@@ -157,17 +170,6 @@ impl<G: Github, E: FindTasks> Looks<'_, G, E> {
             _ => false,
         }
     }
-}
-
-/// Whether a runner may be started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Start {
-    AsEver,
-    /// Only one like it, which finds out whether runners live again.
-    Probe {
-        minute: u64,
-        outbreak: Outbreak,
-    },
 }
 
 /// Runners are started as ever; and no job is given up.

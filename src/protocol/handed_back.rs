@@ -1,4 +1,4 @@
-//! What comes next for a registration that the sweep found without a task, and handed back: the whole of it, in one table.
+//! What comes next for a registration that was found without a task, and handed back: the whole of it, in one table.
 //!
 //! Whatever is owed to its job is announced first, as after any other loss of a runner; then the registration is spent. So
 //! nothing waits here for capacity or for a place, and at no moment does the job's runner hang on this message alone.
@@ -20,10 +20,6 @@ pub enum Did {
 /// What is known so far. `None`: nobody looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Case {
-    /// Certainly the first receive of the message.
-    pub first: bool,
-    /// Whether a task of the attempt has ended.
-    pub over: Option<bool>,
     /// The runner of that name. [`Life::Over`]: there is none.
     pub holder: Option<Life>,
     /// What was done.
@@ -33,8 +29,6 @@ pub struct Case {
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
-    /// The job's stopped tasks.
-    LookStopped,
     /// Who holds the name.
     LookHolder,
     /// Announce the attempt.
@@ -54,32 +48,26 @@ pub enum End {
     Gone,
     /// Its runner is there.
     Duplicate,
-    /// Another delivery may be between its two calls: asked again when it is over or dead.
-    InFlight,
 }
 
 use self::{Did::*, Step::*};
 
 table! {
     /// What comes next for a registration that was handed back.
-    pub fn handed_back / handed_back_rows / handed_back_without (c: &Case) -> Step = match (c.over, c.holder, c.did);
+    pub fn handed_back / handed_back_rows / handed_back_without (c: &Case) -> Step = match (c.holder, c.did);
 
     "Done.":
-        (.., Spent)                                 => End(self::End::Announced);
+        (_, Spent)                                  => End(self::End::Announced);
     "No registration stays without a task.":
-        (.., Announced)                             => Spend;
-    "A registration under the name of an attempt that is over is the dead runner's: nobody is at work on it.":
-        (None, None, _) if c.first                  => LookStopped;
+        (_, Announced)                              => Spend;
     "Somebody may have seen to it meanwhile.":
-        (_, None, _)                                => LookHolder;
+        (None, _)                                   => LookHolder;
     "Whoever spent it has seen to the job, or announced it before. What is only not listed is handed back again.":
-        (_, Some(Life::Over), _)                    => End(Gone);
-    "A delivery of the job may be between its mint and its RunTask.":
-        (None | Some(false), Some(Life::Minted), _) if c.first => End(self::End::InFlight);
-    "A crash between mint and RunTask, or a runner that died unheard.":
-        (_, Some(Life::Minted), _)                  => Announce;
+        (Some(Life::Over), _)                       => End(Gone);
+    "A crash between mint and RunTask, or a runner that died unheard: what was at work on it when it was handed back is done by now.":
+        (Some(Life::Minted), _)                     => Announce;
     "A task on its way, or a runner that is up, holds it.":
-        (_, Some(_), _)                             => End(Duplicate);
+        (Some(_), _)                                => End(Duplicate);
 }
 
 use self::End::{Duplicate, Gone};
@@ -94,13 +82,9 @@ mod tests {
 
     fn cases() -> Vec<Case> {
         let mut cases = Vec::new();
-        for first in [true, false] {
-            for over in [None, Some(false), Some(true)] {
-                for holder in LIVES {
-                    for did in [Nothing, Announced, Spent] {
-                        cases.push(Case { first, over, holder, did });
-                    }
-                }
+        for holder in LIVES {
+            for did in [Nothing, Announced, Spent] {
+                cases.push(Case { holder, did });
             }
         }
         cases
@@ -115,9 +99,7 @@ mod tests {
                 }
                 Announce => {
                     assert_eq!((case.did, case.holder), (Nothing, Some(Life::Minted)), "{case:?}");
-                    assert!(!case.first || case.over == Some(true), "another may be at work: {case:?}");
                 }
-                LookStopped => assert_eq!(case.over, None, "{case:?}"),
                 LookHolder => assert_eq!(case.holder, None, "{case:?}"),
                 End(_) => {}
             }
@@ -137,6 +119,6 @@ mod tests {
 
     #[test]
     fn docs_show_the_rows() {
-        hold_against_docs("handed back", "attempt over, runner of that name, done", &handed_back_rows());
+        hold_against_docs("handed back", "runner of that name, done", &handed_back_rows());
     }
 }

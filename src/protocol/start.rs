@@ -89,6 +89,8 @@ pub enum Name {
     Freed,
     /// Spent by somebody else since.
     Gone,
+    /// A registration without a task: a message of its own sees to it.
+    HandedBack,
     /// Its runner runs a job.
     Busy,
     /// It was ours, and this delivery has spent it.
@@ -106,7 +108,8 @@ pub enum Former {
     RanAnother,
     /// It lives, and its registration is there.
     Lives,
-    /// It was started just now. Its registration is gone, since ours has the name; whether it ran a job is told soon.
+    /// It was started just now, or ECS does not show it yet. Its registration is gone, since ours has the name; whether it ran a
+    /// job is told soon.
     Young,
     /// Neither: it is of no use to the job.
     Useless,
@@ -286,6 +289,8 @@ pub enum Deed {
     RunTask,
     /// DELETE of the registration of that name.
     Spend,
+    /// A message about the registration of that name, for when no delivery can be at work on it any more.
+    HandBack,
     /// DELETE of our own registration; if that fails, it is left to the sweep.
     Discard,
     /// Announce the job at the end of the chain.
@@ -305,6 +310,8 @@ pub enum End {
     Duplicate(&'static str),
     /// Another delivery may be doing the work: asked again when it is over or dead.
     InFlight,
+    /// The same, and by then what was left by one that is dead is spent.
+    HandedBack,
     /// GitHub contradicts what was announced, and its answer may be old: asked again.
     Contradicted,
     /// Who is owed is not clear yet: asked again.
@@ -416,9 +423,11 @@ table! {
         (.., Taken(Some(Life::Waiting | Life::Busy | Life::Blurred)), _) => Step::End(Duplicate("its runner is there already"));
     "It has taken a job since.":
         (.., Busy, _)                               => Step::End(Duplicate(RUNS_A_JOB));
-    "A registration without a task, long enough: a delivery crashed between its two calls. It is spent, which frees the name.":
-        (.., Taken(Some(Life::Minted)), _) if !c.first => Do(Spend);
-    "Another delivery may be between its two calls, or has just spent the name.":
+    "A registration without a task: a delivery has crashed between its two calls, or is between them, or ECS does not show the task yet. Whoever looks again when that is over spends it, which frees the name.":
+        (.., Taken(Some(Life::Minted)), _) if !c.first => Do(HandBack);
+    "Until then.":
+        (.., HandedBack, _)                         => Step::End(End::HandedBack);
+    "Another delivery is between its two calls, most likely, or has just spent the name.":
         (.., Taken(Some(_)) | Gone, _) | (.., GivenBack, Launch::Untried) => Step::End(InFlight);
 
     // It is ours: the task.

@@ -50,9 +50,7 @@ pub const OLD: Duration = minutes(2);
 /// As [`OLD`], where an attempt may be started on several capacities, each under a token of its own, so that RunTask
 /// does not say that another one had it. No runner is up, and its name free again, sooner.
 pub const OLD_FOR_SEVERAL: Duration = seconds(20);
-/// How long a delivery that meets a registration without a task waits before it takes over, if it is the first
-/// receive of its message: another delivery of the same job may be between its mint and its RunTask, or ListTasks
-/// may not show its task yet.
+/// How long a delivery waits for another one of the same job that may be at work, before it looks again.
 pub const IN_FLIGHT: Duration = seconds(75);
 /// How long a job is left to the idle runners of a warm pool, or a few seconds more. GitHub gives it to one within four
 /// seconds in the simulator: after two, half as many jobs again start a runner of their own as after five, and from there on
@@ -92,9 +90,9 @@ pub const OUTBREAK: Duration = minutes(4);
 
 // Reconcile
 
-/// The registration of a crashed dispatch goes back to the queue; one that is only slow gets this long to finish
-/// first.
-pub const HAND_BACK: Duration = seconds(60);
+/// A registration without a task goes back to the queue. A delivery that is only slow gets this long to start the task, and ECS
+/// to show it.
+pub const HAND_BACK: Duration = seconds(120);
 /// Later than this, it was handed back again, by the sweeps since: of thousands of messages that wait, one is enough.
 pub const HANDED_BACK: Duration = minutes(15);
 /// The first replacement waits so long, each further one twice as long as the one before.
@@ -174,7 +172,7 @@ const _: () = assert!(more(DISPATCH_TIMEOUT, MINT_TO_TASK.saturating_add(LAST_CA
 const _: () = assert!(more(WEBHOOK_TIMEOUT, times(AWS_CALL_OF_WEBHOOK, 2).saturating_add(S3_CALL)));
 // Nobody takes over from a delivery that is still at work.
 const _: () = assert!(more(IN_FLIGHT, times(AWS_CALL, MOST_CAPACITIES)) && more(IN_FLIGHT, LAG));
-const _: () = assert!(more(HAND_BACK, DISPATCH_TIMEOUT));
+const _: () = assert!(more(HAND_BACK, DISPATCH_TIMEOUT.saturating_add(LAG)));
 const _: () = assert!(
     more(UNTIL_SHOWN, LAG)
         && more(SETTLED, LAG)

@@ -42,6 +42,7 @@ impl World {
                 tell!(self, number, "GitHub holds job {number} back until it is approved");
                 self.github.hold_back(number, self.time());
                 self.send_event(number, Action::Waiting);
+                self.approved_at = self.approved_at.max(self.now + time);
                 self.after(time, Ev::Approve(number));
             }
         }

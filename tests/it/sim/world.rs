@@ -205,6 +205,8 @@ pub struct World {
     pub(super) plan: Plan,
     pub(super) last_job: Option<plan::Job>,
     pub arrivals_over: Option<Ms>,
+    /// The last job that is held back is approved.
+    pub approved_at: Ms,
     pub open: u64,
     pub over: bool,
     seed: u64,
@@ -265,6 +267,7 @@ impl World {
             plan,
             last_job: None,
             arrivals_over: None,
+            approved_at: 0,
             open: 0,
             over: false,
             seed,
@@ -482,7 +485,7 @@ impl World {
         let waits_for_author = || self.settings.author && !self.forgotten().is_empty();
         if self.open == 0 && self.books_are_closed() && !waits_for_author() {
             self.over = true;
-        } else if self.now > over.max(self.checks.ill_until) + 5 * HOUR {
+        } else if self.now > over.max(self.checks.ill_until).max(self.approved_at) + 5 * HOUR {
             self.check_end();
             self.check_forgotten();
             self.over = true;

@@ -17,6 +17,7 @@ async fn what_is_registered_no_more_is_left_to_whoever_spent_it() {
         "job_id": job, "attempt": 1, "labels": LABELS, "owner": OWNER, "registered": true,
     } });
     story.dispatch(&[body.to_string()]).await;
+    story.dispatch_announced().await;
     assert_eq!(story.world.letters(JOB_QUEUE), [], "nothing comes of it");
     assert_eq!((story.live(), story.count(Op::Mint)), (0, 0));
     // Its own message comes again, as after any crash.
@@ -42,6 +43,8 @@ async fn what_the_sweep_hands_back_is_spent_when_a_later_runner_is_there() {
     story.dispatch(&[attempt(2, false)]).await;
     assert_eq!(story.names().len(), 2);
     story.dispatch(&[attempt(1, true)]).await;
+    assert_eq!(story.names().len(), 2, "too early: a delivery may be at work");
+    story.dispatch_announced().await;
     assert_eq!(story.names(), [format!("fargate-{job}-2")]);
     assert_eq!(story.live(), 1);
     story.world.boot();
@@ -109,17 +112,12 @@ async fn in_a_drought_a_registration_without_a_task_is_cleared() {
     story.world.github().mint(&Scope::organization(OWNER), &name, 1, &LABELS, now).expect("a registration");
     story.world.fail(Op::RunTask).times(999).failures("Capacity is unavailable at this time.");
     story.sweep().await;
-    story.dispatch_announced().await;
+    story.world.advance(Duration::seconds(100));
+    // Another one's turn, so that it is this one's only in a minute.
     let another = story.world.queue_job(&LABELS);
-    let batch = story.world.deliver(&[story.world.queued(another)]);
-    story.world.acknowledge(JOB_QUEUE, &batch, &story.fleet.dispatch(&batch).await);
-    // The other one's turn, and then this one's.
-    for wait in [20, 65] {
-        story.world.advance(Duration::seconds(wait));
-        let batch = story.world.receive(JOB_QUEUE, 10);
-        assert_eq!(batch["Records"].as_array().map(Vec::len), Some(1));
-        story.world.acknowledge(JOB_QUEUE, &batch, &story.fleet.dispatch(&batch).await);
-    }
+    story.settle(&story.world.deliver(&[story.world.queued(another)])).await;
+    story.world.advance(Duration::seconds(25));
+    story.settle(&story.world.receive(JOB_QUEUE, 10)).await;
     assert!(story.names().is_empty(), "{:?}", story.names());
     story.world.heal();
     for _ in 0..4 {
@@ -157,8 +155,7 @@ async fn what_was_announced_and_not_spent_brings_one_runner_all_the_same() {
             .mint(&Scope::organization(OWNER), &name, 1, &LABELS, now)
             .expect("a registration");
         story.sweep().await;
-        story.dispatch_announced().await;
-        story.world.advance(Duration::minutes(2));
+        story.world.advance(Duration::minutes(3));
         let dies = story.world.fail(Op::DeleteRunner).before().hold();
         let batch = story.world.receive(JOB_QUEUE, 10);
         tokio::select! {
@@ -168,36 +165,34 @@ async fn what_was_announced_and_not_spent_brings_one_runner_all_the_same() {
         story.world.heal();
         let world = story.world;
         let story = Story { fleet: Fleet::new(&world).await, world };
-        // The announcement waits for whoever may be at work; then it takes over.
-        let announced = story.world.receive(JOB_QUEUE, 10);
-        let answer = story.fleet.dispatch(&announced).await;
-        story.world.acknowledge(JOB_QUEUE, &announced, &answer);
+        // The announcement waits for whoever may be at work.
+        story.settle(&story.world.receive(JOB_QUEUE, 10)).await;
         assert_eq!(story.live(), 0);
         story.world.advance(Duration::minutes(7));
-        let both = story.world.receive(JOB_QUEUE, 10)["Records"].as_array().cloned().expect("records");
+        let all = story.world.receive(JOB_QUEUE, 10)["Records"].as_array().cloned().expect("records");
         let is_back =
             |record: &Value| record["body"].as_str().is_some_and(|body| body.contains("registered"));
-        let (back, announced): (Vec<Value>, Vec<Value>) = both.into_iter().partition(is_back);
+        let (back, announced): (Vec<Value>, Vec<Value>) = all.into_iter().partition(is_back);
         assert_eq!((back.len(), announced.len()), (1, 1));
         let [back, announced] = [back, announced].map(|records| json!({ "Records": records }));
-        let comes_again = async {
-            let answer = story.fleet.dispatch(&back).await;
-            story.world.acknowledge(JOB_QUEUE, &back, &answer);
+        story.settle(&back).await;
+        let anew = story.world.receive(JOB_QUEUE, 10);
+        let others = async {
+            story.fleet.dispatch(&back).await;
+            story.settle(&announced).await;
         };
-        let answer = if is_slow {
+        if is_slow {
             let slow = story.world.fail(Op::RunTask).before().hold();
             let between = async {
                 slow.struck().await;
-                comes_again.await;
+                others.await;
                 slow.release();
             };
-            tokio::join!(story.fleet.dispatch(&announced), between).0
+            tokio::join!(story.settle(&anew), between);
         } else {
-            let answer = story.fleet.dispatch(&announced).await;
-            comes_again.await;
-            answer
-        };
-        story.world.acknowledge(JOB_QUEUE, &announced, &answer);
+            story.settle(&anew).await;
+            others.await;
+        }
         for _ in 0..3 {
             story.dispatch_announced().await;
         }

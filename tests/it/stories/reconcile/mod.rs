@@ -47,18 +47,20 @@ impl Story {
     }
 
     async fn dispatch(&self, bodies: &[String]) {
-        let batch = self.world.deliver(bodies);
-        let answer = self.fleet.dispatch(&batch).await;
-        self.world.acknowledge(JOB_QUEUE, &batch, &answer);
+        self.settle(&self.world.deliver(bodies)).await;
+    }
+
+    /// A batch of the job queue, dispatched and acknowledged.
+    async fn settle(&self, batch: &Value) {
+        let answer = self.fleet.dispatch(batch).await;
+        self.world.acknowledge(JOB_QUEUE, batch, &answer);
     }
 
     /// The same, where it is left to the pool first, and none of it takes it.
     async fn start_job_that_the_pool_leaves(&self) -> u64 {
         let (job, before) = (self.start_job().await, self.live());
         self.world.advance(Duration::seconds(15));
-        let batch = self.world.receive(JOB_QUEUE, 10);
-        let answer = self.fleet.dispatch(&batch).await;
-        self.world.acknowledge(JOB_QUEUE, &batch, &answer);
+        self.settle(&self.world.receive(JOB_QUEUE, 10)).await;
         assert_eq!(self.live(), before + 1, "{}", self.world.books());
         job
     }
@@ -66,9 +68,7 @@ impl Story {
     /// What was announced goes to dispatch, once its delay is over.
     async fn dispatch_announced(&self) {
         self.world.advance(Duration::minutes(4));
-        let batch = self.world.receive(JOB_QUEUE, 10);
-        let answer = self.fleet.dispatch(&batch).await;
-        self.world.acknowledge(JOB_QUEUE, &batch, &answer);
+        self.settle(&self.world.receive(JOB_QUEUE, 10)).await;
     }
 
     /// One event for reconcile: whether it is done.

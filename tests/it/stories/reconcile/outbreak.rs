@@ -105,6 +105,27 @@ async fn a_probe_that_crashes_is_followed_by_another_and_one_that_works_is_seen_
     story.end();
 }
 
+/// What waits for nothing takes no turn of those that wait.
+#[tokio::test]
+async fn jobs_that_were_cancelled_while_all_runners_died_start_no_probe() {
+    let story = Story::begin().await;
+    let jobs = [story.start_job().await, story.start_job().await, story.start_job().await];
+    story.all_die(Some(1)).await;
+    for job in jobs {
+        story.cancel(job);
+    }
+    story.dispatch_announced().await;
+    assert_eq!((story.live(), story.count(Op::RunTask)), (0, 3), "{}", story.world.books());
+    assert_eq!(story.world.letters(JOB_QUEUE).len(), 0);
+    story.start_job().await;
+    assert!(matches!(story.live_names().as_slice(), [name] if name.contains("-pool-")));
+    story.world.boot();
+    let taken = story.world.assign();
+    story.world.finish_job(taken[0].0);
+    story.dispatch_announced().await;
+    story.end();
+}
+
 /// Each definition's runners die of something else, and what has mended one is found out without the other.
 #[tokio::test]
 async fn each_task_definition_has_a_probe_of_its_own() {
