@@ -18,10 +18,7 @@ use crate::{
     },
     lambda::{metric::Metric, outcome::Done},
     ports::{Deliveries, FindTasks, Github, Queue, StartTasks, TendTasks, Timer},
-    protocol::{
-        debt::{Link, link},
-        outbreak::Outbreak,
-    },
+    protocol::debt::{Link, link},
 };
 
 impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
@@ -39,21 +36,21 @@ where
         cause: Cause<'_>,
     ) -> Result<Done, CallError> {
         let (job, why) = (replacement.job_id, cause.why);
-        let fix = self.fix(&cause).await;
+        let is_failure = cause.stop.is_none_or(Stop::job_may_be_at_fault);
+        let failures = cause.failures_of(job, &self.policy.names).filter(|_| is_failure);
+        let is_last = failures.is_some_and(|failures| failures + 1 >= self.max_attempts);
+        let fix = self.fix(&cause, is_last).await;
         if let Ok(Some(fix)) = &fix {
             tracing::error!(job = job.0, attempt = replacement.attempt.0, why, "{fix}; the job waits");
             self.queue.announce(&replacement.to_body(), replacement_delay(replacement.attempt)).await?;
             let done = Done::new(Metric::Replaced, format!("job {job} waits: {fix}"));
             return Ok(done.and(Metric::NeedsOperator, 1));
         }
-        let is_failure = cause.stop.is_none_or(Stop::job_may_be_at_fault);
-        match cause.failures_of(job, &self.policy.names) {
-            Some(failures) if is_failure && failures + 1 >= self.max_attempts => {
-                fix?;
-                self.give_up(replacement, cause).await
-            }
-            _ => self.announce(replacement, why).await,
+        if is_last {
+            fix?;
+            return self.give_up(replacement, cause).await;
         }
+        self.announce(replacement, why).await
     }
 
     /// The last of `MAX_ATTEMPTS` runners has died. What led here may be doubt, or old: first, GitHub is asked about that
@@ -111,28 +108,26 @@ where
     }
 
     /// How the installation is to be mended, when it is its fault and not the job's. An error: whose it is, is not known.
-    async fn fix(&self, cause: &Cause<'_>) -> Result<Option<String>, CallError> {
+    async fn fix(&self, cause: &Cause<'_>, is_last: bool) -> Result<Option<String>, CallError> {
         if let Some(fix) = cause.stop.and_then(Stop::fix) {
             return Ok(Some(fix.to_owned()));
         }
         let Some(task) = cause.task else { return Ok(None) };
-        Ok(self.outbreak(&task.definition, Duration::ZERO).await?.map(|outbreak| watch::said(&outbreak)))
+        let looks = Looks { all: is_last, ..self.looks() };
+        let outbreak = self.memory.watch.outbreak(&looks, &task.definition).await?;
+        Ok(outbreak.map(|outbreak| watch::said(&outbreak)))
     }
 
-    /// Whether runners of that task definition die whatever the job, by a look that is no older than `good_for`.
-    pub(crate) async fn outbreak(
-        &self,
-        definition: &str,
-        good_for: Duration,
-    ) -> Result<Option<Outbreak>, CallError> {
-        let looks = Looks {
+    /// Whether runners die whatever the job is looked up now, by a hundred tasks.
+    pub(crate) fn looks(&self) -> Looks<'_, G, E> {
+        Looks {
             github: self.github.as_ref(),
             ecs: &self.ecs,
             names: &self.policy.names,
-            good_for: Some(good_for),
+            good_for: Some(Duration::ZERO),
+            all: false,
             now: self.clock.now(),
-        };
-        self.memory.watch.outbreak(&looks, definition).await
+        }
     }
 
     /// Puts the job back on its queue for the next attempt.

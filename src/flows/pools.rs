@@ -1,8 +1,6 @@
 //! Idle runners kept ready: the stack's own pool, and one for each class that has one. The sweep fills them up, and a
 //! class's also whoever hears that a job has taken one.
 
-use std::time::Duration;
-
 use time::OffsetDateTime;
 
 use crate::{
@@ -13,7 +11,7 @@ use crate::{
         plan::{Plan, Stack},
         reconcile::{Pool, Reconciler},
         tally::Tally,
-        watch,
+        watch::{self, Looks},
     },
     ids::{JobId, Purpose},
     intake::classes::Choice,
@@ -121,7 +119,7 @@ where
             Some(class) => class.fleet(&pool.fleet).task_definition,
             None => pool.fleet.task_definition.clone(),
         };
-        match self.outbreak(&definition, Duration::ZERO).await.unwrap_or_else(watch::unseen) {
+        match self.memory.watch.outbreak(&self.looks(), &definition).await.unwrap_or_else(watch::unseen) {
             Some(outbreak) => {
                 tally.note(Err(CallError::new(Class::NeedsOperator, watch::said(&outbreak))));
                 1
@@ -154,7 +152,8 @@ where
         let basin = self.basins().into_iter().find(|basin| basin.key() == key && basin.size > 0);
         let Some(basin) = basin.filter(|basin| basin.class.is_some()) else { return };
         // At worst, one is started in vain.
-        if !matches!(self.outbreak(&task.definition, timing::SWEEP_EVERY).await, Ok(None)) {
+        let looks = Looks { good_for: Some(timing::SWEEP_EVERY), ..self.looks() };
+        if !matches!(self.memory.watch.outbreak(&looks, &task.definition).await, Ok(None)) {
             return;
         }
         let purpose = Purpose::Pool { window: job.0, slot: FIRST_AFTER_ONE };

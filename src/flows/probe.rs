@@ -20,7 +20,8 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     /// Looks, while nobody waits, whether runners die whatever the job: so the first job costs no more calls than the next.
     pub async fn look_ahead(&self) {
         let (github, names) = (self.github.as_ref(), &self.policy.names);
-        let looks = Looks { github, ecs: &self.ecs, names, good_for: None, now: self.clock.now() };
+        let looks =
+            Looks { github, ecs: &self.ecs, names, good_for: None, all: false, now: self.clock.now() };
         self.memory.watch.outbreak(&looks, &self.fleet.task_definition).await.unwrap_or_else(watch::unseen);
     }
 
@@ -35,7 +36,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         let good_for = (asked == Asked::Announced).then_some(timing::WATCH);
         let (github, ecs) = (self.github.as_ref(), &self.ecs);
         let (names, now) = (&self.policy.names, self.clock.now());
-        let looks = Looks { github, ecs, names, good_for, now };
+        let looks = Looks { github, ecs, names, good_for, all: false, now };
         let (watch, definition) = (&self.memory.watch, plan.definition());
         let outbreak = match watch.probe_due(&looks, definition).await {
             Ok(None) => return Ok(None),
@@ -58,8 +59,8 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     /// Where all runners die whatever the job, none is given up: it is looked at once more, now.
     pub(crate) async fn outbreak_now(&self, definition: &str) -> Result<Option<Outcome>, CallError> {
         let (github, names) = (self.github.as_ref(), &self.policy.names);
-        let looks =
-            Looks { github, ecs: &self.ecs, names, good_for: Some(Duration::ZERO), now: self.clock.now() };
+        let (good_for, now) = (Some(Duration::ZERO), self.clock.now());
+        let looks = Looks { github, ecs: &self.ecs, names, good_for, all: true, now };
         let outbreak = self.memory.watch.outbreak(&looks, definition).await?;
         Ok(outbreak.map(|outbreak| Outcome::Deferred(watch::wait(&outbreak))))
     }

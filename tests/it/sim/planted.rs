@@ -295,7 +295,8 @@ impl FindTasks for FaultyPort {
 
     async fn ended_tasks(&self, started_by: Option<&str>) -> Result<Vec<Task>, CallError> {
         let tasks = self.port.ended_tasks(started_by).await?;
-        let hides = self.is(Planted::EndedNotLookedFor) && started_by.is_none();
+        let hides =
+            started_by.is_none() && (self.is(Planted::EndedNotLookedFor) || self.is(Planted::OutbreakUnseen));
         Ok(tasks.into_iter().filter(|_| !hides).map(|task| self.tags_shown(task)).collect())
     }
 
