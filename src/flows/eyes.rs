@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use crate::{
     error::CallError,
@@ -21,9 +21,6 @@ use crate::{
         timing,
     },
 };
-
-/// "stopped tasks are described for an hour" (ECS API reference).
-const FORGETS: Duration = Duration::HOUR;
 
 /// Looks, and changes nothing.
 #[derive(Debug)]
@@ -167,8 +164,8 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
         job: &Job,
         tasks: &[TaskArn],
     ) -> Result<Former, CallError> {
-        // ECS forgets a task an hour after its end, and does not show one that it has just started.
-        let may_be_new = job.asked_at.is_some_and(|asked_at| self.now - asked_at < FORGETS);
+        // ECS may not show a task that it has just started.
+        let may_be_new = job.asked_at.is_some_and(|asked_at| self.now - asked_at < timing::SHOWN);
         for arn in tasks {
             let Some(task) = self.ecs.describe(arn).await? else {
                 if may_be_new {

@@ -247,11 +247,13 @@ where
         Ok((RunnerOwed::ToAJob, Some(next)))
     }
 
-    /// When the runner's job was asked for: a job that was approved after days is queued for no longer. Not for ever, or one that
-    /// GitHub has forgotten would get runners for ever.
+    /// When the runner's job was asked for: a job that was approved after days is queued for no longer. Not where it idles, or
+    /// for ever: one that GitHub has forgotten would get runners for ever.
     fn asked_at(&self, runner: &Runner) -> Option<OffsetDateTime> {
         match runner.purpose {
-            Some(Purpose::Job(_, attempt)) if attempt.0 <= self.max_attempts => {
+            Some(Purpose::Job(_, attempt))
+                if attempt.0 <= self.max_attempts && runner.life != Life::Waiting =>
+            {
                 runner.task.as_ref()?.created_at
             }
             _ => None,
