@@ -182,3 +182,27 @@ async fn what_a_crash_between_mint_and_task_has_left_is_spent_when_nobody_can_be
     assert_eq!(world.imbalances(), [""; 0]);
     world.finish();
 }
+
+/// SQS takes the message, and its answer is lost: it is sent twice.
+#[tokio::test]
+async fn what_is_handed_back_twice_is_spent_once() {
+    let world = World::start();
+    let fleet = Fleet::new(&world).await;
+    let job = world.queue_job(&LABELS);
+    let batch = world.deliver(&[world.queued(job)]);
+    let dead = world.fail(Op::RunTask).once().before().hold();
+    tokio::select! { _ = fleet.dispatch(&batch) => {}, () = dead.struck() => {} }
+    world.heal();
+    world.fail(Op::SendMessage).once().after().drop_connection();
+    for _ in 0..6 {
+        world.advance(Duration::minutes(3));
+        dispatch_again(&world, &fleet).await;
+    }
+    assert_eq!((live_tasks(&world), registrations(&world)), (1, 1), "{}", world.calls());
+    assert_eq!(world.calls().count(Op::DeleteRunner), 1, "{}", world.calls());
+    world.boot();
+    world.assign();
+    world.finish_job(job);
+    assert_eq!(world.imbalances(), [""; 0]);
+    world.finish();
+}

@@ -1,6 +1,7 @@
 //! Nothing left behind, nobody left waiting, told over real HTTP. (What happens when a function dies between two
 //! calls, or an answer is lost, is in `cut_points.rs`.)
 
+mod ages;
 mod backlog;
 mod container_minted;
 mod ends;

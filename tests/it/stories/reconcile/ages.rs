@@ -1,0 +1,63 @@
+//! How long a job has waited: since it was made, since it was approved, and for longer than GitHub keeps it.
+
+use super::{LABELS, Metric, Story};
+use time::Duration;
+
+/// tuist#12673.
+#[tokio::test]
+async fn a_job_that_is_queued_for_longer_than_a_day_gets_no_more_runners() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    story.world.boot();
+    story.world.advance(Duration::hours(25));
+    let swept = story.sweep().await;
+    assert_eq!((swept.get(Metric::Retired), swept.get(Metric::Replaced)), (1, 0));
+    story.cancel(job);
+    story.end();
+}
+
+/// A release that is approved after a weekend: GitHub has just queued it, whatever its `created_at` says.
+#[tokio::test]
+async fn a_job_that_was_approved_after_days_gets_its_runners() {
+    let story = Story::begin().await;
+    let job = story.world.queue_job(&LABELS);
+    story.world.github().hold_back(job, story.fleet.now());
+    story.world.advance(Duration::hours(60));
+    story.world.github().approve(job, story.fleet.now());
+    story.dispatch(&[story.world.queued(job)]).await;
+    assert_eq!(story.live(), 1);
+    // Each that dies is followed by another.
+    for _ in 0..2 {
+        let task = story.task();
+        story.world.kill_task(
+            task,
+            "EssentialContainerExited",
+            "Essential container in task exited",
+            Some(1),
+        );
+        story.tell_stopped(task).await;
+        story.dispatch_announced().await;
+        assert_eq!(story.live(), 1, "{}\n{}", story.world.books(), story.world.calls());
+    }
+    story.runs_in_the_end(job).await;
+    story.end();
+}
+
+/// GitHub's own event says that it was approved; GET may be minutes behind.
+#[tokio::test]
+async fn a_job_that_was_approved_is_not_dropped_because_github_shows_it_as_held_back() {
+    let story = Story::begin().await;
+    let job = story.world.queue_job(&LABELS);
+    story.world.advance(Duration::hours(2));
+    let queued = story.world.queued(job);
+    story.world.github().hold_back(job, story.fleet.now());
+    story.dispatch(&[queued]).await;
+    assert_eq!(story.live(), 0, "asked again");
+    for _ in 0..3 {
+        story.dispatch_announced().await;
+    }
+    assert_eq!(story.live(), 1, "when in doubt, it is started");
+    story.world.github().approve(job, story.fleet.now());
+    story.runs_in_the_end(job).await;
+    story.end();
+}
