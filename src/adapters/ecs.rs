@@ -2,6 +2,8 @@
 
 mod lost;
 
+use std::sync::Arc;
+
 use aws_sdk_ecs::{
     Client, Config,
     error::SdkError,
@@ -155,12 +157,13 @@ fn read_task(task: aws_sdk_ecs::types::Task) -> Option<Task> {
         on_instance,
         created_at: time(task.created_at),
         started_at: time(task.started_at),
-        tags: task
-            .tags
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default())))
-            .collect(),
+        tags: Arc::new(
+            task.tags
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default())))
+                .collect(),
+        ),
     })
 }
 

@@ -281,7 +281,10 @@ mod tests {
             live: true,
             created_at: None,
             started_at: None,
-            tags: tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            tags: BTreeMap::from_iter(
+                tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+            )
+            .into(),
             definition: String::new(),
             stop: None,
             usage: None,

@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use futures_util::{StreamExt, stream};
@@ -142,7 +143,7 @@ where
         let idles_longer =
             |task: &Task| TaskTags(&task.tags).idle_timeout().is_some_and(|said| said > self.idle_timeout);
         for task in tasks.iter_mut().filter(|task| self.drained && idles_longer(task)) {
-            task.tags.remove(tags::IDLE_TIMEOUT);
+            Arc::make_mut(&mut task.tags).remove(tags::IDLE_TIMEOUT);
         }
         Ok(tasks)
     }

@@ -3,6 +3,8 @@
 
 mod second_look;
 
+use std::sync::Arc;
+
 use time::Duration;
 
 use self::second_look::its_own_serves;
@@ -171,8 +173,9 @@ where
         ran.extend(id);
         let tagged = self.ecs.tag(&task.arn, &ran).await?;
         if tagged {
-            let tags = task.tags.clone().into_iter().chain(ran).collect();
-            self.memory.note_task_of(job.id, Task { tags, ..task.clone() });
+            let mut task = task.clone();
+            Arc::make_mut(&mut task.tags).extend(ran);
+            self.memory.note_task_of(job.id, task);
         }
         let (run, sender) = (job.run_id.map(|run| run.0), job.sender.as_deref());
         let task = task.arn.0.as_str();

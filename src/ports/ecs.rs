@@ -1,6 +1,6 @@
 //! ECS: tasks are started, found again, tagged and stopped.
 
-use std::{collections::BTreeMap, future::Future};
+use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use time::OffsetDateTime;
 
@@ -61,8 +61,8 @@ pub struct Task {
     pub created_at: Option<OffsetDateTime>,
     /// When its containers started; `None` before that.
     pub started_at: Option<OffsetDateTime>,
-    /// Its tags.
-    pub tags: BTreeMap<String, String>,
+    /// Its tags. Shared: a sweep reads those of all tasks, more than once.
+    pub tags: Arc<BTreeMap<String, String>>,
     /// `taskDefinitionArn`.
     pub definition: String,
     /// How it ended; `None` before that.

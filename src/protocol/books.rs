@@ -254,7 +254,7 @@ mod tests {
             on_instance: false,
             created_at: Some(since),
             started_at: Some(since),
-            tags: BTreeMap::from([(tags::RUNNER_ID.to_owned(), id.to_string())]),
+            tags: BTreeMap::from([(tags::RUNNER_ID.to_owned(), id.to_string())]).into(),
             definition: String::new(),
             stop: None,
             usage: None,
@@ -278,7 +278,7 @@ mod tests {
             [runner(1, true, false), runner(2, true, true), runner(3, false, false), runner(4, true, false)];
         let at_work = (tags::RAN_JOB.to_owned(), "2".to_owned());
         let mut tasks = [task(1, 9), task(2, 600), task(3, 9), task(5, 9)];
-        tasks[1].tags.extend([at_work]);
+        std::sync::Arc::make_mut(&mut tasks[1].tags).extend([at_work]);
         // The fourth is up, and ECS does not list its task yet.
         assert_eq!(seen_to(&runners, &tasks), []);
     }

@@ -204,7 +204,7 @@ mod tests {
                 on_instance: false,
                 created_at: OffsetDateTime::from_unix_timestamp(nth as i64).ok(),
                 started_at: None,
-                tags: its,
+                tags: its.into(),
                 definition: "arn:aws:ecs:eu-central-1:1:task-definition/runner:3".to_owned(),
                 stop: code.map(|code| Stop { code: Some(code.to_owned()), exit_code, ..Stop::default() }),
                 usage: None,
@@ -306,7 +306,7 @@ mod tests {
         for (what, died) in [("0", false), ("1", false), ("87", true), ("137", true)] {
             let mut tasks = tasks(&[("1-1", what), ("2-1", what), ("pool-1-0", what)]);
             for task in &mut tasks {
-                task.tags.remove(tags::RUNNER_ID);
+                std::sync::Arc::make_mut(&mut task.tags).remove(tags::RUNNER_ID);
             }
             assert_eq!(outbreak(&tasks, "runner", &names, &BTreeMap::new()).is_some(), died, "{what}");
         }

@@ -133,7 +133,7 @@ mod tests {
                 on_instance: false,
                 created_at: None,
                 started_at: None,
-                tags: its,
+                tags: its.into(),
                 definition: String::new(),
                 stop: None,
                 usage: None,

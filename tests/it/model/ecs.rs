@@ -153,7 +153,7 @@ impl Ecs {
             cpu: request.cpu,
             memory: request.memory,
             disk: request.disk,
-            tags: request.tags.iter().cloned().collect(),
+            tags: Arc::new(request.tags.iter().cloned().collect()),
             subnets: request.subnets.clone(),
             security_groups: request.security_groups.clone(),
             public_ip: request.public_ip,
@@ -358,8 +358,16 @@ impl Ecs {
                 Some(numbers) => page(&mut numbers.range(after).copied()),
                 None => Vec::new(),
             },
-            None if !asked.stopped && self.past.changed_since(sight).next().is_none() => {
-                page(&mut self.live.range(after).copied())
+            None if !asked.stopped => {
+                let changed = self.past.changed_since(sight).filter(|number| *number > asked.after);
+                let mut were_live: BTreeSet<u64> =
+                    changed.filter(|number| !self.live.contains(number)).collect();
+                if were_live.is_empty() {
+                    page(&mut self.live.range(after).copied())
+                } else {
+                    were_live.extend(self.live.range(after));
+                    page(&mut were_live.into_iter())
+                }
             }
             None => page(&mut self.tasks.range(after).map(|(number, _)| *number)),
         };
@@ -405,7 +413,7 @@ impl Ecs {
             ));
         }
         self.past.changes(number, Some(task), now);
-        task.tags.extend(tags.iter().cloned());
+        Arc::make_mut(&mut task.tags).extend(tags.iter().cloned());
         Ok(())
     }
 
@@ -430,7 +438,7 @@ impl Ecs {
             task.stop_code = Some("UserInitiated".to_owned());
             task.stopped_reason = Some(reason.to_owned());
             if drop_tags {
-                task.tags.clear();
+                task.tags = Arc::default();
             }
             self.stopping.extend(takes.map(|takes| (now + takes, number)));
             self.changes.push((number, Status::Deprovisioning));

@@ -109,7 +109,7 @@ pub struct Task {
     pub cpu: Option<u32>,
     pub memory: Option<u32>,
     pub disk: Option<u32>,
-    pub tags: BTreeMap<String, String>,
+    pub tags: Arc<BTreeMap<String, String>>,
     pub subnets: Vec<String>,
     pub security_groups: Vec<String>,
     pub public_ip: bool,

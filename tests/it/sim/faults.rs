@@ -1,7 +1,7 @@
 //! What a flow believes or does whose table has a row that is wrong, or lacks one. A row decides by what was seen: so
 //! each is broken by what the flow sees (then another row takes its place) or by what becomes of its step.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use gha_fargate_runners::{
     fargate::{request::TaskRequest, tags},
@@ -86,7 +86,7 @@ impl FaultyPort {
     /// Its tags.
     pub(super) fn tags_shown(&self, mut task: Task) -> Task {
         if self.is(Planted::ServedUnseen) {
-            task.tags.remove(tags::JOB_SERVED);
+            Arc::make_mut(&mut task.tags).remove(tags::JOB_SERVED);
         }
         task
     }

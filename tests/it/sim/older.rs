@@ -5,6 +5,7 @@
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use gha_fargate_runners::ports::Task;
@@ -75,7 +76,7 @@ impl Known {
 
     /// A task, as it sees it.
     pub fn task(&self, mut task: Task) -> Task {
-        task.tags.retain(|key, _| self.tags.contains(key));
+        Arc::make_mut(&mut task.tags).retain(|key, _| self.tags.contains(key));
         task
     }
 
