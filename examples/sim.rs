@@ -22,7 +22,7 @@ use sim::{
     scenarios,
     scenes::{self, Size},
     shrink,
-    world::Settings,
+    world::{Settings, World},
     wrong_reruns,
 };
 
@@ -195,6 +195,8 @@ fn simulate(arguments: &Arguments) -> ExitCode {
         faults: arguments.faults,
         rates: arguments.rates(if arguments.harder { Rates::harder() } else { Rates::default() }),
         older: arguments.older,
+        telling: !arguments.tell.is_empty(),
+        tell_only: arguments.tell.clone(),
         ..Settings::default()
     };
     let plan = Plan::Seeded { seed, jobs, per_hour, from: 1 };
@@ -236,29 +238,20 @@ fn simulate(arguments: &Arguments) -> ExitCode {
             Some(failing) => {
                 println!("The shortest history found that does the same:\n{}", failing.shrink().story())
             }
-            None => {
-                let story = tell(arguments, &settings, &BTreeSet::from([violation.job]));
-                println!("No shorter history was found: {story}");
-            }
+            None => println!("No shorter history was found: --tell {} tells this one.", violation.job),
         }
     }
-    if !arguments.tell.is_empty() {
-        println!("{}", tell(arguments, &settings, &arguments.tell));
-    }
+    print_story(&world);
     println!("{}", world.verdict());
     println!("digest={:016x}", world.digest.0);
     if world.checks.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The whole history again, and what it says of these jobs.
-fn tell(arguments: &Arguments, settings: &Settings, jobs: &BTreeSet<u64>) -> String {
-    let plan =
-        Plan::Seeded { seed: arguments.seed, jobs: arguments.jobs, per_hour: arguments.per_hour(), from: 1 };
-    let settings = Settings { telling: true, tell_only: jobs.clone(), ..settings.clone() };
-    let mut history = History::new(plan, Chance::seeded(arguments.seed), settings, arguments.seed);
-    history.run(|_| {});
-    let world = history.world.borrow();
-    world.lines.iter().map(|(at, _, line)| format!("\n  {:>10.1} {line}", *at as f64 / 1_000.0)).collect()
+/// What happened to the jobs that were asked for.
+fn print_story(world: &World) {
+    for (at, _, line) in &world.lines {
+        println!("  {:>10.1} {line}", *at as f64 / 1_000.0);
+    }
 }
 
 fn play(name: &str, arguments: &Arguments) -> ExitCode {
@@ -277,9 +270,7 @@ fn play(name: &str, arguments: &Arguments) -> ExitCode {
         };
         let (history, findings) = scene.play(arguments.seed, settings);
         let world = history.world.borrow();
-        for (at, _, line) in &world.lines {
-            println!("  {:>10.1} {line}", *at as f64 / 1_000.0);
-        }
+        print_story(&world);
         let hours = world.now / sim::HOUR;
         println!(
             "{name}: {} jobs in {hours} hours, {:.1} s",
