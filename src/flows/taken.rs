@@ -6,6 +6,7 @@ mod second_look;
 use std::sync::Arc;
 
 use time::Duration;
+use tokio::sync::OnceCell;
 
 use self::second_look::its_own_serves;
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
         cause::{delay_after_taken, replacement},
         reconcile::{Reconciler, too_early},
     },
-    ids::{Attempt, JobId, Purpose},
+    ids::{Attempt, JobId, Purpose, started_by},
     intake::{
         payload::{Action, Job, WorkflowJob},
         skip::{Skip, SkipReason},
@@ -40,6 +41,14 @@ struct Taking<'a> {
     waited: Duration,
     /// The message came before.
     again: bool,
+    own: OwnTasks,
+}
+
+/// The tasks that were started for the job itself, once they were asked for: one message asks once.
+#[derive(Default)]
+struct OwnTasks {
+    live: OnceCell<Vec<Task>>,
+    has_ended: OnceCell<bool>,
 }
 
 impl Taking<'_> {
@@ -90,6 +99,7 @@ where
             age: event.started_at.map(|started_at| now - started_at),
             waited: received.and_then(|it| it.sent_at).map_or(Duration::ZERO, |sent_at| now - sent_at),
             again: received.is_some_and(|it| it.times > 1),
+            own: OwnTasks::default(),
         };
         let looks_again = taking.begins() && taking.again && taking.waited >= timing::SECOND_LOOK;
         if looks_again && taking.serves_another() && self.own_is_used(taking).await? {
@@ -245,6 +255,19 @@ where
         }
         // The event comes late.
         self.ended_task(&started_by, named).await
+    }
+
+    /// The live tasks that were started for the job itself.
+    async fn own_tasks<'a>(&self, taking: &'a Taking<'_>) -> Result<&'a [Task], CallError> {
+        let own = started_by(taking.event.job.id);
+        Ok(taking.own.live.get_or_try_init(|| self.ecs.tasks_started_by(&own)).await?)
+    }
+
+    /// Whether one has ended that was started for the job itself.
+    async fn own_has_ended(&self, taking: &Taking<'_>) -> Result<bool, CallError> {
+        let own = started_by(taking.event.job.id);
+        let has_ended = async || Ok(!self.ecs.ended_tasks(Some(&own)).await?.is_empty());
+        taking.own.has_ended.get_or_try_init(has_ended).await.copied()
     }
 
     async fn ended_task(

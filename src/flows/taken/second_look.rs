@@ -10,7 +10,7 @@ use crate::{
         cause::Cause,
         reconcile::{Reconciler, too_early},
     },
-    ids::{Attempt, JobId, Purpose, started_by},
+    ids::{Attempt, JobId, Purpose},
     intake::{payload::Job, skip::SkipReason},
     lambda::{
         metric::Metric,
@@ -44,17 +44,16 @@ where
         if self.memory.has_given(job.id) {
             return Ok(true);
         }
-        let started_by = started_by(job.id);
         let stands_by = |task: &Task| task.live && !TaskTags(&task.tags).ran_a_job();
         // A pool's runner is nobody's, so only what may stand by matters.
         if taking.purpose.job().is_none() {
-            return Ok(!self.ecs.tasks_started_by(&started_by).await?.iter().any(stands_by));
+            return Ok(!self.own_tasks(taking).await?.iter().any(stands_by));
         }
         // By now, it most likely is gone.
-        if !self.ecs.ended_tasks(Some(&started_by)).await?.is_empty() {
+        if self.own_has_ended(taking).await? {
             return Ok(true);
         }
-        let own = self.ecs.tasks_started_by(&started_by).await?;
+        let own = self.own_tasks(taking).await?;
         if self.github.is_none() {
             // One that stands by ends by itself.
             return Ok(!own.is_empty());
@@ -87,8 +86,8 @@ where
         // One that serves in exchange does so from the moment that it is there.
         let may_serve = owner.is_some() && self.github.is_some();
         let own = match is_early && !may_serve {
-            true => Vec::new(),
-            false => self.ecs.tasks_started_by(&started_by(job.id)).await?,
+            true => &[],
+            false => self.own_tasks(taking).await?,
         };
         if is_early {
             return Ok(match own.is_empty() {
@@ -97,15 +96,15 @@ where
             });
         }
         let Some(owner) = owner else {
-            return match self.settles(&own) {
+            return match self.settles(own) {
                 Some(wait) => Ok(too_early(wait, "its own runner may have been given a job just now")),
-                None => self.retire_own(&own).await,
+                None => self.retire_own(own).await,
             };
         };
         let Some(github) = &self.github else {
-            return self.look_again_by_tags(job, owner, task, &own).await;
+            return self.look_again_by_tags(job, owner, task, own).await;
         };
-        if !own.is_empty() || !self.ecs.ended_tasks(Some(&started_by(job.id))).await?.is_empty() {
+        if !own.is_empty() || self.own_has_ended(taking).await? {
             return Ok(its_own_serves());
         }
         if self.may_be_to_come(github, job, owner, task).await? {
