@@ -381,14 +381,25 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
         read(&call, &reply).map(|runner: wire::Runner| Some(runner.into()))
     }
 
-    async fn runners(&self, target: &Target, page: u32) -> Result<(Vec<Registration>, bool), CallError> {
+    async fn runners(
+        &self,
+        target: &Target,
+        page: u32,
+    ) -> Result<Option<(Vec<Registration>, bool)>, CallError> {
         let call = self.runners_call("GET", target, &format!("?per_page={PER_PAGE}&page={page}"))?;
-        let list: wire::Runners = read(&call, &self.ask(target, &call, None, is_ok).await?)?;
+        // An organisation or an enterprise that is not there is a mistake of the settings.
+        let may_be_gone = self.scope == Scope::Repo;
+        let expected = |reply: &Reply| is_ok(reply) || (may_be_gone && reply.status == 404);
+        let reply = self.ask(target, &call, None, expected).await?;
+        if reply.status == 404 {
+            return Ok(None);
+        }
+        let list: wire::Runners = read(&call, &reply)?;
         let more = u64::from(page) * u64::from(PER_PAGE) < list.total_count && !list.runners.is_empty();
         if more && page >= MOST_PAGES {
             return Err(CallError::new(call.lost(), format!("GitHub: {call}: the list does not end")));
         }
-        Ok((list.runners.into_iter().map(Registration::from).collect(), more))
+        Ok(Some((list.runners.into_iter().map(Registration::from).collect(), more)))
     }
 
     async fn newest_release(&self, target: &Target) -> Result<Option<RunnerVersion>, CallError> {

@@ -1,10 +1,6 @@
 //! The safety net, every five minutes: what never came as an event is found here.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
 use futures_util::{StreamExt, stream};
 use time::OffsetDateTime;
@@ -40,6 +36,23 @@ const RUNNERS_A_SWEEP: usize = 40;
 
 /// An owner, and in scope `repo` a repository, in lower case.
 type ListKey = (String, Option<String>);
+
+/// What GitHub shows of the fleet.
+#[derive(Default)]
+struct Listed {
+    registered: Vec<Registered>,
+    /// The places of which it shows nothing.
+    unlisted: BTreeMap<ListKey, Unlisted>,
+}
+
+/// Why GitHub lists nothing of a place.
+#[derive(Clone, Copy)]
+enum Unlisted {
+    /// It did not answer, or not this time.
+    Unseen,
+    /// It shows no such repository.
+    Gone,
+}
 
 impl<G, E, S, Q, C> Reconciler<G, E, S, Q, C>
 where
@@ -84,7 +97,7 @@ where
         tally: &mut Tally,
     ) -> Result<(), CallError> {
         // Registrations first: see `books::compare`.
-        let (registered, unlisted) = self.registered(github, deadline, tally).await?;
+        let Listed { registered, unlisted } = self.registered(github, deadline, tally).await?;
         let is_first_of_hour = u64::from(scheduled.minute()) * 60 < timing::SWEEP_EVERY.as_secs();
         if is_first_of_hour {
             tally.releases_behind = self.releases_behind(github, &registered).await;
@@ -97,9 +110,8 @@ where
             tally.group_too_wide = self.some_group_is_too_wide(github).await;
         }
         let tasks = self.live_tasks().await?;
-        let is_unlisted = |task: &Task| unlisted.contains(&self.key(&target(TaskTags(&task.tags))));
-        let (unseen, tasks): (Vec<Task>, Vec<Task>) = tasks.into_iter().partition(is_unlisted);
-        self.stop_unlisted(&unseen, tally).await;
+        let all = tasks.len();
+        let tasks = self.without_unlisted(tasks, &unlisted, tally).await;
         let mut books =
             books::compare(&registered, &tasks, &self.policy.names, self.clock.now(), self.idle_timeout);
         tally.oldest_waiting = books.oldest_waiting.unwrap_or_default();
@@ -114,7 +126,7 @@ where
             true => self.read_taken(&tasks, tally).await,
             false => None,
         };
-        let most = self.most_idle(tasks.len() + unseen.len(), books.pools.values().sum());
+        let most = self.most_idle(all, books.pools.values().sum());
         let course = &Course::new(taken, books.pools, most);
         let noted = &RefCell::new(std::mem::take(tally));
         stream::iter(books.runners)
@@ -209,23 +221,30 @@ where
         github: &G,
         deadline: OffsetDateTime,
         tally: &mut Tally,
-    ) -> Result<(Vec<Registered>, BTreeSet<ListKey>), CallError> {
-        let (mut registered, mut unlisted) = (Vec::new(), BTreeSet::new());
+    ) -> Result<Listed, CallError> {
+        let mut all = Listed::default();
         let places = self.places().await?;
         let is_only = places.len() == 1;
         for place in places {
             let listed = self.registered_in(github, &place, deadline).await;
             self.memory.note_limit_in(&listed, &place.owner, self.clock.now());
             match listed {
-                Ok(there) => registered.extend(there),
+                Ok(Some(there)) => all.registered.extend(there),
+                Ok(None) => {
+                    tracing::warn!(
+                        repository = place.name(),
+                        "GitHub shows no such repository: it was deleted, or the App is not installed for it"
+                    );
+                    all.unlisted.insert(self.key(&place), Unlisted::Gone);
+                }
                 Err(error) if is_only => return Err(error),
                 Err(error) => {
                     tally.note(Err(error));
-                    unlisted.insert(self.key(&place));
+                    all.unlisted.insert(self.key(&place), Unlisted::Unseen);
                 }
             }
         }
-        Ok((registered, unlisted))
+        Ok(all)
     }
 
     async fn registered_in(
@@ -233,7 +252,7 @@ where
         github: &G,
         place: &Target,
         deadline: OffsetDateTime,
-    ) -> Result<Vec<Registered>, CallError> {
+    ) -> Result<Option<Vec<Registered>>, CallError> {
         let mut registered = Vec::new();
         for page in 1.. {
             if self.clock.now() > deadline {
@@ -241,14 +260,15 @@ where
                 let why = "GitHub took so long to list the runners that no time was left for them";
                 return Err(CallError::new(Class::Transient, why));
             }
-            let (runners, more) = patiently(&self.clock, deadline, || github.runners(place, page)).await?;
+            let listed = patiently(&self.clock, deadline, || github.runners(place, page)).await?;
+            let Some((runners, more)) = listed else { return Ok(None) };
             let ours = runners.into_iter().filter(|runner| self.policy.names.read(&runner.name).is_some());
             registered.extend(ours.map(|runner| Registered { runner, place: place.clone() }));
             if !more {
                 break;
             }
         }
-        Ok(registered)
+        Ok(Some(registered))
     }
 
     /// Where registrations are listed together.
@@ -257,13 +277,33 @@ where
         (place.owner.to_lowercase(), repository.map(str::to_lowercase))
     }
 
-    /// Of tasks whose registrations cannot be seen, only those go that are older than any job.
-    async fn stop_unlisted(&self, tasks: &[Task], tally: &mut Tally) {
-        let now = self.clock.now();
-        for task in
-            tasks.iter().filter(|task| task.started_at.is_some_and(|at| now - at > timing::OLDEST_JOB))
-        {
-            let why = "older than any job, and GitHub does not list its place";
+    /// The tasks whose registrations can be seen, if there are any.
+    async fn without_unlisted(
+        &self,
+        tasks: Vec<Task>,
+        unlisted: &BTreeMap<ListKey, Unlisted>,
+        tally: &mut Tally,
+    ) -> Vec<Task> {
+        let mut listed = Vec::new();
+        for task in tasks {
+            match unlisted.get(&self.key(&target(TaskTags(&task.tags)))) {
+                Some(why) => self.stop_unlisted(&task, *why, tally).await,
+                None => listed.push(task),
+            }
+        }
+        listed
+    }
+
+    /// A task whose registration cannot be seen may be at work, and goes when it is older than any job; of a repository that
+    /// is gone sooner, unless somebody told of a job on it.
+    async fn stop_unlisted(&self, task: &Task, unlisted: Unlisted, tally: &mut Tally) {
+        let (patience, why) = match unlisted {
+            Unlisted::Gone if !TaskTags(&task.tags).ran_a_job() => {
+                (timing::GONE, "its repository is gone, and nobody told of a job on it")
+            }
+            _ => (timing::OLDEST_JOB, "older than any job, and GitHub does not list its place"),
+        };
+        if task.started_at.is_some_and(|at| self.clock.now() - at > patience) {
             tally.note(self.ecs.stop(&task.arn, why).await);
         }
     }

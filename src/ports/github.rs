@@ -195,12 +195,12 @@ pub trait Github {
     ) -> impl Future<Output = Result<Option<Registration>, CallError>>;
 
     /// One page of `GET {scope}/actions/runners?per_page=100&page=…` (pages count from 1), and whether
-    /// another one follows.
+    /// another one follows. `None`: GitHub shows no such repository.
     fn runners(
         &self,
         target: &Target,
         page: u32,
-    ) -> impl Future<Output = Result<(Vec<Registration>, bool), CallError>>;
+    ) -> impl Future<Output = Result<Option<(Vec<Registration>, bool)>, CallError>>;
 
     /// `GET {scope}/actions/runners/downloads`: the newest release; `None` when its files' names do not tell.
     fn newest_release(

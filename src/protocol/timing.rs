@@ -127,6 +127,9 @@ pub const LONGEST_DELAY: Duration = seconds(900);
 pub const STALE: Duration = minutes(10);
 /// Time that one step of a sweep may take: it begins none when less is left.
 pub const ONE_STEP: Duration = seconds(20);
+/// Of a repository that GitHub does not show any more, a runner that nobody has told of a job gets this long: by itself, it
+/// would have gone when it was idle.
+pub const GONE: Duration = minutes(60);
 /// "Each job in a workflow can run for up to 5 days of execution time" on a self-hosted runner
 /// (<https://docs.github.com/en/actions/reference/limits>), and one day more for luck.
 pub const OLDEST_JOB: Duration = minutes(6 * 24 * 60);

@@ -65,7 +65,7 @@ pub(super) struct Download {
 
 #[derive(Deserialize)]
 pub(super) struct Job {
-    status: JobStatus,
+    status: Option<JobStatus>,
     runner_name: Option<String>,
     #[serde(default)]
     labels: Vec<String>,
@@ -81,7 +81,7 @@ impl From<Job> for ports::JobState {
         let [created_at, started_at] =
             [job.created_at, job.started_at].map(|time| time.and_then(|time| rfc3339(&time)));
         ports::JobState {
-            status: job.status,
+            status: job.status.unwrap_or(JobStatus::Unknown),
             runner_name: job.runner_name.filter(|name| !name.is_empty()),
             labels: job.labels,
             succeeded: job.conclusion.as_deref() == Some("success"),

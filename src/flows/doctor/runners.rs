@@ -2,7 +2,7 @@
 
 use super::findings::{Check, Findings};
 use crate::{
-    error::CallError,
+    error::{CallError, Class},
     fargate::tags::TaskTags,
     flows::{group, reconcile::Reconciler},
     ids::RunnerNames,
@@ -71,7 +71,11 @@ async fn all(
 ) -> Result<Vec<Registration>, CallError> {
     let mut found = Vec::new();
     for page in 1..=PAGES {
-        let (runners, more) = github.runners(target, page).await?;
+        let Some((runners, more)) = github.runners(target, page).await? else {
+            let why =
+                "GitHub shows no such repository: check its name, and whether the App is installed for it";
+            return Err(CallError::new(Class::NeedsOperator, why));
+        };
         found.extend(runners.into_iter().filter(|runner| names.read(&runner.name).is_some()));
         if !more {
             break;

@@ -16,7 +16,7 @@ use gha_fargate_runners::{
     adapters::http::{self, Http},
     error::Class,
     ids::{JobId, RunnerId},
-    ports::{Checks, Deliveries, Github, Page, RunnerGroup, Scope, State, Target},
+    ports::{Checks, Deliveries, Github, JobStatus, Page, RunnerGroup, Scope, State, Target},
 };
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
@@ -260,6 +260,25 @@ async fn each_scope_has_its_path_below_the_api_s_root() {
             assert_eq!(asked, [format!("POST {root}{path}/actions/runners/generate-jitconfig")]);
         }
     }
+}
+
+/// An organisation that is not there is a mistake of the settings.
+#[tokio::test]
+async fn only_a_repository_may_be_gone() {
+    let server = Server::start(|_| Box::pin(ready(answer(404, &json!({"message": "Not Found"}))))).await;
+    for (scope, is_gone) in [(Scope::Repo, true), (Scope::Org, false)] {
+        let client = Client::with(server.url.clone(), "ghp_x", scope, Http::new());
+        let listed = client.github.runners(&target(), 1).await;
+        assert_eq!(matches!(listed, Ok(None)), is_gone, "{listed:?}");
+        assert_eq!(listed.err().is_some_and(|it| it.class == Class::NeedsOperator), !is_gone);
+    }
+}
+
+#[tokio::test]
+async fn a_job_without_a_status_is_one_that_github_says_nothing_of() {
+    let server = Server::start(|_| Box::pin(ready(answer(200, &json!({"id": 1, "status": null}))))).await;
+    let job = Client::new(&server, "ghp_x").github.job(&target(), JobId(1)).await;
+    assert_eq!(job.expect("an answer").map(|job| job.status), Some(JobStatus::Unknown));
 }
 
 #[tokio::test]

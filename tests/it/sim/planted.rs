@@ -214,10 +214,15 @@ impl Github for FaultyPort {
         Ok(runner.filter(|_| !self.is(Planted::GoneWhenStopped)))
     }
 
-    async fn runners(&self, target: &Target, page: u32) -> Result<(Vec<Registration>, bool), CallError> {
+    async fn runners(
+        &self,
+        target: &Target,
+        page: u32,
+    ) -> Result<Option<(Vec<Registration>, bool)>, CallError> {
         if self.is(Planted::GoneWhenStopped) {
-            let (runners, more) = self.port.runners(target, page).await?;
-            return Ok((runners.into_iter().filter(|runner| runner.online).collect(), more));
+            let page = self.port.runners(target, page).await?;
+            let is_online = |runner: &Registration| runner.online;
+            return Ok(page.map(|(runners, more)| (runners.into_iter().filter(is_online).collect(), more)));
         }
         self.port.runners(target, page).await
     }

@@ -209,8 +209,12 @@ impl Github for Port {
         answer!(self.ask(target, Request::GetRunner(self.scope(target)?, id.0)), Reply::Runner(runner) => runner)
     }
 
-    async fn runners(&self, target: &Target, page: u32) -> Result<(Vec<Registration>, bool), CallError> {
-        answer!(self.ask(target, Request::ListRunners(self.scope(target)?, page)), Reply::Runners(runners, more) => (runners, more))
+    async fn runners(
+        &self,
+        target: &Target,
+        page: u32,
+    ) -> Result<Option<(Vec<Registration>, bool)>, CallError> {
+        answer!(self.ask(target, Request::ListRunners(self.scope(target)?, page)), Reply::Runners(runners, more) => Some((runners, more)))
     }
 
     async fn newest_release(&self, _: &Target) -> Result<Option<RunnerVersion>, CallError> {

@@ -226,11 +226,28 @@ async fn one_place_that_cannot_be_listed_leaves_the_others_swept() {
     let job = story.start_job().await;
     story.world.boot();
     story.cancel(job);
-    // The second one: there is no such repository any more.
-    story.world.fail(Op::ListRunners).nth(2).status(404);
+    story.world.fail(Op::ListRunners).nth(2).status(403);
     let swept = story.sweep_after_the_timeout().await;
     assert_eq!((swept.get(Metric::Retired), swept.get(Metric::LeftToNextSweep)), (1, 1));
     story.end();
+}
+
+/// The only place that there is: its runner hangs, and keeps it in the list.
+#[tokio::test]
+async fn a_repository_that_is_gone_keeps_no_runner() {
+    let story = Story::with(&[("RUNNER_SCOPE", "repo")]).await;
+    let at_work = [story.start_job().await, story.start_job().await][1];
+    story.world.boot();
+    let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+    story.assign(at_work, story.runner_of(tasks[1]));
+    story.tell_job(at_work, "in_progress").await;
+    story.world.fail(Op::ListRunners).always().status(404);
+    story.sweep_after_the_timeout().await;
+    assert_eq!(story.world.ecs().live_count(), 2, "by itself, that proves nothing");
+    story.world.advance(Duration::hours(1));
+    let swept = story.sweep().await;
+    let live: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+    assert_eq!((live, swept.get(Metric::LeftToNextSweep)), (vec![tasks[1]], 0));
 }
 
 /// GitHub takes a job back from a runner, after it has said that it runs there. Whose the runner was has another by then.
