@@ -71,20 +71,18 @@ where
                 place.unwrap_or_else(|| replacement.target())
             }
         };
-        if place.repository.is_some() {
-            let state = github.job(&place, job).await?;
-            match link(state.as_ref(), &self.policy.names, asked_at, self.clock.now()) {
-                Link::Waits | Link::Unsaid => {}
-                Link::Unsettled => return self.announce(replacement, why).await,
-                Link::Got { runner: Purpose::Job(owner, _), .. } if owner != job => {
-                    return self.announce(replacement, why).await;
-                }
-                Link::Got { .. } => {
-                    return Ok(Done::new(Metric::Settled, "the job runs, or ran, on another runner"));
-                }
-                Link::HeldBack => return Ok(Done::new(Metric::Settled, "the job waits for approval")),
-                Link::NotOwed(why) => return Ok(Done::new(Metric::Settled, why)),
+        let state = github.job(&place, job).await?;
+        match link(state.as_ref(), &self.policy.names, asked_at, self.clock.now()) {
+            Link::Waits | Link::Unsaid => {}
+            Link::Unsettled => return self.announce(replacement, why).await,
+            Link::Got { runner: Purpose::Job(owner, _), .. } if owner != job => {
+                return self.announce(replacement, why).await;
             }
+            Link::Got { .. } => {
+                return Ok(Done::new(Metric::Settled, "the job runs, or ran, on another runner"));
+            }
+            Link::HeldBack => return Ok(Done::new(Metric::Settled, "the job waits for approval")),
+            Link::NotOwed(why) => return Ok(Done::new(Metric::Settled, why)),
         }
         let reason = given_up(self.max_attempts, job, why);
         tracing::error!(job = job.0, "{reason}");

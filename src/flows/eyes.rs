@@ -38,9 +38,6 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
     /// Who the runner of that job is owed to, as far as one GET tells.
     pub(crate) async fn job(&self, job: &Job) -> Result<Owed, CallError> {
         let Job { id, target, labels, .. } = job;
-        if target.repository.is_none() {
-            return Ok(Owed::Unsaid);
-        }
         let state = self.github.job(target, *id).await?;
         Ok(match link(state.as_ref(), self.names, job.asked_at, self.now) {
             Link::Waits => Owed::ToTheJob,

@@ -33,8 +33,9 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             return Ok(Outcome::skipped(SkipReason::Stale, why));
         }
         // It came sooner than it was to: what was seen without a task may be another delivery's, between its two calls.
-        let early = asked_at
-            .and_then(|asked_at| Duration::try_from(asked_at + timing::HAND_BACK - self.clock.now()).ok());
+        let early = asked_at.and_then(|asked_at| {
+            Duration::try_from(asked_at + patience(&replacement) - self.clock.now()).ok()
+        });
         if let Some(early) = early.filter(|early| !early.is_zero()) {
             let why = "another delivery of this job may be at work";
             return Ok(Outcome::deferred(Reason::InFlight, Wait::For(early), why));
@@ -74,6 +75,14 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 Step::End(end) => return Ok(outcome(end)),
             }
         }
+    }
+}
+
+/// How long a registration without a task is left to others before its own message sees to it.
+pub(crate) fn patience(back: &Replacement) -> Duration {
+    match back.repository {
+        Some(_) => timing::HAND_BACK,
+        None => timing::HAND_BACK_UNPLACED,
     }
 }
 

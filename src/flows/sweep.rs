@@ -308,8 +308,8 @@ where
         }
     }
 
-    /// One organisation or enterprise, if it is known; else every owner or repository that has a task, or is named
-    /// in `ALLOWED_REPOSITORIES`.
+    /// One organisation or enterprise, if it is known; else every owner or repository that has a task, had one that ran no job
+    /// within the last hour, or is named in `ALLOWED_REPOSITORIES`.
     async fn places(&self) -> Result<Vec<Target>, CallError> {
         let known = match (&self.scope, &self.policy.organization) {
             (Scope::Repo, _) | (Scope::Org, None) => None,
@@ -324,7 +324,10 @@ where
         }
         let named = self.policy.repositories.iter().filter_map(RepositoryGlob::names);
         let named = named.map(|(owner, repository)| Target { owner, repository, ..Target::default() });
-        let tasks = self.ecs.live_tasks().await?;
+        let mut tasks = self.ecs.live_tasks().await?;
+        // Where all have died, none that lives leads there.
+        let ended = self.ecs.ended_tasks(None).await?;
+        tasks.extend(ended.into_iter().filter(|task| !TaskTags(&task.tags).ran_a_job()));
         let mut places = BTreeMap::new();
         for mut place in named.chain(tasks.iter().map(|task| target(TaskTags(&task.tags)))) {
             if self.scope == Scope::Org {

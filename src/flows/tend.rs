@@ -13,6 +13,7 @@ use crate::{
         cause::{Cause, replacement},
         chain::{Debt, note},
         course::Course,
+        handed_back::patience,
         reconcile::{Reconciler, payer},
     },
     ids::{Attempt, JobId, Purpose, started_by},
@@ -474,7 +475,7 @@ where
         let runner_id = runner.registration;
         let replacement =
             Replacement { labels, registered: true, runner_id, ..Replacement::new(job, attempt, place) };
-        self.queue.announce(&replacement.to_body(), timing::HAND_BACK).await
+        self.queue.announce(&replacement.to_body(), patience(&replacement)).await
     }
 }
 

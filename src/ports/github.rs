@@ -224,7 +224,7 @@ pub trait Github {
     ) -> impl Future<Output = Result<Deleted, CallError>>;
 
     /// `GET /repositories/{repository_id}/actions/jobs/{id}`, or `/repos/{owner}/{repo}/…`; `None` when GitHub does not say: there is no such job,
-    /// or it has moved, or we may not see it.
+    /// or it has moved, or we may not see it; or it cannot be asked, as nobody knows the repository.
     fn job(&self, target: &Target, job: JobId) -> impl Future<Output = Result<Option<JobState>, CallError>>;
 
     /// Whether the newest attempt at a run was asked for by this system itself; or may have been, where GitHub does not

@@ -20,6 +20,8 @@ pub const DISPATCH_TIMEOUT: Duration = seconds(30);
 pub const RECONCILE_TIMEOUT: Duration = seconds(120);
 /// `Timeout` of the webhook. GitHub waits "10 seconds" for its answer ("Best practices for using webhooks").
 pub const WEBHOOK_TIMEOUT: Duration = seconds(10);
+/// `VisibilityTimeout` of the job queue: after a crash, a message comes again so much later.
+pub const JOB_HIDDEN: Duration = seconds(180);
 /// `MessageRetentionPeriod` of the queues that functions work off.
 pub const KEPT: Duration = minutes(24 * 60);
 /// Their `maxReceiveCount`: "Valid values: 1 to 1,000" (SQS, "Configure a dead-letter queue").
@@ -93,6 +95,9 @@ pub const OUTBREAK: Duration = minutes(4);
 /// A registration without a task goes back to the queue. A delivery that is only slow gets this long to start the task, and ECS
 /// to show it.
 pub const HAND_BACK: Duration = seconds(120);
+/// As [`HAND_BACK`], where nobody knows the job's repository: the job's own message does, and comes again after a crash. By
+/// now that has seen to it.
+pub const HAND_BACK_UNPLACED: Duration = minutes(6);
 /// Later than this, it was handed back again, by the sweeps since: of thousands of messages that wait, one is enough.
 pub const HANDED_BACK: Duration = minutes(15);
 /// The first replacement waits so long, each further one twice as long as the one before.
@@ -176,6 +181,9 @@ const _: () = assert!(more(WEBHOOK_TIMEOUT, times(AWS_CALL_OF_WEBHOOK, 2).satura
 // Nobody takes over from a delivery that is still at work.
 const _: () = assert!(more(IN_FLIGHT, times(AWS_CALL, MOST_CAPACITIES)) && more(IN_FLIGHT, LAG));
 const _: () = assert!(more(HAND_BACK, DISPATCH_TIMEOUT.saturating_add(LAG)));
+const _: () =
+    assert!(more(HAND_BACK_UNPLACED, JOB_HIDDEN.saturating_add(HAND_BACK).saturating_add(DISPATCH_TIMEOUT)));
+const _: () = assert!(more(HANDED_BACK, HAND_BACK_UNPLACED) && more(LONGEST_DELAY, HAND_BACK_UNPLACED));
 const _: () = assert!(
     more(UNTIL_SHOWN, LAG)
         && more(SETTLED, LAG)
@@ -220,6 +228,7 @@ mod tests {
             assert!(text.contains(&format!("maxReceiveCount: {MOST_RECEIVES}")), "{text}");
             assert!(text.contains(&format!("MessageRetentionPeriod: {}\n", KEPT.as_secs())), "{text}");
         }
+        assert!(resource("JobQueue").contains(&format!("VisibilityTimeout: {}\n", JOB_HIDDEN.as_secs())));
         for (every, rate) in [(SWEEP_EVERY, "rate(5 minutes)"), (REDELIVER_EVERY, "rate(1 minute)")] {
             let unit = if every == minutes(1) { "minute" } else { "minutes" };
             assert_eq!(rate, format!("rate({} {unit})", every.as_secs() / 60));

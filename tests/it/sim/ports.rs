@@ -233,6 +233,9 @@ impl Github for Port {
 
     async fn job(&self, target: &Target, job: JobId) -> Result<Option<JobState>, CallError> {
         let (owner, repository) = (target.owner.clone(), target.repository.clone());
+        if repository.is_none() {
+            return Ok(None);
+        }
         answer!(self.ask(target, Request::GetJob { owner, repository, job: job.0 }), Reply::Job(state) => state)
     }
 

@@ -3,7 +3,7 @@
 use super::{LABELS, Metric, Op, Story};
 use crate::{
     fleet::Fleet,
-    http::{JOB_QUEUE, OWNER},
+    http::{JOB_QUEUE, LIFECYCLE_QUEUE, OWNER},
     model::github::Scope,
 };
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ async fn what_is_registered_no_more_is_left_to_whoever_spent_it() {
         "job_id": job, "attempt": 1, "labels": LABELS, "owner": OWNER, "registered": true,
     } });
     story.dispatch(&[body.to_string()]).await;
+    story.dispatch_announced().await;
     story.dispatch_announced().await;
     assert_eq!(story.world.letters(JOB_QUEUE), [], "nothing comes of it");
     assert_eq!((story.live(), story.count(Op::Mint)), (0, 0));
@@ -44,6 +45,7 @@ async fn what_the_sweep_hands_back_is_spent_when_a_later_runner_is_there() {
     assert_eq!(story.names().len(), 2);
     story.dispatch(&[attempt(1, true)]).await;
     assert_eq!(story.names().len(), 2, "too early: a delivery may be at work");
+    story.dispatch_announced().await;
     story.dispatch_announced().await;
     assert_eq!(story.names(), [format!("fargate-{job}-2")]);
     assert_eq!(story.live(), 1);
@@ -103,6 +105,51 @@ async fn what_was_handed_back_is_owed_for_as_long_as_there_is_no_capacity() {
     story.end();
 }
 
+/// A crash between mint and RunTask, and a sweep that sees the registration before the job's message comes again: that one
+/// knows the repository.
+#[tokio::test]
+async fn what_a_crash_has_left_is_started_with_its_repository() {
+    let story = Story::begin().await;
+    let job = story.world.queue_job(&LABELS);
+    let batch = story.world.deliver(&[story.world.queued(job)]);
+    let dead = story.world.fail(Op::RunTask).once().before().hold();
+    tokio::select! { _ = story.fleet.dispatch(&batch) => {}, () = dead.struck() => {} }
+    story.world.heal();
+    // Another process sweeps, which has heard of nothing.
+    let world = story.world;
+    let story = Story { fleet: Fleet::new(&world).await, world };
+    story.world.advance(Duration::seconds(30));
+    story.sweep().await;
+    while story.live() == 0 {
+        story.world.advance(Duration::seconds(30));
+        story.settle(&story.world.receive(JOB_QUEUE, 10)).await;
+    }
+    assert_eq!(story.tag(story.task(), "gha:repository").as_deref(), Some("octo-org/example-workflow"));
+    story.runs_in_the_end(job).await;
+    story.end();
+}
+
+/// Nothing tells of its repository. Then a job that nobody has heard of takes its runner.
+#[tokio::test]
+async fn a_job_of_which_no_repository_is_known_gets_another_when_its_runner_was_taken() {
+    let story = Story::begin().await;
+    let (unheard, job) = (story.world.queue_job(&LABELS), story.world.queue_job(&LABELS));
+    let (name, now) = (format!("fargate-{job}-1"), story.fleet.now());
+    story.world.github().mint(&Scope::organization(OWNER), &name, 1, &LABELS, now).expect("a registration");
+    story.sweep().await;
+    for _ in 0..3 {
+        story.dispatch_announced().await;
+    }
+    assert_eq!(story.tag(story.task(), "gha:repository").as_deref(), Some(OWNER));
+    story.world.boot();
+    story.assign(unheard, story.runner_of(story.task()));
+    story.tell_taken(unheard, "in_progress").await;
+    assert_eq!(story.world.letters(LIFECYCLE_QUEUE), []);
+    story.runs_in_the_end(job).await;
+    story.world.finish_job(unheard);
+    story.end();
+}
+
 /// Others were refused capacity a moment ago: to spend a registration takes none.
 #[tokio::test]
 async fn in_a_drought_a_registration_without_a_task_is_cleared() {
@@ -112,7 +159,7 @@ async fn in_a_drought_a_registration_without_a_task_is_cleared() {
     story.world.github().mint(&Scope::organization(OWNER), &name, 1, &LABELS, now).expect("a registration");
     story.world.fail(Op::RunTask).times(999).failures("Capacity is unavailable at this time.");
     story.sweep().await;
-    story.world.advance(Duration::seconds(100));
+    story.world.advance(Duration::seconds(340));
     // Another one's turn, so that it is this one's only in a minute.
     let another = story.world.queue_job(&LABELS);
     story.settle(&story.world.deliver(&[story.world.queued(another)])).await;
@@ -155,7 +202,7 @@ async fn what_was_announced_and_not_spent_brings_one_runner_all_the_same() {
             .mint(&Scope::organization(OWNER), &name, 1, &LABELS, now)
             .expect("a registration");
         story.sweep().await;
-        story.world.advance(Duration::minutes(3));
+        story.world.advance(Duration::minutes(7));
         let dies = story.world.fail(Op::DeleteRunner).before().hold();
         let batch = story.world.receive(JOB_QUEUE, 10);
         tokio::select! {

@@ -30,6 +30,22 @@ async fn runners_of_a_repository_are_swept_where_there_are_tasks() {
     lives_and_dies(Story::with(&[("RUNNER_SCOPE", "repo")]).await).await;
 }
 
+/// None of its tasks lives, so that nothing that runs leads to the place.
+#[tokio::test]
+async fn an_owner_whose_runners_have_all_died_unheard_is_swept_too() {
+    for changes in [("ORGANIZATION", ""), ("RUNNER_SCOPE", "repo")] {
+        let story = Story::with(&[changes]).await;
+        let job = story.start_job().await;
+        story.world.kill_task(story.task(), "SpotInterruption", "Your Spot Task was interrupted.", None);
+        story.sweep_after_the_timeout().await;
+        for _ in 0..3 {
+            story.dispatch_announced().await;
+        }
+        story.runs_in_the_end(job).await;
+        story.end();
+    }
+}
+
 #[tokio::test]
 async fn with_a_personal_access_token_too() {
     lives_and_dies(Story::with(&[("GITHUB_SECRET_ARN", &Secrets::arn(PAT_SECRET))]).await).await;
