@@ -48,7 +48,7 @@ pub const RAN_REPOSITORY: &str = "gha:ran-repository";
 /// That repository's id.
 pub const RAN_REPOSITORY_ID: &str = "gha:ran-repository-id";
 
-/// Seconds since 1970 at which the runner was seen idle, although it was given a job.
+/// Seconds since 1970 at which the runner was seen idle, although it was given a job, or its repository gone.
 pub const IDLE_SINCE: &str = "gha:idle-since";
 
 /// The job that the task was started for is over, or has another's runner (container-minted only, where GitHub cannot be

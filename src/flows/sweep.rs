@@ -287,7 +287,7 @@ where
         let mut listed = Vec::new();
         for task in tasks {
             match unlisted.get(&self.key(&target(TaskTags(&task.tags)))) {
-                Some(why) => self.stop_unlisted(&task, *why, tally).await,
+                Some(why) => tally.note(self.stop_unlisted(&task, *why).await),
                 None => listed.push(task),
             }
         }
@@ -295,17 +295,21 @@ where
     }
 
     /// A task whose registration cannot be seen may be at work, and goes when it is older than any job; of a repository that
-    /// is gone sooner, unless somebody told of a job on it.
-    async fn stop_unlisted(&self, task: &Task, unlisted: Unlisted, tally: &mut Tally) {
-        let (patience, why) = match unlisted {
-            Unlisted::Gone if !TaskTags(&task.tags).ran_a_job() => {
-                (timing::GONE, "its repository is gone, and nobody told of a job on it")
+    /// is gone sooner, unless somebody told of a job on it. That it is gone is seen twice.
+    async fn stop_unlisted(&self, task: &Task, unlisted: Unlisted) -> Result<(), CallError> {
+        let is_older = |than| task.started_at.is_some_and(|at| self.clock.now() - at > than);
+        let why = match unlisted {
+            _ if is_older(timing::OLDEST_JOB) => "older than any job, and GitHub does not list its place",
+            Unlisted::Gone
+                if !TaskTags(&task.tags).ran_a_job()
+                    && is_older(timing::GONE)
+                    && self.is_idle_again(task).await? =>
+            {
+                "its repository is gone, and nobody told of a job on it"
             }
-            _ => (timing::OLDEST_JOB, "older than any job, and GitHub does not list its place"),
+            _ => return Ok(()),
         };
-        if task.started_at.is_some_and(|at| self.clock.now() - at > patience) {
-            tally.note(self.ecs.stop(&task.arn, why).await);
-        }
+        self.ecs.stop(&task.arn, why).await
     }
 
     /// One organisation or enterprise, if it is known; else every owner or repository that has a task, had one that ran no job

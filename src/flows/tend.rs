@@ -204,9 +204,9 @@ where
         }))
     }
 
-    /// A runner that was given a job may have lost it, and poll on for ever. That it shows as idle may be untrue for a
-    /// moment: whether it did in an earlier look, as its task's tags tell.
-    async fn is_idle_again(&self, task: &Task) -> Result<bool, CallError> {
+    /// That a runner shows as idle, or its repository as gone, may be untrue for a moment: whether it did in an earlier look,
+    /// as its task's tags tell.
+    pub(crate) async fn is_idle_again(&self, task: &Task) -> Result<bool, CallError> {
         let now = self.clock.now();
         match TaskTags(&task.tags).idle_since().map(|since| now - since) {
             Some(for_so_long) if for_so_long <= timing::SETTLED => Ok(false),

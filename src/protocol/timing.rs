@@ -189,6 +189,8 @@ const _: () = assert!(
         && more(SETTLED, LAG)
         && more(SECOND_LOOK, SETTLED)
         && more(LATE_LOOK, SECOND_LOOK)
+        // What a crash between mint and RunTask has held up.
+        && more(LATE_LOOK, JOB_HIDDEN.saturating_add(HAND_BACK))
 );
 const _: () = assert!(more(LONG_OVER, FOLLOWED_FOR.saturating_add(LONGEST_DELAY)));
 const _: () = assert!(more(FOLLOWED_FOR, times(SWEEP_EVERY, 3)));

@@ -140,8 +140,9 @@ where
         }
         let state = github.job(&target(TaskTags(&task.tags)), owner).await?;
         let waited = state.zip(task.created_at).and_then(|(state, began)| waited(&state, began));
-        // For each of its runners, if others have taken the ones before.
-        let Some(waited) = waited.filter(|waited| *waited > timing::OLD * attempt.0) else {
+        // For each of its runners, if others have taken the ones before. What is made good after a crash is no backlog, and a
+        // shorter one is over by now.
+        let Some(waited) = waited.filter(|waited| *waited > timing::LATE_LOOK * attempt.0) else {
             return Ok(false);
         };
         self.memory.note_backlog(now, waited);

@@ -105,27 +105,47 @@ async fn what_was_handed_back_is_owed_for_as_long_as_there_is_no_capacity() {
     story.end();
 }
 
-/// A crash between mint and RunTask, and a sweep that sees the registration before the job's message comes again: that one
-/// knows the repository.
+impl Story {
+    /// Dispatch dies between mint and RunTask; a sweep sees the registration before the job's message comes again.
+    async fn start_after_a_crash(self) -> (Story, u64) {
+        let job = self.world.queue_job(&LABELS);
+        let batch = self.world.deliver(&[self.world.queued(job)]);
+        let dead = self.world.fail(Op::RunTask).once().before().hold();
+        tokio::select! { _ = self.fleet.dispatch(&batch) => {}, () = dead.struck() => {} }
+        self.world.heal();
+        // Another process goes on, which has heard of nothing.
+        let world = self.world;
+        let story = Story { fleet: Fleet::new(&world).await, world };
+        story.world.advance(Duration::seconds(30));
+        story.sweep().await;
+        while story.live() == 0 {
+            story.world.advance(Duration::seconds(30));
+            story.settle(&story.world.receive(JOB_QUEUE, 10)).await;
+        }
+        (story, job)
+    }
+}
+
+/// The job's own message knows the repository.
 #[tokio::test]
 async fn what_a_crash_has_left_is_started_with_its_repository() {
-    let story = Story::begin().await;
-    let job = story.world.queue_job(&LABELS);
-    let batch = story.world.deliver(&[story.world.queued(job)]);
-    let dead = story.world.fail(Op::RunTask).once().before().hold();
-    tokio::select! { _ = story.fleet.dispatch(&batch) => {}, () = dead.struck() => {} }
-    story.world.heal();
-    // Another process sweeps, which has heard of nothing.
-    let world = story.world;
-    let story = Story { fleet: Fleet::new(&world).await, world };
-    story.world.advance(Duration::seconds(30));
-    story.sweep().await;
-    while story.live() == 0 {
-        story.world.advance(Duration::seconds(30));
-        story.settle(&story.world.receive(JOB_QUEUE, 10)).await;
-    }
+    let (story, job) = Story::begin().await.start_after_a_crash().await;
     assert_eq!(story.tag(story.task(), "gha:repository").as_deref(), Some("octo-org/example-workflow"));
     story.runs_in_the_end(job).await;
+    story.end();
+}
+
+#[tokio::test]
+async fn what_one_crash_held_up_is_not_taken_for_a_backlog() {
+    let story = Story::begin().await;
+    let unheard = story.world.queue_job(&LABELS);
+    story.world.advance(Duration::minutes(1));
+    let (story, job) = story.start_after_a_crash().await;
+    story.world.boot();
+    story.assign(unheard, story.runner_of(story.task()));
+    story.tell_taken(unheard, "in_progress").await;
+    story.runs_in_the_end(job).await;
+    story.world.finish_job(unheard);
     story.end();
 }
 
