@@ -52,7 +52,7 @@ pub const RAN_REPOSITORY_ID: &str = "gha:ran-repository-id";
 pub const IDLE_SINCE: &str = "gha:idle-since";
 
 /// The job that the task was started for is over, or has another's runner (container-minted only, where GitHub cannot be
-/// asked).
+/// asked): the name of the runner that it had, or else `true`.
 pub const JOB_SERVED: &str = "gha:job-served";
 
 /// The runner runs a job, and nobody told of which. A tag of its own: whoever is told meanwhile writes [`RAN_JOB`].
@@ -224,6 +224,11 @@ impl<'a> TaskTags<'a> {
     /// [`JOB_SERVED`].
     pub fn job_is_served(self) -> bool {
         self.0.contains_key(JOB_SERVED)
+    }
+
+    /// The runner that the job had, by [`JOB_SERVED`].
+    pub fn served_by(self, names: &RunnerNames) -> Option<Purpose> {
+        names.read(self.text(JOB_SERVED)?)
     }
 
     /// Whether the runner is known to have run a job.

@@ -57,7 +57,7 @@ where
             return Ok(false);
         }
         let tasks = self.ecs.tasks_started_by(&started_by(job)).await?;
-        self.write_served(job, &tasks).await?;
+        self.write_served(job, purpose.as_ref(), &tasks).await?;
         Ok(tasks.is_empty())
     }
 
@@ -74,13 +74,20 @@ where
             return Ok(false);
         }
         let tasks = self.ecs.tasks_started_by(&started_by(job)).await?;
-        self.write_served(job, &tasks).await?;
+        self.write_served(job, Some(runner), &tasks).await?;
         Ok(tasks.is_empty())
     }
 
-    /// Writes on those of the job's own tasks that live that it has another's runner, or is over.
-    pub(crate) async fn write_served(&self, job: JobId, tasks: &[Task]) -> Result<(), CallError> {
-        let served = [(tags::JOB_SERVED.to_owned(), "true".to_owned())];
+    /// Writes on those of the job's own tasks that live that it is over, or has another's runner, and which: that one's task
+    /// may be over before anybody can write on it.
+    async fn write_served(
+        &self,
+        job: JobId,
+        runner: Option<&Purpose>,
+        tasks: &[Task],
+    ) -> Result<(), CallError> {
+        let by = runner.map_or_else(|| "true".to_owned(), |runner| self.policy.names.of(runner));
+        let served = [(tags::JOB_SERVED.to_owned(), by)];
         let is_unwritten = |task: &&Task| task.live && !is_served(task, job);
         for task in tasks.iter().filter(is_unwritten) {
             self.ecs.tag(&task.arn, &served).await?;

@@ -107,15 +107,14 @@ where
         }
         match self.task_of(taking).await? {
             Some(task) => self.taken_on(taking, &task).await,
-            None => Ok(self.without_a_task(taking)),
+            None => Ok(Self::without_a_task(taking)),
         }
     }
 
-    /// ECS shows no task of the runner. If that was taken back just now, the end of another's job is all that tells which job
-    /// went with it.
-    fn without_a_task(&self, taking: &Taking<'_>) -> Outcome {
-        let may_stop = taking.serves_another() && taking.waited < timing::SETTLED && self.queue.can_tell();
-        match taking.is_new() || (may_stop && taking.event.action == Action::Completed) {
+    /// ECS shows no task of the runner. Where it was another's, this event is all that tells of that: ECS's answer may be old.
+    fn without_a_task(taking: &Taking<'_>) -> Outcome {
+        let may_be_shown = taking.serves_another() && taking.waited < timing::LATE_LOOK;
+        match taking.is_new() || may_be_shown {
             true => too_early(timing::LAG, "ECS does not show the runner's task"),
             false => Outcome::skipped(SkipReason::Task, "the runner's task is gone already"),
         }

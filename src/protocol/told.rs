@@ -16,6 +16,8 @@ pub struct Told {
     runners: BTreeMap<JobId, Purpose>,
     /// Jobs that are over, or have another's runner.
     served: BTreeSet<JobId>,
+    /// The runners that another job was given than the one that they were started for.
+    taken: BTreeSet<(JobId, Attempt)>,
     /// The newest runner that was started for a job.
     newest: BTreeMap<JobId, (Attempt, Task)>,
 }
@@ -43,6 +45,9 @@ impl Told {
             if let Purpose::Job(job, attempt) = purpose {
                 if tags.job_is_served() {
                     told.served.insert(job);
+                    if let Some(runner) = tags.served_by(names) {
+                        told.note(job, runner);
+                    }
                 }
                 // Two may have been started under one name, on two capacities: the second ends at once.
                 let known = told.newest.get(&job).map(|(known, other)| (*known, other.live));
@@ -51,10 +56,19 @@ impl Told {
                 }
             }
             if let Some(ran) = tags.ran_job() {
-                told.runners.insert(ran, purpose);
+                told.note(ran, purpose);
             }
         }
         told
+    }
+
+    fn note(&mut self, ran: JobId, runner: Purpose) {
+        if let Purpose::Job(owner, attempt) = runner
+            && owner != ran
+        {
+            self.taken.insert((owner, attempt));
+        }
+        self.runners.insert(ran, runner);
     }
 
     /// Follows the chain from that job, one of whose runners is gone: it may have been given another job's runner, that
@@ -63,7 +77,11 @@ impl Told {
         let Some(job) = self.end_of_chain(job) else { return TagDebt::ToNobody };
         match self.newest.get(&job) {
             None => TagDebt::Unknown,
-            Some((_, task)) if gone == Some(&task.arn) || TaskTags(&task.tags).ran_a_job() => {
+            Some((attempt, task))
+                if gone == Some(&task.arn)
+                    || TaskTags(&task.tags).ran_a_job()
+                    || self.taken.contains(&(job, *attempt)) =>
+            {
                 TagDebt::ToTheJobOf(task)
             }
             Some((_, task)) if task.live => TagDebt::Served,
@@ -102,7 +120,7 @@ impl Told {
                 // Its own is owed to that one's.
                 Some(Purpose::Job(owner, _)) if *owner != job => job = *owner,
                 Some(_) => return None,
-                // On a runner that ECS has forgotten, perhaps.
+                // Nobody told on which.
                 None if self.served.contains(&job) => return None,
                 None => return Some(job),
             }
@@ -121,12 +139,12 @@ mod tests {
     use crate::fargate::tags;
 
     /// Runners in the order in which they were started: its name, whether it lives, the job that it ran, and whether
-    /// its own job is over.
-    fn told(runners: &[(&str, bool, Option<u64>, bool)]) -> Told {
-        let task = |&(name, live, ran, over): &(&str, bool, Option<u64>, bool)| {
+    /// its own job is over, or on which runner.
+    fn told(runners: &[(&str, bool, Option<u64>, &str)]) -> Told {
+        let task = |&(name, live, ran, served): &(&str, bool, Option<u64>, &str)| {
             let mut its = BTreeMap::from([(tags::RUNNER_NAME.to_owned(), format!("fargate-{name}"))]);
             its.extend(ran.map(|job| (tags::RAN_JOB.to_owned(), job.to_string())));
-            its.extend(over.then(|| (tags::JOB_SERVED.to_owned(), "true".to_owned())));
+            its.extend((!served.is_empty()).then(|| (tags::JOB_SERVED.to_owned(), served.to_owned())));
             Task {
                 arn: TaskArn(name.to_owned()),
                 live,
@@ -151,27 +169,25 @@ mod tests {
             debt => format!("{debt:?}"),
         };
         for (runners, want) in [
-            (&[("1-1", ended, None, false)][..], "1-1"),
+            (&[("1-1", ended, None, "")][..], "1-1"),
             // ECS shows it as it was before.
-            (&[("1-1", live, None, false)], "1-1"),
-            (&[("1-1", ended, None, true)], "ToNobody"),
-            (&[("1-1", ended, None, false), ("1-2", live, None, false)], "Served"),
-            (&[("1-1", ended, None, false), ("1-2", ended, None, false)], "1-2"),
-            (&[("1-1", ended, None, false), ("1-2", live, Some(1), false)], "ToNobody"),
-            (&[("1-1", ended, None, false), ("pool-1-0", live, Some(1), false)], "ToNobody"),
+            (&[("1-1", live, None, "")], "1-1"),
+            (&[("1-1", ended, None, "true")], "ToNobody"),
+            (&[("1-1", ended, None, ""), ("1-2", live, None, "")], "Served"),
+            (&[("1-1", ended, None, ""), ("1-2", ended, None, "")], "1-2"),
+            (&[("1-1", ended, None, ""), ("1-2", live, Some(1), "")], "ToNobody"),
+            (&[("1-1", ended, None, ""), ("pool-1-0", live, Some(1), "")], "ToNobody"),
             // Another has its runner.
-            (&[("1-1", ended, None, false), ("2-1", live, Some(1), false)], "2-1"),
-            (&[("1-1", ended, None, false), ("2-1", live, Some(1), true)], "ToNobody"),
-            (&[("1-1", ended, None, true), ("2-1", ended, Some(1), false)], "2-1"),
-            (
-                &[("1-1", ended, None, false), ("2-1", live, Some(1), false), ("2-2", live, None, false)],
-                "Served",
-            ),
-            (
-                &[("1-1", ended, None, false), ("2-1", live, Some(1), false), ("3-1", live, Some(2), false)],
-                "3-1",
-            ),
-            (&[("1-1", ended, Some(2), false), ("2-1", live, Some(1), false)], "ToNobody"),
+            (&[("1-1", ended, None, ""), ("2-1", live, Some(1), "")], "2-1"),
+            (&[("1-1", ended, None, ""), ("2-1", live, Some(1), "true")], "ToNobody"),
+            (&[("1-1", ended, None, "true"), ("2-1", ended, Some(1), "")], "2-1"),
+            (&[("1-1", ended, None, ""), ("2-1", live, Some(1), ""), ("2-2", live, None, "")], "Served"),
+            (&[("1-1", ended, None, ""), ("2-1", live, Some(1), ""), ("3-1", live, Some(2), "")], "3-1"),
+            (&[("1-1", ended, Some(2), ""), ("2-1", live, Some(1), "")], "ToNobody"),
+            // Its task was over before anybody could write on it.
+            (&[("1-1", ended, None, "fargate-2-1"), ("2-1", ended, None, "")], "2-1"),
+            (&[("1-1", ended, None, "fargate-2-1"), ("3-1", live, Some(2), "")], "3-1"),
+            (&[("1-1", ended, None, "fargate-pool-1-0")], "ToNobody"),
             (&[], "Unknown"),
         ] {
             assert_eq!(to(&told(runners), "1-1"), want, "{runners:?}");
@@ -184,16 +200,16 @@ mod tests {
         let (live, ended) = (true, false);
         for (runners, want) in [
             (&[][..], Some(1)),
-            (&[("1-1", live, None, false)], Some(1)),
-            (&[("1-1", ended, None, false)], Some(1)),
-            (&[("1-1", ended, Some(2), false)], Some(1)),
-            (&[("1-1", ended, None, true)], None),
-            (&[("1-2", live, Some(1), false)], None),
-            (&[("pool-1-0", live, Some(1), false)], None),
-            (&[("2-1", live, Some(1), false)], Some(2)),
-            (&[("2-1", live, Some(1), false), ("2-2", live, None, false)], None),
-            (&[("2-1", live, Some(1), true)], None),
-            (&[("2-1", live, Some(1), false), ("1-1", live, Some(2), false)], None),
+            (&[("1-1", live, None, "")], Some(1)),
+            (&[("1-1", ended, None, "")], Some(1)),
+            (&[("1-1", ended, Some(2), "")], Some(1)),
+            (&[("1-1", ended, None, "true")], None),
+            (&[("1-2", live, Some(1), "")], None),
+            (&[("pool-1-0", live, Some(1), "")], None),
+            (&[("2-1", live, Some(1), "")], Some(2)),
+            (&[("2-1", live, Some(1), ""), ("2-2", live, None, "")], None),
+            (&[("2-1", live, Some(1), "true")], None),
+            (&[("2-1", live, Some(1), ""), ("1-1", live, Some(2), "")], None),
         ] {
             let told = told(runners);
             assert_eq!(told.owed(JobId(1)), want.map(JobId), "{runners:?}");
@@ -205,7 +221,7 @@ mod tests {
     #[test]
     fn a_runner_that_ended_after_a_job_has_run_its_own() {
         let ended = |code| {
-            let mut told = told(&[("1-1", false, Some(3), false), ("2-1", false, None, false)]);
+            let mut told = told(&[("1-1", false, Some(3), ""), ("2-1", false, None, "")]);
             let stop = Stop { started: true, exit_code: Some(code), ..Stop::default() };
             for (_, task) in told.newest.values_mut() {
                 task.stop = Some(stop.clone());
@@ -226,7 +242,7 @@ mod tests {
 
     #[test]
     fn the_newest_runner_of_a_job() {
-        let told = told(&[("1-2", false, None, false), ("1-1", false, None, false)]);
+        let told = told(&[("1-2", false, None, ""), ("1-1", false, None, "")]);
         for (attempt, is_newest) in [(1, false), (2, true), (3, true)] {
             assert_eq!(told.is_newest(JobId(1), Attempt(attempt)), is_newest, "{attempt}");
         }

@@ -370,6 +370,45 @@ async fn the_runner_of_a_job_that_has_anothers_is_owed_to_that_one() {
     }
 }
 
+/// The first of three jobs runs on the second's runner, and that is heard of when nothing can be written on that one's task any
+/// more. The second has the third's, so the third is owed the first's.
+#[tokio::test]
+async fn a_chain_holds_where_a_runner_was_gone_before_it_was_heard_who_had_it() {
+    let story = without_credentials().await;
+    let [first, second, third] = [story.start_job().await, story.start_job().await, story.start_job().await];
+    let tasks: Vec<u64> = story.world.ecs().live().map(|task| task.number).collect();
+    story.takes(tasks[1], first).await;
+    story.world.finish_job(first);
+    story.tell(&story.world.envelope(&story.world.payload(first, "completed"))).await;
+    story.takes(tasks[2], second).await;
+    story.tell(&story.world.payload(second, "in_progress")).await;
+    let now = story.fleet.now();
+    story.world.ecs().start(tasks[0], now);
+    story.world.kill_task(tasks[0], EXITED.0, EXITED.1, Some(87));
+    story.tell_within(&[story.world.state_change(tasks[0])], Duration::minutes(1)).await;
+    story.dispatch_announced().await;
+    let names: Vec<Option<String>> =
+        story.world.ecs().live().map(|task| task.tags.get("gha:runner-name").cloned()).collect();
+    assert!(names.contains(&Some(format!("fargate-{third}-2"))), "{names:?}");
+}
+
+/// ECS's answers are old for minutes: it shows no task of the runner that another's job took. That one's labels are more.
+#[tokio::test]
+async fn a_runner_that_is_not_shown_for_minutes_is_known_for_taken_in_the_end() {
+    let story = without_credentials().await;
+    let owner = story.start_job().await;
+    let thief = story.world.queue_job(&LABELS[..1]);
+    story.takes(story.task(), thief).await;
+    story.world.fail(Op::ListTasks).always().answer(200, &[], json!({ "taskArns": [] }));
+    assert!(!story.tell(&story.world.payload(thief, "in_progress")).await, "it comes again");
+    assert_eq!(story.look_again().await.get(Metric::Deferred), 1);
+    story.world.heal();
+    story.look_again().await;
+    story.world.finish_job(thief);
+    story.dispatch_announced().await;
+    run_in(&story, story.task(), owner);
+}
+
 /// Nobody heard that a job was queued; it takes the runner of another.
 #[tokio::test]
 async fn who_lost_a_runner_to_a_job_that_nobody_heard_of_gets_another() {
