@@ -132,7 +132,12 @@ where
                 &*heard
             }
         };
-        let next = match told.debt(own.job_id, runner.task.as_ref().map(|task| &task.arn)) {
+        let gone = runner.task.as_ref().map(|task| &task.arn);
+        let debt = match stop.is_some_and(|stop| !stop.was_idle()) {
+            true => told.debt_of_the_dead(own.job_id, gone),
+            false => told.debt(own.job_id, gone),
+        };
+        let next = match debt {
             TagDebt::ToNobody => return Ok((RunnerOwed::ToNobody, None)),
             TagDebt::Served => return Ok((RunnerOwed::Served, None)),
             // Its own task is not listed yet.

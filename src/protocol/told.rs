@@ -16,8 +16,10 @@ pub struct Told {
     runners: BTreeMap<JobId, Purpose>,
     /// Jobs that are over, or have another's runner.
     served: BTreeSet<JobId>,
-    /// The runners that another job was given than the one that they were started for.
-    taken: BTreeSet<(JobId, Attempt)>,
+    /// Whose runner a job was given, where only its own tasks tell.
+    hinted: BTreeMap<JobId, Purpose>,
+    /// The runners of which a job's own tasks tell that it had them.
+    taken: BTreeSet<Purpose>,
     /// The newest runner that was started for a job.
     newest: BTreeMap<JobId, (Attempt, Task)>,
 }
@@ -46,7 +48,8 @@ impl Told {
                 if tags.job_is_served() {
                     told.served.insert(job);
                     if let Some(runner) = tags.served_by(names) {
-                        told.note(job, runner);
+                        told.taken.insert(runner.clone());
+                        told.hinted.insert(job, runner);
                     }
                 }
                 // Two may have been started under one name, on two capacities: the second ends at once.
@@ -56,32 +59,39 @@ impl Told {
                 }
             }
             if let Some(ran) = tags.ran_job() {
-                told.note(ran, purpose);
+                told.runners.insert(ran, purpose);
             }
         }
         told
     }
 
-    fn note(&mut self, ran: JobId, runner: Purpose) {
-        if let Purpose::Job(owner, attempt) = runner
-            && owner != ran
-        {
-            self.taken.insert((owner, attempt));
-        }
-        self.runners.insert(ran, runner);
-    }
-
     /// Follows the chain from that job, one of whose runners is gone: it may have been given another job's runner, that
     /// one another's, … `gone` may be shown as if it lived, or had run the job that it was started for.
     pub fn debt(&self, job: JobId, gone: Option<&TaskArn>) -> TagDebt<'_> {
-        let Some(job) = self.end_of_chain(job) else { return TagDebt::ToNobody };
+        match self.end_of_chain(job, |_| None) {
+            Some(job) => self.debt_to(job, gone),
+            None => TagDebt::ToNobody,
+        }
+    }
+
+    /// The same of a runner that did not idle: some job waited for it a moment ago, so the chain is followed also where only a
+    /// job's own tasks tell which runner it had.
+    pub fn debt_of_the_dead(&self, job: JobId, gone: Option<&TaskArn>) -> TagDebt<'_> {
+        match self.end_of_chain(job, |job| self.hinted.get(&job)) {
+            Some(job) => match self.newest.get(&job) {
+                Some((attempt, task)) if self.taken.contains(&Purpose::Job(job, *attempt)) => {
+                    TagDebt::ToTheJobOf(task)
+                }
+                _ => self.debt_to(job, gone),
+            },
+            None => TagDebt::ToNobody,
+        }
+    }
+
+    fn debt_to(&self, job: JobId, gone: Option<&TaskArn>) -> TagDebt<'_> {
         match self.newest.get(&job) {
             None => TagDebt::Unknown,
-            Some((attempt, task))
-                if gone == Some(&task.arn)
-                    || TaskTags(&task.tags).ran_a_job()
-                    || self.taken.contains(&(job, *attempt)) =>
-            {
+            Some((_, task)) if gone == Some(&task.arn) || TaskTags(&task.tags).ran_a_job() => {
                 TagDebt::ToTheJobOf(task)
             }
             Some((_, task)) if task.live => TagDebt::Served,
@@ -94,7 +104,7 @@ impl Told {
     /// The job that a runner which was asked for that one is owed to now; `None`: nobody. Whoever asks knows more of a job's
     /// own runners than the tags of a moment ago tell.
     pub fn owed(&self, job: JobId) -> Option<JobId> {
-        let end = self.end_of_chain(job)?;
+        let end = self.end_of_chain(job, |_| None)?;
         let is_served = end != job && matches!(self.debt(end, None), TagDebt::ToNobody | TagDebt::Served);
         (!is_served).then_some(end)
     }
@@ -109,14 +119,18 @@ impl Told {
         self.newest.get(&job).map(|(_, task)| task)
     }
 
-    /// The job that is left without a runner; `None`: there is none.
-    fn end_of_chain(&self, mut job: JobId) -> Option<JobId> {
+    /// The job that is left without a runner; `None`: there is none. `hint`: whose runner a job had, where no runner tells.
+    fn end_of_chain<'a>(
+        &'a self,
+        mut job: JobId,
+        hint: impl Fn(JobId) -> Option<&'a Purpose>,
+    ) -> Option<JobId> {
         let mut seen = BTreeSet::new();
         loop {
             if !seen.insert(job) {
                 return None;
             }
-            match self.runners.get(&job) {
+            match self.runners.get(&job).or_else(|| hint(job)) {
                 // Its own is owed to that one's.
                 Some(Purpose::Job(owner, _)) if *owner != job => job = *owner,
                 Some(_) => return None,
@@ -184,13 +198,31 @@ mod tests {
             (&[("1-1", ended, None, ""), ("2-1", live, Some(1), ""), ("2-2", live, None, "")], "Served"),
             (&[("1-1", ended, None, ""), ("2-1", live, Some(1), ""), ("3-1", live, Some(2), "")], "3-1"),
             (&[("1-1", ended, Some(2), ""), ("2-1", live, Some(1), "")], "ToNobody"),
-            // Its task was over before anybody could write on it.
-            (&[("1-1", ended, None, "fargate-2-1"), ("2-1", ended, None, "")], "2-1"),
-            (&[("1-1", ended, None, "fargate-2-1"), ("3-1", live, Some(2), "")], "3-1"),
-            (&[("1-1", ended, None, "fargate-pool-1-0")], "ToNobody"),
             (&[], "Unknown"),
         ] {
             assert_eq!(to(&told(runners), "1-1"), want, "{runners:?}");
+        }
+    }
+
+    /// The task of the runner that a job had was over before anybody could write on it.
+    #[test]
+    fn of_one_that_died_early_the_chain_is_followed_further() {
+        let (live, ended) = (true, false);
+        let gone = TaskArn("1-1".to_owned());
+        for (runners, want) in [
+            (&[("1-1", ended, None, "fargate-2-1"), ("2-1", ended, None, "")][..], Some("2-1")),
+            (&[("1-1", ended, None, "fargate-2-1"), ("2-1", ended, None, ""), ("2-2", live, None, "")], None),
+            (&[("1-1", ended, None, "fargate-2-1"), ("3-1", live, Some(2), "")], Some("3-1")),
+            (&[("1-1", ended, None, "fargate-pool-1-0")], None),
+            (&[("1-1", ended, None, "true")], None),
+        ] {
+            let told = told(runners);
+            assert_eq!(told.debt(JobId(1), Some(&gone)), TagDebt::ToNobody, "one that idled: {runners:?}");
+            let dead = match told.debt_of_the_dead(JobId(1), Some(&gone)) {
+                TagDebt::ToTheJobOf(task) => Some(task.arn.0.as_str()),
+                _ => None,
+            };
+            assert_eq!(dead, want, "{runners:?}");
         }
     }
 
