@@ -432,11 +432,11 @@ impl<S: SecretSource, C: Clock> Github for GitHub<S, C> {
     }
 
     async fn job(&self, target: &Target, job: JobId) -> Result<Option<JobState>, CallError> {
-        let expected = |reply: &Reply| is_ok(reply) || answer::says_nothing(reply);
-        let ask = async |call: &Call| self.ask(target, call, None, expected).await;
         if target.repository.is_none() {
             return Ok(None);
         }
+        let expected = |reply: &Reply| is_ok(reply) || answer::says_nothing(reply);
+        let ask = async |call: &Call| self.ask(target, call, None, expected).await;
         let (call, reply) =
             self.of_repository(target, &format!("/actions/jobs/{job}"), Need::ActionsRead, ask).await?;
         if answer::says_nothing(&reply) {
