@@ -35,6 +35,7 @@ from stack import ROOT, Failure, Stack, outputs, parameters, why
 
 POLL_SECONDS = 3
 DELIVERY_SECONDS = 90
+PING_SECONDS = 60
 WORKFLOW = """\
 name: fargate
 on: [push, workflow_dispatch]
@@ -344,9 +345,15 @@ class Setup:
     def ping(self):
         body = json.dumps({"zen": "Keep it logically awesome.", "hook_id": 1}).encode()
         signature = "sha256=" + hmac.new(self.hook_secret.encode(), body, hashlib.sha256).hexdigest()
-        answer = web.send("POST", self.outputs["WebhookUrl"], {
-            "Content-Type": "application/json", "X-GitHub-Event": "ping", "X-GitHub-Delivery": str(uuid.uuid4()),
-            "X-Hub-Signature-256": signature}, body)
+        until = time.monotonic() + PING_SECONDS
+        while True:
+            answer = web.send("POST", self.outputs["WebhookUrl"], {
+                "Content-Type": "application/json", "X-GitHub-Event": "ping", "X-GitHub-Delivery": str(uuid.uuid4()),
+                "X-Hub-Signature-256": signature}, body)
+            # What was deployed a moment ago may not yet read its secret (503), nor be called (403).
+            if answer.status not in (403, 429, 500, 502, 503, 504) or time.monotonic() > until:
+                break
+            time.sleep(POLL_SECONDS)
         if answer.status != 200:
             raise Failure(f"the webhook answers a signed ping with {answer.status}: {answer.message()}; way on: its log, "
                          f"/aws/lambda/{self.stack.name}/webhook")

@@ -124,6 +124,8 @@ class WaysOn(unittest.TestCase):
         run = begun()
         with mock.patch.object(setup.web, "send", return_value=Answer(401, {}, b'{"message": "wrong"}')):
             self.fails(run.ping, "a signed ping with 401: wrong", "/aws/lambda/runners/webhook")
+        with mock.patch.object(setup.web, "send", return_value=Answer(503, {}, b"{}")), mock.patch.object(setup, "PING_SECONDS", -1):
+            self.fails(run.ping, "a signed ping with 503", "/aws/lambda/runners/webhook")
         with mock.patch.object(setup, "DELIVERY_SECONDS", 0):
             for status, why in ((401, "the secrets differ"), (0, "it gets no answer"), (503, "the webhook's log says why")):
                 run.github.deliveries = mock.Mock(return_value=[{"id": 1, "event": "ping", "status_code": status}])
@@ -132,6 +134,13 @@ class WaysOn(unittest.TestCase):
         for status, fix in ((404, "a runner group 1, open to the App"), (403, "Self-hosted runners: read and write"), (500, "githubstatus")):
             run.github.mint_and_delete = mock.Mock(side_effect=refused(status))
             self.fails(lambda: run.mint(4), "no runner can be registered", fix)
+
+
+    def test_a_webhook_that_was_deployed_a_moment_ago(self):
+        run, answers = begun(), [Answer(status, {}, b"{}") for status in (403, 503, 200)]
+        with mock.patch.object(setup.web, "send", side_effect=answers) as send, mock.patch.object(setup, "POLL_SECONDS", 0):
+            run.ping()
+        self.assertEqual(send.call_count, 3)
 
 
 class Asked(unittest.TestCase):
