@@ -53,8 +53,8 @@ where
         let Some(github) = &self.github else {
             return Outcome::skipped(SkipReason::Event, "no credentials to look for deliveries with");
         };
-        // It begins nothing that would still go on when the next one begins.
-        let until = deadline.min(now + timing::REDELIVER_EVERY + timing::ONE_STEP);
+        // It is over when the next one begins, which then has the same process: what was read is known there.
+        let until = deadline.min(now + timing::REDELIVER_EVERY);
         let mut tally = Tally::default();
         let apps = github.apps().await;
         let apps = apps.map_err(|error| tally.note(Err(error))).unwrap_or_default();
@@ -91,7 +91,7 @@ impl<G: Deliveries, C: Timer> AppWebhook<'_, G, C> {
         // "`failure` returns deliveries with a status code in the 400-599 range": those that had no answer at all may be in
         // neither, so that now and then all of them are looked at.
         let looks_far = scheduled.minute().is_multiple_of(MINUTES_BETWEEN_LONG_LOOKS);
-        if !looks_far && !self.has_failed(log).await? {
+        if !looks_far && !log.has_failed() && !self.has_failed(log).await? {
             return Ok(());
         }
         let back = if looks_far { timing::LONG_LOOK_BACK } else { timing::LOOK_BACK };

@@ -142,6 +142,11 @@ impl Log {
         self.made_good.retain(|_, at| *at >= oldest);
     }
 
+    /// Whether any event is known that is not delivered yet.
+    pub fn has_failed(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
     /// Whether that one has failed by then, and nothing is known that made it good.
     pub fn is_open(&self, delivery: &Delivery, now: OffsetDateTime) -> bool {
         delivery.event == "workflow_job"

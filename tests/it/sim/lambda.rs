@@ -31,6 +31,7 @@ use gha_fargate_runners::{
     ports::Scope,
 };
 use ring::hmac;
+use serde_json::value::RawValue;
 
 use super::{
     HOUR, Ms, SECOND,
@@ -70,6 +71,9 @@ type Dispatch = Dispatcher<FaultyPort, FaultyPort, FaultyPort, Port>;
 type Authors = Author<FaultyPort, FaultyPort, FaultyPort, Port>;
 type Reconcile = Reconciler<FaultyPort, FaultyPort, FaultyPort, FaultyPort, Port>;
 
+/// The function that looks for failed deliveries, after those of [`Which`] and the webhook.
+const REDELIVER: usize = 3;
+
 /// The project's own flows.
 struct Flows {
     dispatcher: Dispatch,
@@ -83,6 +87,7 @@ enum Answer {
     Container(Result<u64, Exit>),
     Batch { failed: Vec<String>, metrics: Metrics },
     Webhook(u16),
+    Look(Metrics),
 }
 
 struct Invocation {
@@ -99,6 +104,8 @@ enum Trigger {
         delivery: u64,
         answer_lost: bool,
     },
+    /// The schedule of failed deliveries.
+    Look,
     /// The container of that task.
     Container(u64),
 }
@@ -109,6 +116,7 @@ impl Trigger {
         match self {
             Trigger::Batch(which, _) => Some(*which as usize),
             Trigger::Webhook { .. } => Some(2),
+            Trigger::Look => Some(REDELIVER),
             Trigger::Container(_) => None,
         }
     }
@@ -117,10 +125,10 @@ impl Trigger {
 /// One history, from the first job to the last.
 pub struct History {
     pub world: Shared,
-    /// What they remember, each remembers for itself. Of each, there is one of every function.
-    processes: Vec<Rc<Flows>>,
+    /// Those of each function, as Lambda has them. What they remember, each remembers for itself.
+    processes: [Vec<Rc<Flows>>; 4],
     /// Those of each function that are at work. Where there are no classes, one may have several invocations.
-    at_work: [BTreeSet<usize>; 3],
+    at_work: [BTreeSet<usize>; 4],
     /// A cold start.
     start: Box<dyn Fn() -> Rc<Flows>>,
     invocations: BTreeMap<u64, Invocation>,
@@ -242,7 +250,7 @@ impl History {
         };
         History {
             world,
-            processes: Vec::new(),
+            processes: Default::default(),
             at_work: Default::default(),
             start: Box::new(start),
             invocations: BTreeMap::new(),
@@ -262,6 +270,7 @@ impl History {
                 Todo::Kill(invocation, why) => self.kill(invocation, why),
                 Todo::Batch(which, messages) => self.batch(which, messages),
                 Todo::Webhook(event, delivery, answer_lost) => self.webhook(&event, delivery, answer_lost),
+                Todo::Look(event) => self.look(&event),
                 Todo::Container(task) => self.container(task),
             }
             steps += 1;
@@ -292,9 +301,6 @@ impl History {
                 let what = match (which, is_replacement(&message.body.body)) {
                     (Which::Jobs, false) => "dispatch receives the job",
                     (Which::Jobs, true) => "dispatch receives the announcement",
-                    (Which::Lifecycle, _) if message.body.body.contains("deliveries") => {
-                        "reconcile looks for failed deliveries"
-                    }
                     (Which::Lifecycle, _) if message.body.job == 0 => "reconcile sweeps",
                     (Which::Lifecycle, _) if message.body.body.contains("aws.ecs") => {
                         "reconcile hears that a task has stopped"
@@ -316,11 +322,7 @@ impl History {
             (world.now, time_out)
         };
         let deadline = time(now + time_out);
-        let world = Rc::clone(&self.world);
-        let time_is_up = poll_fn(move |_| {
-            let world = world.borrow();
-            if world.time_is_up.contains(&world.current) { Poll::Ready(()) } else { Poll::Pending }
-        });
+        let time_is_up = self.time_is_up();
         let future: Pin<Box<dyn Future<Output = Answer>>> = Box::pin(async move {
             let report = match which {
                 Which::Jobs => {
@@ -349,6 +351,31 @@ impl History {
             }
         });
         self.invoke(future, Trigger::Batch(which, messages), time_out, process);
+    }
+
+    /// When what is left of the time of the invocation that asks is for its answer.
+    fn time_is_up(&self) -> impl Future<Output = ()> + use<> {
+        let world = Rc::clone(&self.world);
+        poll_fn(move |_| {
+            let world = world.borrow();
+            if world.time_is_up.contains(&world.current) { Poll::Ready(()) } else { Poll::Pending }
+        })
+    }
+
+    /// EventBridge calls the function itself.
+    fn look(&mut self, event: &str) {
+        let (process, flows) = self.process(REDELIVER);
+        let deadline = time(self.world.borrow().now + RECONCILE_TIME_OUT);
+        tell!(self.world.borrow_mut(), 0, "redeliver looks for failed deliveries");
+        let event = RawValue::from_string(event.to_owned()).expect("it is JSON");
+        let time_is_up = self.time_is_up();
+        let future = Box::pin(async move {
+            let reconciler = &flows.reconciler;
+            let handle = |body, received| reconciler.handle(body, received, deadline);
+            let clock = &reconciler.clock;
+            Answer::Look(batch::invoke(&event, &flows.queue, clock, time_is_up, handle).await.1)
+        });
+        self.invoke(future, Trigger::Look, RECONCILE_TIME_OUT, process);
     }
 
     fn webhook(&mut self, event: &Event, delivery: u64, answer_lost: bool) {
@@ -386,13 +413,14 @@ impl History {
         let lives_on = self.world.borrow().settings.faults == 0;
         // None has two at a time.
         let process = (0..).find(|process| !self.at_work[function].contains(process)).expect("one more");
-        if process == self.processes.len() {
-            self.processes.push((self.start)());
+        let of_function = &mut self.processes[function];
+        if process == of_function.len() {
+            of_function.push((self.start)());
         }
         if !lives_on && invocation.is_multiple_of(LIFE) {
-            self.processes[process] = (self.start)();
+            of_function[process] = (self.start)();
         }
-        (process, self.processes[process].clone())
+        (process, of_function[process].clone())
     }
 
     fn invoke(
@@ -411,6 +439,7 @@ impl History {
             let by = match &trigger {
                 Trigger::Batch(Which::Jobs, _) => 0,
                 Trigger::Batch(Which::Lifecycle, messages) if messages.iter().any(is_sweep) => 2,
+                Trigger::Look => 2,
                 Trigger::Batch(Which::Lifecycle, _) => 1,
                 Trigger::Webhook { .. } => 3,
                 Trigger::Batch(Which::Author, _) => 4,
@@ -418,7 +447,7 @@ impl History {
             };
             world.invoked.insert(id, by);
             world.after(time_out, Ev::TimeOut(id));
-            if let Trigger::Batch(..) = trigger {
+            if let Trigger::Batch(..) | Trigger::Look = trigger {
                 world.after(time_out - LAST_CALL, Ev::TimeIsUp(id));
             }
             world.now
@@ -478,6 +507,7 @@ impl History {
                     world.deliveries.answered(delivery, status);
                 }
             }
+            (Trigger::Look, Answer::Look(metrics)) => world.count(&metrics),
             (Trigger::Container(task), Answer::Container(minted)) => world.minted_itself(task, minted),
             _ => unreachable!("an answer of another function"),
         }
@@ -486,7 +516,7 @@ impl History {
     fn kill(&mut self, id: u64, why: &str) {
         let Some(invocation) = self.invocations.remove(&id) else { return };
         if let Some(function) = invocation.trigger.function() {
-            self.processes[invocation.process] = (self.start)();
+            self.processes[function][invocation.process] = (self.start)();
             self.at_work[function].remove(&invocation.process);
         }
         let world = &mut *self.world.borrow_mut();

@@ -246,32 +246,34 @@ impl World {
 
     // The schedule
 
-    pub(super) fn schedule_sweep(&mut self) {
+    pub(super) fn schedule_sweep(&mut self) -> Todo {
         self.after(MINUTE, Ev::Sweep);
         if self.settings.planted == Planted::NoSweep {
-            return;
+            return Todo::Nothing;
         }
         let time = rfc3339(self.now);
-        if !(self.now / MINUTE).is_multiple_of(SWEEP_EVERY / MINUTE) {
-            if !self.settings.container_minted {
-                let body = format!(
-                    "{{\"source\":\"aws.events\",\"detail-type\":\"Scheduled Event\",\"time\":\"{time}\",\
-                     \"detail\":{{\"only\":\"deliveries\"}}}}"
-                );
-                self.send(Which::Lifecycle, body.into(), 0, Duration::ZERO);
-            }
-            return;
-        }
-        let body: Rc<str> =
-            format!("{{\"source\":\"aws.events\",\"detail-type\":\"Scheduled Event\",\"time\":\"{time}\",\"detail\":{{}}}}")
-                .into();
-        match self.decide(0, Point::Schedule, &[(1, 500), (2, 1_000)]) {
-            0 => self.send(Which::Lifecycle, body, 0, Duration::ZERO),
-            1 => {
+        let scheduled = |what: &str| {
+            format!(
+                "{{\"source\":\"aws.events\",\"detail-type\":\"Scheduled Event\",\"time\":\"{time}\",\"detail\":{what}}}"
+            )
+        };
+        if (self.now / MINUTE).is_multiple_of(SWEEP_EVERY / MINUTE) {
+            let body: Rc<str> = scheduled("{}").into();
+            let times = match self.decide(0, Point::Schedule, &[(1, 500), (2, 1_000)]) {
+                0 => 1,
+                1 => 2,
+                _ => {
+                    tell!(self, 0, "a sweep is not run");
+                    0
+                }
+            };
+            for _ in 0..times {
                 self.send(Which::Lifecycle, body.clone(), 0, Duration::ZERO);
-                self.send(Which::Lifecycle, body, 0, Duration::ZERO);
             }
-            _ => tell!(self, 0, "a sweep is not run"),
+        }
+        match self.settings.container_minted {
+            true => Todo::Nothing,
+            false => Todo::Look(scheduled("{\"only\":\"deliveries\"}")),
         }
     }
 }

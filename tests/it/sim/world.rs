@@ -163,6 +163,8 @@ pub enum Todo {
     Kill(u64, &'static str),
     Batch(Which, Vec<Message>),
     Webhook(Event, u64, bool),
+    /// It is time to look for failed deliveries; the event says so.
+    Look(String),
     /// The container of that task starts, and mints.
     Container(u64),
 }
@@ -464,7 +466,7 @@ impl World {
                 }
             }
             Ev::Run(event) => self.run_goes_on(event),
-            Ev::Sweep => self.schedule_sweep(),
+            Ev::Sweep => return self.schedule_sweep(),
             Ev::Sample => self.sample(),
         }
         Todo::Nothing
