@@ -101,9 +101,14 @@ impl<'a> TaskTags<'a> {
 
     /// [`FAILURES`]. A release before did not say: there each attempt was one.
     pub fn failures(self) -> u32 {
+        self.known_failures().unwrap_or_default()
+    }
+
+    /// The same; `None` of a task that has no tags any more.
+    pub fn known_failures(self) -> Option<u32> {
         let said = self.number(FAILURES);
         let count = said.or_else(|| self.number(ATTEMPT).map(|attempt| attempt.saturating_sub(1)));
-        count.and_then(|count| u32::try_from(count).ok()).unwrap_or_default()
+        count.and_then(|count| u32::try_from(count).ok())
     }
 
     /// [`RUNNER_NAME`].

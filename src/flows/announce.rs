@@ -46,6 +46,8 @@ where
             let done = Done::new(Metric::Replaced, format!("job {job} waits: {fix}"));
             return Ok(done.and(Metric::NeedsOperator, 1));
         }
+        let failures = replacement.failures.map(|before| before + u32::from(is_failure));
+        let replacement = Replacement { failures, ..replacement };
         if is_last {
             fix?;
             return self.give_up(replacement, cause).await;

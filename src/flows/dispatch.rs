@@ -275,6 +275,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             }
         }
         let mut case = Case::new(asked, pools.receives(asked, receives), job.attempt, self.max_attempts);
+        case.told = job.failures.map(|failures| (job.attempt, failures));
         // A runner that is started in doubt takes the place of one that is not.
         case.patient |= self.memory.was_limited_lately(&job.target.owner, self.clock.now());
         let case = match self.github {

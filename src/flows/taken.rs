@@ -18,7 +18,7 @@ use crate::{
     },
     ids::{Attempt, JobId, Purpose, started_by},
     intake::{
-        payload::{Action, Job, WorkflowJob},
+        payload::{Action, Job, Replacement, WorkflowJob},
         skip::{Skip, SkipReason},
     },
     lambda::{
@@ -283,7 +283,8 @@ where
         (owner, attempt): (JobId, Attempt),
         tags: TaskTags<'_>,
     ) -> Result<(), CallError> {
-        let mut next = replacement(owner, attempt, tags.labels(), tags);
+        let next = replacement(owner, attempt, tags.labels(), tags);
+        let mut next = Replacement { failures: tags.known_failures(), ..next };
         // A tag cannot hold every label; the registration can, while there is one.
         if tags.all_labels().is_none()
             && let (Some(github), Some(id)) = (&self.github, tags.runner_id())

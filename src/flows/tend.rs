@@ -494,5 +494,6 @@ fn next_of(runner: &Runner) -> Option<Replacement> {
     let Some(Purpose::Job(job, attempt)) = runner.purpose else { return None };
     let no_tags = std::collections::BTreeMap::new();
     let tags = TaskTags(runner.task.as_ref().map_or(&no_tags, |task| &task.tags));
-    Some(replacement(job, attempt, runner.labels.clone(), tags))
+    let next = replacement(job, attempt, runner.labels.clone(), tags);
+    Some(Replacement { failures: tags.known_failures(), ..next })
 }

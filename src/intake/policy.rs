@@ -196,6 +196,7 @@ mod tests {
                 labels: vec!["self-hosted".into()],
                 created_at: None,
                 asked_at: None,
+                failures: None,
                 target: Target { owner: "Acme".into(), repository: Some("App".into()), ..Target::default() },
                 sender: None,
                 head_sha: None,

@@ -163,6 +163,8 @@ pub struct Case {
     pub crew: Option<Option<Attempt>>,
     /// The attempts whose tasks have ended, as far as ECS shows them.
     pub ended: Option<BTreeMap<Attempt, Past>>,
+    /// Runners that died before that attempt, as whoever announced it has counted them.
+    pub told: Option<(Attempt, u32)>,
     /// Attempts of which only RunTask told that they are over. Each counts as one that died, so that there is an end.
     pub useless: u32,
     /// The attempt at hand.
@@ -185,6 +187,7 @@ impl Case {
             far: false,
             crew: None,
             ended: None,
+            told: None,
             useless: 0,
             now: Try::default(),
         }
@@ -204,9 +207,11 @@ impl Case {
 
     /// Runners that died for the job before this attempt, or with it, as far as it is known.
     pub fn failures(&self) -> u32 {
-        let ended = self.ended.iter().flatten().filter(|(attempt, _)| **attempt <= self.attempt);
+        let (first, told) = self.told.unwrap_or((Attempt(0), 0));
+        let ended = self.ended.iter().flatten();
+        let ended = ended.filter(|(attempt, _)| (first..=self.attempt).contains(*attempt));
         let useless = self.useless + u32::from(matches!(self.now.launch, Launch::Conflict(_)));
-        ended.map(|(_, past)| past.failures).max().unwrap_or_default().max(useless)
+        ended.map(|(_, past)| past.failures).max().unwrap_or_default().max(told).max(useless)
     }
 
     /// Who is owed, at the end of the chain: `far`, as far as it is ever followed.

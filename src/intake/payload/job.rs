@@ -29,6 +29,8 @@ pub struct Job {
     pub created_at: Option<OffsetDateTime>,
     /// Since when the message that asks for its runner is on its queue.
     pub asked_at: Option<OffsetDateTime>,
+    /// Runners that died for it before, where whoever announced this one has counted them.
+    pub failures: Option<u32>,
     /// Where it lives.
     pub target: Target,
     /// Who caused the event, for the record: a login.

@@ -50,6 +50,10 @@ pub struct Replacement {
     /// The App's installation, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installation_id: Option<InstallationId>,
+    /// Runners of the job that died of something that it may have had a part in, as far as whoever announces this one knows
+    /// better than the tasks tell: of one that ended in order, nobody may have told that another job had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
     /// See [`Subject::HandedBack`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub registered: bool,
@@ -78,6 +82,7 @@ impl Replacement {
             run_id: None,
             run_attempt: None,
             installation_id: place.installation,
+            failures: None,
             registered: false,
             runner_id: None,
             last: false,
@@ -112,6 +117,7 @@ impl Replacement {
             labels: self.labels,
             created_at: None,
             asked_at: None,
+            failures: self.failures,
             target,
             sender: None,
             head_sha: None,

@@ -71,6 +71,7 @@ fn a_replacement_reads_back() {
         run_id: None,
         run_attempt: None,
         installation_id: Some(InstallationId(7)),
+        failures: Some(3),
         registered: true,
         runner_id: Some(RunnerId(9)),
         let_in: true,

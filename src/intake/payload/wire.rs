@@ -39,6 +39,7 @@ pub fn read_workflow_job(json: &str, path: &str) -> Result<WorkflowJob, Unreadab
             labels: wire.workflow_job.labels,
             created_at,
             asked_at: None,
+            failures: None,
             target: Target {
                 owner: wire.repository.owner.login,
                 repository: Some(wire.repository.name),

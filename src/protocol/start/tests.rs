@@ -307,3 +307,22 @@ fn docs_show_the_rows() {
     let facts = "asked, owed, runner there, attempt over, name, RunTask";
     hold_against_docs("start", facts, &start_rows());
 }
+
+#[test]
+fn whoever_announced_an_attempt_has_counted_those_that_died_before() {
+    let past = |attempt, failures| (Attempt(attempt), Past { how: Ended::Idle, failures });
+    let table = [
+        // Told with which attempt, of those that are over, the attempt at hand.
+        (None, vec![past(1, 1), past(2, 2)], 3, 2),
+        (Some((3, 0)), vec![past(1, 1), past(2, 2)], 3, 0),
+        (Some((3, 1)), vec![past(1, 1), past(2, 2)], 3, 1),
+        (Some((3, 1)), vec![past(2, 2), past(3, 2)], 4, 2),
+        (Some((3, 0)), vec![past(3, 1), past(4, 2)], 3, 1),
+    ];
+    for (told, ended, at, want) in table {
+        let told = told.map(|(attempt, failures)| (Attempt(attempt), failures));
+        let ended = Some(ended.into_iter().collect());
+        let case = Case { told, ended, ..Case::new(Announced, Some(1), Attempt(at), 5) };
+        assert_eq!(case.failures(), want, "{case:?}");
+    }
+}

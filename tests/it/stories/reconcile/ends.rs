@@ -1,6 +1,6 @@
 //! What a task's end says, and to whom.
 
-use super::{Metric, Story};
+use super::{LABELS, Metric, Story};
 use crate::http::DEAD_LETTERS;
 use time::Duration;
 
@@ -59,6 +59,26 @@ async fn a_runner_that_spot_takes_back_before_its_job_costs_no_attempt() {
         story.world.advance(Duration::minutes(15));
         story.dispatch_announced().await;
         assert_eq!(story.live(), 1, "{:?}", story.world.letters(DEAD_LETTERS));
+    }
+    story.runs_in_the_end(job).await;
+    story.end();
+}
+
+/// GitHub's webhooks are out: nobody tells which jobs take its runners.
+#[tokio::test]
+async fn a_runner_that_ran_somebody_s_job_to_its_end_costs_no_attempt() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    for theft in 0..4 {
+        story.world.boot();
+        let task = story.task();
+        let unheard = story.world.queue_job(&LABELS);
+        story.assign(unheard, story.runner_of(task));
+        story.world.finish_job(unheard);
+        story.tell_stopped(task).await;
+        story.world.advance(Duration::minutes(15));
+        story.dispatch_announced().await;
+        assert_eq!(story.tag(story.task(), "gha:failures").as_deref(), Some("0"), "{theft}");
     }
     story.runs_in_the_end(job).await;
     story.end();
