@@ -78,6 +78,11 @@ impl Metrics {
         self.values.get(&metric).copied().unwrap_or_default()
     }
 
+    /// Whether it was counted, zero times included.
+    pub fn has(&self, metric: Metric) -> bool {
+        self.values.contains_key(&metric)
+    }
+
     /// The line for the log. Counts that alarms and graphs look at are there even when they are zero.
     pub fn line(&self, function: &str, now: OffsetDateTime, always: &[Metric]) -> String {
         let mut values = self.values.clone();
