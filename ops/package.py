@@ -40,11 +40,13 @@ FUNCTION = re.compile(r"    Metadata:\n      BuildMethod: rust-cargolambda\n    
 def packaged(text, place, about, parameters=""):
     """The template with each function's code at `place(name)`, and the folder image/ at `place("image")`, as YAML;
     `about` becomes the stack's output Release."""
-    text, functions = FUNCTION.subn(lambda found: f"    Properties:\n      CodeUri: {place(found[1])}\n", text)
+    # Two may have the same code.
+    functions = set(FUNCTION.findall(text))
+    text = FUNCTION.sub(lambda found: f"    Properties:\n      CodeUri: {place(found[1])}\n", text)
     text, image = re.subn(r"(?<=      ContentUri: )image(?=\n)", lambda _: place("image"), text)
     text, globally = re.subn(r"    CodeUri: \.\n", "", text)
-    if (functions, image, globally) != (len(FUNCTIONS), 1, 1):
-        raise Failure(f"template.yaml has {functions} functions, {image} layers and {globally} places of code")
+    if (functions, image, globally) != (set(FUNCTIONS), 1, 1) or "rust-cargolambda" in text:
+        raise Failure(f"template.yaml has functions of {sorted(functions)}, {image} layers and {globally} places of code")
     # JSON in JSON's quotes, which are YAML's too.
     told = json.dumps(json.dumps(about, sort_keys=True))
     output = f"  Release:\n    Description: What was deployed, and each function's CodeSha256.\n    Value: {told}\n"

@@ -21,7 +21,7 @@ CHECKS = {
     "CKV_AWS_65": "Container Insights: paid for by the metric; switch it on where it is wanted",
     "CKV_AWS_95": "access logs: the function logs every delivery, and this would be a log of them twice",
     "CKV_AWS_115": "reserved concurrency: the event source mappings limit dispatch and reconcile, WebhookReservedConcurrency the webhook",
-    "CKV_AWS_116": "a function's dead-letter queue is for asynchronous calls, and there are none: the queues have theirs",
+    "CKV_AWS_116": "a function's dead-letter queue is for asynchronous calls: the queues have theirs, and what redeliver misses it does a minute later",
     "CKV_AWS_117": "functions in a VPC: FunctionSubnetIds; Lambda's own network has a way to GitHub, and nothing gets in",
     "CKV_AWS_136": "images with a key of one's own: ECR encrypts with its own",
     "CKV_AWS_149": "secrets with a key of one's own: SecretKmsKeyArn",

@@ -15,6 +15,7 @@ SOURCES = {
     "WebhookFunction": ["flows/webhook.rs", "bin/webhook.rs"],
     "DispatchFunction": ["lambda/*.rs"],
     "ReconcileFunction": ["lambda/*.rs", "flows/tend.rs", "flows/announce.rs", "flows/cause.rs", "flows/reconcile.rs", "flows/tally.rs", "flows/taken.rs", "flows/pools.rs"],
+    "RedeliverFunction": ["lambda/*.rs", "flows/tally.rs"],
 }
 PARTS = ["Means", "Confirm", "Fix", "Over"]
 

@@ -44,9 +44,9 @@ MAY = {
     ("JobQueue", RECEIVE): {"DispatchRole"},
     ("JobDeadLetterQueue", SEND): {"JobQueuedRule", "DispatchRole", "ReconcileRole"},
     ("JobDeadLetterQueue", RECEIVE): set(),
-    ("LifecycleQueue", SEND): {"JobLifecycleRule", "TaskStoppedRule", "SweepRule", "RedeliveryRule"},
+    ("LifecycleQueue", SEND): {"JobLifecycleRule", "TaskStoppedRule", "SweepRule"},
     ("LifecycleQueue", RECEIVE): {"ReconcileRole"},
-    ("LifecycleDeadLetterQueue", SEND): {"JobLifecycleRule", "TaskStoppedRule", "SweepRule", "RedeliveryRule"},
+    ("LifecycleDeadLetterQueue", SEND): {"JobLifecycleRule", "TaskStoppedRule", "SweepRule"},
     ("LifecycleDeadLetterQueue", RECEIVE): set(),
     ("AuthorQueue", SEND): {"DispatchRole", "ReconcileRole", "AuthorRole"},
     ("AuthorQueue", RECEIVE): {"AuthorRole"},
@@ -98,6 +98,26 @@ class Queues(unittest.TestCase):
         for queue, action in itertools.product(QUEUES, (SEND, RECEIVE)):
             context = role(f"arn:aws:iam::{ACCOUNT}:role/administrator")
             self.assertTrue(allowed(ANYTHING, [], action, stack.arn(queue), context))
+
+
+class Functions(unittest.TestCase):
+    def test_only_its_rule_calls_redeliver(self):
+        resources = Stack(TEMPLATE).template["Resources"]
+        rule, permission = (resources[name] for name in ("RedeliveryRule", "RedeliverFunctionPermission"))
+        self.assertEqual([it["Arn"] for it in rule["Properties"]["Targets"]], [{"Fn::GetAtt": "RedeliverFunction.Arn"}])
+        self.assertEqual(permission["Properties"], {
+            "FunctionName": {"Ref": "RedeliverFunction"}, "Action": "lambda:InvokeFunction", "Principal": "events.amazonaws.com",
+            "SourceArn": {"Fn::GetAtt": "RedeliveryRule.Arn"}})
+        self.assertEqual({resources[name]["Condition"] for name in ("RedeliveryRule", "RedeliverFunctionPermission", "RedeliverFunction")},
+                         {"ReconcileAsks"})
+
+    def test_redeliver_is_reconcile_but_for_its_calls(self):
+        resources = Stack(TEMPLATE).template["Resources"]
+        mine, theirs = (resources[name] for name in ("RedeliverFunction", "ReconcileFunction"))
+        self.assertEqual(mine["Metadata"], theirs["Metadata"])
+        for key in ("Environment", "Role", "LoggingConfig"):
+            self.assertEqual(mine["Properties"][key], theirs["Properties"][key])
+        self.assertNotIn("Events", mine["Properties"])
 
 
 class Bus(unittest.TestCase):
