@@ -12,7 +12,7 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from finding import FUNCTIONS, LIMITS
+from finding import FUNCTIONS, LIMITS, SAME_CODE
 from stack import outputs, parameters, why
 
 HOURS, LINES = 24, 500
@@ -59,7 +59,7 @@ def write(stack, report, folder=Path(".")):
     account = found["StackId"].split(":")[4]
     hosts = re.findall(r"https?://([^/]+)", of_stack.get("WebhookUrl", ""))
     redactor = Redactor(account, given.get("Organization", ""), hosts)
-    logs = {name: log(stack, of_stack[output]) for name, output in FUNCTIONS.items() if output in of_stack}
+    logs = {name: log(stack, of_stack[output]) for name, output in FUNCTIONS.items() if output in of_stack and name not in SAME_CODE}
     # Repositories are named in logs, and so are known before anything is written.
     for text in logs.values():
         redactor.text(text)

@@ -2,7 +2,10 @@
 
 from botocore.config import Config
 
-FUNCTIONS = {"webhook": "WebhookFunctionName", "dispatch": "DispatchFunctionName", "reconcile": "ReconcileFunctionName", "author": "AuthorFunctionName"}
+FUNCTIONS = {"webhook": "WebhookFunctionName", "dispatch": "DispatchFunctionName", "reconcile": "ReconcileFunctionName", "author": "AuthorFunctionName",
+             "redeliver": "RedeliverFunctionName"}
+# Those that have the code of another, and write into its log.
+SAME_CODE = {"redeliver": "reconcile"}
 LIMITS = Config(connect_timeout=5, read_timeout=20, retries={"max_attempts": 2})
 FAMILY = "gha-jit-self-hosted-fargate-runner"
 

@@ -6,16 +6,16 @@ from datetime import datetime, timedelta, timezone
 
 from botocore.exceptions import ClientError
 
-from finding import FUNCTIONS, Absent, check
+from finding import FUNCTIONS, SAME_CODE, Absent, check
 
 QUEUES = {"JobQueueUrl": "JobDeadLetterQueueUrl", "LifecycleQueueUrl": "LifecycleDeadLetterQueueUrl"}
-# Each of the stack's rules: what it is for, on which bus, if not the stack's, and the queue.
+# Each of the stack's rules: what it is for, on which bus, if not the stack's, and its target, a queue or a function.
 WAYS = {
     "JobQueuedRule": ("queued jobs go to the job queue", None, "JobQueueUrl"),
     "JobLifecycleRule": ("jobs that are taken or over go to the lifecycle queue", None, "LifecycleQueueUrl"),
     "TaskStoppedRule": ("stopped tasks go to the lifecycle queue", "default", "LifecycleQueueUrl"),
-    "SweepRule": ("the schedules go to the lifecycle queue", "default", "LifecycleQueueUrl"),
-    "RedeliveryRule": ("the schedules go to the lifecycle queue", "default", "LifecycleQueueUrl"),
+    "SweepRule": ("the sweep goes to the lifecycle queue", "default", "LifecycleQueueUrl"),
+    "RedeliveryRule": ("the look for failed deliveries goes to its function", "default", "redeliver"),
 }
 # The alarms JobsWait and LifecycleWaits.
 LONG = 900
@@ -42,7 +42,8 @@ def code_is_of_one_release(seen):
     for name in seen.functions():
         found = seen.function(name)
         architecture = found.get("Architectures", ["x86_64"])[0]
-        wanted = told.get("code", {}).get(f"{name}-{architecture}")
+        zipped = f"{SAME_CODE.get(name, name)}-{architecture}"
+        wanted = told.get("code", {}).get(zipped)
         if wanted is None:
             yield check("code", "warn", what, "the stack does not say what was deployed: it is of before releases did",
                         "make deploy")
@@ -50,7 +51,7 @@ def code_is_of_one_release(seen):
         if wanted != found["CodeSha256"]:
             yield check("code", "fail", what, f"{found['FunctionName']} has other code than release {told['version']} of the stack",
                         f"aws lambda update-function-code --function-name {found['FunctionName']} --zip-file "
-                        f"fileb://dist/{name}-{architecture}.zip, of that release; or make deploy of another")
+                        f"fileb://dist/{zipped}.zip, of that release; or make deploy of another")
     yield check("code", "ok", f"{what} ({told.get('version')})")
 
 
@@ -81,10 +82,11 @@ def arn(seen, output):
 def events_reach_queues(seen):
     """By the stack's own rules: a bus that was given may have others, and what fills a queue that was given is its owner's."""
     events, rules, bus = seen.client("events"), seen.resources("AWS::Events::Rule"), seen.outputs["EventBusName"]
-    for logical, (what, on, queue) in WAYS.items():
+    for logical, (what, on, target) in WAYS.items():
         if logical not in rules:
             continue
-        name, on, wanted = rules[logical].rsplit("|", 1)[-1], on or bus, arn(seen, queue)
+        wanted = seen.function(target)["FunctionArn"] if target in FUNCTIONS else arn(seen, target)
+        name, on = rules[logical].rsplit("|", 1)[-1], on or bus
         try:
             rule = events.describe_rule(Name=name, EventBusName=on)
             targets = events.list_targets_by_rule(Rule=name, EventBusName=on)["Targets"]
@@ -98,7 +100,7 @@ def events_reach_queues(seen):
                         # These rules change what they pass on, which takes more than a target.
                         "make repair" if logical in ("TaskStoppedRule", "RedeliveryRule") else
                         f"aws events put-targets --rule {name} --event-bus-name {on} --targets Id=queue,Arn={wanted}")
-    yield check("rules", "ok", "events go to the queues")
+    yield check("rules", "ok", "events go to the queues, and the look for failed deliveries to its function")
 
 
 def only_the_webhook_may_put(seen):

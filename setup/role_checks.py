@@ -69,6 +69,7 @@ def needs(seen):
         "reconcile": lambda: [*secret, *looks, *tells, *reads, *announces, *queue("LifecycleQueueUrl", *receives),
                               (task, {}, ["ecs:StopTask", "ecs:TagResource"])],
         "author": lambda: [*secret, *looks, *tells, *queue("AuthorQueueUrl", *receives)],
+        "redeliver": lambda: secret,
     }
     for name in seen.functions():
         yield name, seen.function(name)["Role"], of_function[name]()

@@ -176,16 +176,18 @@ class Doctor(unittest.TestCase):
         self.mended()
 
     def test_code_of_another_release(self):
-        functions, name = self.aws.client("lambda"), self.outputs["ReconcileFunctionName"]
-        functions.update_function_code(FunctionName=name, ZipFile=zipped_bootstrap(BINARIES / "dispatch"))
-        now = self.wrong()
-        # It cannot be asked any more, either.
-        found = now["code: fail"]
-        self.assertIn("has other code than release built here", found["found"])
-        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-            Path("dist").mkdir()
-            Path("dist/reconcile-x86_64.zip").write_bytes(zipped_bootstrap(BINARIES / "reconcile"))
-            self.mended(by=found)
+        functions = self.aws.client("lambda")
+        for output in ("ReconcileFunctionName", "RedeliverFunctionName"):
+            with self.subTest(output=output):
+                functions.update_function_code(FunctionName=self.outputs[output], ZipFile=zipped_bootstrap(BINARIES / "dispatch"))
+                now = self.wrong()
+                # Reconcile cannot be asked any more, either.
+                found = now["code: fail"]
+                self.assertIn("has other code than release built here", found["found"])
+                with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+                    Path("dist").mkdir()
+                    Path("dist/reconcile-x86_64.zip").write_bytes(zipped_bootstrap(BINARIES / "reconcile"))
+                    self.mended(by=found)
 
     def test_an_image_that_cannot_be_pulled(self):
         registry = self.registry
@@ -379,8 +381,8 @@ class Doctor(unittest.TestCase):
                 self.assertEqual(said["fix"], fix)
 
     def test_a_stack_with_fewer_functions_is_looked_at_as_far_as_it_goes(self):
-        """A release before had no author; dispatch may be all that there is."""
-        for left_out in ({"AuthorFunctionName", "AuthorQueueUrl"}, set(finding.FUNCTIONS.values()) - {"DispatchFunctionName"}):
+        """A release before had no author, or no redeliver; dispatch may be all that there is."""
+        for left_out in ({"AuthorFunctionName", "AuthorQueueUrl"}, {"RedeliverFunctionName"}, set(finding.FUNCTIONS.values()) - {"DispatchFunctionName"}):
             seen = Seen(self.stack, {name: it for name, it in self.outputs.items() if name not in left_out}, {})
             for looks in (flow_checks.functions_run, flow_checks.code_is_of_one_release, flow_checks.messages_reach_functions,
                           role_checks.roles_may):
