@@ -34,6 +34,7 @@ class Picture(Story):
                 self.comes()
             self.turns(period)
             self.sweep()
+            self.look()
             self.usage()
             self.hear()
             self.later(PERIOD, sweeps=False)

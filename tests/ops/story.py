@@ -22,7 +22,7 @@ from local_aws import request
 sys.path.append(str(ROOT / "tests" / "template"))
 from policies import Stack  # noqa: E402
 
-FUNCTIONS = {f"{name}FunctionName": f"{name}Function" for name in ("Webhook", "Dispatch", "Reconcile", "Author")}
+FUNCTIONS = {f"{name}FunctionName": f"{name}Function" for name in ("Webhook", "Dispatch", "Reconcile", "Author", "Redeliver")}
 LATE_SECONDS = 10
 ORDINARY = ("self-hosted", "fargate")
 
@@ -127,8 +127,16 @@ class Story(LocalStack):
         return self.invoke("ReconcileFunctionName", self.message(event, "git-actions-wf-job-queue-lifecycle", age))
 
     def sweep(self):
-        event = json.loads((ROOT / "events" / "reconcile-schedule.json").read_text())
-        return self.reconcile(event | {"time": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")})
+        return self.reconcile(self.scheduled("reconcile-schedule"))
+
+    def look(self):
+        """For failed deliveries."""
+        return self.invoke("RedeliverFunctionName", self.scheduled("reconcile-redeliver"))
+
+    @staticmethod
+    def scheduled(name):
+        event = json.loads((ROOT / "events" / f"{name}.json").read_text())
+        return event | {"time": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")}
 
     def deliver(self, payload, secret):
         body, event = json.dumps(payload).encode(), "workflow_job" if "workflow_job" in payload else "ping"
@@ -155,7 +163,7 @@ class Story(LocalStack):
 
     def give_app(self, credentials):
         self.client("secretsmanager").put_secret_value(SecretId=self.outputs["GitHubSecretArn"], SecretString=credentials)
-        for key in ("DispatchFunctionName", "ReconcileFunctionName"):
+        for key in ("DispatchFunctionName", "ReconcileFunctionName", "RedeliverFunctionName"):
             self.set(key)
 
     def task_of(self, payload):

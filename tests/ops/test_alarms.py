@@ -77,14 +77,17 @@ class Alarms(Story):
         self.firing("NoSweep", what="a stack without a sweep")
         self.dispatch(self.job())
         self.sweep()
-        self.firing("NoSweep", "DispatchNeedsOperator", "ReconcileNeedsOperator", what="its secret holds a placeholder")
+        self.look()
+        self.firing("NoSweep", "DispatchNeedsOperator", "ReconcileNeedsOperator", "RedeliverNeedsOperator",
+                    what="its secret holds a placeholder")
 
     def credentials_come(self):
         self.give_app(self.github.credentials())
         self.later(5, sweeps=False)
         self.dispatch(self.job())
         self.sweep()
-        self.firing("DispatchNeedsOperator", "ReconcileNeedsOperator", what="one sweep is enough")
+        self.look()
+        self.firing("DispatchNeedsOperator", "ReconcileNeedsOperator", "RedeliverNeedsOperator", what="one sweep is enough")
         self.later(21)
         self.firing(what="twenty minutes without a word of a repair")
 
@@ -106,7 +109,8 @@ class Alarms(Story):
         self.firing(what="it can again")
 
     def functions_that_do_not_start(self):
-        for function, setting in (("Dispatch", "MAX_ATTEMPTS"), ("Reconcile", "MAX_ATTEMPTS"), ("Author", "RERUN_INTERRUPTED")):
+        for function, setting in (("Dispatch", "MAX_ATTEMPTS"), ("Reconcile", "MAX_ATTEMPTS"), ("Redeliver", "MAX_ATTEMPTS"),
+                                  ("Author", "RERUN_INTERRUPTED")):
             key, good = f"{function}FunctionName", {"MAX_ATTEMPTS": "5", "RERUN_INTERRUPTED": "1"}[setting]
             self.set(key, **{setting: "many"})
             self.assertTrue(self.invoke(key, {"Records": []}))
