@@ -93,7 +93,8 @@ class Dist(unittest.TestCase):
             places |= {name: place for key, place in resource.get("Properties", {}).items() if key in ("CodeUri", "ContentUri")}
             self.assertNotIn("BuildMethod", resource.get("Metadata", {}))
         self.assertNotIn("CodeUri", template["Globals"]["Function"])
-        self.assertEqual(len(places), 5)
+        self.assertEqual(len(places), 6)
+        self.assertEqual(places["RedeliverFunction"], places["ReconcileFunction"])
         for place in places.values():
             key = place["Key"]["Fn::Sub"].replace("${CodePrefix}", "")
             for architecture in package.ARCHITECTURES:
