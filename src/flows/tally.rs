@@ -31,7 +31,12 @@ impl Tally {
     /// One failure does not stop the rest; the first is reported with the whole.
     pub(crate) fn note(&mut self, result: Result<(), CallError>) {
         if let Err(error) = result {
-            tracing::warn!(%error, "one step of the sweep failed: left to the next");
+            // The saved query "needs me now" finds errors.
+            if error.class == Class::NeedsOperator {
+                tracing::error!("{error}; left to the next time");
+            } else {
+                tracing::warn!(%error, "one step failed: left to the next time");
+            }
             self.left += 1;
             self.first_error.get_or_insert(error);
         }

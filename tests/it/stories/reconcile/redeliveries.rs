@@ -2,7 +2,9 @@
 
 use super::{Metric, Op, Story};
 use crate::http::PAT_SECRET;
+use crate::log::Log;
 use crate::model::bus::Secrets;
+use serde_json::Value;
 use time::Duration;
 
 /// This delivery of an event had this answer.
@@ -86,11 +88,17 @@ async fn a_secret_that_is_wrong_at_github_is_told_and_nothing_is_sent_again_in_v
         for event in 0..24 {
             delivered(&story, &format!("refused-{event}"), status);
         }
+        let log = Log::keep();
         for _ in 0..3 {
             story.world.advance(Duration::minutes(5));
             let (_, again, needs_operator) = sweep_the_log(&story).await;
             assert_eq!((again, needs_operator), (0, 1), "{status}");
         }
+        // What the saved query for operators looks for.
+        let told = log.lines("level", "ERROR");
+        let names_it =
+            |line: &&Value| line["message"].as_str().is_some_and(|it| it.contains("the App's webhook"));
+        assert_eq!(told.iter().filter(names_it).count(), 3, "{status}: {told:?}");
         delivered(&story, "mended", 202);
         story.world.advance(Duration::minutes(1));
         assert_eq!(sweep_the_log(&story).await.1, 24, "what was refused comes again");
