@@ -22,6 +22,7 @@ use gha_fargate_runners::{
         batch,
         function::{self, Error},
         metric::Metric,
+        metrics::Metrics,
     },
     ports::{Deliveries, Scope, SystemClock},
 };
@@ -40,6 +41,11 @@ const ALWAYS: [Metric; 8] = [
     Metric::OutOfMemory,
     Metric::NeedsOperator,
 ];
+
+/// A look for failed deliveries has a function of its own, and each metric of a function is paid for.
+fn always(metrics: &Metrics) -> &'static [Metric] {
+    if metrics.has(Metric::Redelivered) { &[] } else { &ALWAYS }
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -101,9 +107,7 @@ async fn reconcile() -> Result<(), Error> {
         let (answer, mut metrics) =
             batch::invoke(&event.payload, &reconciler.queue, &SystemClock, time_is_up, handle).await;
         reconciler.memory.take_counts().into_iter().for_each(|(metric, count)| metrics.add(metric, count));
-        // A look for failed deliveries has a function of its own, and each metric of a function is paid for.
-        let always: &[Metric] = if metrics.has(Metric::Redelivered) { &[] } else { &ALWAYS };
-        function::print_metrics(&metrics, function, always);
+        function::print_metrics(&metrics, function, always(&metrics));
         answer
     }))
     .await
