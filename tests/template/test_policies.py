@@ -37,7 +37,7 @@ MODES |= {"what there is": THERE | {"GitHubSecretArn": TOKEN, "WarmPoolSize": "2
 MODES |= {"runner classes": {"GitHubSecretArn": TOKEN, "RunnerClasses": "s3://acme-settings/runners/classes.json"}}
 QUEUES = ["JobQueue", "JobDeadLetterQueue", "LifecycleQueue", "LifecycleDeadLetterQueue", "AuthorQueue"]
 RULES = ["JobQueuedRule", "JobLifecycleRule", "TaskStoppedRule", "SweepRule", "RedeliveryRule"]
-ROLES = ["WebhookRole", "DispatchRole", "ReconcileRole", "AuthorRole", "TaskRole", "ExecutionRole", "ImageRole", "ImageWeeklyRole", "DockerInfrastructureRole"]
+ROLES = ["WebhookRole", "DispatchRole", "ReconcileRole", "RedeliverRole", "AuthorRole", "TaskRole", "ExecutionRole", "ImageRole", "ImageWeeklyRole", "DockerInfrastructureRole"]
 SEND, RECEIVE = "sqs:SendMessage", "sqs:ReceiveMessage"
 MAY = {
     ("JobQueue", SEND): {"JobQueuedRule", "DispatchRole", "ReconcileRole"},
@@ -115,7 +115,7 @@ class Functions(unittest.TestCase):
         resources = Stack(TEMPLATE).template["Resources"]
         mine, theirs = (resources[name] for name in ("RedeliverFunction", "ReconcileFunction"))
         self.assertEqual(mine["Metadata"], theirs["Metadata"])
-        for key in ("Environment", "Role", "LoggingConfig"):
+        for key in ("Environment", "LoggingConfig"):
             self.assertEqual(mine["Properties"][key], theirs["Properties"][key])
         self.assertNotIn("Events", mine["Properties"])
 

@@ -42,7 +42,7 @@ def image_calls(stack):
 
 def closed_network(stack):
     """What Lambda does for a function in a VPC, and what Secrets Manager does with a customer-managed key."""
-    functions = {"WebhookRole", "DispatchRole", "ReconcileRole", "AuthorRole"}
+    functions = {"WebhookRole", "DispatchRole", "ReconcileRole", "RedeliverRole", "AuthorRole"}
     in_vpc = functions if stack.holds("FunctionsInVpc") else set()
     for action in ("CreateNetworkInterface", "DescribeNetworkInterfaces", "DescribeSubnets", "DeleteNetworkInterface",
                    "AssignPrivateIpAddresses", "UnassignPrivateIpAddresses"):
@@ -82,6 +82,7 @@ def calls(stack):
     to_tasks = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
     both = {"DispatchRole", "ReconcileRole"}
     ask = both | {"AuthorRole"}
+    know = ask | {"RedeliverRole"}
     asked = ask if stack.creates("AuthorQueue") else set()
     run = ARN.format("ecs", f"task-definition/{family}")
     bus = ARN.format("events", f"event-bus/{stack.parameters['EventBusName']}")
@@ -92,9 +93,9 @@ def calls(stack):
            set() if given else {"WebhookRole"})
     own = stack.holds("CreateGitHubSecret")
     yield ("get_secret_value GitHub", "secretsmanager:GetSecretValue", TOKEN, {},
-           ask if minted and not own else set())
+           know if minted and not own else set())
     yield ("get_secret_value GitHub, its own", "secretsmanager:GetSecretValue", stack.arn("GitHubSecret"), {},
-           ask if own else set())
+           know if own else set())
     yield ("get_secret_value of containers", "secretsmanager:GetSecretValue", stack.arn("AccessTokenSecret"), {},
            {"ExecutionRole"} if stack.holds("CreateAccessTokenSecret") else set())
     yield "run_task", "ecs:RunTask", f"{run}:7", here, {"DispatchRole"} | pool
@@ -134,11 +135,11 @@ def calls(stack):
     yield ("get_object, the classes", "s3:GetObject", "arn:aws:s3:::acme-settings/runners/classes.json", {},
            {"WebhookRole", *both} if in_s3 else set())
     yield "get_object beside them", "s3:GetObject", "arn:aws:s3:::acme-settings/runners/other.json", {}, set()
-    logs = {"WebhookRole": "WebhookLogGroup", "DispatchRole": "DispatchLogGroup", "ReconcileRole": "ReconcileLogGroup",
-            "AuthorRole": "AuthorLogGroup", "ExecutionRole": "RunnerLogGroup", "ImageRole": "ImageLogGroup"}
-    for role, group in logs.items():
+    logs = {"WebhookLogGroup": {"WebhookRole"}, "DispatchLogGroup": {"DispatchRole"}, "ReconcileLogGroup": {"ReconcileRole", "RedeliverRole"},
+            "AuthorLogGroup": {"AuthorRole"}, "RunnerLogGroup": {"ExecutionRole"}, "ImageLogGroup": {"ImageRole"}}
+    for group, roles in logs.items():
         for action in ("CreateLogStream", "PutLogEvents"):
-            yield f"{action}, {group}", f"logs:{action}", stack.arn(group), {}, {role}
+            yield f"{action}, {group}", f"logs:{action}", stack.arn(group), {}, roles
     yield from image_calls(stack)
     yield from closed_network(stack)
     yield from docker(stack)
