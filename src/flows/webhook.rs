@@ -29,8 +29,9 @@ const MAX_BODY: usize = 5 * 1024 * 1024;
 /// event entry size"; larger since 2026, but not in every partition).
 const MAX_DETAIL: usize = 256 * 1024 - 256;
 
-/// While there is no secret at all, it is asked for at most so often.
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// While there is no secret at all, it is asked for at most so often. Less than a read takes that gets no answer, so that one
+/// at a cold start does not refuse the delivery that began it.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// After a signature that matches no known secret, the secret is read again at most so often: a rotation needs
 /// no cold start, and nobody can make this function hammer Secrets Manager.

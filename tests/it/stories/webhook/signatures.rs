@@ -144,7 +144,7 @@ async fn nobody_can_make_it_hammer_secrets_manager() {
     }
     assert_eq!(world.calls().count(Op::GetSecretValue), 1, "not even while there is no secret");
     world.secrets().set(WEBHOOK_SECRET_NAME, WEBHOOK_SECRET);
-    world.advance(Duration::seconds(6));
+    world.advance(Duration::seconds(3));
     assert_eq!(status(&door, &post("workflow_job", SIGNED, QUEUED)).await, 202);
     world.finish();
 }
