@@ -213,3 +213,24 @@ async fn what_is_known_to_have_failed_comes_again_however_long_that_takes() {
     assert_eq!(comes_again(&story, 202), 10);
     story.end();
 }
+
+/// EventBridge calls at least once: a second process has read nothing of what the first has asked for.
+#[tokio::test]
+async fn a_look_that_comes_twice_at_two_processes_loses_nothing() {
+    let story = begin_at(1).await;
+    for event in 0..60 {
+        delivered(&story, &format!("failed-{event}"), 502);
+    }
+    delivered(&story, "good", 202);
+    story.world.advance(Duration::minutes(1));
+    let other = crate::fleet::Fleet::new(&story.world).await;
+    let (event, deadline) = (story.look(), story.fleet.now() + Duration::minutes(2));
+    let first = story.fleet.reconcile_until(&event, deadline).await.1;
+    let second = other.reconcile_until(&event, deadline).await.1;
+    assert_eq!([&first, &second].map(|it| it.get(Metric::Redelivered)), [50, 50], "the same ones, twice");
+    comes_again(&story, 202);
+    story.world.advance(Duration::minutes(1));
+    story.redeliver().await;
+    assert_eq!(comes_again(&story, 202), 10, "and then the rest, once");
+    story.end();
+}
