@@ -191,17 +191,24 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
 }
 
 /// The attempts of that job whose tasks have ended, as far as ECS shows them.
-pub(crate) fn past(tasks: &[Task], names: &RunnerNames, job: JobId) -> BTreeMap<Attempt, Past> {
+pub(crate) fn past(
+    tasks: &[Task],
+    names: &RunnerNames,
+    job: JobId,
+    now: OffsetDateTime,
+) -> BTreeMap<Attempt, Past> {
     let mut ended = BTreeMap::new();
     for task in tasks {
         let tags = TaskTags(&task.tags);
         if let Some(Purpose::Job(of, attempt)) = tags.purpose(names)
             && of == job
         {
+            let ended_at = task.stop.as_ref().and_then(|stop| stop.stopped_at);
             let how = match (tags.ran_a_job(), tags.ran_job()) {
                 (false, _) => Ended::Idle,
                 (true, Some(ran)) if ran != job => Ended::RanAnother,
-                (true, _) => Ended::RanAJob,
+                (true, Some(_)) => Ended::RanAJob,
+                (true, None) => Ended::RanSome { lately: ended_at.is_none_or(|at| now - at < timing::SHOWN) },
             };
             let is_failure = how == Ended::Idle && task.stop.as_ref().is_some_and(Stop::job_may_be_at_fault);
             let failures = tags.failures() + u32::from(is_failure);

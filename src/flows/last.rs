@@ -50,7 +50,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
             });
         }
         let ended = self.ecs.ended_tasks(Some(&started_by)).await?;
-        let past = eyes::past(&ended, names, job.id);
+        let past = eyes::past(&ended, names, job.id, self.clock.now());
         let is_followed = past.keys().any(|other| *other > job.attempt);
         let its = ended.iter().find(|task| attempt(task) == Some(job.attempt) && !is_stop_of_a_twin(task));
         let (Some(past), Some(task), false) = (past.get(&job.attempt), its, is_followed) else {

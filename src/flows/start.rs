@@ -186,7 +186,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 let tasks = self.ecs.ended_tasks(Some(&started_by(job.id))).await?;
                 seen.served |= tasks.iter().any(|task| is_served(task, job.id));
                 seen.last |= self.is_last(&tasks, case);
-                case.ended = Some(eyes::past(&tasks, &self.policy.names, job.id));
+                case.ended = Some(eyes::past(&tasks, &self.policy.names, job.id, self.clock.now()));
             }
             Look::Holder => {
                 let (life, id) = self.eyes()?.holder(&plan.target, &plan.purpose).await?;

@@ -34,8 +34,26 @@ use crate::{
 /// As many runners as a sweep surely gets through, whatever GitHub's limits leave it.
 const RUNNERS_A_SWEEP: usize = 40;
 
+/// Of so many sweeps, one looks for ends that nobody told of.
+const ENDS_EACH: u64 = timing::ENDS_EVERY.as_secs() / timing::SWEEP_EVERY.as_secs();
+
 /// An owner, and in scope `repo` a repository, in lower case.
 type ListKey = (String, Option<String>);
+
+/// Whether GitHub is asked about it: then what the tasks' tags tell spares questions.
+fn is_asked_about(runner: &Runner) -> bool {
+    runner.past && runner.life != Life::Minted
+}
+
+/// In what order the sweep sees to them.
+fn put_in_order(runners: &mut [Runner], nth: u64) {
+    // Where one sweep ends for lack of time, the next does not begin with the same ones.
+    let nth = usize::try_from(nth).unwrap_or_default();
+    let first = nth.wrapping_mul(RUNNERS_A_SWEEP) % runners.len().max(1);
+    runners.rotate_left(first);
+    // What costs most money and fewest calls comes first: GitHub's rate limit may end the rest.
+    runners.sort_by_key(|runner| runner.life != Life::Spent);
+}
 
 /// What GitHub shows of the fleet.
 #[derive(Default)]
@@ -115,17 +133,18 @@ where
         let mut books =
             books::compare(&registered, &tasks, &self.policy.names, self.clock.now(), self.idle_timeout);
         tally.oldest_waiting = books.oldest_waiting.unwrap_or_default();
-        // Where one sweep ends for lack of time, the next does not begin with the same ones.
-        let nth = usize::try_from(timing::nth(timing::SWEEP_EVERY, scheduled)).unwrap_or_default();
-        let first = nth.wrapping_mul(RUNNERS_A_SWEEP) % books.runners.len().max(1);
-        books.runners.rotate_left(first);
-        // What costs most money and fewest calls comes first: GitHub's rate limit may end the rest.
-        books.runners.sort_by_key(|runner| runner.life != Life::Spent);
-        let asks = |runner: &Runner| runner.past && runner.life != Life::Minted;
-        let taken = match books.runners.iter().any(asks) {
-            true => self.read_taken(&tasks, tally).await,
+        let nth = timing::nth(timing::SWEEP_EVERY, scheduled);
+        put_in_order(&mut books.runners, nth);
+        let looks_at_ends = nth.is_multiple_of(ENDS_EACH);
+        let ended = match looks_at_ends || books.runners.iter().any(is_asked_about) {
+            true => self.ended_tasks(tally).await,
             false => None,
         };
+        if let Some(ended) = ended.as_ref().filter(|_| looks_at_ends) {
+            let untold = books::untold(ended, &tasks, &registered, &self.policy.names, scheduled);
+            books.runners.extend(untold);
+        }
+        let taken = ended.map(|ended| Taken::read(ended.iter().chain(&tasks), &self.policy.names));
         let most = self.most_idle(all, books.pools.values().sum());
         let course = &Course::new(taken, books.pools, most);
         let noted = &RefCell::new(std::mem::take(tally));
@@ -346,15 +365,10 @@ where
         Ok(places.into_values().collect())
     }
 
-    /// Which job got whose runner, by the tags of the tasks of the last hour: that spares GitHub most questions.
-    async fn read_taken(&self, live: &[Task], tally: &mut Tally) -> Option<Taken> {
-        match self.ecs.ended_tasks(None).await {
-            Ok(ended) => Some(Taken::read(ended.iter().chain(live), &self.policy.names)),
-            Err(error) => {
-                tally.note(Err(error));
-                None
-            }
-        }
+    /// Those of the last hour: their tags tell which job got whose runner.
+    async fn ended_tasks(&self, tally: &mut Tally) -> Option<Vec<Task>> {
+        let ended = self.ecs.ended_tasks(None).await;
+        ended.map_err(|error| tally.note(Err(error))).ok()
     }
 
     pub(crate) async fn see_to(&self, runner: &Runner, course: &Course) -> Result<Done, CallError> {

@@ -31,6 +31,8 @@ use crate::{
 
 /// Of the time that an idle runner gets beyond MAX_ATTEMPTS: GitHub cancels a job that has waited for a day.
 const MOST_DOUBLINGS: u32 = 6;
+/// Where others take a job's runners, one comes every 15 minutes in the end: so many take a day.
+const A_DAY_OF_ATTEMPTS: u32 = 100;
 /// Of a runner whose own job has none now.
 const RAN_ANOTHER: &str = "it ran some other job";
 
@@ -253,7 +255,7 @@ where
     fn asked_at(&self, runner: &Runner) -> Option<OffsetDateTime> {
         match runner.purpose {
             Some(Purpose::Job(_, attempt))
-                if attempt.0 <= self.max_attempts && runner.life != Life::Waiting =>
+                if attempt.0 <= A_DAY_OF_ATTEMPTS && runner.life != Life::Waiting =>
             {
                 runner.task.as_ref()?.created_at
             }

@@ -6,7 +6,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     fargate::tags::TaskTags,
-    ids::{JobId, Purpose, RunnerId, RunnerNames},
+    ids::{Attempt, JobId, Purpose, RunnerId, RunnerNames},
     ports::{Registration, Target, Task},
     protocol::{
         life::{self, Life, Reg, life, reg},
@@ -182,6 +182,39 @@ fn is_to_be_seen_to(runner: &Runner) -> bool {
         _ => Owner::Job,
     };
     tend(&Case::new(runner.life, Heard::Swept { past: runner.past }, owner)) != Step::Leave
+}
+
+/// Runners that have ended a while ago, and of which nobody told a job: neither what they ran nor their end may have been
+/// heard of. (Of one whose registration is left, that one leads to its job; of one that another has followed, that one does.)
+/// Each is looked at once, if this is asked for every [`timing::ENDS_EVERY`].
+pub fn untold(
+    ended: &[Task],
+    live: &[Task],
+    registered: &[Registered],
+    names: &RunnerNames,
+    scheduled: OffsetDateTime,
+) -> Vec<Runner> {
+    let until = scheduled - timing::ENDS_HEARD;
+    let looked_at = until - timing::ENDS_EVERY..until;
+    let mut newest: BTreeMap<JobId, Attempt> = BTreeMap::new();
+    for task in ended.iter().chain(live) {
+        if let Some(Purpose::Job(job, attempt)) = TaskTags(&task.tags).purpose(names) {
+            let known = newest.entry(job).or_insert(attempt);
+            *known = attempt.max(*known);
+        }
+    }
+    let registered: BTreeSet<RunnerId> = registered.iter().map(|it| it.runner.id).collect();
+    let is_untold = |task: &&Task| {
+        let tags = TaskTags(&task.tags);
+        let Some(Purpose::Job(job, attempt)) = tags.purpose(names) else { return false };
+        let ended_at = task.stop.as_ref().and_then(|stop| stop.stopped_at);
+        ended_at.is_some_and(|at| looked_at.contains(&at))
+            && !tags.ran_a_job()
+            && newest.get(&job) == Some(&attempt)
+            && tags.runner_id().is_some_and(|id| !registered.contains(&id))
+    };
+    let astray = life(Reg::Gone, life::TaskState::Ended);
+    ended.iter().filter(is_untold).map(|task| Runner::of_task(astray, true, task, names)).collect()
 }
 
 /// Tasks by the id of their registration, or, where they do not say, by its name.

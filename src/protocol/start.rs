@@ -60,8 +60,13 @@ impl Pools {
 pub enum Ended {
     /// No job is known to have run on it.
     Idle,
-    /// The job itself has, or nobody told which.
+    /// The job itself has.
     RanAJob,
+    /// Some job has, and nobody told which; `lately`: so that GitHub's answers may be from before.
+    RanSome {
+        /// So that GitHub's answers may be from before.
+        lately: bool,
+    },
     /// Another job has.
     RanAnother,
 }
@@ -412,8 +417,14 @@ table! {
         (_, _, _, Some(_), Untried, _)              => Do(Spend);
     "It is neither: it runs.":
         (_, _, _, Some(_), Busy, _)                 => Step::End(Duplicate(RUNS_A_JOB));
+    "Nobody told which job that was: does its own still wait?":
+        (_, None, _, Some(Ended::RanSome { .. }), ..) => See(Look::Debt);
+    "It does, but the answer may be from before it ran.":
+        (_, Some(Owed::ToTheJob), _, Some(Ended::RanSome { lately: true }), ..) => Step::End(Unclear);
+    "It does: that was another.":
+        (_, Some(Owed::ToTheJob), _, Some(Ended::RanSome { lately: false }), ..) => next(c);
     "The attempt did its work.":
-        (_, _, _, Some(Ended::RanAJob), ..)         => Step::End(Duplicate(RAN_A_JOB));
+        (_, _, _, Some(Ended::RanAJob | Ended::RanSome { .. }), ..) => Step::End(Duplicate(RAN_A_JOB));
     "The attempt is over, and another job had its runner, or none.":
         (_, _, _, Some(Ended::Idle | Ended::RanAnother), ..) => next(c);
 

@@ -154,7 +154,7 @@ table! {
     "Its own job, or one at the end of the chain, is left without a runner.":
         (Life::Busy, _, _, Some(RunnerOwed::ToAJob))        => AnnounceAndTag;
     "It will be asked about again.":
-        (Life::Busy, _, _, Some(RunnerOwed::Unclear))       => Leave;
+        (Life::Busy, _, _, Some(RunnerOwed::Unclear | RunnerOwed::Announced)) => Leave;
     "Nobody needs another.":
         (Life::Busy, ..)                                    => Tag;
 

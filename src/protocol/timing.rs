@@ -130,6 +130,10 @@ pub const FORGOTTEN: Duration = minutes(24 * 60 + 30);
 pub const LONGEST_DELAY: Duration = seconds(900);
 /// A sweep that waited longer than this on its queue has been overtaken by the next one.
 pub const STALE: Duration = minutes(10);
+/// Whatever follows the end of a task has done so by now, if anybody told of it; ECS shows the task for as long again.
+pub const ENDS_HEARD: Duration = minutes(25);
+/// So often a sweep looks for ends that nobody told of.
+pub const ENDS_EVERY: Duration = minutes(10);
 /// Time that one step of a sweep may take: it begins none when less is left.
 pub const ONE_STEP: Duration = seconds(20);
 /// Of a repository that GitHub does not show any more, a runner that nobody has told of a job gets this long: by itself, it
@@ -198,6 +202,9 @@ const _: () = assert!(more(LAST_WORD, LONGEST_DELAY.saturating_add(UNTIL_SHOWN))
 // The next sweep comes before a message of the one before is given up, and no two are at work for long.
 const _: () = assert!(more(SWEEP_EVERY, RECONCILE_TIMEOUT) && more(STALE, SWEEP_EVERY));
 const _: () = assert!(more(RECONCILE_TIMEOUT, ONE_STEP) && more(ONE_STEP, GITHUB_CALL));
+// Late events of a task's end come before, and its end is looked at before ECS forgets it, after an hour.
+const _: () = assert!(more(ENDS_HEARD, LONGEST_DELAY));
+const _: () = assert!(more(minutes(55), ENDS_HEARD.saturating_add(times(ENDS_EVERY, 2))));
 // The first look after a failure sees to it, and none that waits for its next try falls out of sight.
 const _: () = assert!(more(REDELIVER_EVERY, REDELIVER_AFTER));
 const _: () = assert!(more(LOOK_BACK, times(REDELIVER_AFTER, 1 << REDELIVER_DOUBLINGS)));

@@ -38,7 +38,14 @@ fn beginnings() -> Vec<Case> {
 fn with_past(case: &Case) -> Vec<Case> {
     let past = |how, failures| Some(Past { how, failures });
     let of = |so_far: u32| {
-        [None, past(Ended::Idle, so_far + 1), past(Ended::RanAJob, so_far), past(Ended::RanAnother, so_far)]
+        [
+            None,
+            past(Ended::Idle, so_far + 1),
+            past(Ended::RanAJob, so_far),
+            past(Ended::RanSome { lately: true }, so_far),
+            past(Ended::RanSome { lately: false }, so_far),
+            past(Ended::RanAnother, so_far),
+        ]
     };
     let so_far = case.attempt.0 - 1;
     let pairs = of(so_far).into_iter().flat_map(|this| [None, of(so_far + 1)[1]].map(|next| (this, next)));
@@ -254,36 +261,36 @@ fn no_row_can_be_dropped() {
     let cases = cases();
     let whole: Vec<Step> = cases.iter().map(|(_, step)| *step).collect();
     expect![[r#"
-        252 × Do(Discard)
-        972 × Do(Forward)
-        84 × Do(HandBack)
-        285 × Do(Mint)
-        1218 × Do(NextAttempt)
-        198 × Do(RunTask)
-        768 × Do(Spend)
-        433 × End(Contradicted)
+        324 × Do(Discard)
+        1152 × Do(Forward)
+        108 × Do(HandBack)
+        345 × Do(Mint)
+        1442 × Do(NextAttempt)
+        234 × Do(RunTask)
+        1194 × Do(Spend)
+        513 × End(Contradicted)
         204 × End(Duplicate("a runner for it is there already"))
-        378 × End(Duplicate("its runner is there already"))
-        309 × End(Duplicate("its runner runs a job"))
-        315 × End(Duplicate("its task is there already"))
+        486 × End(Duplicate("its runner is there already"))
+        459 × End(Duplicate("its runner runs a job"))
+        387 × End(Duplicate("its task is there already"))
         72 × End(Duplicate("its task was started before, with other settings"))
-        234 × End(Duplicate("the runner of this attempt has run a job"))
-        378 × End(Duplicate("the task of this attempt is over"))
-        198 × End(Error)
-        972 × End(Forwarded)
-        1224 × End(GivenUp)
-        84 × End(HandedBack)
-        882 × End(InFlight)
-        978 × End(NotOwed("over"))
-        446 × End(NotOwed("the job runs, or ran, on another's runner"))
-        285 × End(NotOwed("the job waits for approval"))
-        198 × End(Started)
-        624 × End(Unclear)
+        1278 × End(Duplicate("the runner of this attempt has run a job"))
+        594 × End(Duplicate("the task of this attempt is over"))
+        234 × End(Error)
+        1152 × End(Forwarded)
+        1548 × End(GivenUp)
+        108 × End(HandedBack)
+        1134 × End(InFlight)
+        1374 × End(NotOwed("over"))
+        550 × End(NotOwed("the job runs, or ran, on another's runner"))
+        417 × End(NotOwed("the job waits for approval"))
+        234 × End(Started)
+        876 × End(Unclear)
         102 × Look(Crew)
-        621 × Look(Debt)
-        306 × Look(FarDebt)
-        126 × Look(Former)
-        126 × Look(Holder)
+        945 × Look(Debt)
+        378 × Look(FarDebt)
+        162 × Look(Former)
+        162 × Look(Holder)
         9 × Look(Job)
         156 × Look(Stopped)
         63 × Look(Tasks)

@@ -93,14 +93,14 @@ fn no_row_can_be_dropped() {
     let cases = cases();
     let whole = count(cases.iter().map(tend));
     expect![[r#"
-        3888 × Leave
+        3891 × Leave
         126 × LookOwed
         54 × LookRegistration
         6 × LookTags
         6 × Join
         243 × Spend
         81 × HandBack
-        72 × Tag
+        69 × Tag
         326 × Stop
         10 × AnnounceAndStop
         3 × AnnounceAndTag

@@ -61,3 +61,26 @@ async fn a_job_that_was_approved_is_not_dropped_because_github_shows_it_as_held_
     story.runs_in_the_end(job).await;
     story.end();
 }
+
+/// The same while webhooks are out, and jobs that nobody tells of take its runners: those count against nothing.
+#[tokio::test]
+async fn a_job_that_was_approved_after_days_gets_another_for_each_that_is_taken() {
+    let story = Story::with(&[("MAX_ATTEMPTS", "1")]).await;
+    let job = story.world.queue_job(&LABELS);
+    story.world.github().hold_back(job, story.fleet.now());
+    story.world.advance(Duration::hours(60));
+    story.world.github().approve(job, story.fleet.now());
+    story.dispatch(&[story.world.queued(job)]).await;
+    for theft in 0..3 {
+        story.world.boot();
+        let unheard = story.world.queue_job(&LABELS);
+        story.assign(unheard, story.runner_of(story.task()));
+        story.world.advance(Duration::minutes(3));
+        assert_eq!(story.sweep().await.get(Metric::Replaced), 1, "{theft}");
+        story.world.finish_job(unheard);
+        story.dispatch_announced().await;
+        assert_eq!(story.live(), 1, "{theft}: {}", story.world.books());
+    }
+    story.runs_in_the_end(job).await;
+    story.end();
+}

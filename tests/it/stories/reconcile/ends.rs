@@ -1,6 +1,6 @@
 //! What a task's end says, and to whom.
 
-use super::{LABELS, Metric, Story};
+use super::{LABELS, Metric, Op, Story};
 use crate::http::DEAD_LETTERS;
 use time::Duration;
 
@@ -81,5 +81,49 @@ async fn a_runner_that_ran_somebody_s_job_to_its_end_costs_no_attempt() {
         assert_eq!(story.tag(story.task(), "gha:failures").as_deref(), Some("0"), "{theft}");
     }
     story.runs_in_the_end(job).await;
+    story.end();
+}
+
+/// Neither GitHub's event that a job took the runner nor ECS's of its end ever came.
+#[tokio::test]
+async fn an_end_that_nobody_told_of_is_found_by_a_later_sweep() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    story.world.boot();
+    let unheard = story.world.queue_job(&LABELS);
+    story.assign(unheard, story.runner_of(story.task()));
+    story.world.finish_job(unheard);
+    let mut replaced = Vec::new();
+    for _ in 0..9 {
+        replaced.push(story.sweep().await.get(Metric::Replaced));
+        story.world.advance(Duration::minutes(5));
+    }
+    assert_eq!(replaced.iter().sum::<u64>(), 1, "once: {replaced:?}");
+    story.runs_in_the_end(job).await;
+    story.end();
+}
+
+/// The same of a job that ran on its own runner, and of one whose runner died and was followed by another.
+#[tokio::test]
+async fn where_nobody_is_owed_a_later_sweep_starts_nothing() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    story.world.boot();
+    story.world.assign();
+    story.world.finish_job(job);
+    let followed = story.start_job().await;
+    let died = story.task();
+    story.world.kill_task(died, SPOT.0, SPOT.1, Some(143));
+    story.tell_stopped(died).await;
+    story.dispatch_announced().await;
+    story.world.boot();
+    story.world.assign();
+    story.world.take_calls();
+    for _ in 0..9 {
+        assert_eq!(story.sweep().await.get(Metric::Replaced), 0);
+        story.world.advance(Duration::minutes(5));
+    }
+    assert_eq!(story.count(Op::RunTask), 0);
+    story.world.finish_job(followed);
     story.end();
 }

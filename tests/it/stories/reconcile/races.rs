@@ -181,3 +181,29 @@ async fn of_two_idle_runners_of_one_job_the_later_one_is_replaced() {
     story.runs_in_the_end(job).await;
     story.end();
 }
+
+/// The sweep has seen some job on the runner of the first attempt, and GitHub's event of which came only now: another chain
+/// leads to that attempt. Whether its own job still waits, GitHub shows a while later.
+#[tokio::test]
+async fn an_attempt_that_ran_some_job_is_followed_by_another_while_its_own_job_waits() {
+    let story = Story::begin().await;
+    let job = story.start_job().await;
+    let task = story.task();
+    story.world.boot();
+    let unheard = story.world.queue_job(&LABELS);
+    story.assign(unheard, story.runner_of(task));
+    let arn = story.world.ecs().arn(task).expect("a task").to_owned();
+    let (ran, now) = (("gha:ran-untold".to_owned(), "true".to_owned()), story.fleet.now());
+    story.world.ecs().tag(&arn, &[ran], now).expect("a tag");
+    story.world.finish_job(unheard);
+    let own = json!({"replacement": {"job_id": job, "attempt": 1, "labels": LABELS, "owner": OWNER,
+        "repository": REPOSITORY}});
+    story.dispatch(&[own.to_string()]).await;
+    assert_eq!(story.live(), 0, "the answer that it waits may be old");
+    for _ in 0..3 {
+        story.dispatch_announced().await;
+    }
+    assert_eq!(story.live(), 1, "{}", story.world.books());
+    story.runs_in_the_end(job).await;
+    story.end();
+}
