@@ -58,13 +58,12 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         mut plan: Plan,
         budget: &Budget,
     ) -> Result<Outcome, CallError> {
-        let owner = &job.target.owner;
-        let _turn = match self.turn(owner, budget).await {
+        let _turn = match self.turn(&job.target.owner, budget).await {
             Ok(turn) => turn,
             Err(later) => return Ok(later),
         };
         if self.github.is_some() {
-            budget.may_mint(owner, self.clock.now())?;
+            budget.may_mint(&job.target.owner, self.clock.now())?;
         }
         let mut asking = match self.memory.drought.may_ask(&plan, self.clock.now()) {
             Ok(asking) => asking,
@@ -82,10 +81,11 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                     plan = plan.with_attempt(case.attempt);
                     seen = Seen::default();
                 }
-                Step::Do(Deed::Forward) => {
-                    if let Some(Debt::To(next)) = &seen.debt {
-                        self.queue.announce(&next.to_body(), Duration::ZERO).await?;
-                    }
+                Step::Do(Deed::GoOn) if !self.queue.can_announce() => {
+                    return self.give_up_after(job, &case, &plan).await;
+                }
+                Step::Do(deed @ (Deed::Forward | Deed::GoOn)) => {
+                    self.pass_on(deed, job, &case, &mut seen).await?;
                     case.forward();
                 }
                 Step::Do(Deed::RunTask) => {
@@ -201,6 +201,19 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         Ok(())
     }
 
+    /// Announces whoever the runner is owed to: another job, or this one under a later name.
+    async fn pass_on(&self, deed: Deed, job: &Job, case: &Case, seen: &mut Seen) -> Result<(), CallError> {
+        let next = match (deed, &seen.debt) {
+            (Deed::GoOn, _) => {
+                seen.debt = None;
+                Replacement { failures: Some(case.failures()), ..next_of(job, case) }
+            }
+            (_, Some(Debt::To(next))) => next.clone(),
+            _ => return Ok(()),
+        };
+        self.queue.announce(&next.to_body(), Duration::ZERO).await
+    }
+
     async fn spend(&self, plan: &Plan, holder: Option<RunnerId>) -> Result<Name, CallError> {
         let github = self.github()?;
         let deleted = match holder {
@@ -291,13 +304,15 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         if let Some(later) = self.outbreak_now(plan.definition()).await? {
             return Ok(later);
         }
-        let next = Replacement { attempt: case.attempt.next(), ..replacement_of(job) };
+        let what = match case.is_given_up() {
+            true => "none took a job; see why their tasks stopped",
+            false => "ECS has forgotten what became of them; see whether the job still waits",
+        };
         let reason = format!(
-            "MAX_ATTEMPTS: {} runners were started for this job and none took a job; see why their tasks stopped, then \
-             send this message to the job queue again",
+            "MAX_ATTEMPTS: {} runners were started for this job and {what}, then send this message to the job queue again",
             self.max_attempts
         );
-        Ok(Outcome::Rejected(Rejection { reason, letter: Some(next.to_body()) }))
+        Ok(Outcome::Rejected(Rejection { reason, letter: Some(next_of(job, case).to_body()) }))
     }
 
     fn end(&self, end: End, plan: &Plan, seen: Seen) -> Result<Outcome, CallError> {
@@ -337,8 +352,15 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
     }
 }
 
+/// The attempt after the one at hand.
+fn next_of(job: &Job, case: &Case) -> Replacement {
+    Replacement { attempt: case.attempt.next(), ..replacement_of(job) }
+}
+
 fn forwarded(debt: Option<Debt>) -> String {
     match debt {
+        None => "ECS has forgotten what became of the job's runners: a message of its own goes on from there"
+            .into(),
         Some(Debt::To(next)) => format!(
             "the job took another's runner; job {} is left without one, and announced in its place",
             next.job_id

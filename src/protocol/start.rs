@@ -170,8 +170,8 @@ pub struct Case {
     pub ended: Option<BTreeMap<Attempt, Past>>,
     /// Runners that died before that attempt, as whoever announced it has counted them.
     pub told: Option<(Attempt, u32)>,
-    /// Attempts of which only RunTask told that they are over. Each counts as one that died, so that there is an end.
-    pub useless: u32,
+    /// Attempts before this one of which only RunTask told that they are over: what became of them, ECS has forgotten.
+    pub forgotten: u32,
     /// The attempt at hand.
     pub now: Try,
 }
@@ -193,7 +193,7 @@ impl Case {
             crew: None,
             ended: None,
             told: None,
-            useless: 0,
+            forgotten: 0,
             now: Try::default(),
         }
     }
@@ -215,8 +215,18 @@ impl Case {
         let (first, told) = self.told.unwrap_or((Attempt(0), 0));
         let ended = self.ended.iter().flatten();
         let ended = ended.filter(|(attempt, _)| (first..=self.attempt).contains(*attempt));
-        let useless = self.useless + u32::from(matches!(self.now.launch, Launch::Conflict(_)));
-        ended.map(|(_, past)| past.failures).max().unwrap_or_default().max(told).max(useless)
+        ended.map(|(_, past)| past.failures).max().unwrap_or_default().max(told)
+    }
+
+    /// Whether `MAX_ATTEMPTS` runners of the job have died.
+    pub fn is_given_up(&self) -> bool {
+        self.failures() >= self.most
+    }
+
+    /// Whether as many have died or are forgotten: no message goes through more, so that there is an end.
+    fn has_had_its_runners(&self) -> bool {
+        let forgotten = self.forgotten + u32::from(matches!(self.now.launch, Launch::Conflict(_)));
+        self.failures().max(forgotten) >= self.most
     }
 
     /// Who is owed, at the end of the chain: `far`, as far as it is ever followed.
@@ -247,7 +257,7 @@ impl Case {
 
     /// The next attempt.
     pub fn advance(&mut self) {
-        self.useless += u32::from(self.now.launch != Launch::Untried);
+        self.forgotten += u32::from(self.now.launch != Launch::Untried);
         self.attempt = self.attempt.next();
         self.now = Try::default();
     }
@@ -307,6 +317,8 @@ pub enum Deed {
     Forward,
     /// On to the next attempt.
     NextAttempt,
+    /// The same in a message of its own.
+    GoOn,
 }
 
 /// How it ended.
@@ -471,12 +483,14 @@ fn next(c: &Case) -> Step {
         Some(Owed::HeldBack) if c.asked == Announced => Step::End(NotOwed("the job waits for approval")),
         Some(Owed::HeldBack) if c.patient => Step::End(Contradicted),
         Some(Owed::ToAnother) => Do(Forward),
-        Some(Owed::ToTheJob | Owed::Unsaid) if c.failures() >= c.most => Step::End(GivenUp),
+        Some(_) if !c.has_had_its_runners() => Do(NextAttempt),
+        // Others took them, most likely: nobody has counted as many that died.
+        Some(Owed::ToTheJob) if !c.is_given_up() => Do(GoOn),
+        Some(Owed::ToTheJob | Owed::Unsaid) => Step::End(GivenUp),
         // It has another's runner, so it is not given up: it may lead to a job that has none.
-        Some(Owed::TooFar) if c.failures() >= c.most && !c.far => See(Look::FarDebt),
-        Some(_) if c.failures() >= c.most && c.patient => Step::End(Unclear),
-        Some(_) if c.failures() >= c.most => Step::End(NotOwed("the job runs, or ran, on another's runner")),
-        Some(_) => Do(NextAttempt),
+        Some(Owed::TooFar) if !c.far => See(Look::FarDebt),
+        Some(_) if c.patient => Step::End(Unclear),
+        Some(_) => Step::End(NotOwed("the job runs, or ran, on another's runner")),
     }
 }
 

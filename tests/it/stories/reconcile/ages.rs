@@ -1,6 +1,8 @@
 //! How long a job has waited: since it was made, since it was approved, and for longer than GitHub keeps it.
 
-use super::{LABELS, Metric, Story};
+use super::{LABELS, Metric, Op, Story};
+use crate::http::{DEAD_LETTERS, JOB_QUEUE};
+use serde_json::json;
 use time::Duration;
 
 /// tuist#12673.
@@ -81,6 +83,38 @@ async fn a_job_that_was_approved_after_days_gets_another_for_each_that_is_taken(
         story.dispatch_announced().await;
         assert_eq!(story.live(), 1, "{theft}: {}", story.world.books());
     }
+    story.runs_in_the_end(job).await;
+    story.end();
+}
+
+/// Its runners were taken by jobs that nobody told of, and the last announcement got lost; its `queued` event comes again when
+/// ECS has forgotten them all.
+#[tokio::test]
+async fn a_job_whose_runners_are_forgotten_is_not_given_up() {
+    let story = Story::with(&[("MAX_ATTEMPTS", "1")]).await;
+    let job = story.start_job().await;
+    for _ in 0..2 {
+        story.world.boot();
+        let task = story.task();
+        let unheard = story.world.queue_job(&LABELS);
+        story.assign(unheard, story.runner_of(task));
+        story.world.finish_job(unheard);
+        story.tell_stopped(task).await;
+        if story.count(Op::RunTask) < 2 {
+            story.dispatch_announced().await;
+        }
+    }
+    story.world.advance(Duration::minutes(4));
+    let lost = story.world.receive(JOB_QUEUE, 10);
+    story.world.acknowledge(JOB_QUEUE, &lost, &json!({ "batchItemFailures": [] }));
+    story.world.advance(Duration::hours(2));
+    story.dispatch(&[story.world.queued(job)]).await;
+    // Each time, ECS may only not show a task yet.
+    for _ in 0..8 {
+        story.dispatch_announced().await;
+    }
+    assert_eq!(story.world.letters(DEAD_LETTERS), [], "{}", story.world.books());
+    assert_eq!(story.live(), 1, "{}\n{}", story.world.books(), story.world.calls());
     story.runs_in_the_end(job).await;
     story.end();
 }
