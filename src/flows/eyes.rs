@@ -13,7 +13,7 @@ use crate::{
     },
     ids::{Attempt, JobId, Purpose, RunnerId, RunnerNames, started_by},
     intake::payload::{Job, Replacement},
-    ports::{FindTasks, Github, Target, Task, TaskArn},
+    ports::{FindTasks, Github, Registration, Target, Task, TaskArn},
     protocol::{
         debt::{Link, Owed, link},
         life::{self, Life, Reg, life, reg},
@@ -112,27 +112,36 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
     }
 
     /// The attempt, this or a later one, whose runner waits for work: the next is announced when the one before is
-    /// spent or given up. RunTask's token alone does not tell, since an attempt has one for each capacity, and
-    /// capacity comes and goes.
+    /// spent or given up. (Not one that was started after this runner was asked for: whoever did that has given up
+    /// another.) RunTask's token alone does not tell, since an attempt has one for each capacity, and capacity comes and goes.
     pub(crate) async fn crew(
         &self,
         target: &Target,
-        job: JobId,
+        job: &Job,
         from: Attempt,
     ) -> Result<Option<Attempt>, CallError> {
-        for task in self.ecs.tasks_started_by(&started_by(job)).await? {
+        for task in self.ecs.tasks_started_by(&started_by(job.id)).await? {
             let tags = TaskTags(&task.tags);
+            let is_newer = || task.created_at.zip(job.asked_at).is_some_and(|(at, asked_at)| at > asked_at);
             if let Some(Purpose::Job(_, attempt)) = tags.purpose(self.names)
-                && attempt >= from
+                && (attempt >= from || is_newer())
                 && let Some(id) = tags.runner_id()
                 && task.live
                 && !tags.ran_a_job()
-                && self.github.runner(target, id).await?.is_some_and(|runner| !runner.busy)
+                && self.may_wait(&task, self.github.runner(target, id).await?)
             {
                 return Ok(Some(attempt));
             }
         }
         Ok(None)
+    }
+
+    /// Whether that runner may wait for work. GitHub may not show yet what was registered a moment ago.
+    fn may_wait(&self, task: &Task, registration: Option<Registration>) -> bool {
+        match registration {
+            Some(registration) => !registration.busy,
+            None => task.created_at.is_some_and(|at| self.now - at < timing::UNTIL_SHOWN),
+        }
     }
 
     /// Who holds that name. Its task is looked for only if its runner is not up.

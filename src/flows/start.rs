@@ -181,7 +181,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
                 seen.last |= self.is_last(&tasks, case);
                 case.crew = Some(self.crew_of(&tasks, case.attempt));
             }
-            Look::Crew => case.crew = Some(self.eyes()?.crew(&plan.target, job.id, case.attempt).await?),
+            Look::Crew => case.crew = Some(self.eyes()?.crew(&plan.target, job, case.attempt).await?),
             Look::Stopped => {
                 let tasks = self.ecs.ended_tasks(Some(&started_by(job.id))).await?;
                 seen.served |= tasks.iter().any(|task| is_served(task, job.id));

@@ -168,8 +168,10 @@ impl World {
     /// A message about the job is acknowledged: a registration that it left without a task would be nobody's any
     /// more. (The sweep would find it, but that is for functions that die.)
     pub fn check_acknowledged(&mut self, job: u64) {
+        let has_another = self.ecs.started_by(&format!("gha-{job}")).any(|task| task.is_live());
         if self.github.job(job).is_none_or(|it| it.status != JobStatus::Queued)
             || self.books.job(job).is_none_or(|it| it.rejected)
+            || has_another
         {
             return;
         }

@@ -207,3 +207,27 @@ async fn an_attempt_that_ran_some_job_is_followed_by_another_while_its_own_job_w
     story.runs_in_the_end(job).await;
     story.end();
 }
+
+/// Two chains have led to one job; the later attempt's message is older than the task of the earlier one.
+#[tokio::test]
+async fn an_attempt_that_was_asked_for_before_the_one_that_waits_starts_no_other() {
+    let story = Story::begin().await;
+    let job = story.world.queue_job(&LABELS);
+    let of = |attempt: u32| {
+        let own = json!({"replacement": {"job_id": job, "attempt": attempt, "labels": LABELS, "owner": OWNER,
+            "repository": REPOSITORY}});
+        own.to_string()
+    };
+    let third = story.world.deliver(&[of(3)]);
+    story.world.advance(Duration::minutes(1));
+    story.dispatch(&[of(2)]).await;
+    for is_up in [false, true] {
+        if is_up {
+            story.world.boot();
+        }
+        story.settle(&third).await;
+        assert_eq!(story.live(), 1, "{}", story.world.books());
+    }
+    story.runs_in_the_end(job).await;
+    story.end();
+}
