@@ -91,7 +91,8 @@ impl<G: Deliveries, C: Timer> AppWebhook<'_, G, C> {
         // "`failure` returns deliveries with a status code in the 400-599 range": those that had no answer at all may be in
         // neither, so that now and then all of them are looked at.
         let looks_far = scheduled.minute().is_multiple_of(MINUTES_BETWEEN_LONG_LOOKS);
-        if !looks_far && !log.has_failed() && !self.has_failed(log).await? {
+        let seen = self.has_failed(log).await;
+        if !looks_far && !log.has_failed() && !seen? {
             return Ok(());
         }
         let back = if looks_far { timing::LONG_LOOK_BACK } else { timing::LOOK_BACK };
@@ -112,8 +113,8 @@ impl<G: Deliveries, C: Timer> AppWebhook<'_, G, C> {
     }
 
     /// Whether there is any failed delivery that matters, as far as GitHub tells them apart: most often there is none, and
-    /// one request has said so.
-    async fn has_failed(&self, log: &Log) -> Result<bool, CallError> {
+    /// one request has said so. One that was missed is found here.
+    async fn has_failed(&self, log: &mut Log) -> Result<bool, CallError> {
         let now = self.clock.now();
         let oldest = now - timing::LONG_LOOK_BACK;
         let mut cursor = None;
@@ -122,6 +123,10 @@ impl<G: Deliveries, C: Timer> AppWebhook<'_, G, C> {
                 self.github.failed_deliveries(self.of, cursor.as_deref())
             });
             let Some((page, next)) = page.await? else { break };
+            if page.iter().any(|it| log.has_missed(it, now)) {
+                log.read_anew();
+                break;
+            }
             if page.iter().any(|it| it.delivered_at >= oldest && log.is_open(it, now)) {
                 break;
             }

@@ -154,6 +154,19 @@ impl Log {
             && !self.made_good.contains_key(&delivery.guid)
     }
 
+    /// Whether that failed one lies in what was read, and nothing is known of it: a page was older than the one before it.
+    pub fn has_missed(&self, delivery: &Delivery, now: OffsetDateTime) -> bool {
+        let lies_in = |read: &Stretch| (read.until..read.from).contains(&delivery.delivered_at);
+        self.read.as_ref().is_some_and(lies_in)
+            && self.is_open(delivery, now)
+            && !self.failed.contains_key(&delivery.guid)
+    }
+
+    /// From the newest on, all is read anew.
+    pub fn read_anew(&mut self) {
+        self.read = None;
+    }
+
     /// The deliveries to ask GitHub for once more: failed ones that no other delivery of the same event made good,
     /// with growing pauses. Jobs that wait come first.
     pub fn due(&self, now: OffsetDateTime) -> Vec<(String, u64)> {
@@ -292,6 +305,28 @@ mod tests {
         for (what, deliveries, want) in table {
             assert_eq!(due(&read(&[&deliveries])), want, "{what}");
         }
+    }
+
+    /// The second page is of a moment before the first, when the delivery between them was not in the list.
+    #[test]
+    fn what_was_missed_is_read_anew() {
+        let missed = delivery(2, "b", 2, false);
+        let pages = [vec![delivery(3, "c", 1, true)], vec![delivery(1, "a", 3, true)]];
+        let mut log = read(&[&pages[0], &pages[1]]);
+        assert!(log.has_missed(&missed, NOW));
+        let of_another_event = Delivery { event: "push".into(), ..missed.clone() };
+        for other in [delivery(4, "d", 4, false), delivery(5, "e", 0, false), of_another_event] {
+            assert!(!log.has_missed(&other, NOW), "not read yet, or none of ours: {other:?}");
+        }
+        log.read_anew();
+        let mut stretch = Stretch::begin(NOW);
+        for page in [&pages[0], &vec![missed.clone()], &pages[1]] {
+            log.add(&mut stretch, page, Some("more".into()));
+            log.join(&mut stretch);
+        }
+        log.has_read(stretch, NOW);
+        assert!(!log.has_missed(&missed, NOW));
+        assert_eq!(due(&log), [2]);
     }
 
     #[test]
