@@ -111,9 +111,9 @@ impl<G: Github, E: FindTasks> Eyes<'_, G, E> {
         Ok(debt)
     }
 
-    /// The attempt, this or a later one, whose runner waits for work: the next is announced when the one before is
-    /// spent or given up. (Not one that was started after this runner was asked for: whoever did that has given up
-    /// another.) RunTask's token alone does not tell, since an attempt has one for each capacity, and capacity comes and goes.
+    /// The attempt whose runner waits for work: this or a later one, since the next is announced when the one before is spent
+    /// or given up; or an earlier one that was started after this one was asked for, so that it is not the one given up.
+    /// RunTask's token alone does not tell, since an attempt has one for each capacity, and capacity comes and goes.
     pub(crate) async fn crew(
         &self,
         target: &Target,
