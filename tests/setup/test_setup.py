@@ -157,8 +157,15 @@ class KilledAnywhere(World):
     def install(browser, state):
         def does(run):
             run.says("Install it: ")
-            browser.open(re.search(r"Install it: (\S+)", run.output)[1])
-            browser.click("#install")
+            url = re.search(r"Install it: (\S+)", run.output)[1]
+
+            def installed():
+                # The page of a run that was killed refreshes itself, and may take this one's place.
+                browser.open(url)
+                browser.do("POST", f"/element/{browser.find('#install')}/click")
+                return "<h1>Install</h1>" not in browser.source()
+
+            browser.until("the App is installed", installed)
         return does
 
 
