@@ -186,7 +186,7 @@ fn is_to_be_seen_to(runner: &Runner) -> bool {
 
 /// Runners that have ended a while ago, and of which nobody told a job: neither what they ran nor their end may have been
 /// heard of. (Of one whose registration is left, that one leads to its job; of one that another has followed, that one does.)
-/// Each is looked at once, if this is asked for every [`timing::ENDS_EVERY`].
+/// Each is looked at twice, if this is asked for every [`timing::ENDS_EVERY`]: one sweep may not get that far.
 pub fn untold(
     ended: &[Task],
     live: &[Task],
@@ -195,7 +195,7 @@ pub fn untold(
     scheduled: OffsetDateTime,
 ) -> Vec<Runner> {
     let until = scheduled - timing::ENDS_HEARD;
-    let looked_at = until - timing::ENDS_EVERY..until;
+    let looked_at = until - 2 * timing::ENDS_EVERY..until;
     let mut newest: BTreeMap<JobId, Attempt> = BTreeMap::new();
     for task in ended.iter().chain(live) {
         if let Some(Purpose::Job(job, attempt)) = TaskTags(&task.tags).purpose(names) {

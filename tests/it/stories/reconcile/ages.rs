@@ -109,6 +109,8 @@ async fn a_job_whose_runners_are_forgotten_is_not_given_up() {
     story.world.acknowledge(JOB_QUEUE, &lost, &json!({ "batchItemFailures": [] }));
     story.world.advance(Duration::hours(2));
     story.dispatch(&[story.world.queued(job)]).await;
+    // What goes on is sent, and nobody hears so: it is sent twice.
+    story.world.fail(Op::SendMessage).once().after().drop_connection();
     // Each time, ECS may only not show a task yet.
     for _ in 0..8 {
         story.dispatch_announced().await;
