@@ -89,8 +89,8 @@ struct Known {
     takes_ids: Cell<bool>,
     /// `status=failure` means nothing to the server.
     cannot_filter: Cell<bool>,
-    /// Apps without a webhook, of which that was said.
-    have_no_webhook: RefCell<BTreeSet<usize>>,
+    /// Apps without a webhook, by their ids, of which that was said.
+    have_no_webhook: RefCell<BTreeSet<String>>,
     /// The API's version has an end, which was said.
     ends: Cell<bool>,
     /// What each App, by its id, is called where it asks for something.

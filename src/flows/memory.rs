@@ -45,8 +45,8 @@ pub struct Memory {
     /// Tasks that have ended, and were followed up.
     followed: RefCell<BTreeSet<TaskArn>>,
     counts: RefCell<BTreeMap<Metric, u64>>,
-    /// Webhook deliveries, by the App.
-    deliveries: RefCell<BTreeMap<usize, Log>>,
+    /// Webhook deliveries, by the App's id.
+    deliveries: RefCell<BTreeMap<String, Log>>,
     looked_for_deliveries: Cell<Option<OffsetDateTime>>,
     /// How long a job had waited before a runner was started for it, and when that was seen.
     backlog: Cell<Option<(OffsetDateTime, Duration)>>,
@@ -164,13 +164,13 @@ impl Memory {
     }
 
     /// The deliveries of that App's webhook, as far as they are known.
-    pub(crate) fn note_deliveries(&self, app: usize, log: Log) {
-        self.deliveries.borrow_mut().insert(app, log);
+    pub(crate) fn note_deliveries(&self, app: &str, log: Log) {
+        self.deliveries.borrow_mut().insert(app.to_owned(), log);
     }
 
     /// Takes them out: until they are noted again, nobody knows any.
-    pub(crate) fn take_deliveries(&self, app: usize) -> Log {
-        self.deliveries.borrow_mut().remove(&app).unwrap_or_default()
+    pub(crate) fn take_deliveries(&self, app: &str) -> Log {
+        self.deliveries.borrow_mut().remove(app).unwrap_or_default()
     }
 
     /// Something was done beside what becomes of a message.

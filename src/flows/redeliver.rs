@@ -57,15 +57,19 @@ where
         let until = deadline.min(now + timing::REDELIVER_EVERY);
         let mut tally = Tally::default();
         let apps = github.apps().await;
-        let apps = apps.map_err(|error| tally.note(Err(error))).unwrap_or_default();
+        let mut apps = apps.map_err(|error| tally.note(Err(error))).unwrap_or_default();
+        // Another is the first each minute: what one takes long for, the last has no time for.
+        let first = usize::try_from(timing::nth(timing::REDELIVER_EVERY, scheduled)).unwrap_or_default();
+        let first = first % apps.len().max(1);
+        apps.rotate_left(first);
         for (n, of) in apps.iter().enumerate() {
             let (now, still_to_come) = (self.clock.now(), u32::try_from(apps.len() - n).unwrap_or(u32::MAX));
-            let until = now + (until - now) / still_to_come;
-            let webhook = AppWebhook { github, clock: &self.clock, of: *of, until };
-            let mut log = self.memory.take_deliveries(*of);
+            let share = now + (until - now) / still_to_come;
+            let webhook = AppWebhook { github, clock: &self.clock, of, share, until };
+            let mut log = self.memory.take_deliveries(of);
             let redelivered = webhook.redeliver(scheduled, &mut log, &mut tally).await;
             tally.note(redelivered);
-            self.memory.note_deliveries(*of, log);
+            self.memory.note_deliveries(of, log);
         }
         tally.into_redelivered()
     }
@@ -75,8 +79,11 @@ where
 struct AppWebhook<'a, G, C> {
     github: &'a G,
     clock: &'a C,
-    /// Which App's.
-    of: usize,
+    /// Which App's: its id.
+    of: &'a str,
+    /// Nothing begins later than that: the others' turn.
+    share: OffsetDateTime,
+    /// When the whole look is over.
     until: OffsetDateTime,
 }
 
@@ -98,7 +105,7 @@ impl<G: Deliveries, C: Timer> AppWebhook<'_, G, C> {
         let back = if looks_far { timing::LONG_LOOK_BACK } else { timing::LOOK_BACK };
         let mut stretch = Stretch::begin(now);
         // Not all of the time, so that there is some to act. What is left unread is read a minute later.
-        let read = self.read(log, &mut stretch, now - back, now + (self.until - now) / 2).await;
+        let read = self.read(log, &mut stretch, now - back, now + (self.share - now) / 2).await;
         log.has_read(stretch, now);
         // None would succeed, and each is a call to a service that is told to ban who asks too often.
         if let Some(why) = log.refused() {
@@ -119,7 +126,7 @@ impl<G: Deliveries, C: Timer> AppWebhook<'_, G, C> {
         let oldest = now - timing::LONG_LOOK_BACK;
         let mut cursor = None;
         for _ in 0..FAILED_PAGES {
-            let page = patiently(self.clock, self.until, || {
+            let page = patiently(self.clock, self.share, || {
                 self.github.failed_deliveries(self.of, cursor.as_deref())
             });
             let Some((page, next)) = page.await? else { break };
@@ -166,11 +173,12 @@ impl<G: Deliveries, C: Timer> AppWebhook<'_, G, C> {
         let noted = &RefCell::new((std::mem::take(tally), log));
         stream::iter(due.into_iter().take(most))
             .for_each_concurrent(AT_ONCE, |(guid, id)| async move {
-                if self.clock.now() + timing::ONE_STEP > self.until {
+                let now = self.clock.now();
+                if now >= self.share || now + timing::ONE_STEP > self.until {
                     noted.borrow_mut().0.left += 1;
                     return;
                 }
-                let sent = patiently(self.clock, self.until, || self.github.redeliver(self.of, id)).await;
+                let sent = patiently(self.clock, self.share, || self.github.redeliver(self.of, id)).await;
                 if matches!(sent, Ok(false)) {
                     tracing::warn!(delivery = id, "GitHub will not send this delivery again: given up");
                 }

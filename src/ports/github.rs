@@ -275,13 +275,13 @@ pub type DeliveryPage = (Vec<Delivery>, Option<String>);
 
 /// The webhook deliveries of Apps, each by its place in the secret. Only an App has these: a PAT cannot read them.
 pub trait Deliveries {
-    /// Which of the credentials are Apps', from 0.
-    fn apps(&self) -> impl Future<Output = Result<Vec<usize>, CallError>>;
+    /// The ids of the Apps that there are credentials of.
+    fn apps(&self) -> impl Future<Output = Result<Vec<String>, CallError>>;
 
     /// One page of `GET /app/hook/deliveries?per_page=100`. An App without a webhook has none.
     fn deliveries(
         &self,
-        of: usize,
+        of: &str,
         cursor: Option<&str>,
     ) -> impl Future<Output = Result<DeliveryPage, CallError>>;
 
@@ -289,10 +289,10 @@ pub trait Deliveries {
     /// Enterprise Server before 3.17.
     fn failed_deliveries(
         &self,
-        of: usize,
+        of: &str,
         cursor: Option<&str>,
     ) -> impl Future<Output = Result<Option<DeliveryPage>, CallError>>;
 
     /// `POST /app/hook/deliveries/{id}/attempts`; `false` when GitHub will not send this one again (400, 404, 422).
-    fn redeliver(&self, of: usize, id: u64) -> impl Future<Output = Result<bool, CallError>>;
+    fn redeliver(&self, of: &str, id: u64) -> impl Future<Output = Result<bool, CallError>>;
 }

@@ -17,20 +17,20 @@ use crate::{
 };
 
 impl<S: SecretSource, C: Clock> Deliveries for GitHub<S, C> {
-    async fn apps(&self) -> Result<Vec<usize>, CallError> {
+    async fn apps(&self) -> Result<Vec<String>, CallError> {
         let all = self.credentials().await?;
-        let is_app = |(_, it): &(usize, &Rc<Credentials>)| matches!(***it, Credentials::App(_));
-        Ok(all.iter().enumerate().filter(is_app).map(|(of, _)| of).collect())
+        let is_app = |it: &&Rc<Credentials>| matches!(***it, Credentials::App(_));
+        Ok(all.iter().filter(is_app).map(|it| it.id().to_owned()).collect())
     }
 
-    async fn deliveries(&self, of: usize, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
+    async fn deliveries(&self, of: &str, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
         let page = self.delivery_page(of, "", cursor, |reply| matches!(reply.status, 200 | 404)).await?;
         Ok(page.unwrap_or_default())
     }
 
     async fn failed_deliveries(
         &self,
-        of: usize,
+        of: &str,
         cursor: Option<&str>,
     ) -> Result<Option<DeliveryPage>, CallError> {
         if self.known.cannot_filter.get() {
@@ -44,28 +44,18 @@ impl<S: SecretSource, C: Clock> Deliveries for GitHub<S, C> {
         Ok(page)
     }
 
-    async fn redeliver(&self, of: usize, id: u64) -> Result<bool, CallError> {
+    async fn redeliver(&self, of: &str, id: u64) -> Result<bool, CallError> {
         let call = Call::new("POST", format!("/app/hook/deliveries/{id}/attempts"), Need::App);
         let expected = |reply: &Reply| matches!(reply.status, 202 | 400 | 404 | 422);
-        Ok(self.ask_as_nth(of, &call, expected).await?.status == 202)
+        Ok(self.ask_as_app(of, &call, None, expected).await?.status == 202)
     }
 }
 
 impl<S: SecretSource, C: Clock> GitHub<S, C> {
-    pub(super) async fn ask_as_nth(
-        &self,
-        of: usize,
-        call: &Call,
-        expected: impl Fn(&Reply) -> bool,
-    ) -> Result<Reply, CallError> {
-        let app = self.nth(of).await?;
-        self.ask_as_app(app.id(), call, None, expected).await
-    }
-
     /// `None` when the server refuses the parameters.
     async fn delivery_page(
         &self,
-        of: usize,
+        of: &str,
         filter: &str,
         cursor: Option<&str>,
         expected: impl Fn(&Reply) -> bool,
@@ -76,12 +66,12 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
             let _ = write!(path, "&cursor={}", segment(cursor));
         }
         let call = Call::new("GET", path, Need::App);
-        let reply = self.ask_as_nth(of, &call, expected).await?;
+        let reply = self.ask_as_app(of, &call, None, expected).await?;
         match reply.status {
             404 => {
-                if self.known.have_no_webhook.borrow_mut().insert(of) {
+                if self.known.have_no_webhook.borrow_mut().insert(of.to_owned()) {
                     tracing::warn!(
-                        app = of + 1,
+                        app = of,
                         "the App has no webhook: failed deliveries of other webhooks are not sent again"
                     );
                 }

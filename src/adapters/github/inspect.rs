@@ -118,7 +118,7 @@ impl<S: SecretSource, C: Clock> Inspect for GitHub<S, C> {
 
     async fn hook(&self) -> Result<SeenHook, CallError> {
         let call = Call::new("GET", "/app/hook/config".to_owned(), Need::App);
-        let hook: Hook = read(&call, &self.ask_as_nth(0, &call, is_ok).await?)?;
+        let hook: Hook = read(&call, &self.ask_as_app(self.nth(0).await?.id(), &call, None, is_ok).await?)?;
         // "String or number".
         let insecure = hook.insecure_ssl.is_some_and(|it| it.to_string().trim_matches('"') == "1");
         Ok(SeenHook {
@@ -131,7 +131,8 @@ impl<S: SecretSource, C: Clock> Inspect for GitHub<S, C> {
     async fn sent(&self) -> Result<Vec<SentEvent>, CallError> {
         let path = format!("/app/hook/deliveries?per_page={}", super::PER_PAGE);
         let call = Call::new("GET", path, Need::App);
-        let sent: Vec<Sent> = read(&call, &self.ask_as_nth(0, &call, is_ok).await?)?;
+        let sent: Vec<Sent> =
+            read(&call, &self.ask_as_app(self.nth(0).await?.id(), &call, None, is_ok).await?)?;
         let line =
             |sent: Sent| SentEvent { event: sent.event, status: sent.status_code, at: sent.delivered_at };
         Ok(sent.into_iter().map(line).collect())

@@ -253,8 +253,8 @@ async fn asked(call: Call, status: u16, headers: Headers, body: String) -> Resul
         Call::Runners => github.runners(&target, 1).await.map(drop),
         Call::Delete => github.delete_runner(&target, id).await.map(drop),
         Call::Job => github.job(&target, JobId(1)).await.map(drop),
-        Call::Deliveries => github.deliveries(0, None).await.map(drop),
-        Call::Redeliver => github.redeliver(0, 1).await.map(drop),
+        Call::Deliveries => github.deliveries("the App", None).await.map(drop),
+        Call::Redeliver => github.redeliver("the App", 1).await.map(drop),
     }
 }
 

@@ -159,13 +159,13 @@ async fn the_app_s_own_limit_stops_what_it_asks_itself() {
     let client = Client::new(&server, &app(Some(2)));
     for _ in 0..3 {
         assert_eq!(wait(&client.mint(None).await.expect_err("the limit")), 60);
-        assert_eq!(wait(&client.github.deliveries(0, None).await.expect_err("the limit")), 60);
-        assert_eq!(wait(&client.github.redeliver(0, 1).await.expect_err("the limit")), 60);
+        assert_eq!(wait(&client.github.deliveries("the App", None).await.expect_err("the limit")), 60);
+        assert_eq!(wait(&client.github.redeliver("the App", 1).await.expect_err("the limit")), 60);
     }
     assert_eq!(server.asked(), ["token 2"]);
     up.store(false, Ordering::SeqCst);
     client.clock.advance(1);
-    client.github.deliveries(0, None).await.expect("over");
+    client.github.deliveries("the App", None).await.expect("over");
     client.mints(None, 1).await;
 }
 

@@ -264,9 +264,10 @@ async fn every_request_is_one_that_github_describes() {
             }
         }
         if with_app {
-            github.deliveries(0, Some("v1_1")).await.expect("a page");
-            github.failed_deliveries(0, None).await.expect("a page");
-            github.redeliver(0, 1).await.expect("accepted");
+            let apps = github.apps().await.expect("an App");
+            github.deliveries(&apps[0], Some("v1_1")).await.expect("a page");
+            github.failed_deliveries(&apps[0], None).await.expect("a page");
+            github.redeliver(&apps[0], 1).await.expect("accepted");
             github.app(0).await.expect("the App");
             assert_eq!(github.own_logins().await.expect("its name"), ["octo-runners[bot]"]);
             github.hook().await.expect("its webhook");

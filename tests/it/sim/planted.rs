@@ -267,23 +267,23 @@ impl Github for FaultyPort {
 }
 
 impl Deliveries for FaultyPort {
-    async fn apps(&self) -> Result<Vec<usize>, CallError> {
+    async fn apps(&self) -> Result<Vec<String>, CallError> {
         self.port.apps().await
     }
 
-    async fn deliveries(&self, of: usize, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
+    async fn deliveries(&self, of: &str, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
         self.port.deliveries(of, cursor).await
     }
 
     async fn failed_deliveries(
         &self,
-        of: usize,
+        of: &str,
         cursor: Option<&str>,
     ) -> Result<Option<DeliveryPage>, CallError> {
         self.port.failed_deliveries(of, cursor).await
     }
 
-    async fn redeliver(&self, of: usize, id: u64) -> Result<bool, CallError> {
+    async fn redeliver(&self, of: &str, id: u64) -> Result<bool, CallError> {
         if self.is(Planted::NoRedelivery) { Ok(true) } else { self.port.redeliver(of, id).await }
     }
 }

@@ -148,11 +148,15 @@ impl Port {
         let (known, owner) = (&self.known, target.owner.to_lowercase());
         let apps: Vec<&str> = known.ids.iter().map(String::as_str).collect();
         let ask = async |app: &str| {
-            let app = known.ids.iter().position(|id| id == app).unwrap_or_default();
+            let app = self.nth(app);
             // What is the App's own was GitHub's answer.
             self.ask_as(app, request.clone()).await.map_err(|error| Failure { error, at: At::Answer(403) })
         };
         known.sharing.ask(Sharable { key: &request.key(), owner: &owner, apps: &apps }, self, ask).await
+    }
+
+    fn nth(&self, app: &str) -> usize {
+        self.known.ids.iter().position(|id| id == app).unwrap_or_default()
     }
 
     /// A call of GitHub as that App.
@@ -251,26 +255,28 @@ impl Github for Port {
 }
 
 impl Deliveries for Port {
-    async fn apps(&self) -> Result<Vec<usize>, CallError> {
-        Ok((0..self.known.ids.len()).collect())
+    async fn apps(&self) -> Result<Vec<String>, CallError> {
+        Ok(self.known.ids.clone())
     }
 
-    async fn deliveries(&self, of: usize, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
-        let request = Request::ListDeliveries { of, before: cursor.map(str::to_owned), failed: false };
-        answer!(self.ask_as(of, request), Reply::Deliveries(page, next) => (page, next))
+    async fn deliveries(&self, of: &str, cursor: Option<&str>) -> Result<DeliveryPage, CallError> {
+        let request =
+            Request::ListDeliveries { of: self.nth(of), before: cursor.map(str::to_owned), failed: false };
+        answer!(self.ask_as(self.nth(of), request), Reply::Deliveries(page, next) => (page, next))
     }
 
     async fn failed_deliveries(
         &self,
-        of: usize,
+        of: &str,
         cursor: Option<&str>,
     ) -> Result<Option<DeliveryPage>, CallError> {
-        let request = Request::ListDeliveries { of, before: cursor.map(str::to_owned), failed: true };
-        answer!(self.ask_as(of, request), Reply::Deliveries(page, next) => Some((page, next)))
+        let request =
+            Request::ListDeliveries { of: self.nth(of), before: cursor.map(str::to_owned), failed: true };
+        answer!(self.ask_as(self.nth(of), request), Reply::Deliveries(page, next) => Some((page, next)))
     }
 
-    async fn redeliver(&self, of: usize, id: u64) -> Result<bool, CallError> {
-        answer!(self.ask_as(of, Request::Redeliver(id)), Reply::Done => true)
+    async fn redeliver(&self, of: &str, id: u64) -> Result<bool, CallError> {
+        answer!(self.ask_as(self.nth(of), Request::Redeliver(id)), Reply::Done => true)
     }
 }
 

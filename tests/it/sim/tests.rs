@@ -138,7 +138,8 @@ fn what_goes_wrong_often_breaks_nothing_either() {
 #[test]
 fn what_other_fleets_have_met_breaks_nothing_either() {
     for seed in 1..=3 {
-        keeps_the_promise(seed, 1_800, Settings { rates: Rates::harder(), ..Settings::default() });
+        let apps = seed as usize;
+        keeps_the_promise(seed, 1_800, Settings { rates: Rates::harder(), apps, ..Settings::default() });
     }
 }
 

@@ -190,6 +190,54 @@ async fn failed_deliveries_of_each_come_again() {
     assert_eq!(sent_again().0, ["first, later"]);
 }
 
+/// The failed delivery of each App's webhook that GitHub was asked to send again.
+fn sent_again(world: &World) -> Vec<String> {
+    let mut app = world.app();
+    let mut again = app.deliveries.take_redeliveries();
+    again.extend(app.deliveries_of_others.values_mut().flat_map(Deliveries::take_redeliveries));
+    again.into_iter().map(|delivery| delivery.guid).collect()
+}
+
+/// Ten minutes ago.
+fn failed(log: &mut Deliveries<String>, guid: &str, world: &World) {
+    let then = world.now() - Duration::minutes(10);
+    log.sent(guid, "workflow_job", Some("queued"), "{}".to_owned(), 502, then);
+}
+
+#[tokio::test]
+async fn each_of_many_has_time_to_send_again() {
+    let world = two();
+    let ids: Vec<u64> = (0..5).map(|n| APP_ID + n).collect();
+    world.secrets().set(APP_SECRET, &Value::from_iter(ids.iter().map(|id| app(*id))).to_string());
+    failed(&mut world.app().deliveries, "1", &world);
+    for (n, id) in ids.iter().enumerate().skip(1) {
+        world.app().others.insert(*id, [(OWNER.to_owned(), 70 + n as u64)].into());
+        failed(world.app().deliveries_of_others.entry(*id).or_default(), &(n + 1).to_string(), &world);
+    }
+    // The world's clock goes on while they are asked.
+    let fleet = Fleet::new(&world).await;
+    redeliver(&world, &fleet).await;
+    assert_eq!(sent_again(&world), ["1", "2", "3", "4", "5"]);
+}
+
+#[tokio::test]
+async fn what_is_known_of_one_is_not_asked_of_another() {
+    let world = two();
+    failed(&mut world.app().deliveries, "the first's", &world);
+    let fleet = Fleet::new(&world).await;
+    redeliver(&world, &fleet).await;
+    assert_eq!(sent_again(&world), ["the first's"]);
+    // Its secret cannot be read for a while.
+    world.advance(Duration::minutes(10));
+    world.secrets().set(APP_SECRET, &json!([app(SECOND)]).to_string());
+    redeliver(&world, &fleet).await;
+    assert_eq!((sent_again(&world), world.calls().count(Op::Redeliver)), (vec![], 1));
+    world.advance(Duration::minutes(10));
+    world.secrets().set(APP_SECRET, &json!([app(APP_ID), app(SECOND)]).to_string());
+    redeliver(&world, &fleet).await;
+    assert_eq!(sent_again(&world), ["the first's"]);
+}
+
 #[tokio::test]
 async fn a_sweep_s_reading_is_shared() {
     let world = two();

@@ -228,12 +228,12 @@ async fn ask(
             prop_assert!(!matches!(job, Ok(None)) || (answer.status != 200 && call.expects(answer.status)));
             job.map(drop)
         }
-        Call::Deliveries => match github.deliveries(0, None).await {
-            Ok((_, Some(cursor))) => github.deliveries(0, Some(&cursor)).await.map(drop),
+        Call::Deliveries => match github.deliveries("the App", None).await {
+            Ok((_, Some(cursor))) => github.deliveries("the App", Some(&cursor)).await.map(drop),
             page => page.map(drop),
         },
         Call::Redeliver => {
-            let sent = github.redeliver(0, 1).await;
+            let sent = github.redeliver("the App", 1).await;
             prop_assert!(!matches!(sent, Ok(true)) || answer.status == 202);
             sent.map(drop)
         }
