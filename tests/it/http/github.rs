@@ -391,11 +391,8 @@ fn deliveries(shared: &Shared, asked: &Asked) -> Reply {
     let mut app = lock(&shared.app);
     let status = asked.parameter("status").filter(|_| !app.ignores_delivery_status);
     let Some(deliveries) = app.deliveries_of(bearer(asked)) else { return message(404, "Not Found") };
-    let (page, more) = deliveries.list_those(before, per_page.clamp(1, PAGE), asked.sight, |delivery| {
-        // "in the 200-399 range", "in the 400-599 range": no answer is neither.
-        let range = |want| if want == "success" { 200..400 } else { 400..600 };
-        status.is_none_or(|want| range(want).contains(&delivery.status_code))
-    });
+    let failed = status.map(|want| want != "success");
+    let (page, more) = deliveries.list(before, per_page.clamp(1, PAGE), asked.sight, failed);
     let body: Vec<Value> = page
         .iter()
         .map(|delivery| {

@@ -153,7 +153,7 @@ async fn send(shared: &Shared, event: &'static str, action: Option<&'static str>
     let now = shared.now();
     let delivery = {
         let mut app = lock(&shared.app);
-        let count = app.deliveries.list(None, 100, crate::model::past::Sight::at(now)).0.len();
+        let count = app.deliveries.list(None, 100, crate::model::past::Sight::at(now), None).0.len();
         let guid = format!("0b989ba4-242f-11e5-81e1-{count:012}");
         let id = app.deliveries.sent(&guid, event, action, payload.to_owned(), 0, now);
         app.deliveries.get(id).cloned()

@@ -1,6 +1,6 @@
 //! The log of an App's webhook deliveries, and what it was asked to send again. No I/O and no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use time::{Duration, OffsetDateTime};
 
@@ -26,13 +26,15 @@ pub struct Delivery<P> {
 #[derive(Debug)]
 pub struct Deliveries<P> {
     kept: BTreeMap<u64, Delivery<P>>,
+    /// Those of them that have failed.
+    failed: BTreeSet<u64>,
     last: u64,
     asked_for: Vec<u64>,
 }
 
 impl<P> Default for Deliveries<P> {
     fn default() -> Self {
-        Deliveries { kept: BTreeMap::new(), last: 0, asked_for: Vec::new() }
+        Deliveries { kept: BTreeMap::new(), failed: BTreeSet::new(), last: 0, asked_for: Vec::new() }
     }
 }
 
@@ -70,10 +72,11 @@ impl<P: Clone> Deliveries<P> {
             if delivery.delivered_at - oldest.get().delivered_at < KEPT {
                 break;
             }
-            oldest.remove();
+            self.failed.remove(&oldest.remove().id);
         }
         self.last += 1;
         delivery.id = self.last;
+        self.note_failed(self.last, delivery.status_code);
         self.kept.insert(self.last, delivery);
         self.last
     }
@@ -82,6 +85,16 @@ impl<P: Clone> Deliveries<P> {
     pub fn answered(&mut self, id: u64, status_code: u16) {
         if let Some(delivery) = self.kept.get_mut(&id) {
             delivery.status_code = status_code;
+            self.note_failed(id, status_code);
+        }
+    }
+
+    /// "in the 400-599 range": no answer is none.
+    fn note_failed(&mut self, id: u64, status_code: u16) {
+        if (400..600).contains(&status_code) {
+            self.failed.insert(id);
+        } else {
+            self.failed.remove(&id);
         }
     }
 
@@ -89,22 +102,39 @@ impl<P: Clone> Deliveries<P> {
         self.kept.get(&id)
     }
 
-    /// A page of the log, newest first: those with ids below `before`, and whether more follow.
-    pub fn list(&self, before: Option<u64>, limit: usize, sight: Sight) -> (Vec<&Delivery<P>>, bool) {
-        self.list_those(before, limit, sight, |_| true)
-    }
-
-    /// The same of those alone that are wanted.
-    pub fn list_those(
+    /// A page of the log, newest first: those with ids below `before`, and whether more follow; all, or those alone that
+    /// have failed, or have not.
+    pub fn list(
         &self,
         before: Option<u64>,
         limit: usize,
         sight: Sight,
-        wanted: impl Fn(&Delivery<P>) -> bool,
+        failed: Option<bool>,
     ) -> (Vec<&Delivery<P>>, bool) {
-        let older = self.kept.range(..before.unwrap_or(u64::MAX)).rev().map(|(_, delivery)| delivery);
-        let mut older =
-            older.skip_while(|delivery| delivery.delivered_at > sight.at).filter(|delivery| wanted(delivery));
+        let older = ..before.unwrap_or(u64::MAX);
+        match failed {
+            None => self.page(self.kept.range(older).rev(), limit, sight),
+            Some(false) => {
+                let is_well = |(_, it): &(&u64, &Delivery<P>)| (200..400).contains(&it.status_code);
+                self.page(self.kept.range(older).rev().filter(is_well), limit, sight)
+            }
+            Some(true) => {
+                let its = |id: &u64| self.kept.get_key_value(id);
+                self.page(self.failed.range(older).rev().filter_map(its), limit, sight)
+            }
+        }
+    }
+
+    fn page<'a>(
+        &self,
+        newest_first: impl Iterator<Item = (&'a u64, &'a Delivery<P>)>,
+        limit: usize,
+        sight: Sight,
+    ) -> (Vec<&'a Delivery<P>>, bool)
+    where
+        P: 'a,
+    {
+        let mut older = newest_first.map(|(_, it)| it).skip_while(|it| it.delivered_at > sight.at);
         let page = older.by_ref().take(limit).collect();
         (page, older.next().is_some())
     }

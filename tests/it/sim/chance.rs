@@ -3,9 +3,11 @@
 //! shrunk. By script, everything is as it should be but for what the script says.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     hash::{BuildHasherDefault, Hasher},
 };
+
+use super::{HOUR, Ms};
 
 /// A point at which the world has a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,7 +97,9 @@ pub struct Chance {
     seed: u64,
     /// Whether latencies vary; without, all are the same.
     varied: bool,
-    counts: HashMap<(u64, u8), u16, BuildHasherDefault<Mix>>,
+    counts: HashMap<u64, [u16; POINTS as usize], BuildHasherDefault<Mix>>,
+    /// When which job was over, the oldest first.
+    over: VecDeque<(Ms, u64)>,
     /// The decisions so far that were not the default, if they are written down.
     taken: Option<Script>,
     /// The alternatives that there were, if they are written down.
@@ -112,6 +116,7 @@ impl Chance {
             seed,
             varied: true,
             counts: HashMap::default(),
+            over: VecDeque::new(),
             taken: None,
             seen: None,
             calm: false,
@@ -160,7 +165,7 @@ impl Chance {
 
     /// One decision: 0 is the default.
     pub fn decide(&mut self, job: u64, point: Point, odds: &[Odds]) -> u8 {
-        let nth = self.counts.entry((job, point as u8)).or_default();
+        let nth = &mut self.counts.entry(job).or_insert([0; POINTS as usize])[point as usize];
         let key = Key { job, point, nth: *nth };
         *nth = nth.saturating_add(1);
         if self.calm {
@@ -201,10 +206,12 @@ impl Chance {
         least + hash_with(self.seed, of) % (most - least + 1)
     }
 
-    /// The job's decisions are over: their counts need no memory any more.
-    pub fn forget(&mut self, job: u64) {
-        for point in 0..POINTS {
-            self.counts.remove(&(job, point));
+    /// The job is over. A day later nothing is decided for it any more, and its counts go: of a million jobs they take a
+    /// gigabyte, and most of the time.
+    pub fn over(&mut self, job: u64, now: Ms) {
+        self.over.push_back((now, job));
+        while let Some((_, job)) = self.over.pop_front_if(|(at, _)| *at + 24 * HOUR < now) {
+            self.counts.remove(&job);
         }
     }
 }
@@ -244,10 +251,6 @@ impl Hasher for Mix {
 
     fn write_u64(&mut self, x: u64) {
         self.0 = mix(self.0 ^ x);
-    }
-
-    fn write_u8(&mut self, x: u8) {
-        self.0 = mix(self.0.rotate_left(8) ^ u64::from(x));
     }
 }
 

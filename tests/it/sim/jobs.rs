@@ -140,6 +140,7 @@ impl World {
             self.spent(task);
         }
         self.open -= 1;
+        self.chance.over(job, self.now);
         self.send_event(job, Action::Completed);
         if conclusion != "success" {
             self.ended_badly(job, conclusion);

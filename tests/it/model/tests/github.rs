@@ -199,20 +199,24 @@ fn deliveries_are_listed_newest_first_and_sent_again_under_their_guid() {
     for n in 0..250 {
         log.sent(&format!("guid-{n}"), "workflow_job", Some("queued"), "{}", 502, NOON);
     }
-    let (page, more) = log.list(None, 100, Sight::at(NOON));
+    let (page, more) = log.list(None, 100, Sight::at(NOON), None);
     assert_eq!((page[0].id, page[99].id, more), (250, 151, true));
-    let (page, more) = log.list(Some(51), 100, Sight::at(NOON));
+    let (page, more) = log.list(Some(51), 100, Sight::at(NOON), None);
     assert_eq!((page.len(), more), (50, false));
     assert!(log.redeliver(7) && !log.redeliver(1000));
     let again = log.take_redeliveries();
     assert_eq!((again.len(), again[0].guid.as_str()), (1, "guid-6"));
     let id = log.sent_again(&again[0], 202, NOON);
+    assert_eq!(log.list(None, 100, Sight::at(NOON), Some(false)).0[0].id, id);
+    log.answered(250, 202);
+    let (failed, more) = log.list(None, 100, Sight::at(NOON), Some(true));
+    assert_eq!((failed[0].id, failed.len(), more), (249, 100, true));
     let delivery = log.get(id).unwrap();
     assert!(delivery.redelivery && delivery.guid == "guid-6" && delivery.status_code == 202);
     let later = NOON + Duration::days(3);
     log.sent("later", "ping", None, "{}", 200, later);
-    assert!(log.list(None, 100, Sight::at(NOON)).0.is_empty(), "a late copy does not know it");
-    assert_eq!(log.list(None, 100, Sight::at(later)).0.len(), 1, "the log goes back three days");
+    assert!(log.list(None, 100, Sight::at(NOON), None).0.is_empty(), "a late copy does not know it");
+    assert_eq!(log.list(None, 100, Sight::at(later), None).0.len(), 1, "the log goes back three days");
 }
 
 #[test]
