@@ -256,7 +256,10 @@ where
                     );
                     all.unlisted.insert(self.key(&place), Unlisted::Gone);
                 }
-                Err(error) if is_only => return Err(error),
+                Err(error) if is_only => {
+                    self.stop_unseen(tally).await;
+                    return Err(error);
+                }
                 Err(error) => {
                     tally.note(Err(error));
                     all.unlisted.insert(self.key(&place), Unlisted::Unseen);
@@ -311,6 +314,18 @@ where
             }
         }
         listed
+    }
+
+    /// Where GitHub lists nothing at all, ECS alone knows how old tasks are.
+    async fn stop_unseen(&self, tally: &mut Tally) {
+        match self.ecs.live_tasks().await {
+            Ok(tasks) => {
+                for task in tasks {
+                    tally.note(self.stop_unlisted(&task, Unlisted::Unseen).await);
+                }
+            }
+            Err(error) => tally.note(Err(error)),
+        }
     }
 
     /// A task whose registration cannot be seen may be at work, and goes when it is older than any job; of a repository that

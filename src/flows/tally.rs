@@ -33,6 +33,7 @@ impl Tally {
         if let Err(error) = result {
             // The saved query "needs me now" finds errors.
             if error.class == Class::NeedsOperator {
+                *self.counts.entry(Metric::NeedsOperator).or_default() += 1;
                 tracing::error!("{error}; left to the next time");
             } else {
                 tracing::warn!(%error, "one step failed: left to the next time");
@@ -50,7 +51,7 @@ impl Tally {
 
     /// What a sweep comes to.
     pub(crate) fn into_outcome(mut self) -> Outcome {
-        self.count_needs_operator();
+        self.counts.entry(Metric::NeedsOperator).or_default();
         let of = |metric| self.counts.get(&metric).copied().unwrap_or_default();
         let mut detail = format!(
             "retired {}, replaced {}, rejected {}, settled {}, lost {}, left to the next sweep {}",
@@ -75,17 +76,11 @@ impl Tally {
 
     /// What a look for failed deliveries comes to.
     pub(crate) fn into_redelivered(mut self) -> Outcome {
-        self.count_needs_operator();
+        self.counts.entry(Metric::NeedsOperator).or_default();
         let mut detail = format!("redelivered {}, left to the next minute {}", self.redelivered, self.left);
         self.tell_first_error(&mut detail);
         let counts = [(Metric::Redelivered, self.redelivered)].into_iter().chain(self.counts).collect();
         Done { counts, ..Done::nothing(detail) }.into()
-    }
-
-    fn count_needs_operator(&mut self) {
-        let is_why = |error: &CallError| error.class == Class::NeedsOperator;
-        let by = u64::from(self.first_error.as_ref().is_some_and(is_why));
-        *self.counts.entry(Metric::NeedsOperator).or_default() += by;
     }
 
     fn tell_first_error(&self, detail: &mut String) {

@@ -87,6 +87,33 @@ async fn one_place_that_cannot_be_listed_leaves_the_others_swept() {
     story.end();
 }
 
+/// What only a person can repair is counted, whatever else went wrong before.
+#[tokio::test]
+async fn what_needs_the_operator_is_counted_after_another_error() {
+    let places = format!("{OWNER}/{REPOSITORY},{OWNER}/another");
+    let story = Story::with(&[("RUNNER_SCOPE", "repo"), ("ALLOWED_REPOSITORIES", &places)]).await;
+    story.world.fail(Op::ListRunners).times(9).before().status(502);
+    assert_eq!(story.sweep().await.get(Metric::NeedsOperator), 0);
+    story.world.heal();
+    story.world.fail(Op::ListRunners).times(story.count(Op::ListRunners) as u32 / 2).before().status(502);
+    story.world.fail(Op::ListRunners).times(9).before().status(401);
+    assert_eq!(story.sweep().await.get(Metric::NeedsOperator), 1);
+}
+
+/// Where GitHub does not list the only place that there is, ECS alone tells that a task is older than any job.
+#[tokio::test]
+async fn a_task_that_is_older_than_any_job_goes_also_while_github_lists_nothing() {
+    let story = Story::begin().await;
+    story.start_job().await;
+    story.world.boot();
+    story.world.fail(Op::ListRunners).always().before().status(401);
+    for (days, live) in [(4, 1), (3, 0)] {
+        story.world.advance(Duration::days(days));
+        story.sweep().await;
+        assert_eq!(story.live(), live);
+    }
+}
+
 /// The only place that there is: its runner hangs, and keeps it in the list.
 #[tokio::test]
 async fn a_repository_that_is_gone_keeps_no_runner() {
