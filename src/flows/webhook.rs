@@ -191,9 +191,10 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
         let KnownSecrets { secrets, read_at, asked_at, .. } = self.known.borrow().clone();
         let since = |at: OffsetDateTime| self.clock.now() - at;
         let mut waited = asked_at.map(since);
-        let may_ask = waited.is_none_or(|waited| waited >= TRY_AGAIN_AFTER);
+        let has_waited = |for_so_long| waited.is_none_or(|waited| waited >= for_so_long);
+        let (may_try, may_read) = (has_waited(TRY_AGAIN_AFTER), has_waited(READ_AGAIN_AFTER));
         let secrets = match secrets {
-            Some(known) if may_ask && read_at.map(since).is_some_and(|age| age > READ_ANYWAY_AFTER) => {
+            Some(known) if may_read && read_at.map(since).is_some_and(|age| age > READ_ANYWAY_AFTER) => {
                 waited = None;
                 match self.read_secrets().await {
                     // Deliveries need not wait until Secrets Manager is back.
@@ -202,7 +203,7 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
                 }
             }
             Some(known) => known,
-            None if may_ask => self.read_secrets().await.map_err(unavailable)?,
+            None if may_try => self.read_secrets().await.map_err(unavailable)?,
             None => return Err(unknown()),
         };
         if secrets.verify(signature, body) {
@@ -270,7 +271,7 @@ impl<B: Bus, S: SecretSource, C: Clock> Webhook<B, S, C> {
         }
         match self.bus.put(&detail).await {
             Ok(()) => Ok(Answer::new(202, Metric::Forwarded, "accepted")),
-            // GitHub notes a failed delivery, and the sweep asks for it again.
+            // GitHub notes a failed delivery, and redeliver asks for it again.
             Err(error) => {
                 tracing::error!(%error, "the event bus took no event");
                 Err(Answer::new(503, Metric::Failed, "the event bus took no event; see the function's log"))
