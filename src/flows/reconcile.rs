@@ -308,7 +308,7 @@ where
         let tags = TaskTags(&task.tags);
         let (Some(github), Some(id)) = (&self.github, tags.runner_id()) else {
             // StopTask deletes a task's tags: whoever stopped it has closed its books, or the sweep will.
-            let is_unused = stop.owes_a_runner() && !task.tags.is_empty();
+            let is_unused = stop.owes_a_runner() && tags.runner_name().is_some();
             let reg = if is_unused { Reg::Unused } else { Reg::Hidden };
             return Ok(of(life(reg, life::TaskState::Ended)));
         };
@@ -338,7 +338,7 @@ where
         // The run in the tags is that of the job that the runner was started for.
         let is_own = tags.owner(&self.policy.names) == job;
         let (job, run) = (job.map(|job| job.0), tags.run_id().filter(|_| is_own));
-        tracing::error!(job, run, repository, why = cause.why, "a job is lost with its task");
+        tracing::warn!(job, run, repository, why = cause.why, "a job is lost with its task");
         Ok(Done::new(cause.lost(), format!("the runner was running a job: {}", cause.why)))
     }
 
@@ -385,9 +385,12 @@ fn with_shown(told: &Stop, shown: &Stop) -> Stop {
 /// What the task is billed for, and whose cost that is.
 fn used(task: &Task) -> Option<Used> {
     let (tags, usage) = (TaskTags(&task.tags), *task.usage.clone()?);
-    // One that this system has stopped has no tags any more.
-    let told =
-        task.stop.as_ref().and_then(|stop| whose(stop.reason.as_deref()?)).filter(|_| tags.0.is_empty());
+    // One that this system has stopped has no tags of ours any more.
+    let told = task
+        .stop
+        .as_ref()
+        .and_then(|stop| whose(stop.reason.as_deref()?))
+        .filter(|_| tags.runner_name().is_none());
     Some(Used {
         task: task.arn.clone(),
         usage,

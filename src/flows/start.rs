@@ -12,6 +12,7 @@ use crate::{
         dispatch::Dispatcher,
         drought::Asking,
         eyes,
+        handed_back::patience,
         hands::{discard, run_task, spend_by_name},
         hearsay::{Hearsay, is_served},
         last::replacement_of,
@@ -240,7 +241,7 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         }
         let own = replacement_of(&Job { attempt, ..job.clone() });
         let back = Replacement { registered: true, runner_id: holder, ..own };
-        self.queue.announce(&back.to_body(), timing::HAND_BACK).await?;
+        self.queue.announce(&back.to_body(), patience(&back)).await?;
         Ok(Name::HandedBack)
     }
 

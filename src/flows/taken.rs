@@ -148,7 +148,7 @@ where
         if taking.serves_another() && is_served && (taking.begins() || !heard) {
             return self.look_again(taking, taking.other_owner().filter(|_| is_equal), task).await;
         }
-        Ok(self.told(taking, task, excluded.filter(|_| taking.serves_another())))
+        Ok(self.told(taking, task, heard, excluded.filter(|_| taking.serves_another())))
     }
 
     /// Writes down who uses the runner, and that a pool has one less. Whether its task lived still.
@@ -200,10 +200,9 @@ where
         Ok(tagged)
     }
 
-    /// What the log and the metrics are told of a task that was to be tagged.
-    fn told(&self, taking: &Taking<'_>, task: &Task, foreign: Option<Skip>) -> Outcome {
+    /// What the log and the metrics are told of a task that was to be tagged; `heard`: it was before.
+    fn told(&self, taking: &Taking<'_>, task: &Task, heard: bool, foreign: Option<Skip>) -> Outcome {
         let Taking { event, purpose, .. } = taking;
-        let heard = TaskTags(&task.tags).ran_job() == Some(event.job.id);
         match (task.live, heard, foreign) {
             (_, true, _) => Outcome::skipped(SkipReason::Task, "the runner's task says so already"),
             // Both events of the job come here, and it is counted once.

@@ -409,7 +409,7 @@ where
     /// A job is lost with its task: GitHub will notice that the runner is gone, and fail the job. It is not
     /// necessarily the one that the runner was started for, which may be owed another.
     async fn lost(&self, name: &str, next: Option<Replacement>, cause: Cause<'_>) -> Result<Done, CallError> {
-        tracing::error!(name, why = cause.why, "a job is lost with its task");
+        tracing::warn!(name, why = cause.why, "a job is lost with its task");
         if let Some(next) = next {
             self.announce(next, RAN_ANOTHER).await?;
         }

@@ -85,8 +85,10 @@ pub fn outbreak(
     names: &RunnerNames,
     clues: &BTreeMap<TaskArn, Clue>,
 ) -> Option<Outbreak> {
-    let mut tasks: Vec<&Task> =
-        tasks.iter().filter(|task| is_of(definition, task) && !task.tags.is_empty()).collect();
+    let mut tasks: Vec<&Task> = tasks
+        .iter()
+        .filter(|task| is_of(definition, task) && TaskTags(&task.tags).runner_name().is_some())
+        .collect();
     tasks.sort_by_key(|task| std::cmp::Reverse(task.created_at));
     let (mut causes, mut owners, mut doubts, mut died) = (BTreeMap::new(), BTreeSet::new(), Vec::new(), 0);
     for task in &tasks {
