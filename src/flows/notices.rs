@@ -49,8 +49,9 @@ fn waits_for(reason: Reason) -> Option<&'static str> {
         Reason::NeedsOperator | Reason::Panic => {
             Some("something has to be mended by those who run this fleet")
         }
-        Reason::RateLimit => Some("GitHub's rate limit is used up for now"),
         Reason::Unavailable => Some("GitHub or AWS does not answer as it should"),
+        // To tell of it takes what there is none of.
+        Reason::RateLimit => None,
         Reason::Pool | Reason::InFlight | Reason::TooEarly => None,
     }
 }

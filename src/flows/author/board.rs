@@ -26,6 +26,9 @@ use crate::{
 
 /// Writes that a process may make in a minute. Two are at work at most (`MaximumConcurrency`), so twenty in all.
 const MOST_WRITES: usize = 10;
+/// Jobs that wait, and are looked at in a minute: each costs two requests or more, out of those that start runners. Hundreds
+/// may wait, and each says so again and again.
+const MOST_LOOKS: usize = 5;
 /// What was told of a job is not told again for so long.
 const FRESH: Duration = Duration::minutes(10);
 /// Checks that are remembered.
@@ -38,6 +41,7 @@ pub struct Board {
     turn: Mutex<()>,
     told: RefCell<BTreeMap<CheckKey, Posted>>,
     writes: RefCell<VecDeque<OffsetDateTime>>,
+    looks: RefCell<VecDeque<OffsetDateTime>>,
 }
 
 /// Repository, commit, and the check's name.
@@ -94,16 +98,28 @@ impl Board {
     }
 
     fn may_write(&self, now: OffsetDateTime) -> bool {
-        let mut writes = self.writes.borrow_mut();
-        while writes.front().is_some_and(|at| now - *at >= Duration::minutes(1)) {
-            writes.pop_front();
-        }
-        let may = writes.len() < MOST_WRITES;
-        if may {
-            writes.push_back(now);
-        }
-        may
+        is_one_of(MOST_WRITES, &mut self.writes.borrow_mut(), now)
     }
+
+    fn may_look(&self, word: &Word, now: OffsetDateTime) -> bool {
+        word.what != What::Waiting || is_one_of(MOST_LOOKS, &mut self.looks.borrow_mut(), now)
+    }
+}
+
+fn dropped(why: &str) -> Outcome {
+    Done::new(Metric::AuthorDropped, why).into()
+}
+
+/// Whether this is one of so many in a minute: then it is noted.
+fn is_one_of(most: usize, before: &mut VecDeque<OffsetDateTime>, now: OffsetDateTime) -> bool {
+    while before.front().is_some_and(|at| now - *at >= Duration::minutes(1)) {
+        before.pop_front();
+    }
+    let is_one = before.len() < most;
+    if is_one {
+        before.push_back(now);
+    }
+    is_one
 }
 
 impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
@@ -119,6 +135,9 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
         let now = self.clock.now();
         if self.board.has_told(&place, word, now) {
             return Ok(Done::nothing("told already").into());
+        }
+        if !self.board.may_look(word, now) {
+            return Ok(dropped("more wait than a process may look at in a minute"));
         }
         let group = match self.github.jobs_of(&target, *run_id, *run_attempt).await? {
             Some(jobs) => of_a_kind(word.job_id, &about, jobs),
@@ -148,9 +167,7 @@ impl<G: Runs + Checks, E: FindTasks, Q: Queue, C: Clock> Author<G, E, Q, C> {
         Ok(match put {
             Put::Told => Done::new(Metric::Told, page.title).into(),
             Put::Stands => Done::nothing("it stands there already, or nothing does").into(),
-            Put::Dropped => {
-                Done::new(Metric::AuthorDropped, "more than a process may write in a minute").into()
-            }
+            Put::Dropped => dropped("more than a process may write in a minute"),
             Put::Refused(why) => Outcome::skipped(SkipReason::Word, why),
         })
     }
