@@ -70,6 +70,11 @@ pub fn value(text: &str) -> String {
     first.into_iter().chain(rest).take(MAX_VALUE).collect()
 }
 
+/// Labels in one value, a space between two; one inside a label is a no-break space, which a tag may hold too.
+pub fn joined(labels: &[String]) -> String {
+    labels.iter().map(|label| label.replace(' ', NO_BREAK)).collect::<Vec<_>>().join(" ")
+}
+
 /// Letters, numbers and separators by Unicode's categories, and some signs. (`char::is_alphanumeric` goes by other
 /// properties: it takes marks and symbols too.) Only of Unicode's first plane: nearly all that is new in Unicode lies
 /// outside, where ECS may not know it yet, and may count each character as two.
@@ -80,6 +85,8 @@ fn is_allowed(c: char) -> bool {
     let category = CodePointMapData::<GeneralCategory>::new().get(c);
     "_.:/=+-@".contains(c) || (c.len_utf16() == 1 && allowed.contains(category))
 }
+
+const NO_BREAK: &str = "\u{a0}";
 
 /// Reads the tags of a task back.
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +140,8 @@ impl<'a> TaskTags<'a> {
 
     /// [`LABELS`], as far as a tag can hold them.
     pub fn labels(self) -> Vec<String> {
-        self.text(LABELS).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+        let labels = self.text(LABELS).unwrap_or_default().split(' ').filter(|label| !label.is_empty());
+        labels.map(|label| label.replace(NO_BREAK, " ")).collect()
     }
 
     /// The same, if they are surely all of them, as they were.
@@ -144,10 +152,9 @@ impl<'a> TaskTags<'a> {
 
     /// Whether [`LABELS`] are these, in whatever order and case.
     pub fn has_labels(self, labels: &[String]) -> bool {
-        let set = |text: &str| -> BTreeSet<String> {
-            text.to_lowercase().split_whitespace().map(str::to_owned).collect()
-        };
-        set(self.text(LABELS).unwrap_or_default()) == set(&value(&labels.join(" ")))
+        let set =
+            |text: &str| -> BTreeSet<String> { text.to_lowercase().split(' ').map(str::to_owned).collect() };
+        set(self.text(LABELS).unwrap_or_default()) == set(&value(&joined(labels)))
     }
 
     /// [`REPOSITORY`] as it is: `owner` alone for a pool runner of an organisation.

@@ -128,7 +128,21 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         if let Err(error) = self.find_place(&mut job).await {
             return self.settled(job, error.into()).await;
         }
-        let outcome = match self.judge_own(&job, let_in, receives, budget).await {
+        let mut verdict = self.judge_own(&job, let_in, receives, budget).await;
+        if let (Ok(Verdict::Skip(skip)), Some(github)) = (&verdict, &self.github)
+            && skip.reason == SkipReason::Labels
+        {
+            // They may be those of a tag, which cannot hold every label.
+            match github.job(&job.target, job.id).await {
+                Ok(Some(state)) if !state.labels.is_empty() && state.labels != job.labels => {
+                    job.labels = state.labels;
+                    verdict = self.judge_own(&job, let_in, receives, budget).await;
+                }
+                Ok(_) => {}
+                Err(error) => return self.settled(job, error.into()).await,
+            }
+        }
+        let outcome = match verdict {
             Ok(Verdict::Run(choice)) => self.serve(choice, Asked::Announced, &job, receives, budget).await,
             Ok(Verdict::Skip(skip)) => Outcome::Skipped(skip),
             Ok(Verdict::Reject(reason)) => Outcome::rejected(reason),

@@ -185,7 +185,7 @@ impl Plan {
             (tags::FAILURES, attempt.map(|_| self.failures.to_string())),
             (tags::RUNNER_ID, runner.map(|id| id.to_string())),
             (tags::RUNNER_NAME, Some(self.runner_name())),
-            (tags::LABELS, Some(self.labels.join(" "))),
+            (tags::LABELS, Some(tags::joined(&self.labels))),
             (tags::REPOSITORY, Some(self.target.name())),
             (tags::REPOSITORY_ID, self.target.repository_id.map(|id| id.to_string())),
             (tags::RUN_ID, self.run_id.map(|id| id.to_string())),
