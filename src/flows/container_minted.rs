@@ -193,7 +193,7 @@ where
         self.memory.note_told(self.clock.now(), told.clone());
         let unfollowed: Vec<&Task> = ended.iter().filter(|task| self.is_unfollowed(task, &told)).collect();
         let course = Course::by_tags(told);
-        for runner in books::stuck(&live, &self.policy.names, self.clock.now(), self.idle_timeout) {
+        for runner in books::stuck(&live, &self.policy.names, self.clock.now()) {
             if self.clock.now() + timing::ONE_STEP > deadline {
                 tally.left += 1;
                 continue;

@@ -34,6 +34,9 @@ use crate::{
 /// As many runners as a sweep surely gets through, whatever GitHub's limits leave it.
 const RUNNERS_A_SWEEP: usize = 40;
 
+/// As many places as a sweep surely lists.
+const PLACES_A_SWEEP: usize = 100;
+
 /// Of so many sweeps, one looks for ends that nobody told of.
 const ENDS_EACH: u64 = timing::ENDS_EVERY.as_secs() / timing::SWEEP_EVERY.as_secs();
 
@@ -115,7 +118,7 @@ where
         tally: &mut Tally,
     ) -> Result<(), CallError> {
         // Registrations first: see `books::compare`.
-        let Listed { registered, unlisted } = self.registered(github, deadline, tally).await?;
+        let Listed { registered, unlisted } = self.registered(github, scheduled, deadline, tally).await?;
         let is_first_of_hour = u64::from(scheduled.minute()) * 60 < timing::SWEEP_EVERY.as_secs();
         if is_first_of_hour {
             tally.releases_behind = self.releases_behind(github, &registered).await;
@@ -234,17 +237,29 @@ where
     }
 
     /// All registrations of the fleet, in every place where there may be some; and the places that GitHub did not
-    /// list. One bad place is one bad place: it fails the sweep only if there is no other.
+    /// list. One bad place is one bad place: it fails the sweep only if there is no other. Of hundreds, those for which there
+    /// is no time are the first of another sweep: half of it is for the runners.
     async fn registered(
         &self,
         github: &G,
+        scheduled: OffsetDateTime,
         deadline: OffsetDateTime,
         tally: &mut Tally,
     ) -> Result<Listed, CallError> {
         let mut all = Listed::default();
-        let places = self.places().await?;
+        let mut places = self.places().await?;
         let is_only = places.len() == 1;
+        let now = self.clock.now();
+        let until = now + (deadline - now) / 2;
+        let nth = usize::try_from(timing::nth(timing::SWEEP_EVERY, scheduled)).unwrap_or_default();
+        let first = nth.wrapping_mul(PLACES_A_SWEEP) % places.len().max(1);
+        places.rotate_left(first);
         for place in places {
+            if !is_only && self.clock.now() > until {
+                tally.left += 1;
+                all.unlisted.insert(self.key(&place), Unlisted::Unseen);
+                continue;
+            }
             let listed = self.registered_in(github, &place, deadline).await;
             self.memory.note_limit_in(&listed, &place.owner, self.clock.now());
             match listed {

@@ -171,8 +171,9 @@ fn is_past(life: Life, task: &Task, now: OffsetDateTime, idle_timeout: Duration)
         // Once is enough.
         Life::Busy => !TaskTags(&task.tags).ran_a_job() && is_older(task.started_at, SETTLED),
         Life::Waiting => is_older(task.started_at, idle_timeout),
-        Life::Starting => is_older(begun, idle_timeout.max(boot(task))),
-        _ => is_older(begun, idle_timeout),
+        Life::Starting => is_older(begun, boot(task)),
+        // Nothing of it waits for a job.
+        _ => is_older(begun, idle_timeout.min(BOOT)),
     }
 }
 
@@ -203,7 +204,8 @@ pub fn untold(
             *known = attempt.max(*known);
         }
     }
-    let registered: BTreeSet<RunnerId> = registered.iter().map(|it| it.runner.id).collect();
+    let registered: BTreeSet<(RunnerId, &str)> =
+        registered.iter().map(|it| (it.runner.id, it.runner.name.as_str())).collect();
     let is_untold = |task: &&Task| {
         let tags = TaskTags(&task.tags);
         let Some(Purpose::Job(job, attempt)) = tags.purpose(names) else { return false };
@@ -211,15 +213,16 @@ pub fn untold(
         ended_at.is_some_and(|at| looked_at.contains(&at))
             && !tags.ran_a_job()
             && newest.get(&job) == Some(&attempt)
-            && tags.runner_id().is_some_and(|id| !registered.contains(&id))
+            && tags.runner_id().zip(tags.runner_name()).is_some_and(|its| !registered.contains(&its))
     };
     let astray = life(Reg::Gone, life::TaskState::Ended);
     ended.iter().filter(is_untold).map(|task| Runner::of_task(astray, true, task, names)).collect()
 }
 
-/// Tasks by the id of their registration, or, where they do not say, by its name.
+/// Tasks by the id and name of their registration, as each repository or organisation counts its own; or, where they do
+/// not say the id, by its name.
 struct TasksByRegistration<'a> {
-    ids: BTreeMap<RunnerId, &'a Task>,
+    ids: BTreeMap<(RunnerId, &'a str), &'a Task>,
     names: BTreeMap<&'a str, &'a Task>,
 }
 
@@ -229,30 +232,26 @@ impl<'a> TasksByRegistration<'a> {
         for task in tasks {
             let tags = TaskTags(&task.tags);
             match (tags.runner_id(), tags.runner_name()) {
-                (Some(id), _) => drop(ids.insert(id, task)),
+                (Some(id), Some(name)) => drop(ids.insert((id, name), task)),
                 (None, Some(name)) => drop(names.insert(name, task)),
-                (None, None) => {}
+                (_, None) => {}
             }
         }
         TasksByRegistration { ids, names }
     }
 
     fn of(&self, registration: &Registration) -> Option<&'a Task> {
-        self.ids.get(&registration.id).or_else(|| self.names.get(registration.name.as_str())).copied()
+        let name = registration.name.as_str();
+        self.ids.get(&(registration.id, name)).or_else(|| self.names.get(name)).copied()
     }
 }
 
-/// Without credentials for GitHub, ECS alone tells what is stuck: a task that does not start within the
-/// time-out, and one that is older than any job can be.
-pub fn stuck(
-    tasks: &[Task],
-    names: &RunnerNames,
-    now: OffsetDateTime,
-    idle_timeout: Duration,
-) -> impl Iterator<Item = Runner> {
+/// Without credentials for GitHub, ECS alone tells what is stuck: a task that does not start in
+/// time, and one that is older than any job can be.
+pub fn stuck(tasks: &[Task], names: &RunnerNames, now: OffsetDateTime) -> impl Iterator<Item = Runner> {
     tasks.iter().filter_map(move |task| {
         let (reg, since, patience) = match task.started_at {
-            None => (Reg::Unused, task.created_at?, idle_timeout.max(boot(task))),
+            None => (Reg::Unused, task.created_at?, boot(task)),
             Some(started_at) => (Reg::Hidden, started_at, OLDEST_JOB),
         };
         let is_past = now - since > patience;
@@ -287,7 +286,11 @@ mod tests {
             on_instance: false,
             created_at: Some(since),
             started_at: Some(since),
-            tags: BTreeMap::from([(tags::RUNNER_ID.to_owned(), id.to_string())]).into(),
+            tags: BTreeMap::from([
+                (tags::RUNNER_ID.to_owned(), id.to_string()),
+                (tags::RUNNER_NAME.to_owned(), format!("fargate-{id}-1")),
+            ])
+            .into(),
             definition: String::new(),
             stop: None,
             usage: None,
@@ -332,12 +335,29 @@ mod tests {
         assert_eq!(seen_to(&runners, &tasks), want);
     }
 
+    /// GitHub counts the runners of each repository from 1.
+    #[test]
+    fn a_task_is_not_that_of_another_place_s_registration_of_the_same_id() {
+        let elsewhere = Registration { name: "fargate-7-1".into(), ..runner(1, false, false) };
+        assert_eq!(seen_to(&[elsewhere, runner(1, true, true)], &[task(1, 1)]), [(Life::Minted, 1)]);
+    }
+
+    #[test]
+    fn a_long_idle_time_out_is_for_idle_runners_alone() {
+        let runners = [runner(1, true, false), runner(2, false, false)];
+        let registered: Vec<_> = runners.iter().map(registered).collect();
+        let tasks = [task(1, 11), task(2, 11), task(3, 11)];
+        let books = compare(&registered, &tasks, &RunnerNames::default(), NOW, Duration::DAY);
+        let past: Vec<Life> = books.runners.iter().filter(|it| it.past).map(|it| it.life).collect();
+        assert_eq!(past, [Life::Starting, Life::Spent]);
+    }
+
     #[test]
     fn stuck_tasks() {
         let pending = Task { started_at: None, ..task(1, 11) };
         let tasks = [pending.clone(), task(2, 600), task(3, 60 * 24 * 6 + 1)];
         let names = RunnerNames::default();
-        let stuck = stuck(&tasks, &names, NOW, TIMEOUT);
+        let stuck = stuck(&tasks, &names, NOW);
         let stuck: Vec<_> = stuck.filter_map(|runner| Some((runner.life, runner.task?.arn))).collect();
         let want = [(Life::Unused, pending.arn), (Life::Hidden, tasks[2].arn.clone())];
         assert_eq!(stuck, want);
@@ -353,7 +373,7 @@ mod tests {
             let tasks = [Task { started_at: None, on_instance, ..task(1, minutes) }];
             let books = compare(&registered, &tasks, &names, NOW, TIMEOUT);
             assert_eq!(books.runners.iter().any(|runner| runner.past), is_past, "{minutes} min");
-            assert_eq!(stuck(&tasks, &names, NOW, TIMEOUT).count(), usize::from(is_past), "{minutes} min");
+            assert_eq!(stuck(&tasks, &names, NOW).count(), usize::from(is_past), "{minutes} min");
         }
     }
 
@@ -367,7 +387,7 @@ mod tests {
             let is_long_ago = since < NOW;
             let books = compare(&registered, &tasks[..1], &names, NOW, TIMEOUT);
             assert_eq!(books.runners.is_empty(), !is_long_ago);
-            assert_eq!(stuck(&tasks, &names, NOW, TIMEOUT).count(), if is_long_ago { 2 } else { 0 });
+            assert_eq!(stuck(&tasks, &names, NOW).count(), if is_long_ago { 2 } else { 0 });
         }
     }
 }
