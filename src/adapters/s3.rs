@@ -91,7 +91,12 @@ impl Object {
         }
         let fips = if self.config.use_fips().unwrap_or_default() { "s3-fips" } else { "s3" };
         let dual = if self.config.use_dual_stack().unwrap_or_default() { ".dualstack" } else { "" };
-        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        // By AWS's partitions.
+        let domain = match region.split_once('-') {
+            Some(("cn", _)) => "amazonaws.com.cn",
+            Some(("eusc", _)) => "amazonaws.eu",
+            _ => "amazonaws.com",
+        };
         let host = format!("{fips}{dual}.{region}.{domain}");
         match bucket.contains('.') {
             true => format!("https://{host}/{bucket}/{key}"),

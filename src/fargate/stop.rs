@@ -150,7 +150,9 @@ impl Stop {
             [&self.reason, &self.container_reason].into_iter().flatten().any(|text| text.contains(word))
         };
         match self.code.as_deref() {
-            Some("SpotInterruption") => Lost::Interrupted,
+            Some("SpotInterruption" | "TerminationNotice" | "InfrastructureHealth") => Lost::Interrupted,
+            // The code has been missing, and another one.
+            _ if says("Spot Task was interrupted") => Lost::Interrupted,
             _ if says("OutOfMemory") => Lost::OutOfMemory,
             _ => Lost::Otherwise,
         }
@@ -211,6 +213,14 @@ mod tests {
         assert!(stop.job_may_be_at_fault());
         let spot = Some("SpotInterruption".to_owned());
         assert!(!Stop { code: spot, ..stop.clone() }.job_may_be_at_fault());
+        // The code of other years, and none at all.
+        let (notice, reason) =
+            (Some("TerminationNotice"), Some("Your Spot Task was interrupted.".to_owned()));
+        for code in [notice, None, Some("EssentialContainerExited")] {
+            let (code, reason) = (code.map(str::to_owned), reason.clone());
+            let stop = Stop { code, reason, ..stop.clone() };
+            assert!(!stop.job_may_be_at_fault() && stop.lost() == Lost::Interrupted);
+        }
         // A container of AWS's own, which nothing waits for.
         let unpulled = Some("CannotPullContainerError".to_owned());
         assert!(Stop { container_reason: unpulled.clone(), ..stop.clone() }.job_may_be_at_fault());

@@ -12,7 +12,7 @@ use crate::{
     error::{CallError, Class},
     fargate::{
         fleet::{Fleet, Network},
-        stop::Stop,
+        stop::{Lost, Stop},
         tags::TaskTags,
         usage::whose,
     },
@@ -322,7 +322,7 @@ where
     /// A job ran on it. If the container did not end in order, the job may have ended with it.
     async fn ended_after_a_job(&self, tags: TaskTags<'_>, cause: Cause<'_>) -> Result<Done, CallError> {
         let in_order = Done::new(Metric::Settled, "the runner ran its job");
-        if cause.stop.is_some_and(Stop::ended_in_order) {
+        if cause.stop.is_some_and(|stop| stop.ended_in_order() && stop.lost() != Lost::Interrupted) {
             return Ok(in_order);
         }
         let (job, place) = (tags.ran_job(), ran_target(tags));

@@ -7,7 +7,10 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     exit::ExitReason,
-    fargate::{stop::Stop, tags::TaskTags},
+    fargate::{
+        stop::{Lost, Stop},
+        tags::TaskTags,
+    },
     ids::{JobId, Purpose, RunnerNames},
     ports::{Target, Task, TaskArn},
     protocol::{books::target, debt::Link},
@@ -135,7 +138,8 @@ fn fate(task: &Task, names: &RunnerNames) -> Fate {
     let Some(stop) = &task.stop else { return Fate::Open };
     let has_codes_of_its_own = TaskTags(&task.tags).runner_id().is_none();
     match (stop.code.as_deref(), stop.exit()) {
-        (Some("SpotInterruption" | "UserInitiated"), _) => Fate::Open,
+        (Some("UserInitiated"), _) => Fate::Open,
+        _ if stop.lost() == Lost::Interrupted => Fate::Open,
         (_, Some(ExitReason::Hung | ExitReason::Stopped)) => Fate::Took,
         // Container-minted: `runner-init` has other codes where there was no job.
         (_, Some(ExitReason::Ended(..129))) if has_codes_of_its_own => Fate::Took,

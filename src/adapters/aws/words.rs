@@ -24,7 +24,8 @@ pub fn class_of_words(text: &str) -> Option<Class> {
     if says_throttled(text) {
         return Some(Class::Transient);
     }
-    if text.contains("apacity is unavailable") {
+    // The second of capacity providers with instances, of which as many tasks wait as may ("RunTask", API reference).
+    if text.contains("apacity is unavailable") || text.contains("provisioning capacity limit exceeded") {
         return Some(Class::NoCapacity);
     }
     is_over_quota(text).then_some(Class::OverQuota)
@@ -182,6 +183,7 @@ mod tests {
             ("RequestLimitExceeded", "", 400, Class::Transient),
             ("ServerException", "Service Unavailable", 500, Class::Unknown),
             ("ClientException", "Capacity is unavailable at this time.", 400, Class::NoCapacity),
+            ("ClientException", "Tasks provisioning capacity limit exceeded.", 400, Class::NoCapacity),
             (
                 "ClientException",
                 "You've reached the limit on the number of vCPUs you can run concurrently",

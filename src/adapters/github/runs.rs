@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     adapters::http::Reply,
-    error::CallError,
+    error::{CallError, Class},
     ids::{JobId, RunId},
     intake::payload::rfc3339,
     ports::{Clock, Conclusion, JobStatus, Rerun, Run, RunJob, Runs, SecretSource, Target},
@@ -103,6 +103,15 @@ impl<S: SecretSource, C: Clock> GitHub<S, C> {
         Ok((!answer::says_nothing(&reply)).then_some((call, reply)))
     }
 
+    /// What that App is called where it asks for something.
+    async fn login_of(&self, app: &str) -> Result<String, CallError> {
+        let call = Call::new("GET", "/app", Need::App);
+        let slug: Slug = read(&call, &self.ask_as_app(app, &call, None, is_ok).await?)?;
+        let login = format!("{}[bot]", slug.slug);
+        self.known.logins.borrow_mut().insert(app.to_owned(), login.clone());
+        Ok(login)
+    }
+
     async fn rerun(&self, target: &Target, rest: &str) -> Result<Rerun, CallError> {
         let call = Call::new("POST", format!("{}{rest}", repository_path(target)?), Need::ActionsWrite);
         let expected = |reply: &Reply| match reply.status {
@@ -165,22 +174,24 @@ impl<S: SecretSource, C: Clock> Runs for GitHub<S, C> {
     }
 
     async fn own_logins(&self) -> Result<Vec<String>, CallError> {
-        let mut logins = Vec::new();
+        let (mut logins, mut refused) = (Vec::new(), None);
         for it in self.credentials().await?.iter() {
             let Credentials::App(_) = &**it else { continue };
             let known = self.known.logins.borrow().get(it.id()).cloned();
             let login = match known {
-                Some(login) => login,
-                None => {
-                    let call = Call::new("GET", "/app", Need::App);
-                    let slug: Slug = read(&call, &self.ask_as_app(it.id(), &call, None, is_ok).await?)?;
-                    let login = format!("{}[bot]", slug.slug);
-                    self.known.logins.borrow_mut().insert(it.id().to_owned(), login.clone());
-                    login
-                }
+                Some(login) => Ok(login),
+                None => self.login_of(it.id()).await,
             };
-            logins.push(login);
+            match login {
+                Ok(login) => logins.push(login),
+                // Of several Apps, one that is refused asks for nothing either.
+                Err(error) if matches!(error.class, Class::NeedsOperator | Class::RateLimited { .. }) => {
+                    tracing::warn!(%error, "what an App is called is not known");
+                    refused = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(logins)
+        refused.filter(|_| logins.is_empty()).map_or(Ok(logins), Err)
     }
 }

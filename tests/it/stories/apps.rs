@@ -1,6 +1,6 @@
 //! Several Apps: each makes its share of the calls, and where one may not, another does.
 
-use gha_fargate_runners::{flows::doctor::Question, lambda::metric::Metric};
+use gha_fargate_runners::{flows::doctor::Question, lambda::metric::Metric, ports::Runs};
 use serde_json::{Value, json};
 use time::{Duration, format_description::well_known::Rfc3339};
 
@@ -153,6 +153,9 @@ async fn failed_deliveries_of_each_come_again() {
     let third = SECOND + 1;
     world.app().others.insert(third, [(OWNER.to_owned(), 78)].into());
     world.secrets().set(APP_SECRET, &json!([app(APP_ID), app(SECOND), "ghp_x", app(third)]).to_string());
+    // At the look at which one's log cannot be read, the first is the first.
+    let minutes = world.now().unix_timestamp() / 60 + 14;
+    world.advance(Duration::minutes((3 - minutes % 3) % 3));
     let fleet = Fleet::new(&world).await;
     let now = fleet.now();
     // The second has no webhook; the deliveries of the others have the same ids.
@@ -236,6 +239,24 @@ async fn what_is_known_of_one_is_not_asked_of_another() {
     world.secrets().set(APP_SECRET, &json!([app(APP_ID), app(SECOND)]).to_string());
     redeliver(&world, &fleet).await;
     assert_eq!(sent_again(&world), ["the first's"]);
+}
+
+/// Whose re-run it is holds up no job.
+#[tokio::test]
+async fn what_they_are_called_is_told_without_one_that_is_refused() {
+    let world = two();
+    let names = async || {
+        let fleet = Fleet::new(&world).await;
+        fleet.dispatcher.github.as_ref().expect("credentials").own_logins().await
+    };
+    assert_eq!(names().await.expect("both").len(), 2);
+    for refused in 1..=2 {
+        world.fail(Op::GetApp).nth(refused).before().status(401);
+        assert_eq!(names().await.expect("the other's").len(), 1);
+        world.heal();
+    }
+    world.fail(Op::GetApp).always().before().status(401);
+    names().await.expect_err("nobody's");
 }
 
 #[tokio::test]

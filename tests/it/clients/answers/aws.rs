@@ -113,6 +113,7 @@ fn refusals() -> Vec<Recorded> {
         failures("Capacity is unavailable at this time."),
         error(400, "AccessDeniedException", "User is not authorized to perform"),
         error(400, "ClientException", "Capacity is unavailable at this time."),
+        error(400, "ClientException", "Tasks provisioning capacity limit exceeded."),
         error(400, "ClusterNotFoundException", "Cluster not found."),
         error(400, "InvalidParameterException", "The referenced task was not found."),
         error(400, "com.amazonaws.sqs#QueueDoesNotExist", "The specified queue does not exist."),
@@ -252,7 +253,7 @@ fn aws_s_answers() {
             Class::Transient => prop_assert!(says(&["Throttl", "Rate exceeded"]), "{:?}", error),
             Class::OverQuota => prop_assert!(has_failure(&answer), "{:?}", error),
             Class::NoCapacity if answer.is_success() => prop_assert!(has_failure(&answer), "{:?}", error),
-            Class::NoCapacity => prop_assert!(says(&["apacity is unavailable"]), "{:?}", error),
+            Class::NoCapacity => prop_assert!(says(&["apacity is unavailable", "capacity limit"]), "{:?}", error),
             // A cluster that is not there is in `failures`, or nowhere.
             Class::NeedsOperator if call == Call::TaskCount && answer.is_success() => {}
             Class::NeedsOperator if answer.is_success() => prop_assert!(has_failure(&answer), "{:?}", error),
