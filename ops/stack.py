@@ -288,6 +288,7 @@ class Stack:
 
 
 def deploy_command(name, parameters):
-    """What `make deploy` does; without a terminal it asks nothing."""
-    overrides = " ".join(f"{key}={value}" for key, value in parameters.items())
+    """What `make deploy` does, with the parameters that its caller was given besides; without a terminal it asks nothing."""
+    given = os.environ.get("PARAMETERS", "")
+    overrides = " ".join([*(f"{key}={value}" for key, value in parameters.items()), given]).strip()
     return ["make", "--no-print-directory", "deploy", f"STACK={name}", f"PARAMETERS={overrides}"]

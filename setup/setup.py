@@ -120,6 +120,8 @@ class Setup:
                 + ("the release in dist/" if (ROOT / "dist").is_dir() else "the functions are built first (minutes)")
                 + ", then comes a line a resource")
             found = self.stack.deploy(wanted, say)
+        elif os.environ.get("PARAMETERS"):
+            say("the stack is there: PARAMETERS changes nothing here; make deploy PARAMETERS=… does")
         self.outputs, self.parameters = outputs(found), parameters(found)
         theirs = self.parameters.get("Organization", "")
         if theirs not in ("*",) and theirs.lower() != self.organization.lower():
@@ -401,10 +403,10 @@ class Setup:
     # -- 6. The first job ----------------------------------------------------------------------------------
 
     def first_job(self):
-        say(f"\nDone in {time.monotonic() - self.began:.0f} s ({', '.join(self.times)}). Put this into a repository of "
-            f"{self.organization} as .github/workflows/fargate.yml:\n\n{WORKFLOW}")
+        say(f"\nDone in {time.monotonic() - self.began:.0f} s ({', '.join(self.times)}). Put this into a private repository "
+            f"of {self.organization} as .github/workflows/fargate.yml:\n\n{WORKFLOW}")
         pasted = f"<p><code>.github/workflows/fargate.yml</code></p><pre id=workflow>{html.escape(WORKFLOW)}</pre>"
-        text = f"Everything is in place. Put this into a repository of {self.organization}:"
+        text = f"Everything is in place. Put this into a private repository of {self.organization}:"
         if self.options.no_wait:
             self.page.show_last(5, text, pasted)
             return

@@ -7,7 +7,7 @@ import operator
 import re
 
 MINUTE = 60
-AGGREGATE = {"Sum": sum, "Maximum": max, "Minimum": min, "p50": lambda values: rank(values, 0.5), "p95": lambda values: rank(values, 0.95)}
+AGGREGATE = {"Sum": sum, "SampleCount": len, "Maximum": max, "Minimum": min, "p50": lambda values: rank(values, 0.5), "p95": lambda values: rank(values, 0.95)}
 COMPARE = {"GreaterThanThreshold": operator.gt, "LessThanThreshold": operator.lt}
 
 

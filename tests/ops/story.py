@@ -91,11 +91,13 @@ class Story(LocalStack):
         self.fired |= now
 
     def later(self, minutes, sweeps=True):
-        """So much later, with a sweep every five minutes, which the story does not tell of."""
+        """So much later, with a sweep every five minutes and a look, which the story does not tell of."""
+        arn = "arn:aws:lambda:eu-west-1:111122223333:function:"
         for _ in range(minutes):
             self.minute += 1
             if sweeps and self.minute % 5 == 0:
-                self.tell("GhaFargateRunners", "Swept", 1, FunctionName="arn:aws:lambda:eu-west-1:111122223333:function:ReconcileFunction")
+                self.tell("GhaFargateRunners", "Swept", 1, FunctionName=f"{arn}ReconcileFunction")
+                self.tell("GhaFargateRunners", "Redelivered", 0, FunctionName=f"{arn}RedeliverFunction")
 
     # -- What happens ------------------------------------------------------------------------------------
 

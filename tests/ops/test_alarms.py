@@ -74,11 +74,11 @@ class Alarms(Story):
         self.assertEqual(self.fired, {name.removesuffix("Alarm") for name in self.alarms})
 
     def without_an_app(self):
-        self.firing("NoSweep", what="a stack without a sweep")
+        self.firing("NoSweep", "NoRedelivery", what="a stack without a sweep, and without a look")
         self.dispatch(self.job())
         self.sweep()
         self.look()
-        self.firing("NoSweep", "DispatchNeedsOperator", "ReconcileNeedsOperator", "RedeliverNeedsOperator",
+        self.firing("NoSweep", "NoRedelivery", "DispatchNeedsOperator", "ReconcileNeedsOperator", "RedeliverNeedsOperator",
                     what="its secret holds a placeholder")
 
     def credentials_come(self):
@@ -87,7 +87,7 @@ class Alarms(Story):
         self.dispatch(self.job())
         self.sweep()
         self.look()
-        self.firing("DispatchNeedsOperator", "ReconcileNeedsOperator", "RedeliverNeedsOperator", what="one sweep is enough")
+        self.firing("DispatchNeedsOperator", "ReconcileNeedsOperator", "RedeliverNeedsOperator", what="one sweep is enough, and one look")
         self.later(21)
         self.firing(what="twenty minutes without a word of a repair")
 

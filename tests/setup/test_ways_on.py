@@ -12,6 +12,7 @@ from world import KEY, ROOT
 
 import deep
 import setup
+import stack
 from github import App, GitHub, Refused
 from page import Page
 from setup import Setup
@@ -192,6 +193,13 @@ class Addresses(unittest.TestCase):
             with self.assertRaisesRegex(Failure, "enough"):
                 run.deploy()
             self.assertEqual(run.stack.deploy.call_args[0][0], {"Organization": "acme"} | told)
+
+    def test_parameters_of_ones_own_go_with_the_first_deployment(self):
+        with mock.patch.dict("os.environ", PARAMETERS="FrontDoor=http-api SubnetIds=subnet-1,subnet-2"):
+            self.assertEqual(stack.deploy_command("runners", {"Organization": "acme"})[-2:],
+                             ["STACK=runners", "PARAMETERS=Organization=acme FrontDoor=http-api SubnetIds=subnet-1,subnet-2"])
+        with mock.patch.dict("os.environ", PARAMETERS=""):
+            self.assertEqual(stack.deploy_command("runners", {"Organization": "acme"})[-1], "PARAMETERS=Organization=acme")
 
     def test_no_key_travels_in_the_clear(self):
         for host in ("http://github.acme.test", "github.acme.test", "https://github.acme.test/x", "https://a b"):

@@ -48,6 +48,7 @@ CHANGES = {
 FIRST_GIVEN = "SubnetIds, SecurityGroupIds: given for the first time"
 BUDGET = MINTED | {"MonthlyBudget": "50", "AlarmTopicArn": ARN.format("sns", "page")}
 WITH_BUDGET = "AlarmTopicArn, TicketTopicArn: with MonthlyBudget"
+NO_DOOR = "FrontDoor: none"
 # Which runners live in, or jobs wait on.
 LIVED_IN = {"Cluster", "JobQueue", "LifecycleQueue", "Vpc", "SubnetA", "SubnetB", "RunnerSecurityGroup"}
 
@@ -136,6 +137,7 @@ def every_change():
     definitions = Stack(TEMPLATE).template["Parameters"]
     changes = {name: before_and_after(name, it) for name, it in definitions.items()}
     return changes | {FIRST_GIVEN: (MINTED, MINTED | NETWORK),
+                      NO_DOOR: (MINTED, MINTED | {"FrontDoor": "none"}),
                       WITH_BUDGET: (BUDGET, BUDGET | {"TicketTopicArn": ARN.format("sns", "ticket")})}
 
 
