@@ -78,8 +78,8 @@ class Alarms(Story):
         self.dispatch(self.job())
         self.sweep()
         self.look()
-        self.firing("NoSweep", "NoRedelivery", "DispatchNeedsOperator", "ReconcileNeedsOperator", "RedeliverNeedsOperator",
-                    what="its secret holds a placeholder")
+        self.firing("NoSweep", "DispatchNeedsOperator", "ReconcileNeedsOperator", "RedeliverNeedsOperator",
+                    what="its secret holds a placeholder, and a look has looked")
 
     def credentials_come(self):
         self.give_app(self.github.credentials())
