@@ -128,27 +128,38 @@ impl<G: Github, E: FindTasks + StartTasks, Q: Queue, C: Clock> Dispatcher<G, E, 
         if let Err(error) = self.find_place(&mut job).await {
             return self.settled(job, error.into()).await;
         }
-        let mut verdict = self.judge_own(&job, let_in, receives, budget).await;
-        if let (Ok(Verdict::Skip(skip)), Some(github)) = (&verdict, &self.github)
-            && skip.reason == SkipReason::Labels
-        {
-            // They may be those of a tag, which cannot hold every label.
-            match github.job(&job.target, job.id).await {
-                Ok(Some(state)) if !state.labels.is_empty() && state.labels != job.labels => {
-                    job.labels = state.labels;
-                    verdict = self.judge_own(&job, let_in, receives, budget).await;
-                }
-                Ok(_) => {}
-                Err(error) => return self.settled(job, error.into()).await,
-            }
-        }
-        let outcome = match verdict {
+        let outcome = match self.judge_announced(&mut job, let_in, receives, budget).await {
             Ok(Verdict::Run(choice)) => self.serve(choice, Asked::Announced, &job, receives, budget).await,
             Ok(Verdict::Skip(skip)) => Outcome::Skipped(skip),
             Ok(Verdict::Reject(reason)) => Outcome::rejected(reason),
             Err(later) => return Handled::new(later).of(job),
         };
         self.settled(job, outcome).await
+    }
+
+    /// Before an announced job is none of ours for its labels, GitHub is asked for them: they may be those of a tag, which cannot
+    /// hold every label.
+    async fn judge_announced(
+        &self,
+        job: &mut Job,
+        let_in: bool,
+        receives: Option<u32>,
+        budget: &Budget,
+    ) -> Result<Verdict, Outcome> {
+        let verdict = self.judge_own(job, let_in, receives, budget).await?;
+        let is_for_labels = matches!(&verdict, Verdict::Skip(skip) if skip.reason == SkipReason::Labels);
+        let Some(github) = self.github.as_ref().filter(|_| is_for_labels) else { return Ok(verdict) };
+        match github.job(&job.target, job.id).await.map_err(Outcome::from)? {
+            Some(state) if !state.labels.is_empty() && state.labels != job.labels => {
+                job.labels = state.labels;
+                self.judge_own(job, let_in, receives, budget).await
+            }
+            None if job.target.repository.is_some() && receives == Some(1) => {
+                let why = "GitHub does not show the job, and its labels as announced are none of ours";
+                Err(Outcome::deferred(Reason::TooEarly, Wait::For(timing::UNTIL_SHOWN), why))
+            }
+            _ => Ok(verdict),
+        }
     }
 
     /// A message of this system's own may not know the repository: the tasks that were started for the job may.

@@ -25,16 +25,24 @@ async fn a_job_that_is_not_served_takes_a_runner_and_its_owner_gets_another_at_o
 /// A tag cannot hold every label, and the registration, which can, is spent when the taker is heard of.
 #[tokio::test]
 async fn a_job_whose_labels_no_tag_holds_gets_another_runner_after_a_short_job_had_its_own() {
-    let story = Story::with(&[("RUNNER_LABELS", "self-hosted,fargate,c~1")]).await;
-    let job = story.start_job_with(&["self-hosted", "fargate", "c~1"]).await;
-    let task = story.task();
-    story.world.boot();
-    let short = story.world.queue_job(&LABELS);
-    story.assign(short, story.runner_of(task));
-    let begins = story.world.payload(short, "in_progress");
-    story.world.finish_job(short);
-    story.tell(&begins).await;
-    story.runs_in_the_end(job).await;
+    for is_hidden in [false, true] {
+        let story = Story::with(&[("RUNNER_LABELS", "self-hosted,fargate,c~1")]).await;
+        let job = story.start_job_with(&["self-hosted", "fargate", "c~1"]).await;
+        let task = story.task();
+        story.world.boot();
+        let short = story.world.queue_job(&LABELS);
+        story.assign(short, story.runner_of(task));
+        let begins = story.world.payload(short, "in_progress");
+        story.world.finish_job(short);
+        story.tell(&begins).await;
+        if is_hidden {
+            // By its repository's id, and by its name.
+            story.world.fail(Op::GetJob).times(2).before().status(404);
+            story.dispatch_announced().await;
+            assert_eq!(story.world.letters(JOB_QUEUE).len(), 1, "it is looked at again");
+        }
+        story.runs_in_the_end(job).await;
+    }
 }
 
 /// Each of three has the next one's runner. That of the first dies, the only one that it may have: it is the fourth that waits.
